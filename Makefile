@@ -1,0 +1,51 @@
+# Everything is run from here, in a virtual environment of its own (.venv).
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+METADATA := pyproject.toml setup.cfg $(PLUGINS)
+# Editable, so that what is changed here is what runs. All at once, so that no plugin asks an index for pegboard.
+PACKAGES := -e '.[embedded]' $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
+
+.PHONY: run test lint format bench clean
+
+run: .venv/installed ## serve on http://127.0.0.1:8080
+	@exec $(BIN)/pegboard serve
+
+test: .venv/developing ## run the tests; PYTEST_ARGS='-n 2 tests/test_query.py' chooses how and which
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/developing ## check the form and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/developing ## bring the source into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/developing ## measure the service beside its yardstick
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was made here, but for the data in .pegboard
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist service/*.egg-info plugins/*/build plugins/*/dist plugins/*/*.egg-info
+	find benchmarks plugins service tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last: an installation that failed is tried again.
+.venv/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it")'
+	@echo "Preparing .venv; the first time takes a minute."
+	$(PYTHON) -m venv .venv
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/installed: .venv/pip $(METADATA)
+	$(PIP) install $(PACKAGES)
+	@touch $@
+
+.venv/developing: .venv/installed
+	$(PIP) install --group dev
+	@touch $@

@@ -1,0 +1,275 @@
+"""The yardstick: the contacts service as a good engineer would write it by hand, without a framework of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import hmac
+import os
+import re
+import sys
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+import uvloop
+from aiohttp import web
+
+DDL = """
+CREATE TABLE contacts (
+    id uuid PRIMARY KEY DEFAULT uuidv7(),
+    created_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
+    updated_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
+    version bigint NOT NULL DEFAULT 1,
+    name text NOT NULL,
+    email text NOT NULL,
+    phone text,
+    notes text,
+    birthday date,
+    tags text[] NOT NULL DEFAULT '{}',
+    last_contacted_at timestamptz
+);
+CREATE UNIQUE INDEX contacts_email ON contacts (lower(email))
+"""
+# The id as text: orjson writes it as it is, and would send asyncpg's own UUID type through Python.
+COLUMNS = "id::text, created_at, updated_at, name, email, phone, notes, birthday, tags, last_contacted_at"
+GET = f"SELECT {COLUMNS} FROM contacts WHERE id = $1"
+# Qualified, for a plain `id` would be the text of the select list, which no index is ordered by.
+PAGE = f"SELECT {COLUMNS} FROM contacts WHERE contacts.id > $1 ORDER BY contacts.id LIMIT $2"
+
+POOL = web.AppKey("POOL", asyncpg.Pool)
+USERS = web.AppKey("USERS", dict[str, bytes])
+
+TAKEN = ("Another contact has it.", "/email")
+NOWHERE = UUID(int=0)
+ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def text(least: int, most: int) -> Callable[[Any], Any]:
+    """Return the check of a text of `least` to `most` characters."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str) or not least <= len(value) <= most or "\0" in value:
+            raise ValueError(f"Must be text of {least} to {most} characters.")
+        return value
+
+    return check
+
+
+def email(value: Any) -> Any:
+    """Return an email address as it came."""
+    if not isinstance(value, str) or len(value) > 254 or not EMAIL.fullmatch(value):
+        raise ValueError("Not a valid email address.")
+    return value
+
+
+def day(value: Any) -> Any:
+    """Return a calendar date."""
+    if not isinstance(value, str) or len(value) != 10:
+        raise ValueError("Not a valid date.")
+    return date.fromisoformat(value)
+
+
+def instant(value: Any) -> Any:
+    """Return an instant in UTC and whole seconds."""
+    if not isinstance(value, str) or len(value) < 19:
+        raise ValueError("Not a valid instant.")
+    moment = datetime.fromisoformat(value).replace(microsecond=0)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def labels(value: Any) -> Any:
+    """Return a list of short texts."""
+    if not isinstance(value, list) or len(value) > 20:
+        raise ValueError("Must be a list of up to 20 texts.")
+    return [label(item) for item in value]
+
+
+label = text(0, 50)
+
+# The check of each field, and whether null is taken.
+FIELDS: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "name": (text(1, 200), False),
+    "email": (email, False),
+    "phone": (text(0, 40), True),
+    "notes": (text(0, 10_000), True),
+    "birthday": (day, True),
+    "tags": (labels, False),
+    "last_contacted_at": (instant, True),
+}
+READ_ONLY = {"id", "created_at", "updated_at"}
+REQUIRED = ("name", "email")
+
+
+def errors(status: int, *faults: tuple[str, str]) -> web.Response:
+    """Return the answer that says what is wrong, and where in the body."""
+    found = [{"message": message, "pointer": pointer} for message, pointer in faults]
+    return answer({"errors": found}, status)
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return `value` as JSON."""
+    body = orjson.dumps(value, option=ROWS)
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def load(body: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the fields that a body gives, and its faults."""
+    given = orjson.loads(body)
+    if not isinstance(given, dict):
+        raise ValueError("Must be an object.")
+    loaded: dict[str, Any] = {}
+    faults: list[tuple[str, str]] = []
+    for name, value in given.items():
+        if name in READ_ONLY:
+            continue
+        if name not in FIELDS:
+            faults.append(("Unknown field.", f"/{name}"))
+            continue
+        check, nullable = FIELDS[name]
+        if value is None and nullable:
+            loaded[name] = None
+            continue
+        try:
+            loaded[name] = check(value)
+        except ValueError as wrong:
+            faults.append((str(wrong), f"/{name}"))
+    return loaded, faults
+
+
+def insertion(names: Iterable[str]) -> str:
+    """Return the statement that creates a row of these fields."""
+    given = list(names)
+    values = ", ".join(f"${number}" for number in range(1, len(given) + 1))
+    return f"INSERT INTO contacts ({', '.join(given)}) VALUES ({values}) RETURNING {COLUMNS}"
+
+
+def change(names: Iterable[str]) -> str:
+    """Return the statement that changes these fields of the row `$1`."""
+    sets = "".join(f"{name} = ${number}, " for number, name in enumerate(names, 2))
+    return (
+        f"UPDATE contacts SET {sets}version = version + 1, updated_at = date_trunc('second', now()) "
+        f"WHERE id = $1 RETURNING {COLUMNS}"
+    )
+
+
+def identity(request: web.Request) -> UUID | None:
+    """Return the id in the path, if it is one."""
+    try:
+        return UUID(request.match_info["id"])
+    except ValueError:
+        return None
+
+
+async def get(request: web.Request) -> web.Response:
+    """Answer with one contact."""
+    key = identity(request)
+    row = key and await request.app[POOL].fetchrow(GET, key)
+    return answer(dict(row)) if row else errors(404, ("Not found.", ""))
+
+
+async def page(request: web.Request) -> web.Response:
+    """Answer with a page of contacts, by id."""
+    try:
+        limit = int(request.query.get("limit", "50"))
+        after = UUID(request.query["after"]) if "after" in request.query else NOWHERE
+    except ValueError:
+        return errors(400, ("Not a valid page.", ""))
+    if not 1 <= limit <= 500:
+        return errors(400, ("The limit is 1 to 500.", ""))
+    rows = await request.app[POOL].fetch(PAGE, after, limit + 1)
+    items = [dict(row) for row in rows[:limit]]
+    following = f"/contacts?limit={limit}&after={items[-1]['id']}" if len(rows) > limit else None
+    return answer({"items": items, "next": following, "prev": None})
+
+
+async def create(request: web.Request) -> web.Response:
+    """Create a contact."""
+    try:
+        fields, faults = load(await request.read())
+    except ValueError:
+        return errors(400, ("JSON parsing error.", ""))
+    wrong = {pointer for _, pointer in faults}
+    for name in REQUIRED:
+        if name not in fields and f"/{name}" not in wrong:
+            faults.append(("Missing data for required field.", f"/{name}"))
+    if faults:
+        return errors(422, *faults)
+    try:
+        [row] = await request.app[POOL].fetch(insertion(fields), *fields.values())
+    except asyncpg.UniqueViolationError:
+        return errors(409, TAKEN)
+    return answer(dict(row), 201, {"Location": f"/contacts/{row['id']}"})
+
+
+async def patch(request: web.Request) -> web.Response:
+    """Change the fields given."""
+    key = identity(request)
+    try:
+        fields, faults = load(await request.read())
+    except ValueError:
+        return errors(400, ("JSON parsing error.", ""))
+    if faults:
+        return errors(422, *faults)
+    try:
+        row = key and await request.app[POOL].fetchrow(change(fields), key, *fields.values())
+    except asyncpg.UniqueViolationError:
+        return errors(409, TAKEN)
+    return answer(dict(row)) if row else errors(404, ("Not found.", ""))
+
+
+@web.middleware
+async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let through whoever gives the right name and password (RFC 7617)."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    try:
+        user, _, password = b64decode(encoded, validate=True).partition(b":")
+        right = request.app[USERS].get(user.decode(), b"")
+    except (binascii.Error, ValueError):
+        right = password = b""
+    if scheme.lower() != "basic" or not hmac.compare_digest(password, right) or not right:
+        refused = errors(401, ("Not authenticated.", ""))
+        refused.headers["WWW-Authenticate"] = 'Basic realm="bare", charset="UTF-8"'
+        return refused
+    return await handler(request)
+
+
+async def keep(connection: Any) -> None:
+    """Leave the session as it is: no handler here changes it, and asyncpg's reset is a round trip for each request."""
+
+
+async def pool(app: web.Application) -> AsyncIterator[None]:
+    """Hold ten connections for as long as the service runs."""
+    async with asyncpg.create_pool(os.environ["BARE_DATABASE_URL"], min_size=10, max_size=10, reset=keep) as opened:
+        app[POOL] = opened
+        yield
+
+
+def application() -> web.Application:
+    """Return the service, wired."""
+    app = web.Application(middlewares=[authenticated])
+    app[USERS] = {"admin": os.environ["BARE_ADMIN_PASSWORD"].encode()}
+    app.cleanup_ctx.append(pool)
+    app.router.add_get("/contacts", page, allow_head=False)
+    app.router.add_post("/contacts", create)
+    app.router.add_get("/contacts/{id}", get, allow_head=False)
+    app.router.add_patch("/contacts/{id}", patch)
+    return app
+
+
+def main() -> None:
+    """Serve on the port that the command line names."""
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    web.run_app(application(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, loop=loop)
+
+
+if __name__ == "__main__":
+    main()

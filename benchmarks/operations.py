@@ -1,0 +1,144 @@
+"""The operations that are measured: the requests of each, and how their answers are checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import orjson
+
+from benchmarks.client import Answer, Client, Request
+from benchmarks.data import identity, person
+from benchmarks.load import UNIQUE
+
+_KEYS = set(person(1))
+_PAGE = 50
+_VARIETY = 5_000
+
+
+class WrongAnswer(Exception):
+    """A service answered a request otherwise than the data demands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Say what is sent and what must come back.
+
+    `prepare` gives the requests to choose from, and may ask the service for what they need (cursors, entity tags).
+    `check` raises `WrongAnswer`; it may ask for more, too.
+    """
+
+    name: str
+    status: int
+    prepare: Callable[[Client, Random, int], list[Request]]
+    check: Callable[[Client, Request, Answer], None]
+
+
+def ready(operation: Operation, client: Client, rows: int, samples: int = 25) -> list[bytes]:
+    """Return the requests of an operation as they go over the wire, once some were answered as they must be.
+
+    Raises `WrongAnswer`, with the request and the answer.
+    """
+    # The same requests for every service, but for what a service itself gave.
+    requests = operation.prepare(client, Random(operation.name), rows)
+    for number, template in enumerate(requests[:samples]):
+        request = replace(template, body=template.body.replace(UNIQUE, b"%016x" % number))
+        answer = client.send(request)
+        try:
+            _expect("status", answer.status, operation.status)
+            operation.check(client, request, answer)
+        except WrongAnswer as wrong:
+            raise WrongAnswer(
+                f"{operation.name}: {request.method} {request.target}: {wrong}\n{answer.body[:2000]!r}"
+            ) from None
+    return [client.encode(request) for request in requests]
+
+
+def _gets(client: Client, random: Random, rows: int) -> list[Request]:
+    return [Request("GET", f"/contacts/{identity(random.randint(1, rows))}") for _ in range(_VARIETY)]
+
+
+def _check_get(client: Client, request: Request, answer: Answer) -> None:
+    _expect("item", answer.json(), person(_number(request.target.rpartition("/")[2])))
+
+
+def _pages(client: Client, random: Random, rows: int) -> list[Request]:
+    """Walk some pages as a client would, each found by the `next` of the one before, and check the walk itself."""
+    target = f"/contacts?limit={_PAGE}"
+    targets: list[str] = []
+    seen = 0
+    while target and len(targets) < 200:
+        targets.append(target)
+        page = client.send(Request("GET", target)).json()
+        numbers = [_number(item["id"]) for item in page["items"]]
+        _expect("ids", numbers, list(range(seen + 1, seen + 1 + len(numbers))))
+        seen += len(numbers)
+        target = page["next"]
+    random.shuffle(targets)
+    return [Request("GET", target) for target in targets]
+
+
+def _check_page(client: Client, request: Request, answer: Answer) -> None:
+    page = answer.json()
+    _expect("keys", set(page), {"items", "next", "prev"})
+    _expect("items", page["items"], [person(_number(item["id"])) for item in page["items"]])
+
+
+def _creates(client: Client, random: Random, rows: int) -> list[Request]:
+    return [Request("POST", "/contacts", body=orjson.dumps(_newcomer(random))) for _ in range(_VARIETY)]
+
+
+def _newcomer(random: Random) -> dict[str, Any]:
+    """Return a contact that was never there: its address differs each time it is sent."""
+    return _writable(person(random.randint(1, 1_000_000))) | {
+        "email": f"{UNIQUE.decode()}@example.com",
+        "last_contacted_at": "2025-06-07T08:09:10+02:00",
+    }
+
+
+def _writable(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in ("id", "created_at", "updated_at")}
+
+
+def _check_create(client: Client, request: Request, answer: Answer) -> None:
+    given = orjson.loads(request.body)
+    given["last_contacted_at"] = "2025-06-07T06:09:10Z"
+    _check_written(client, answer.headers.get("location", ""), given, answer.json())
+
+
+def _patches(client: Client, random: Random, rows: int) -> list[Request]:
+    body = orjson.dumps({"notes": f"Called on Monday, {UNIQUE.decode()}", "phone": "+15550000000"})
+    return [Request("PATCH", f"/contacts/{identity(random.randint(1, rows))}", body=body) for _ in range(_VARIETY)]
+
+
+def _check_patch(client: Client, request: Request, answer: Answer) -> None:
+    given = person(_number(request.target.rpartition("/")[2])) | orjson.loads(request.body)
+    _check_written(client, request.target, _writable(given), answer.json())
+
+
+def _check_written(client: Client, target: str, given: Mapping[str, Any], item: dict[str, Any]) -> None:
+    """Check that what was written is what was given, and is there to be read."""
+    _expect("keys", set(item), _KEYS)
+    _expect("fields", _writable(item), dict(given))
+    _expect("location", target, f"/contacts/{item['id']}")
+    _expect("the item read again", client.send(Request("GET", target)).json(), item)
+
+
+def _number(key: str) -> int:
+    return int(key[-12:], 16)
+
+
+def _expect(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise WrongAnswer(f"{what}: found {found!r}, not {expected!r}")
+
+
+# In this order: what reads comes before what changes the rows that it reads.
+OPERATIONS = (
+    Operation("get", 200, _gets, _check_get),
+    Operation("page", 200, _pages, _check_page),
+    Operation("create", 201, _creates, _check_create),
+    Operation("patch", 200, _patches, _check_patch),
+)

@@ -1,0 +1,74 @@
+"""What a run found: medians, ratios, one Markdown table, and all of it as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.load import Outcome
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Say what one service did with one operation in one round: CPU in seconds, memory in bytes."""
+
+    operation: str
+    service: str
+    round: int
+    outcome: Outcome
+    server_cpu: float
+    database_cpu: float
+    peak_memory: int
+
+
+# Heading, value of a run, format.
+_METRICS: tuple[tuple[str, Callable[[Run], float], str], ...] = (
+    ("requests/s", lambda run: run.outcome.rate, "{:,.0f}"),
+    ("p50 ms", lambda run: run.outcome.p50 * 1e3, "{:.1f}"),
+    ("p99 ms", lambda run: run.outcome.p99 * 1e3, "{:.1f}"),
+    ("CPU µs/request", lambda run: run.server_cpu / run.outcome.requests * 1e6, "{:.0f}"),
+    ("PostgreSQL CPU µs/request", lambda run: run.database_cpu / run.outcome.requests * 1e6, "{:.0f}"),
+    ("peak memory MiB", lambda run: run.peak_memory / _MIB, "{:.0f}"),
+)
+
+
+def table(runs: Sequence[Run]) -> str:
+    """Return the medians as a Markdown table, and beneath two services that were measured the ratios."""
+    lines = [
+        _line(["operation", "service", *(heading for heading, _, _ in _METRICS)]),
+        _line(["---", "---", *("---:" for _ in _METRICS)]),
+    ]
+    services = _distinct(run.service for run in runs)
+    for operation in _distinct(run.operation for run in runs):
+        chosen = [run for run in runs if run.operation == operation]
+        for service in services:
+            mine = [run for run in chosen if run.service == service]
+            cells = (form.format(median(map(value, mine))) for _, value, form in _METRICS)
+            lines.append(_line([operation, service, *cells]))
+        if len(services) == 2:
+            cells = (f"**{_ratio(chosen, services, value):.2f}**" for _, value, _ in _METRICS)
+            lines.append(_line([operation, f"{services[1]}/{services[0]}", *cells]))
+    return "\n".join(lines)
+
+
+def plain(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return every run as values that JSON can hold."""
+    return [asdict(run) for run in runs]
+
+
+def _ratio(runs: Sequence[Run], services: Sequence[str], value: Callable[[Run], float]) -> float:
+    """Return the median of the rounds' ratios: the two runs of a round are neighbours in time, so drift falls out."""
+    first, second = ({run.round: value(run) for run in runs if run.service == service} for service in services)
+    return median(second[number] / first[number] for number in first)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,164 @@
+"""The services that are measured, one worker each, over one PostgreSQL started for the run."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from benchmarks import bare, data
+from benchmarks.client import Client, Request
+from pegboard.embedded import DATABASE, EmbeddedServer
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PASSWORD = "a-password-for-benchmarks"
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Say where the databases are and which process they belong to."""
+
+    dsns: Mapping[str, str]
+    process: psutil.Process
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Say how a running service is reached and watched."""
+
+    name: str
+    process: psutil.Process
+    client: Client
+
+
+class NotServing(Exception):
+    """A service ended, or did not answer in time; the message has what it wrote."""
+
+
+@contextmanager
+def database(folder: Path, names: Sequence[str]) -> Iterator[Database]:
+    """Run the PostgreSQL that comes with the service in `folder`, with a database for each name."""
+    server = EmbeddedServer(folder)
+    dsn = server.start()
+    try:
+        process, version = asyncio.run(_prepare(dsn, names))
+        yield Database({name: dsn.replace(f"/{DATABASE}?", f"/{name}?") for name in names}, process, version)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def bare_service(dsn: str, folder: Path, rows: int) -> Iterator[Service]:
+    """Run the yardstick over a filled table."""
+    asyncio.run(_execute(dsn, bare.DDL))
+    asyncio.run(data.fill(dsn, "public", "contacts", rows))
+    port = _free_port()
+    environment = {"BARE_DATABASE_URL": dsn, "BARE_ADMIN_PASSWORD": _PASSWORD}
+    command = [sys.executable, "-m", "benchmarks.bare", str(port)]
+    with _served("bare", command, environment, port, _ROOT, folder / "bare.log") as service:
+        yield service
+
+
+@contextmanager
+def pegboard_service(dsn: str, folder: Path, rows: int, command: Sequence[str]) -> Iterator[Service]:
+    """Run this service, `{port}` in its command being replaced, over the table that it makes itself at its start."""
+    port = _free_port()
+    environment = {
+        "PEGBOARD_DATABASE_URL": dsn,
+        "PEGBOARD_ADMIN_PASSWORD": _PASSWORD,
+        "PEGBOARD_LOG_LEVEL": "warning",
+        "PEGBOARD_WORKERS": "1",
+    }
+    filled = [part.replace("{port}", str(port)) for part in command]
+    with _served("pegboard", filled, environment, port, folder, folder / "pegboard.log") as service:
+        asyncio.run(data.fill(dsn, "contacts", "contacts", rows))
+        yield service
+
+
+@contextmanager
+def _served(
+    name: str, command: Sequence[str], environment: Mapping[str, str], port: int, folder: Path, log: Path
+) -> Iterator[Service]:
+    # What the user has set for services of their own must not change the measurement.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PEGBOARD_")}
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                command, env={**inherited, **environment}, cwd=folder, stdout=output, stderr=output
+            )
+        except OSError as error:
+            raise NotServing(f"{name}: {command[0]}: {error.strerror}") from error
+    client = Client(port, _PASSWORD)
+    try:
+        try:
+            _await(process, client)
+        except NotServing as fault:
+            raise NotServing(f"{name}: {fault}\n{log.read_text(errors='replace')[-4000:]}") from None
+        yield Service(name, psutil.Process(process.pid), client)
+    finally:
+        client.close()
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], client: Client) -> None:
+    """Wait until the contacts can be read."""
+    deadline = time.monotonic() + _PATIENCE
+    last = "no answer"
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise NotServing(f"ended with status {process.returncode}")
+        with suppress(OSError, http.client.HTTPException):
+            answer = client.send(Request("GET", "/contacts?limit=1"))
+            if answer.status == 200:
+                return
+            last = f"{answer.status} {answer.body[:500]!r}"
+        time.sleep(0.1)
+    raise NotServing(f"not ready after {_PATIENCE:.0f} s: {last}")
+
+
+async def _prepare(dsn: str, names: Sequence[str]) -> tuple[psutil.Process, str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        # Its cleaning up would fall into the measured time of one service or the other by chance.
+        await connection.execute("ALTER SYSTEM SET autovacuum = off")
+        await connection.execute("SELECT pg_reload_conf()")
+        for name in {*names} - {DATABASE}:
+            await connection.execute(f'CREATE DATABASE "{name}"')
+        process = psutil.Process(psutil.Process(await connection.fetchval("SELECT pg_backend_pid()")).ppid())
+        version = await connection.fetchval("SHOW server_version")
+    finally:
+        await connection.close()
+    return process, str(version)
+
+
+async def _execute(dsn: str, sql: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port

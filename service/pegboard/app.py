@@ -1,0 +1,156 @@
+"""The application: the only place where the parts are joined and their lifetimes begin and end."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+
+from aiohttp import web
+
+from pegboard import endpoint, errors, migrating, pipeline, system
+from pegboard.auth import Authentication
+from pegboard.clients import Clients
+from pegboard.database import Database
+from pegboard.discovery import Plugin, State
+from pegboard.errors import ApiError
+from pegboard.idempotency import Idempotency
+from pegboard.resource import Services
+from pegboard.routing import Mount, Router
+from pegboard.server import PIPELINE
+from pegboard.settings import Settings
+from pegboard.standing import Outcome, PluginMigrations
+from pegboard.table import TableResource
+
+log = logging.getLogger("pegboard")
+
+_STARTING = Mount(fault="the service has not reached its database yet")
+
+_SECRET = """
+WITH made AS (INSERT INTO pegboard.secret (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
+SELECT value FROM made UNION ALL SELECT value FROM pegboard.secret WHERE name = $1 LIMIT 1"""
+
+
+class Service:
+    """Hold the parts of one running service and know how it fares."""
+
+    def __init__(self, settings: Settings, plugins: Sequence[Plugin]) -> None:
+        self.settings = settings
+        self.plugins = plugins
+        self.database = open_database(settings, self._bring_up)
+        self.clients = Clients(self.database.write)
+        self.authentication = Authentication(self.clients, settings, system.PUBLIC)
+        self.draining = False
+        self._router = Router(system.places(version("pegboard"), plugins, self._ready, settings.path_prefix))
+        self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
+        steps = (pipeline.finish, pipeline.tell_errors, self.authentication)
+        self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))
+
+    async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
+        """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
+        await self.database.start()
+        yield
+        await self.authentication.close()
+        await self.database.close()
+
+    async def drain(self, _: web.Application) -> None:
+        """Tell whoever asks that no more requests should come."""
+        self.draining = True
+
+    def missing(self) -> list[str]:
+        """Return the names of the required plugins that do not serve."""
+        serving = {plugin.name for plugin in self.plugins if plugin.state is State.READY}
+        return [name for name in self.settings.plugins_required if name not in serving]
+
+    async def _ready(self) -> ApiError | None:
+        if self.draining:
+            return ApiError(errors.SHUTTING_DOWN)
+        if not (self.database.available and await self.database.answers()):
+            return ApiError(errors.DATABASE_UNAVAILABLE, headers={"Retry-After": "1"})
+        missing = self.missing()
+        return ApiError(errors.PLUGIN_UNAVAILABLE, f"Plugins are missing: {', '.join(missing)}.") if missing else None
+
+    async def _bring_up(self) -> None:
+        """Bring the database up to date and mount the plugins, as soon as the database answers."""
+        outcomes = await migrating.migrate(self.database.write_dsn, migrations(self.plugins))
+        note_outcomes(self.plugins, outcomes)
+        made_up = await self.clients.ensure_administrator(self.settings.admin_password)
+        if made_up is not None:
+            # On the terminal and not in the log: it is told once, to whoever starts the service.
+            print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
+        secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
+        services = Services(self.database, secret)
+        idempotency = Idempotency(self.database, secret)
+        await self.authentication.open()
+        self._router.mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}
+
+    def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
+        if plugin.state is State.READY and plugin.resource is not None:
+            try:
+                return endpoint.mount(plugin.resource(plugin.name, services), idempotency, self.settings)
+            except Exception as error:
+                log.debug("plugin %s cannot be mounted", plugin.name, exc_info=True)
+                plugin.fail(f"it cannot be mounted: {type(error).__name__}: {error}")
+        return Mount(fault=plugin.fault or plugin.state)
+
+
+SERVICE = web.AppKey("service", Service)
+
+
+def create_app(settings: Settings, plugins: Sequence[Plugin]) -> web.Application:
+    """Return the application that serves `plugins`; give it to a `server.Runner`."""
+    app = web.Application()
+    app[SERVICE] = service = Service(settings, plugins)
+    app[PIPELINE] = service.answer
+    app.cleanup_ctx.append(service.lifespan)
+    app.on_shutdown.append(service.drain)
+    return app
+
+
+def open_database(settings: Settings, on_available: Callable[[], Awaitable[None]] | None = None) -> Database:
+    """Return the database that `settings` name; nothing is opened yet."""
+    return Database(
+        settings.database_url or "",
+        settings.read_database_url,
+        write_size=settings.pool_size,
+        read_size=settings.read_pool_size,
+        timeout=settings.pool_timeout,
+        statement_timeout=settings.database_timeout,
+        on_available=on_available,
+    )
+
+
+def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
+    """Return where the tables of each plugin that was loaded come from; one whose table cannot be is out."""
+    found = []
+    for plugin in plugins:
+        if plugin.state is not State.READY or plugin.resource is None:
+            continue
+        try:
+            table = plugin.resource.spec(plugin.name) if issubclass(plugin.resource, TableResource) else None
+        except ValueError as error:
+            plugin.fail(str(error))
+        else:
+            found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package), table))
+    return found
+
+
+def _sql_folder(package: str) -> Traversable | None:
+    """Return the folder `migrations` of a package; a plugin that is a single module has none."""
+    spec = find_spec(package)
+    return files(package) / "migrations" if spec and spec.submodule_search_locations else None
+
+
+def note_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> None:
+    """Write into each plugin what became of its migrations."""
+    for plugin in plugins:
+        outcome = outcomes.get(plugin.name)
+        if outcome is None or plugin.state is not State.READY:
+            continue
+        plugin.applied = outcome.applied
+        if outcome.failure is not None:
+            plugin.fail(outcome.failure)

@@ -1,0 +1,51 @@
+"""The `Authorization` header of Basic authentication, read strictly as RFC 7617 has it."""
+
+from __future__ import annotations
+
+import binascii
+import unicodedata
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Malformed(ValueError):
+    """Say what is wrong with a header, without repeating any of it."""
+
+
+class Credential(NamedTuple):
+    """Hold what a client sent; named as the library for Basic authentication names them."""
+
+    login: str
+    password: str
+
+
+def parse(values: Sequence[str]) -> Credential | None:
+    """Return the credential in the values of `Authorization`, None where there are none; raise `Malformed`."""
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Malformed("The Authorization header is there more than once.")
+    scheme, _, token = values[0].partition(" ")
+    if scheme.lower() != "basic":
+        raise Malformed("The Authorization header does not begin with the scheme Basic.")
+    username, colon, password = _decode(token.lstrip(" ")).partition(":")
+    if not colon:
+        raise Malformed("The credentials have no colon between user name and password.")
+    if "Cc" in map(unicodedata.category, username + password):
+        raise Malformed("The credentials have a control character.")
+    return Credential(username, password)
+
+
+def _decode(token: str) -> str:
+    try:
+        decoded = b64decode(token, validate=True)
+        canonical = b64encode(decoded) == token.encode()
+    except (binascii.Error, ValueError):
+        canonical = False
+    if not canonical or not token:
+        raise Malformed("The credentials are not Base64.")
+    try:
+        return decoded.decode()
+    except UnicodeDecodeError:
+        raise Malformed("The credentials are not UTF-8.") from None

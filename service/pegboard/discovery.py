@@ -1,0 +1,147 @@
+"""The plugins that are installed: found by their entry points, loaded apart from each other, each with its state."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pegboard.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.schema import Schema
+
+GROUP = "pegboard.resources"
+RESERVED = frozenset(
+    (
+        *("docs", "errors", "health", "metrics", "openapi.json", "plugins", "ready"),
+        *("pegboard", "public", "information_schema"),
+    )
+)
+"""Names that are the service's own paths, or PostgreSQL schemas of others."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
+
+log = logging.getLogger("pegboard.plugins")
+
+
+class State(StrEnum):
+    """Say whether a plugin serves."""
+
+    READY = "ready"
+    FAILED = "failed"
+    CONFLICT = "conflict"
+    DISABLED = "disabled"
+
+
+@dataclass(slots=True)
+class Plugin:
+    """Know one entry point of the group `pegboard.resources`: whose it is, what it declares, how it fares."""
+
+    name: str
+    distribution: str
+    version: str
+    state: State = State.READY
+    fault: str | None = None
+    resource: type[Resource] | None = None
+    package: str = ""
+    applied: tuple[str, ...] = ()
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """Return the declared verbs in the usual order; none while the declaration is not known."""
+        declared = self.resource.verbs if self.resource else ()
+        return tuple(verb for verb in VERBS if verb in declared)
+
+    def fail(self, fault: str, state: State = State.FAILED) -> None:
+        """Take the plugin out of service and say why, in one line."""
+        self.state, self.fault = state, fault
+        log.error("plugin %s (%s %s) is out: %s", self.name, self.distribution, self.version, fault)
+
+
+def installed() -> list[EntryPoint]:
+    """Return the entry points of all resources that are installed."""
+    return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+
+
+def discover(points: Iterable[EntryPoint], enabled: Collection[str] | None = None) -> list[Plugin]:
+    """Return a plugin for each entry point, loaded where it can be; None in `enabled` means all.
+
+    Never raises for what a plugin does wrong: its state and fault tell.
+    """
+    points = list(points)
+    claims = Counter(point.name for point in points)
+    return [_plugin(point, claims[point.name], enabled) for point in points]
+
+
+def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None) -> Plugin:
+    metadata = point.dist
+    plugin = Plugin(point.name, metadata.name if metadata else "", metadata.version if metadata else "")
+    plugin.package = point.module.partition(".")[0]
+    if not _NAME.fullmatch(point.name) or point.name in RESERVED or point.name.startswith("pg_"):
+        plugin.fail(
+            f"the name {point.name!r} cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _"
+        )
+    elif claims > 1:
+        plugin.fail(f"{claims} distributions claim the name {point.name!r}; uninstall all but one", State.CONFLICT)
+    elif enabled is not None and point.name not in enabled:
+        plugin.state = State.DISABLED
+    else:
+        _load(plugin, point)
+    return plugin
+
+
+def _load(plugin: Plugin, point: EntryPoint) -> None:
+    try:
+        found = point.load()
+        fault = mistake(found)
+    except (Exception, SystemExit) as error:
+        log.debug("plugin %s cannot be loaded", plugin.name, exc_info=True)
+        plugin.fail(f"{point.value} cannot be loaded: {type(error).__name__}: {_line(error)}")
+        return
+    if fault is not None:
+        plugin.fail(f"{point.value}: {fault}")
+        return
+    plugin.resource = found
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def mistake(found: Any) -> str | None:
+    """Return what is wrong with the declaration of a resource, and how to mend it; None for a sound one."""
+    if not (inspect.isclass(found) and issubclass(found, Resource)):
+        return "an entry point of pegboard.resources names a subclass of pegboard.Resource"
+    schema = getattr(found, "schema", None)
+    if not (inspect.isclass(schema) and issubclass(schema, Schema)):
+        return "set schema to a subclass of pegboard.Schema"
+    verbs = getattr(found, "verbs", None)
+    if not isinstance(verbs, tuple) or not verbs:
+        return 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'
+    unknown = [verb for verb in verbs if verb not in VERBS]
+    if unknown or len(set(verbs)) < len(verbs):
+        return (
+            f"verbs holds {unknown[0]!r}; it takes each of {', '.join(VERBS)} at most once"
+            if unknown
+            else "verbs names one twice"
+        )
+    return _action_mistake(found, verbs) or found.mistake()
+
+
+def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None:
+    there = found.actions()
+    for name in there:
+        if not inspect.iscoroutinefunction(getattr(found, name)):
+            return f"the action {name} has to be a coroutine: write async def {name}"
+    for verb in verbs:
+        wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
+        if not wanted & there:
+            return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}"
+    declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in verbs if verb in table}
+    extra = sorted(set(vars(found)) & there - declared)
+    return f"the action {extra[0]} is written, but none of its verbs is declared" if extra else None

@@ -1,0 +1,51 @@
+"""One resource over HTTP: its verbs joined to what serves them, worked out once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pegboard import clients
+from pegboard.idempotency import Idempotency
+from pegboard.reading import Reader
+from pegboard.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.routing import Handler, Mount, Place
+from pegboard.settings import Settings
+from pegboard.writing import PATCHES, Writer
+
+
+def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> Mount:
+    """Return the places of `resource`; raises `ValueError` where a field cannot be named in a URL."""
+    rules = resource.rules()
+    path = f"{settings.path_prefix}/{resource.name}"
+    reader = Reader(resource, rules, path)
+    writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
+    serving: Mapping[str, Handler] = {
+        "list": reader.list,
+        "retrieve": reader.retrieve,
+        "create": writer.create,
+        "replace": writer.replace,
+        "update": writer.update,
+        "delete": writer.delete,
+    }
+    return Mount(
+        collection=_place(resource, COLLECTION_ACTIONS, serving, f"/{resource.name}"),
+        item=_place(resource, ITEM_ACTIONS, serving, f"/{resource.name}/{{id}}"),
+        parse_id=resource.parse_id,
+    )
+
+
+def _place(
+    resource: Resource, actions: Mapping[str, str], serving: Mapping[str, Handler], template: str
+) -> Place | None:
+    """Return the place of the declared verbs that have an action here; None where there is none."""
+    there = resource.actions()
+    verbs = [verb for verb in VERBS if verb in resource.verbs and actions.get(verb) in there]
+    if not verbs:
+        return None
+    return Place(
+        template=template,
+        plugin=resource.name,
+        handlers={verb: serving[actions[verb]] for verb in verbs},
+        grants={verb: clients.sufficing(resource.name, verb) for verb in verbs},
+        accept_patch=", ".join(PATCHES) if "PATCH" in verbs else None,
+    )

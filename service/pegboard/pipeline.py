@@ -1,0 +1,105 @@
+"""The way of every request: request id and log, errors, authentication, grants, the handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from pegboard import database, errors, negotiation
+from pegboard.errors import ApiError
+from pegboard.http import Request, Response, error_response
+from pegboard.routing import METHODS, Redirect, Router
+
+Next = Callable[[Request], Awaitable[Response]]
+Middleware = Callable[..., Awaitable[Response]]
+
+log = logging.getLogger("pegboard")
+_COMPRESSED_FROM = 1024
+
+
+def compose(middlewares: Sequence[Middleware], handler: Next) -> Next:
+    """Return `handler` inside `middlewares`, the first of them outermost; each takes `(request, handler)`."""
+    for middleware in reversed(middlewares):
+        handler = partial(middleware, handler=handler)
+    return handler
+
+
+async def finish(request: Request, handler: Next) -> Response:
+    """Give every response the request id, `nosniff` and `Cache-Control`; compress it where that is wanted."""
+    response = await handler(request)
+    headers = response.headers
+    headers["X-Request-Id"] = request.id
+    headers["X-Content-Type-Options"] = "nosniff"
+    if "Cache-Control" not in headers:
+        headers["Cache-Control"] = "no-store"
+    if len(response.body) > _COMPRESSED_FROM:
+        accepted = request.headers.get("Accept-Encoding")
+        if accepted is not None and negotiation.encoding(accepted) == "gzip":
+            await _compress(response)
+    return response
+
+
+async def _compress(response: Response) -> None:
+    """Replace the body by its gzip form; its entity tag differs from the plain one's by a suffix."""
+    large = len(response.body) > 256 * 1024
+    compress = negotiation.compress
+    response.body = await asyncio.to_thread(compress, response.body) if large else compress(response.body)
+    response.headers["Content-Encoding"] = "gzip"
+    tag = response.headers.get("ETag")
+    if tag is not None:
+        response.headers["ETag"] = f'{tag[:-1]}-gzip"'
+
+
+async def tell_errors(request: Request, handler: Next) -> Response:
+    """Turn whatever is raised into the error body that every client knows."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        known = error
+    except Redirect as redirect:
+        return _redirect(request, redirect.path)
+    except Exception as error:
+        if isinstance(error, ConnectionError) and request.transport is None:
+            raise
+        known = _translated(request, error)
+    return error_response(known, request.id)
+
+
+def _translated(request: Request, error: Exception) -> ApiError:
+    known = database.translate(error)
+    if known is None:
+        log.error("request %s failed", request.id, exc_info=error)
+        known = ApiError(errors.INTERNAL)
+    elif known.status >= 500:
+        log.warning("request %s: %s", request.id, type(error).__name__)
+    return known
+
+
+def _redirect(request: Request, path: str) -> Response:
+    query = f"?{request.raw_query}" if request.raw_query else ""
+    return Response(308, {"Location": path + query}, b"")
+
+
+def dispatcher(router: Router) -> Next:
+    """Return the innermost step: find the place, hold the grants against the client, call the handler."""
+
+    async def dispatch(request: Request) -> Response:
+        method = request.method
+        if method not in METHODS:
+            raise ApiError(errors.METHOD_NOT_IMPLEMENTED, f"The method {method} is not implemented.")
+        place, identity = router.find(request.raw_path)
+        request.template, request.plugin = place.template, place.plugin
+        handler = place.handlers.get(method)
+        if handler is None:
+            if method == "OPTIONS":
+                return Response(204, place.headers(), b"")
+            message = f"{method} is not allowed here; {place.allow} are."
+            raise ApiError(errors.VERB_NOT_ALLOWED, message, headers=place.headers())
+        needed = place.grants.get(method)
+        if needed is not None and request.client.grants.isdisjoint(needed):
+            raise ApiError(errors.NOT_ALLOWED)
+        return await handler(request, identity)
+
+    return dispatch

@@ -1,0 +1,159 @@
+"""What a plugin declares and does: a resource, its verbs, its actions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+import asyncpg
+
+from pegboard import conditions, mapping, rendering
+from pegboard.clients import Client
+from pegboard.conditions import Conditions
+from pegboard.database import Database
+from pegboard.errors import ErrorCode
+from pegboard.loading import STANDARD, parse_uuid
+from pegboard.query import Query, Rules
+from pegboard.schema import Schema
+
+
+COLLECTION_ACTIONS: Mapping[str, str] = {"GET": "list", "HEAD": "list", "POST": "create"}
+"""The verbs of a collection and the action that each calls."""
+
+ITEM_ACTIONS: Mapping[str, str] = {
+    "GET": "retrieve",
+    "HEAD": "retrieve",
+    "PUT": "replace",
+    "PATCH": "update",
+    "DELETE": "delete",
+}
+"""The verbs of an item and the action that each calls."""
+
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Hold what the service gives every resource; `secret` seals cursors and is the same in all workers."""
+
+    database: Database
+    secret: bytes
+
+
+@dataclass(slots=True)
+class Context:
+    """Say for whom and how an action is called.
+
+    `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it.
+    """
+
+    client: Client
+    request_id: str
+    query: Query
+    conditions: Conditions = conditions.NONE
+    connection: asyncpg.Connection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hold one page of a collection: its items, the cursors of the pages beside it, the count if it was asked for."""
+
+    items: Sequence[Any]
+    next: str | None = None
+    prev: str | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """Hold an item as it goes out: JSON, the opaque part of its entity tag, its last change."""
+
+    body: bytes
+    tag: str
+    modified: datetime | None
+
+
+class Resource:
+    """Answer at `/NAME`, NAME being the entry point's.
+
+    A subclass sets `schema` and `verbs` and writes the actions of its verbs as coroutines: `list(context)` for GET on
+    the collection, `create(context, data)` for POST, and on an item `retrieve(context, id)` for GET,
+    `replace(context, id, data)` for PUT, `update(context, id, data)` for PATCH, `delete(context, id)` for DELETE.
+    `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump), a `Page`
+    or a list of them, or nothing for `delete`; it raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item
+    that is not there.
+    """
+
+    schema: ClassVar[type[Schema]]
+    verbs: ClassVar[tuple[str, ...]]
+    error_codes: ClassVar[tuple[ErrorCode, ...]] = ()
+    needs_match: ClassVar[bool] = False
+    """Whether PUT, PATCH and DELETE need `If-Match` (428 without)."""
+    creates_by_put: ClassVar[bool] = False
+    """Whether PUT creates an item that is not there, for a client that holds POST too."""
+    checks_version: ClassVar[bool] = False
+    """Whether the actions hold `context.conditions.if_match` against the item, in the statement that writes."""
+
+    def __init__(self, name: str, services: Services) -> None:
+        self.name = name
+        self.database = services.database
+        self._secret = services.secret
+        self._dumper = self.schema()
+
+    @classmethod
+    def actions(cls) -> frozenset[str]:
+        """Return the names of the actions that there are."""
+        names = {*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values()}
+        return frozenset(name for name in names if callable(getattr(cls, name, None)))
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0] if cls.__doc__ else ""
+
+    @classmethod
+    def mistake(cls) -> str | None:
+        """Return what is wrong with the declaration and how to mend it; None for a sound one."""
+        return None
+
+    @classmethod
+    def rules(cls) -> Rules:
+        """Return what the queries of the resource may ask for."""
+        return Rules(mapping.columns(cls.schema()), filterable=(), sortable=())
+
+    def parse_id(self, text: str) -> str | None:
+        """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
+        return parse_uuid(text)
+
+    @asynccontextmanager
+    async def transaction(self, context: Context) -> AsyncIterator[None]:
+        """Do what is inside as a whole or not at all, as far as the source of the data can."""
+        yield
+
+    def dump(self, item: Any) -> dict[str, Any]:
+        """Return an item's plain values by the schema, the standard fields among them where the item has them."""
+        dumped = self._dumper.dump(item)
+        read = item.get if isinstance(item, Mapping) else lambda name: getattr(item, name, None)
+        found = {name: value for name in STANDARD if (value := read(name)) is not None}
+        return {**({"id": found.pop("id")} if "id" in found else {}), **dumped, **found}
+
+    def represent(self, item: Any, query: Query) -> Representation:
+        """Return an item as it goes out; its tag is made of all its fields, whichever of them are asked for."""
+        dumped = self.dump(item)
+        whole = rendering.dumps(dumped)
+        modified = dumped.get("updated_at")
+        body = whole if query.fields is None else rendering.dumps(_only(dumped, query))
+        return Representation(body, rendering.digest(whole), modified)
+
+    def represent_all(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a page as a JSON array."""
+        return rendering.dumps([_only(self.dump(item), query) for item in items])
+
+
+def _only(dumped: dict[str, Any], query: Query) -> dict[str, Any]:
+    wanted = query.fields
+    return dumped if wanted is None else {key: value for key, value in dumped.items() if key == "id" or key in wanted}

@@ -1,0 +1,110 @@
+"""Where a path leads: a resource's collection or item, or one of the service's own paths."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from pegboard import errors
+from pegboard.errors import ApiError
+from pegboard.http import Request, Response
+
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+"""The methods of RFC 9110 and RFC 5789; any other is answered with 501."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Say what answers at one kind of path.
+
+    `grants` names for each method the grants of which one suffices; a method that it does not name needs none.
+    """
+
+    template: str
+    plugin: str
+    handlers: Mapping[str, Handler]
+    grants: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    accept_patch: str | None = None
+
+    @property
+    def allow(self) -> str:
+        """Return the value of the `Allow` header."""
+        return ", ".join((*self.handlers, "OPTIONS"))
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that say what can be done here."""
+        return {"Allow": self.allow} | ({"Accept-Patch": self.accept_patch} if self.accept_patch else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Hold the places of one resource; with a `fault` there are none, since its plugin cannot serve."""
+
+    collection: Place | None = None
+    item: Place | None = None
+    parse_id: Callable[[str], str | None] = str
+    fault: str | None = None
+
+
+class Redirect(Exception):
+    """Send the client to `path`, where it meant to go."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class Router:
+    """Find places: first the service's own by their whole path, then a mount by its name and what follows."""
+
+    def __init__(self, own: Iterable[Place]) -> None:
+        self._own = {place.template: place for place in own}
+        self.mounts: Mapping[str, Mount] = {}
+
+    def find(self, path: str) -> tuple[Place, str]:
+        """Return the place that the percent-encoded `path` leads to, and the id in it, or "".
+
+        Raises `ApiError` 404, or 503 where the plugin there cannot serve, and `Redirect` for a slash too many.
+        """
+        own = self._own.get(path)
+        if own is not None:
+            return own, ""
+        if path.endswith("/"):
+            raise self._without_slash(path)
+        name, _, identity = (_decoded(path) if "%" in path else path)[1:].partition("/")
+        mount = self.mounts.get(name)
+        if mount is None:
+            raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
+        if mount.fault is not None:
+            raise ApiError(errors.PLUGIN_UNAVAILABLE, headers={"Retry-After": "60"})
+        if not identity:
+            return _there(mount.collection), ""
+        known = mount.parse_id(identity)
+        if known is None:
+            raise ApiError(errors.NOT_FOUND)
+        return _there(mount.item), known
+
+    def _without_slash(self, path: str) -> Exception:
+        """Return the redirect to what `path` would be without its slashes at the end, if that leads anywhere."""
+        shorter = path.rstrip("/")
+        if shorter.startswith("//"):
+            return ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
+        self.find(shorter)
+        return Redirect(shorter)
+
+
+def _there(place: Place | None) -> Place:
+    if place is None:
+        raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
+    return place
+
+
+def _decoded(path: str) -> str:
+    """Return `path` with its escapes decoded, a slash that was escaped staying so."""
+    try:
+        return unquote_to_bytes(path.replace("%2F", "%252F").replace("%2f", "%252F")).decode()
+    except UnicodeDecodeError:
+        raise ApiError(errors.NOT_FOUND, "The path is no UTF-8.") from None

@@ -1,0 +1,153 @@
+"""Schemas: marshmallow with an error code for every fault, strict about what it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import marshmallow
+from marshmallow import ValidationError, validate
+from marshmallow.exceptions import SCHEMA
+from marshmallow.fields import Field
+
+from pegboard import errors
+from pegboard.errors import ApiError, ErrorCode, Fault
+
+
+class Message(str):
+    """Carry a fault's code through marshmallow, which knows only texts."""
+
+    code: int
+
+    def __new__(cls, text: str, code: int) -> Message:
+        """Make a message of `text` that stands for the error `code`."""
+        message = super().__new__(cls, text)
+        message.code = code
+        return message
+
+    def format(self, *args: object, **kwargs: object) -> Message:
+        """Fill in the text's placeholders and keep the code."""
+        return Message(str.format(self, *args, **kwargs), self.code)
+
+
+_FIELD_CODES: Mapping[str, ErrorCode] = {
+    "required": errors.REQUIRED,
+    "null": errors.NULL,
+    "validator_failed": errors.INVALID,
+    "type": errors.WRONG_TYPE,
+    "invalid": errors.WRONG_TYPE,
+    "characters": errors.BAD_CHARACTERS,
+    "range": errors.OUT_OF_RANGE,
+    "too_large": errors.OUT_OF_RANGE,
+    "special": errors.OUT_OF_RANGE,
+    "email": errors.BAD_EMAIL,
+    "url": errors.BAD_URL,
+    "uuid": errors.BAD_UUID,
+    "invalid_uuid": errors.BAD_UUID,
+    "date": errors.BAD_DATE,
+    "invalid_awareness": errors.BAD_DATE,
+    "format": errors.BAD_DATE,
+    "unknown": errors.NOT_A_CHOICE,
+    "reference": errors.INVALID,
+}
+
+_SCHEMA_MESSAGES = {
+    "unknown": Message(errors.UNKNOWN_FIELD.message, errors.UNKNOWN_FIELD.code),
+    "type": Message("Not a valid object.", errors.WRONG_TYPE.code),
+}
+
+
+def _length_code(check: validate.Length, value: Any) -> ErrorCode:
+    shortest = check.min if check.equal is None else check.equal
+    return errors.TOO_SHORT if shortest is not None and len(value) < shortest else errors.TOO_LONG
+
+
+_VALIDATOR_CODES: tuple[tuple[type[validate.Validator], Callable[[Any, Any], ErrorCode]], ...] = (
+    (validate.Length, _length_code),
+    (validate.Range, lambda check, value: errors.OUT_OF_RANGE),
+    (validate.OneOf, lambda check, value: errors.NOT_A_CHOICE),
+    (validate.NoneOf, lambda check, value: errors.NOT_A_CHOICE),
+    (validate.Email, lambda check, value: errors.BAD_EMAIL),
+    (validate.URL, lambda check, value: errors.BAD_URL),
+)
+
+
+class Coded(validate.Validator):
+    """Run one of marshmallow's validators and give its fault the code it has in the catalogue."""
+
+    def __init__(self, check: Any, code: Callable[[Any, Any], ErrorCode]) -> None:
+        self.check = check
+        self._code = code
+
+    def __call__(self, value: Any) -> Any:
+        """Return `value`, or raise marshmallow's `ValidationError` with a coded message."""
+        try:
+            return self.check(value)
+        except ValidationError as error:
+            code = self._code(self.check, value).code
+            raise ValidationError([Message(text, code) for text in error.messages]) from None
+
+
+def _coded(check: Any) -> Any:
+    for kind, code in _VALIDATOR_CODES:
+        if isinstance(check, kind):
+            return Coded(check, code)
+    return check
+
+
+def _give_codes(field: Any) -> None:
+    """Put codes into the messages of a field, of its validators and of the fields inside it."""
+    field.error_messages = {
+        key: text if isinstance(text, Message) else Message(text, _FIELD_CODES.get(key, errors.INVALID).code)
+        for key, text in field.error_messages.items()
+        if isinstance(text, str)
+    }
+    field.validators = [_coded(check) for check in field.validators]
+    for part in ("inner", "key_field", "value_field"):
+        inner = getattr(field, part, None)
+        if inner is not None:
+            _give_codes(inner)
+    for inner in getattr(field, "tuple_fields", ()):
+        _give_codes(inner)
+
+
+class Schema(marshmallow.Schema):
+    """Describe the fields of a resource's items; subclass it as any marshmallow schema.
+
+    A field it does not name is a fault, the fields keep their order, and every fault has a code of the catalogue.
+    """
+
+    error_messages = dict(_SCHEMA_MESSAGES)
+
+    class Meta:
+        """Refuse fields that are not declared."""
+
+        unknown = marshmallow.RAISE
+
+    def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
+        """Give the field's messages their codes when marshmallow binds it."""
+        _give_codes(field_obj)
+
+
+def faults(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[Fault]:
+    """Yield a fault with its pointer for every message of a marshmallow `ValidationError`."""
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            yield from faults(inner, steps if key == SCHEMA else (*steps, key))
+    elif isinstance(messages, list | tuple):
+        for inner in messages:
+            yield from faults(inner, steps)
+    else:
+        code = getattr(messages, "code", errors.INVALID.code)
+        yield Fault(code, str(messages), pointer=errors.pointer(steps))
+
+
+def invalid(error: ValidationError, steps: tuple[str | int, ...] = ()) -> ApiError:
+    """Return the 422 that tells all faults of `error`, whose place in the body begins with `steps`."""
+    return ApiError(errors.INVALID, faults=tuple(faults(messages_of(error), steps)))
+
+
+def messages_of(error: ValidationError) -> dict[str, Any]:
+    """Return the messages of `error` by field."""
+    normalized: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]  # marshmallow's gap
+    return normalized

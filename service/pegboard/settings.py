@@ -1,0 +1,313 @@
+"""What can be set from the environment: each setting's name, form, bounds, default and meaning."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+Network = IPv4Network | IPv6Network
+
+PREFIX = "PEGBOARD_"
+FILE_SUFFIX = "_FILE"
+SIZE_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+LONGEST_VALUE_SHOWN = 60
+
+
+class SettingsError(Exception):
+    """Say in one line which setting is wrong, and what it should be."""
+
+
+class Expected(ValueError):
+    """Say what a value should have been, in words that follow "must be"."""
+
+
+def _text(value: str) -> str:
+    """Take a value that is not empty and has no white space or control characters."""
+    if not value or not value.isprintable() or " " in value:
+        raise Expected("a name or an address without white space")
+    return value
+
+
+def _path(value: str) -> Path:
+    """Take the path of a folder, relative to the working directory unless it is absolute."""
+    if not value or "\0" in value:
+        raise Expected("the path of a folder")
+    return Path(value)
+
+
+def _password(value: str) -> str:
+    """Take a password that a client could send: 8 to 1,024 characters after NFC, none of them a control (RFC 7617)."""
+    if not 8 <= len(unicodedata.normalize("NFC", value)) <= 1024 or "Cc" in map(unicodedata.category, value):
+        raise Expected("8 to 1024 characters long, without control characters")
+    return value
+
+
+def _database_url(value: str) -> str:
+    """Take the URL of a PostgreSQL database."""
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not value.isprintable():
+        raise Expected("a URL like postgresql://user:password@host:5432/database")
+    return value
+
+
+def _path_prefix(value: str) -> str:
+    """Take the path under which a proxy serves us; a slash at its end is dropped."""
+    prefix = value.rstrip("/")
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", prefix):
+        raise Expected("a path like /api")
+    return prefix
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """Take the names of plugins, separated by commas, each once."""
+    given = tuple(part.strip() for part in value.split(",")) if value else ()
+    if len(set(given)) < len(given) or not all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) for name in given):
+        raise Expected("names of plugins separated by commas, each once")
+    return given
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    """Take addresses and networks, separated by commas."""
+    try:
+        return tuple(ip_network(part.strip()) for part in value.split(",")) if value else ()
+    except ValueError:
+        raise Expected("addresses or networks separated by commas, like 10.0.0.0/8,::1") from None
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    """Return what takes one of `choices`, in either case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise Expected("one of " + ", ".join(choices))
+        return value.lower()
+
+    return parse
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return what takes a whole number between two bounds."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not lowest <= int(value) <= highest:
+            raise Expected(f"a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def _seconds(lowest: float, highest: float) -> Callable[[str], float]:
+    """Return what takes a number of seconds between two bounds."""
+
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value) or not lowest <= float(value) <= highest:
+            raise Expected(f"a number of seconds from {lowest:g} to {highest:g}")
+        return float(value)
+
+    return parse
+
+
+def _size(lowest: str, highest: str) -> Callable[[str], int]:
+    """Return what takes a number of bytes between two bounds, with `KiB`, `MiB` or `GiB` where wanted."""
+    least, most = _bytes(lowest), _bytes(highest)
+
+    def parse(value: str) -> int:
+        if not least <= _bytes(value) <= most:
+            raise Expected(f"a number of bytes from {lowest} to {highest}, like 65536 or 64KiB")
+        return _bytes(value)
+
+    return parse
+
+
+def _bytes(value: str) -> int:
+    """Return how many bytes `value` says, -1 when it says none."""
+    match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", value)
+    unit = SIZE_UNITS.get(match[2].upper()) if match else None
+    return int(match[1]) * unit if match and unit else -1
+
+
+def _setting(default: str, parse: Callable[[str], T], description: str) -> T:
+    metadata = {"default": default, "parse": parse, "description": description, "secret": False}
+    return field(default=parse(default), metadata=metadata)
+
+
+def _optional(parse: Callable[[str], T], description: str, *, secret: bool = False) -> T | None:
+    metadata = {"default": None, "parse": parse, "description": description, "secret": secret}
+    return field(default=None, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Hold what the operator has set.
+
+    The fields are the one table of settings: names, forms, checks and documentation are read from them.
+    """
+
+    database_url: str | None = _optional(
+        _database_url,
+        "The PostgreSQL database that holds everything. Without it the service runs one of its own in `data_dir`.",
+        secret=True,
+    )
+    read_database_url: str | None = _optional(
+        _database_url, "A replica that answers reads. Without it they go to `database_url`.", secret=True
+    )
+    data_dir: Path = _setting(".pegboard", _path, "The folder in which the service's own PostgreSQL keeps its data.")  # noqa: RUF009 - a field
+    host: str = _setting("127.0.0.1", _text, "The address to listen on.")
+    port: int = _setting("8080", _whole(0, 65535), "The port to listen on; 0 takes any free one.")
+    workers: int = _setting("1", _whole(1, 256), "How many processes serve.")
+    admin_password: str | None = _optional(
+        _password,
+        "The password of the first client, `admin`. Without it one is generated and shown once.",
+        secret=True,
+    )
+    plugins: tuple[str, ...] | None = _optional(_names, "The plugins to mount, of those installed. Without it: all.")
+    plugins_required: tuple[str, ...] = _setting("", _names, "The plugins without which the service is not ready.")
+    log_level: str = _setting(
+        "info", _one_of("debug", "info", "warning", "error", "critical"), "The least serious level that is logged."
+    )
+    log_format: str = _setting("text", _one_of("text", "json"), "How log lines are written.")
+    max_body: int = _setting("10MiB", _size("1KiB", "1GiB"), "The largest body that a request may have, in bytes.")
+    max_head: int = _setting("32KiB", _size("1KiB", "1MiB"), "The largest head that a request may have, in bytes.")
+    max_url: int = _setting("8KiB", _size("256B", "1MiB"), "The longest URL that a request may have, in bytes.")
+    # What came in must fit into an answer: orjson writes at most 254 levels, and a collection adds two of them.
+    max_nesting: int = _setting("100", _whole(1, 250), "How deep arrays and objects in a body may be nested.")
+    receive_timeout: float = _setting(
+        "30", _seconds(0.1, 3600), "How many seconds a request's head, and then its body, may take to arrive."
+    )
+    keepalive_timeout: float = _setting(
+        "75", _seconds(0.1, 3600), "How many seconds an idle connection is kept for the next request."
+    )
+    shutdown_timeout: float = _setting(
+        "25", _seconds(0, 3600), "How many seconds running requests get to end when the service stops."
+    )
+    pool_size: int = _setting("10", _whole(1, 1000), "How many connections for writes each worker opens at most.")
+    read_pool_size: int = _setting("10", _whole(1, 1000), "How many connections for reads each worker opens at most.")
+    pool_timeout: float = _setting(
+        "5", _seconds(0.1, 3600), "How many seconds a request waits for a connection to the database."
+    )
+    database_timeout: float = _setting(
+        "30", _seconds(0.1, 3600), "How many seconds one statement may run in the database."
+    )
+    path_prefix: str = _setting("", _path_prefix, "The path under which a proxy serves us, such as `/api`.")
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "", _networks, "The proxies whose word on a client's address (`X-Forwarded-For`) is believed."
+    )
+    remember_seconds: float = _setting(
+        "60", _seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."
+    )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], plugin_names: Iterable[str] = ()) -> Settings:
+        """Read the settings from `environ`, leaving `PEGBOARD_<PLUGIN>_*` to the plugins named.
+
+        A variable that is empty counts as not set. Each setting can be read from the file that
+        `PEGBOARD_<NAME>_FILE` names instead, of which one newline at the end is dropped.
+
+        Raises `SettingsError` for a variable that is not known, a value that is not taken, a file that cannot
+        be read, and a setting that is given both ways.
+        """
+        present = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+        _refuse_unknown(present, plugin_names)
+        values = {setting.name: _read(setting, present) for setting in SETTINGS if setting.is_set(present)}
+        settings = cls(**values)
+        _refuse_contradiction(settings)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Describe one setting: the field of `Settings` it fills and what its variable may hold.
+
+    `default` is written as an operator would write it, or None when there is none.
+    """
+
+    name: str
+    default: str | None
+    parse: Callable[[str], Any]
+    description: str
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        """Return the name of the environment variable."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def file_variable(self) -> str:
+        """Return the name of the environment variable that names a file with the value."""
+        return self.variable + FILE_SUFFIX
+
+    def is_set(self, environ: Mapping[str, str]) -> bool:
+        """Return whether `environ` has it in either form."""
+        return self.variable in environ or self.file_variable in environ
+
+
+SETTINGS: tuple[Setting, ...] = tuple(Setting(name=entry.name, **entry.metadata) for entry in fields(Settings))
+"""Every setting, in the order in which they are documented."""
+
+
+def _refuse_unknown(present: Mapping[str, str], plugin_names: Iterable[str]) -> None:
+    plain = [setting.variable for setting in SETTINGS]
+    from_file = [setting.file_variable for setting in SETTINGS]
+    of_plugins = tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in plugin_names)
+    unknown = sorted(name for name in present if name not in {*plain, *from_file} and not name.startswith(of_plugins))
+    if not unknown:
+        return
+    known = from_file if unknown[0].endswith(FILE_SUFFIX) else plain
+    # The prefix is the same in all of them: left in, it would make everything look near.
+    near = get_close_matches(
+        unknown[0].removeprefix(PREFIX).upper(), [name.removeprefix(PREFIX) for name in known], n=1
+    )
+    hint = f" Did you mean {PREFIX}{near[0]}?" if near else ""
+    raise SettingsError(f"{unknown[0]} is not a setting of the service or of an installed plugin.{hint}")
+
+
+def _refuse_contradiction(settings: Settings) -> None:
+    if settings.plugins is None:
+        return
+    left_out = sorted(set(settings.plugins_required).difference(settings.plugins))
+    if left_out:
+        raise SettingsError(f"PEGBOARD_PLUGINS_REQUIRED names {left_out[0]}, which PEGBOARD_PLUGINS leaves out.")
+
+
+def _read(setting: Setting, present: Mapping[str, str]) -> Any:
+    if setting.variable in present and setting.file_variable in present:
+        raise SettingsError(f"{setting.variable} and {setting.file_variable} are both set: set one of them.")
+    if setting.variable in present:
+        return _parse(setting, present[setting.variable], setting.variable)
+    content = _content(setting.file_variable, present[setting.file_variable])
+    return _parse(setting, content, f"The content of {setting.file_variable}")
+
+
+def _content(variable: str, file: str) -> str:
+    try:
+        content = Path(file).read_bytes().decode()
+    except OSError as error:
+        raise SettingsError(f"{variable}: cannot read {file!r}: {error.strerror}.") from None
+    except ValueError:
+        raise SettingsError(f"{variable}: {file!r} does not hold UTF-8 text.") from None
+    newline = "\r\n" if content.endswith("\r\n") else "\n"
+    return content.removesuffix(newline)
+
+
+def _parse(setting: Setting, value: str, subject: str) -> Any:
+    try:
+        value.encode()
+        return setting.parse(value)
+    except UnicodeEncodeError:
+        raise SettingsError(f"{subject} must be UTF-8 text.") from None
+    except Expected as expected:
+        shown = "" if setting.secret else f", not {value[:LONGEST_VALUE_SHOWN]!r}"
+        raise SettingsError(f"{subject} must be {expected}{shown}.") from None

@@ -1,0 +1,225 @@
+"""POST, PUT, PATCH and DELETE over a resource: load, act, answer; and the order in which faults are told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+import orjson
+
+from pegboard import conditions, errors, negotiation, patching, payload
+from pegboard.conditions import Conditions, Outcome
+from pegboard.clients import sufficing
+from pegboard.errors import ApiError
+from pegboard.http import Request, Response
+from pegboard.idempotency import Idempotency, key_of
+from pegboard.loading import Loader
+from pegboard.query import Query, Rules, parse_item
+from pegboard.reading import JSON, accept, item_headers
+from pegboard.resource import Context, Resource
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
+MOST_ITEMS = 1_000
+
+
+class Writer:
+    """Serve the writing verbs of one resource, mounted at `path`."""
+
+    def __init__(self, resource: Resource, rules: Rules, path: str, idempotency: Idempotency, max_nesting: int) -> None:
+        self._resource: Any = resource
+        self._idempotency = idempotency
+        self._rules = rules
+        self._path = path
+        self._max_nesting = max_nesting
+        self._loader = Loader(resource.schema)
+        self._creating = sufficing(resource.name, "POST")
+
+    async def create(self, request: Request, _: str) -> Response:
+        """Make one item, or all items of an array at once."""
+        accept(request, JSON)
+        negotiation.check_content(request.headers, (JSON,), "Accept")
+        body = await request.body()
+        query, key, value = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules),
+            lambda: key_of(request.headers),
+            lambda: payload.parse(body, self._max_nesting),
+        )
+        if key is None:
+            return await self._create(request, Context(request.client, request.id, query), value)
+
+        async def work(connection: asyncpg.Connection) -> Response:
+            return await self._create(request, Context(request.client, request.id, query, connection=connection), value)
+
+        return await self._idempotency.once(request, key, body, work)
+
+    async def _create(self, request: Request, context: Context, value: Any) -> Response:
+        if isinstance(value, list):
+            return await self._create_all(request, context, value)
+        data = self._loader.create(_object(value))
+        item = await self._resource.create(context, data)
+        return self._created(request, item, context.query)
+
+    async def _create_all(self, request: Request, context: Context, values: list[Any]) -> Response:
+        create_all = getattr(self._resource, "create_all", None)
+        if create_all is None:
+            raise ApiError(errors.BODY_SHAPE, "Send one JSON object: this resource takes no arrays.", pointer="")
+        if not values:
+            raise ApiError(errors.TOO_SHORT, "Send at least one item.", pointer="")
+        if len(values) > MOST_ITEMS:
+            raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
+        loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
+        items = await create_all(context, errors.gather(*loads))
+        headers = {"Content-Type": JSON}
+        if _wants_minimal(request):
+            return Response(201, {"Preference-Applied": "return=minimal"}, b"")
+        body = b'{"items":' + self._resource.represent_all(items, context.query) + b"}"
+        return Response(201, headers, body)
+
+    def _load_one(self, index: int, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ApiError(errors.WRONG_TYPE, "Not a valid object.", pointer=f"/{index}")
+        return self._loader.create(value, (index,))
+
+    async def replace(self, request: Request, identity: str) -> Response:
+        """Replace an item, or make it where the resource declares that PUT does."""
+        value, context = await self._receive(request, (JSON,), "Accept")
+        body = _object(value)
+
+        def load() -> dict[str, Any]:
+            return self._loader.replace(body, identity)
+
+        try:
+            item = await self._write(context, identity, self._resource.replace, load)
+        except ApiError as error:
+            if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
+                raise
+            data = self._loader.replace(body, identity) | {"id": identity}
+            return self._created(request, await self._resource.create(context, data), context.query)
+        return self._written(request, item, context.query)
+
+    def _may_create(self, request: Request, context: Context) -> bool:
+        demanded = context.conditions
+        return (
+            self._resource.creates_by_put
+            and demanded.if_match is None
+            and not request.client.grants.isdisjoint(self._creating)
+        )
+
+    async def update(self, request: Request, identity: str) -> Response:
+        """Change the fields that a patch names."""
+        value, context = await self._receive(request, PATCHES, "Accept-Patch")
+        if negotiation.media_type(request.headers.get("Content-Type")) == JSON_PATCH:
+            operations = patching.operations(value)
+            item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, operations))
+        elif self._loader.needs_whole(_object(value)):
+            item = await self._rewrite(context, identity, lambda whole: patching.merge(whole, value))
+        else:
+            item = await self._write(
+                context, identity, self._resource.update, lambda: self._loader.update(value, identity)
+            )
+        return self._written(request, item, context.query)
+
+    async def delete(self, request: Request, identity: str) -> Response:
+        """Delete an item."""
+        query, demanded = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+        )
+        context = Context(request.client, request.id, query, demanded)
+
+        async def act(context: Context, identity: str, _: object) -> None:
+            await self._resource.delete(context, identity)
+
+        await self._write(context, identity, act, lambda: None)
+        return Response(204, {}, b"")
+
+    async def _receive(self, request: Request, taken: tuple[str, ...], header: str) -> tuple[Any, Context]:
+        """Return the body's value and the context of a write to an item; raises what is wrong with their form."""
+        accept(request, JSON)
+        negotiation.check_content(request.headers, taken, header)
+        body = await request.body()
+        query, demanded, value = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules),
+            lambda: conditions.read(request.headers),
+            lambda: payload.parse(body, self._max_nesting),
+        )
+        return value, Context(request.client, request.id, query, demanded)
+
+    async def _write(
+        self,
+        context: Context,
+        identity: str,
+        act: Callable[[Context, str, Any], Awaitable[Any]],
+        load: Callable[[], Any],
+    ) -> Any:
+        """Do one write to an item.
+
+        Where its own statement can hold the conditions, that is all; else they are held against the item first, in the
+        same transaction. What the load finds wrong is told only after a 404, 412 or 428: so is the order of faults.
+        """
+        demanded = context.conditions
+        if self._resource.needs_match and demanded.if_match is None:
+            await self._check(context, identity)
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        try:
+            data = load()
+        except ApiError:
+            await self._check(context, identity)
+            raise
+        if demanded is conditions.NONE or (self._resource.checks_version and _only_if_match(demanded)):
+            return await act(context, identity, data)
+        async with self._resource.transaction(context):
+            await self._check(context, identity)
+            return await act(context, identity, data)
+
+    async def _rewrite(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
+        """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
+        if self._resource.needs_match and context.conditions.if_match is None:
+            await self._check(context, identity)
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        async with self._resource.transaction(context):
+            before = await self._check(context, identity)
+            after = patch(before)
+            if not isinstance(after, dict):
+                raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
+            return await self._resource.update(context, identity, self._loader.change(before, after, identity))
+
+    async def _check(self, context: Context, identity: str) -> Any:
+        """Hold the conditions against the item as it is and return it as plain JSON; raises 404 and 412."""
+        item = await self._resource.retrieve(context, identity)
+        shown = self._resource.represent(item, self._rules.whole)
+        outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
+        if outcome is Outcome.FAILED:
+            raise ApiError(errors.PRECONDITION_FAILED, headers={"ETag": f'"{shown.tag}"'})
+        return orjson.loads(shown.body)
+
+    def _created(self, request: Request, item: Any, query: Query) -> Response:
+        identity = item["id"] if isinstance(item, Mapping) else item.id
+        location = {"Location": f"{self._path}/{identity}"}
+        response = self._written(request, item, query)
+        return Response(201, response.headers | location, response.body)
+
+    def _written(self, request: Request, item: Any, query: Query) -> Response:
+        shown = self._resource.represent(item, query)
+        headers = item_headers(shown)
+        if _wants_minimal(request):
+            headers.pop("Content-Type")
+            return Response(204, headers | {"Preference-Applied": "return=minimal"}, b"")
+        return Response(200, headers, shown.body)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ApiError(errors.BODY_SHAPE, "Send a JSON object.", pointer="")
+    return value
+
+
+def _only_if_match(demanded: Conditions) -> bool:
+    return demanded.unmodified_since is None and demanded.if_none_match is None
+
+
+def _wants_minimal(request: Request) -> bool:
+    preference = request.headers.get("Prefer")
+    return preference is not None and "return=minimal" in negotiation.prefer(preference)

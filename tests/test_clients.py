@@ -1,0 +1,262 @@
+"""Clients in the database: their names, their grants, and the administrator that always stays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pegboard import errors, migrating
+from pegboard.clients import Actor, Clients, parse_grants, sufficing
+from pegboard.errors import ApiError, ErrorCode
+from pegboard.passwords import Cost, Passwords
+from pegboard.pool import Pool
+
+SECRET = "correct horse"
+
+
+@pytest.fixture(scope="module")
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrating.migrate(database_url, [])
+    pool = Pool(database_url)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def clients(pool: Pool) -> Clients:
+    """Give a store that is empty but for the administrator."""
+    await pool.execute("TRUNCATE pegboard.client")
+    clients = Clients(pool, Passwords(Cost(memory=8, passes=1)))
+    await clients.ensure_administrator(SECRET)
+    return clients
+
+
+async def refused(action: Coroutine[Any, Any, Any]) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await action
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("resource", "what", "expected"),
+    [
+        ("contacts", "GET", {"contacts:GET", "contacts:*", "*:GET", "*:*"}),
+        ("contacts", "HEAD", {"contacts:GET", "contacts:*", "*:GET", "*:*"}),
+        ("contacts", "DELETE", {"contacts:DELETE", "contacts:*", "*:DELETE", "*:*"}),
+        ("contacts", "archive", {"contacts:archive", "contacts:*", "*:*"}),
+        ("contacts", "any", {"contacts:any", "contacts:*", "*:*"}),
+    ],
+)
+def test_one_of_the_sufficing_grants_is_enough(resource: str, what: str, expected: set[str]) -> None:
+    assert sufficing(resource, what) == expected
+
+
+def test_grants_are_kept_in_order_and_once() -> None:
+    given = ["contacts:*", "*:GET", "address-book_2:archive", "not_there:any", "contacts:*", "*:*", "a:PATCH"]
+    assert parse_grants(given) == (
+        "*:*", "*:GET", "a:PATCH", "address-book_2:archive", "contacts:*", "not_there:any",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        "", "contacts", "contacts:", ":GET", "*", "*:", "contacts:get:x", "contacts:GET ", " contacts:GET",
+        "contacts:GET\n", "contacts :GET", "Contacts:GET", "contacts:Get", "contacts:HEAD", "contacts:OPTIONS", "*:HEAD",
+        "*:archive", "contacts:**", "con*:GET", "contacts;GET", "kontäkte:GET", "contacts:\0", "x" * 300 + ":GET",
+        None, 7, ["contacts:GET"],
+    ],
+)  # fmt: skip
+def test_a_malformed_grant_is_pointed_at(grant: object) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_grants(["*:*", grant, "contacts:*", grant])
+    assert caught.value.status == 422
+    assert [fault.pointer for fault in caught.value.faults] == ["/grants/1", "/grants/3"]
+
+
+async def test_a_client_is_stored_without_its_password(clients: Clients, pool: Pool) -> None:
+    added = await clients.add("zoë 🦊", SECRET, ["contacts:GET", "*:POST"])
+    stored = await clients.read("zoë 🦊")
+    assert stored is not None
+    assert stored.client == added
+    assert added.grants == {"contacts:GET", "*:POST"}
+    assert stored.password.startswith("$argon2id$")
+    row = await pool.fetchrow("SELECT to_jsonb(c) AS row FROM pegboard.client c WHERE id = $1", added.id)
+    assert row is not None
+    assert SECRET not in str(row["row"])
+    assert row["row"]["created_at"] == row["row"]["updated_at"]
+    assert "." not in row["row"]["created_at"]
+    assert [client.username for client in await clients.list()] == ["admin", "zoë 🦊"]
+    assert await clients.read("zoe") is None
+
+
+async def test_all_that_is_wrong_with_a_new_client_is_told_at_once(clients: Clients) -> None:
+    error = await refused(clients.add("a:b", "short", ["x"]))
+    assert [fault.pointer for fault in error.faults] == ["/username", "/password", "/grants/0"]
+
+
+@pytest.mark.parametrize(
+    ("username", "kind"),
+    [
+        ("", errors.TOO_SHORT),
+        ("x" * 201, errors.TOO_LONG),
+        ("a:b", errors.BAD_CHARACTERS),
+        ("a\0b", errors.BAD_CHARACTERS),
+        ("a\nb", errors.BAD_CHARACTERS),
+        ("a\x85b", errors.BAD_CHARACTERS),
+        ("a\ud800b", errors.BAD_CHARACTERS),
+    ],
+)
+async def test_a_bad_user_name_is_refused(clients: Clients, username: str, kind: ErrorCode) -> None:
+    assert (await refused(clients.add(username, SECRET))).kind is kind
+
+
+@pytest.mark.parametrize("username", ["x" * 201, "", "a:b", "a\tb", "a\x7fb", "a\x9fb"])
+async def test_the_database_refuses_a_bad_user_name_too(clients: Clients, pool: Pool, username: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await pool.execute("UPDATE pegboard.client SET username = $1", username)
+
+
+async def test_names_of_200_characters_are_taken(clients: Clients) -> None:
+    assert (await clients.add("é" * 200, SECRET)).username == "é" * 200
+
+
+async def test_a_user_name_is_taken_once(clients: Clients) -> None:
+    await clients.add("ada", SECRET)
+    error = await refused(clients.add("ada", SECRET))
+    assert (error.kind, error.faults[0].pointer) == (errors.CONFLICT, "/username")
+    assert (await clients.add("Ada", SECRET)).username == "Ada"
+
+
+async def test_what_is_set_holds_from_then_on(clients: Clients) -> None:
+    before = await clients.add("ada", SECRET)
+    await clients.set_grants("ada", ["contacts:*"])
+    await clients.set_active("ada", False)
+    await clients.set_password("ada", "another horse")
+    stored = await clients.read("ada")
+    assert stored is not None
+    assert (stored.client.id, stored.client.grants, stored.client.active) == (before.id, {"contacts:*"}, False)
+    assert await clients.passwords.verify(stored.password, b"another horse")
+    await clients.remove("ada")
+    assert await clients.read("ada") is None
+
+
+async def test_a_change_is_a_new_version(clients: Clients, pool: Pool) -> None:
+    before = await pool.fetchval('SELECT "_version" FROM pegboard.client')
+    await clients.set_password("admin", "another horse")
+    assert await pool.fetchval('SELECT "_version" FROM pegboard.client') != before
+
+
+CHANGES: dict[str, Callable[[Clients, str], Coroutine[Any, Any, Any]]] = {
+    "remove": lambda clients, name: clients.remove(name),
+    "deactivate": lambda clients, name: clients.set_active(name, False),
+    "rob": lambda clients, name: clients.set_grants(name, ["*:GET", "contacts:*"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_an_unknown_client_is_404(clients: Clients, change: Callable[..., Any]) -> None:
+    assert (await refused(change(clients, "nobody"))).kind is errors.NOT_FOUND
+
+
+async def test_setting_the_password_of_an_unknown_client_is_404(clients: Clients) -> None:
+    assert (await refused(clients.set_password("nobody", SECRET))).kind is errors.NOT_FOUND
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_the_last_administrator_stays(clients: Clients, change: Callable[..., Any]) -> None:
+    await clients.add("sleeper", SECRET, ["*:*"], active=False)
+    await clients.add("ada", SECRET, ["*:GET", "*:POST", "contacts:*"])
+    assert (await refused(change(clients, "admin"))).kind is errors.CONFLICT
+    stored = await clients.read("admin")
+    assert stored is not None
+    assert (stored.client.active, stored.client.grants) == (True, {"*:*"})
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_another_administrator_lets_the_first_go(clients: Clients, change: Callable[..., Any]) -> None:
+    await clients.add("ada", SECRET, ["*:*"])
+    await change(clients, "admin")
+    assert (await refused(change(clients, "ada"))).kind is errors.CONFLICT
+
+
+async def test_the_last_administrator_may_have_another_password_and_further_grants(clients: Clients) -> None:
+    await clients.set_password("admin", "another horse")
+    assert (await clients.set_grants("admin", ["*:*", "contacts:any"])).grants == {"*:*", "contacts:any"}
+
+
+async def test_of_administrators_that_go_at_once_one_stays(clients: Clients) -> None:
+    for number in range(7):
+        await clients.add(f"admin {number}", SECRET, ["*:*"])
+    actions = [change(clients, f"admin {n}") for n, change in zip(range(7), [*CHANGES.values()] * 3, strict=False)]
+    outcomes = await asyncio.gather(*actions, clients.remove("admin"), return_exceptions=True)
+    left = [client for client in await clients.list() if client.active and "*:*" in client.grants]
+    assert len(left) == 1
+    assert [type(outcome) for outcome in outcomes].count(ApiError) == 1
+
+
+async def test_the_database_itself_keeps_the_last_administrator(clients: Clients, pool: Pool) -> None:
+    await clients.add("ada", SECRET, ["*:*"])
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await pool.execute("DELETE FROM pegboard.client")
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await pool.execute("UPDATE pegboard.client SET grants = '{}'")
+
+
+async def test_the_first_administrator_is_made_once(pool: Pool) -> None:
+    await pool.execute("TRUNCATE pegboard.client")
+    replicas = [Clients(pool, Passwords(Cost(memory=8, passes=1))) for _ in range(8)]
+    told = [password for password in await asyncio.gather(*(r.ensure_administrator() for r in replicas)) if password]
+    assert len(told) == 1
+    stored = await replicas[0].read("admin")
+    assert stored is not None
+    assert stored.client.grants == {"*:*"}
+    assert len(told[0]) >= 20
+    assert await replicas[0].passwords.verify(stored.password, told[0].encode())
+    assert await replicas[0].ensure_administrator() is None
+    assert len(await replicas[0].list()) == 1
+
+
+async def test_the_first_administrator_gets_the_password_that_was_set(clients: Clients) -> None:
+    stored = await clients.read("admin")
+    assert stored is not None
+    assert await clients.passwords.verify(stored.password, SECRET.encode())
+    assert await clients.ensure_administrator("yet another horse") is None
+    assert await clients.read("admin") == stored
+
+
+async def test_there_is_no_administrator_again_where_there_are_clients(clients: Clients) -> None:
+    await clients.add("ada", SECRET, ["*:*"])
+    await clients.remove("admin")
+    assert await clients.ensure_administrator() is None
+    assert [client.username for client in await clients.list()] == ["ada"]
+
+
+async def test_before_the_migrations_nobody_is_known_and_nobody_refused(postgres: str) -> None:
+    pool = Pool(postgres)
+    await pool.open()
+    try:
+        assert (await refused(Clients(pool).read("admin"))).kind is errors.DATABASE_UNAVAILABLE
+    finally:
+        await pool.close()
+
+
+async def test_each_change_leaves_a_line_without_a_secret(clients: Clients, caplog: pytest.LogCaptureFixture) -> None:
+    actor = Actor("boss\n", "192.0.2.1", "r-1")
+    caplog.set_level(logging.INFO, "pegboard.auth")
+    await clients.add("ada", SECRET, actor=actor)
+    await clients.set_password("ada", "another horse", actor=actor)
+    await clients.set_grants("ada", [], actor=actor)
+    await clients.set_active("ada", True, actor=actor)
+    await clients.remove("ada", actor=actor)
+    rest = "user='ada' by='boss\\n' address=192.0.2.1 request=r-1"
+    done = ("added", "password set", "grants set", "active set", "removed")
+    assert caplog.messages == [f"client {what}: {rest}" for what in done]
+    assert "horse" not in caplog.text
+    assert "argon2" not in caplog.text

@@ -1,0 +1,254 @@
+"""The two pools together, and what the errors of a real PostgreSQL mean to a client."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pegboard import errors
+from pegboard.database import Database, translate
+from pegboard.embedded import EmbeddedServer
+from pegboard.errors import ApiError, ErrorCode
+
+SCHEMA = """
+DROP TABLE IF EXISTS pet, owner, choice;
+CREATE TABLE owner (id int PRIMARY KEY, name text NOT NULL UNIQUE, age smallint CHECK (age >= 0), nick varchar(3));
+CREATE TABLE pet (id int PRIMARY KEY, owner int REFERENCES owner, first int REFERENCES owner ON DELETE RESTRICT,
+                  late int REFERENCES owner DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE choice (span int4range, EXCLUDE USING gist (span WITH &&));
+INSERT INTO owner VALUES (1, 'Ann'), (2, 'Bob'), (3, 'Cid');
+INSERT INTO pet VALUES (1, 1, NULL), (2, NULL, 2);
+INSERT INTO choice VALUES ('[1,5]')
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedServer(Path(folder) / "data")
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def dsn(server: EmbeddedServer) -> str:
+    return server.start()
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn, statement_timeout=0.5)
+    await database.start()
+    await database.write.execute(SCHEMA)
+    yield database
+    await database.close()
+
+
+async def told(work: Any) -> ApiError:
+    """Return what a client would be told of the failure of `work`."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the types are what the tests are about
+        await work
+    known = translate(raised.value)
+    assert known is not None, raised.value
+    return known
+
+
+async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Database) -> None:
+    assert database.available
+    assert await database.write.fetchval("INSERT INTO owner VALUES (4, 'Dee') RETURNING name") == "Dee"
+    assert await database.read.fetchval("SELECT name FROM owner WHERE id = $1", 4) == "Dee"
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        await database.read.fetchval("DELETE FROM owner WHERE id = 4 RETURNING id")
+    assert await database.answers()
+
+
+async def test_reads_go_to_their_own_server(dsn: str) -> None:
+    database = Database(dsn, dsn.replace("/pegboard?", "/postgres?"))
+    await database.start()
+    assert await database.write.fetchval("SELECT current_database()") == "pegboard"
+    assert await database.read.fetchval("SELECT current_database()") == "postgres"
+    await database.close()
+
+
+async def test_starts_before_its_database(server: EmbeddedServer, dsn: str) -> None:
+    early = Database(dsn)
+    calls = []
+
+    async def on_available() -> None:
+        calls.append(await early.write.fetchval("SELECT 1"))
+
+    early = Database(dsn, on_available=on_available)
+    await asyncio.to_thread(server.stop)
+    try:
+        await early.start()
+        assert await states(early) == (False, False)
+        with pytest.raises(ApiError) as refused:
+            await early.read.fetch("SELECT 1")
+        assert refused.value.kind is errors.DATABASE_UNAVAILABLE
+    finally:
+        await asyncio.to_thread(server.start)
+    async with asyncio.timeout(10):
+        await early.wait()
+    assert await states(early) == (True, True)
+    await asyncio.sleep(0.3)
+    assert calls == [1]
+    await early.close()
+    assert not await early.answers()
+
+
+async def states(database: Database) -> tuple[bool, bool]:
+    return database.available, await database.answers()
+
+
+async def test_what_fails_at_the_start_is_tried_again(dsn: str) -> None:
+    calls = 0
+
+    async def on_available() -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise LookupError
+
+    database = Database(dsn, on_available=on_available)
+    await database.start()
+    assert not database.available
+    async with asyncio.timeout(10):
+        await database.wait()
+    assert calls == 3
+    assert database.write.size == database.read.size == 1
+    await database.close()
+
+
+async def test_closes_while_it_is_still_trying() -> None:
+    database = Database("postgresql://x@127.0.0.1:1/x")
+    await database.start()
+    await asyncio.sleep(0.15)
+    await database.close()
+    assert not database.available
+
+
+@pytest.mark.parametrize(
+    ("sql", "args", "kind"),
+    [
+        ("INSERT INTO owner VALUES (9, 'Ann')", (), errors.CONFLICT),
+        ("INSERT INTO choice VALUES ('[4,9]')", (), errors.CONFLICT),
+        ("INSERT INTO owner VALUES (9, NULL)", (), errors.NULL),
+        ("INSERT INTO owner VALUES (9, 'x', -1)", (), errors.INVALID),
+        ("INSERT INTO owner VALUES (9, 'x', 1, 'long')", (), errors.TOO_LONG),
+        ("INSERT INTO owner SELECT 9, string_agg(sha512(n::text::bytea)::text, '') FROM generate_series(1, 99) n", (), errors.TOO_LONG),
+        ("INSERT INTO owner VALUES (9, 'x', $1)", (2**15,), errors.OUT_OF_RANGE),
+        ("INSERT INTO owner VALUES ($1, 'x')", (2**70,), errors.OUT_OF_RANGE),
+        ("SELECT $1::int * 2", (2**31 - 1,), errors.OUT_OF_RANGE),
+        ("SELECT $1::timestamptz + interval '290000 years'", (datetime(2000, 1, 1, tzinfo=UTC),), errors.OUT_OF_RANGE),
+        ("INSERT INTO owner VALUES (9, $1)", ("\0",), errors.BAD_CHARACTERS),
+        ("INSERT INTO owner VALUES (9, $1)", ("\ud800",), errors.BAD_CHARACTERS),
+        ("SELECT $1::jsonb", ("\0",), errors.BAD_CHARACTERS),
+        ("INSERT INTO owner VALUES (9, $1)", (5,), errors.INVALID),
+        ("SELECT $1::text::int", ("x",), errors.INVALID),
+        ("INSERT INTO pet VALUES (9, 77)", (), errors.INVALID),
+        ("UPDATE pet SET owner = 77", (), errors.INVALID),
+        ("DELETE FROM owner WHERE id = 1", (), errors.STILL_REFERENCED),
+        ("DELETE FROM owner WHERE id = 2", (), errors.STILL_REFERENCED),
+        ("UPDATE owner SET id = 78 WHERE id = 1", (), errors.STILL_REFERENCED),
+        ("SELECT pg_sleep(3)", (), errors.TIMED_OUT),
+    ],
+)  # fmt: skip
+async def test_an_error_of_a_statement_has_its_code(
+    database: Database, sql: str, args: tuple[Any, ...], kind: ErrorCode
+) -> None:
+    known = await told(database.write.fetch(sql, *args))
+    assert known.kind is kind
+    assert known.faults[0].message in (kind.message, "Refers to an item that does not exist.")
+    assert dict(known.headers) == {}
+    assert database.write.idle == database.write.size
+
+
+async def test_a_reference_checked_at_the_end_tells_its_two_ends_apart(database: Database) -> None:
+    async def run(sql: str) -> None:
+        async with database.write.transaction() as connection:
+            await connection.execute(sql)
+
+    known = await told(run("INSERT INTO pet VALUES (8, late => 77)".replace("late => 77", "NULL, NULL, 77")))
+    assert (known.kind, known.faults[0].message) == (errors.INVALID, "Refers to an item that does not exist.")
+    await run("INSERT INTO pet VALUES (8, NULL, NULL, 3)")
+    assert (await told(run("DELETE FROM owner WHERE id = 3"))).kind is errors.STILL_REFERENCED
+
+
+async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) -> None:
+    async def lose() -> None:
+        async with database.write.transaction() as connection:
+            await database.read.fetch(
+                "SELECT pg_terminate_backend($1)", await connection.fetchval("SELECT pg_backend_pid()")
+            )
+            await connection.execute("SELECT pg_sleep(0.4)")
+
+    async def use_after_the_end() -> None:
+        async with database.write.connection() as connection:
+            connection.terminate()
+            await connection.execute("SELECT 1")
+
+    for work in (lose(), use_after_the_end()):
+        known = await told(work)
+        assert known.kind is errors.DATABASE_UNAVAILABLE
+        assert known.headers == {"Retry-After": "1"}
+
+
+async def test_a_deadlock_and_a_lock_not_given_are_to_be_tried_again_later(database: Database) -> None:
+    async with database.write.transaction() as holder:
+        await holder.execute("LOCK TABLE owner")
+        known = await told(database.write.execute("/* at once */ BEGIN; LOCK TABLE owner NOWAIT"))
+    assert known.kind is errors.DATABASE_UNAVAILABLE
+    assert known.headers == {"Retry-After": "1"}
+
+    async def cross(first: int, second: int) -> None:
+        async with database.write.transaction() as connection:
+            await connection.execute("SET LOCAL deadlock_timeout = '50ms'; SET LOCAL statement_timeout = 0")
+            await connection.execute("UPDATE owner SET age = 1 WHERE id = $1", first)
+            await asyncio.sleep(0.05)
+            await connection.execute("UPDATE owner SET age = 1 WHERE id = $1", second)
+
+    failures = [
+        result
+        for result in await asyncio.gather(cross(1, 2), cross(2, 1), return_exceptions=True)
+        if isinstance(result, BaseException)
+    ]
+    assert [type(failure) for failure in failures] == [asyncpg.DeadlockDetectedError]
+    known = await told(_raise(failures[0]))
+    assert known.kind is errors.DATABASE_UNAVAILABLE
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (asyncpg.TooManyConnectionsError("sorry"), errors.DATABASE_UNAVAILABLE),
+        (asyncpg.DiskFullError("full"), errors.DATABASE_UNAVAILABLE),
+        (asyncpg.AdminShutdownError("bye"), errors.DATABASE_UNAVAILABLE),
+        (asyncpg.CannotConnectNowError("starting"), errors.DATABASE_UNAVAILABLE),
+        (asyncpg.ReadOnlySQLTransactionError("standby"), errors.DATABASE_UNAVAILABLE),
+        (asyncpg.SerializationError("again"), errors.DATABASE_UNAVAILABLE),
+        (asyncpg.IdleInTransactionSessionTimeoutError("idle"), errors.TIMED_OUT),
+        (TimeoutError(), errors.TIMED_OUT),
+    ],
+)
+def test_an_error_that_is_hard_to_bring_about_has_its_code(error: Exception, kind: ErrorCode) -> None:
+    known = translate(error)
+    assert known is not None
+    assert known.kind is kind
+
+
+async def test_a_fault_of_ours_is_none_of_the_clients(database: Database) -> None:
+    for sql, args in (("SELECT * FROM nowhere", ()), ("SELEC 1", ()), ("SELECT $1::int", ())):
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as raised:
+            await database.read.fetch(sql, *args)
+        assert translate(raised.value) is None
+    for error in (ValueError(), FileNotFoundError(), ConnectionRefusedError()):
+        assert translate(error) is None

@@ -1,0 +1,349 @@
+"""The table made from a description, and the changes to it, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pegboard.alteration import Change, difference
+from pegboard.ddl import (
+    ColumnSpec,
+    Index,
+    TableSpec,
+    Unique,
+    constraint_columns,
+    create,
+    fingerprint,
+    object_name,
+)
+from pegboard.embedded import EmbeddedServer
+from pegboard.inspection import inspect, lacking
+
+CONTACTS = TableSpec(
+    "contacts",
+    "contacts",
+    (
+        ColumnSpec("name", "text", nullable=False, max_length=200, min_length=1),
+        ColumnSpec("email", "text", nullable=False),
+        ColumnSpec("phone", "text", max_length=40),
+        ColumnSpec("birthday", "date"),
+        ColumnSpec("tags", "text[]", nullable=False, default="'{}'", max_length=20),
+        ColumnSpec("seen_at", "timestamptz"),
+    ),
+    uniques=(Unique("email", ignore_case=True),),
+    indexes=(Index(("-created_at", "name")), Index(("name",)), Index(("tags",))),
+    search=("name", "email"),
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    embedded = EmbeddedServer(tmp_path_factory.mktemp("data"))
+    yield embedded.start()
+    embedded.stop()
+
+
+@pytest.fixture
+async def connection(server: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection whose changes are rolled back."""
+    connection = await asyncpg.connect(server)
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+async def make(connection: asyncpg.Connection, spec: TableSpec) -> None:
+    for statement in create(spec):
+        await connection.execute(statement)
+
+
+async def change(connection: asyncpg.Connection, spec: TableSpec) -> Change:
+    actual = await inspect(connection, spec)
+    assert actual is not None
+    return difference(spec, actual)
+
+
+async def insert(connection: asyncpg.Connection, **values: Any) -> None:
+    names = ", ".join(f'"{name}"' for name in values)
+    marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    await connection.execute(
+        f'INSERT INTO contacts.contacts (id, "_version", {names}) VALUES (gen_random_uuid(), 1, {marks})',
+        *values.values(),
+    )
+
+
+def with_column(column: ColumnSpec) -> TableSpec:
+    """Return the contacts with one column added, or replaced where there is one of its name."""
+    others = tuple(c for c in CONTACTS.columns if c.name != column.name)
+    return replace(CONTACTS, columns=(*others, column))
+
+
+def column(name: str) -> ColumnSpec:
+    return next(column for column in CONTACTS.columns if column.name == name)
+
+
+async def test_a_table_has_the_standard_columns_first_and_what_is_declared(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    await insert(connection, name="Zoë", email="zoe@example.org")
+    row = await connection.fetchrow("SELECT * FROM contacts.contacts")
+    assert row is not None
+    assert list(row.keys())[:5] == ["id", "created_at", "updated_at", "_version", "name"]
+    assert (row["tags"], row["phone"], row["created_at"].microsecond) == ([], None, 0)
+
+
+async def test_what_was_just_made_needs_no_change(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    assert await change(connection, CONTACTS) == Change(())
+
+
+@pytest.mark.parametrize(
+    ("type_name", "default"),
+    [
+        ("text", "''"),
+        ("text", "'it''s'"),
+        ("varchar(20)", "'a'"),
+        ("bigint", "0"),
+        ("bigint", "-1"),
+        ("int", "7"),
+        ("double precision", "0.5"),
+        ("float8", "1"),
+        ("numeric", "-1.50"),
+        ("numeric(12, 2)", "0"),
+        ("boolean", "false"),
+        ("bool", "true"),
+        ("uuid", "'00000000-0000-0000-0000-000000000000'"),
+        ("date", "'2015-02-15'"),
+        ("timestamptz", "now()"),
+        ("time", "'05:21:07'"),
+        ("jsonb", "'{}'"),
+        ("jsonb", "'[]'"),
+        ("text[]", "'{}'"),
+        ("bigint[]", "'{1,2}'"),
+        ("inet", None),
+        ("text", "'5'::text"),
+        ("boolean", "'false'::boolean"),
+        ("bigint", "'5'::bigint"),
+        ("double precision", "'0.5'::double precision"),
+        ("numeric", "'1.50'::numeric"),
+        ("date", "'2015-02-15'::date"),
+        ("jsonb", "'{}'::jsonb"),
+        ("text[]", "ARRAY[]::text[]"),
+        ("text[]", "ARRAY['a', 'b']::text[]"),
+    ],
+)
+async def test_every_type_and_default_is_found_again(
+    connection: asyncpg.Connection, type_name: str, default: str | None
+) -> None:
+    spec = with_column(ColumnSpec("extra", type_name, default is None, default, max_length=9, min_length=0))
+    await make(connection, spec)
+    assert await change(connection, spec) == Change(())
+
+
+async def test_names_that_need_quotes_or_are_too_long_work(connection: asyncpg.Connection) -> None:
+    long = "x" * 60
+    spec = TableSpec(
+        "time-entries",
+        "time-entries",
+        (ColumnSpec('sel"ect', "text", max_length=3), ColumnSpec(long, "text", max_length=5, min_length=1)),
+        uniques=(Unique(long, 'sel"ect'), Unique(long, ignore_case=True)),
+        indexes=(Index((long,)), Index((f"-{long}",))),
+        search=('sel"ect', long),
+    )
+    await make(connection, spec)
+    assert await change(connection, spec) == Change(())
+
+
+def test_a_name_that_is_too_long_is_cut_and_stays_its_own() -> None:
+    one, two = (object_name("t", ["é" * 40, last], "_unique") for last in "ab")
+    assert one != two
+    assert one.endswith("_unique")
+    assert max(len(one.encode()), len(two.encode())) <= 63
+
+
+@pytest.mark.parametrize(
+    ("values", "constraint"),
+    [
+        ({"name": "x" * 201, "email": "a"}, ("name",)),
+        ({"name": "", "email": "a"}, ("name",)),
+        ({"name": "a", "email": "ZOË@example.org"}, ("email",)),
+        ({"name": "a", "email": "b", "tags": ["t"] * 21}, ("tags",)),
+    ],
+)
+async def test_a_violated_constraint_tells_its_columns(
+    connection: asyncpg.Connection, values: dict[str, Any], constraint: tuple[str, ...]
+) -> None:
+    await make(connection, CONTACTS)
+    await insert(connection, name="é" * 200, email="zoë@Example.org", tags=["t"] * 20)
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError) as raised:
+        await insert(connection, **values)
+    assert constraint_columns(CONTACTS)[str(raised.value.constraint_name)] == constraint
+
+
+async def test_text_sorts_by_code_point(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    for name in ("b", "É", "a", "Z"):
+        await insert(connection, name=name, email=name)
+    rows = await connection.fetch("SELECT name FROM contacts.contacts ORDER BY name")
+    assert [row["name"] for row in rows] == ["Z", "a", "b", "É"]
+
+
+async def test_an_index_serves_keyset_paging_in_either_direction(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    rows = await connection.fetch("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'contacts'")
+    definitions = {row["indexname"]: row["indexdef"].partition(" USING ")[2] for row in rows}
+    assert definitions["contacts_created_at_descending_name_index"] == "btree (created_at DESC, name, id)"
+    assert definitions["contacts_name_index"] == "btree (name, id)"
+    assert definitions["contacts_tags_index"] == "gin (tags)"
+    assert definitions["contacts__search_index"] == "gin (_search)"
+
+
+async def test_search_finds_words_and_takes_any_text(connection: asyncpg.Connection) -> None:
+    await make(connection, replace(CONTACTS, uniques=()))
+    await insert(connection, name="Zoë Öhman", email="zoe@example.org")
+    await insert(connection, name="b", email=" ".join(f"{number} 😀" for number in range(400_000)))
+    found = "SELECT count(*) FROM contacts.contacts WHERE \"_search\" @@ websearch_to_tsquery('simple', $1)"
+    assert [await connection.fetchval(found, word) for word in ("zoë", "ÖHMAN", "17", "zo")] == [1, 1, 1, 0]
+
+
+async def test_a_reference_holds_has_its_index_and_may_lead_to_its_own_table(connection: asyncpg.Connection) -> None:
+    companies = TableSpec(
+        "companies", "companies", (ColumnSpec("parent", "uuid", references=("companies", "companies")),)
+    )
+    spec = with_column(ColumnSpec("company", "uuid", references=("companies", "companies")))
+    await make(connection, companies)
+    await make(connection, spec)
+    assert await change(connection, spec) == Change(())
+    assert await change(connection, companies) == Change(())
+    await connection.execute('INSERT INTO companies.companies (id, "_version") VALUES (gen_random_uuid(), 1)')
+    company = await connection.fetchval("SELECT id FROM companies.companies")
+    await insert(connection, name="a", email="a", company=company)
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await connection.execute("DELETE FROM companies.companies")
+
+
+PHONE, NAME, TAGS = column("phone"), column("name"), column("tags")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        with_column(ColumnSpec("extra", "text", max_length=5)),
+        with_column(ColumnSpec("extra", "text", nullable=False, default="''", max_length=5)),
+        with_column(ColumnSpec("extra", "uuid", references=("contacts", "contacts"))),
+        with_column(replace(PHONE, max_length=41)),
+        with_column(replace(PHONE, max_length=None)),
+        with_column(replace(PHONE, default="'none'")),
+        with_column(replace(NAME, nullable=True, min_length=0)),
+        with_column(replace(TAGS, default=None)),
+        replace(CONTACTS, indexes=(Index(("birthday",)), Index(("-birthday",)))),
+        replace(CONTACTS, uniques=()),
+        replace(CONTACTS, search=()),
+        replace(CONTACTS, search=("phone", "name")),
+        replace(with_column(ColumnSpec("extra", "text")), uniques=(Unique("extra", "name"),), search=("extra",)),
+    ],
+    ids=lambda spec: str(spec.columns[-1]) + str(spec.uniques) + str(spec.search),
+)
+async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Connection, spec: TableSpec) -> None:
+    await make(connection, CONTACTS)
+    await insert(connection, name="a", email="a")
+    await insert(connection, name="b", email="b")
+    todo = await change(connection, spec)
+    assert todo.additive
+    assert not todo.refused
+    for statement in todo.additive:
+        await connection.execute(statement)
+    assert await change(connection, spec) == Change(())
+    assert await connection.fetchval("SELECT count(*) FROM contacts.contacts") == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (replace(CONTACTS, columns=CONTACTS.columns[:-1]), "the column seen_at is no longer declared"),
+        (with_column(replace(PHONE, type="bigint", max_length=None)), "phone is declared bigint, but is text"),
+        (with_column(replace(PHONE, nullable=False)), "phone is declared without null, but may hold it"),
+        (with_column(ColumnSpec("extra", "text", nullable=False)), "extra is new, and has neither null nor a default"),
+        (with_column(replace(PHONE, max_length=39)), "phone is declared with length <= 39"),
+        (with_column(replace(PHONE, min_length=1)), "phone is declared with length >= 1"),
+        (with_column(replace(column("email"), max_length=9)), "email is declared with length <= 9"),
+        (replace(CONTACTS, uniques=(Unique("name", "email"),)), "name, email is declared unique"),
+        (
+            replace(with_column(ColumnSpec("extra", "text", default="'x'")), uniques=(Unique("extra"),)),
+            "extra is declared unique",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_change_that_rows_may_forbid_is_refused_with_its_sql(
+    connection: asyncpg.Connection, spec: TableSpec, reason: str
+) -> None:
+    await make(connection, CONTACTS)
+    todo = await change(connection, spec)
+    assert [reason in refusal.reason for refusal in todo.refused] == [True]
+    # Without rows the SQL given does all that is needed.
+    for statement in todo.statements:
+        await connection.execute(statement)
+    assert await change(connection, spec) == Change(())
+
+
+async def test_a_reference_that_existing_rows_may_not_hold_is_refused(connection: asyncpg.Connection) -> None:
+    await make(connection, with_column(ColumnSpec("boss", "uuid")))
+    todo = await change(connection, with_column(ColumnSpec("boss", "uuid", references=("contacts", "contacts"))))
+    assert ["boss now refers to contacts.contacts" in refusal.reason for refusal in todo.refused] == [True]
+
+
+async def test_indexes_and_constraints_of_others_are_left_alone(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    await connection.execute("CREATE UNIQUE INDEX ON contacts.contacts (phone)")
+    await connection.execute("ALTER TABLE contacts.contacts ADD CHECK (name <> 'nobody')")
+    assert await change(connection, CONTACTS) == Change(())
+
+
+async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(connection: asyncpg.Connection) -> None:
+    spec = with_column(replace(PHONE, type="date", max_length=None))
+    await make(connection, CONTACTS)
+    assert not (await lacking(connection, spec, ours=True, lock=True)).refused
+    assert (await lacking(connection, spec, ours=False, lock=True)).refused
+    referring = TableSpec("notes", "notes", (ColumnSpec("contact", "uuid", references=("contacts", "contacts")),))
+    await make(connection, referring)
+    assert (await lacking(connection, spec, ours=True, lock=True)).refused
+    await connection.execute("DROP TABLE notes.notes")
+    await insert(connection, name="a", email="a")
+    assert (await lacking(connection, spec, ours=True, lock=True)).refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"columns": (ColumnSpec("id", "uuid"),)}, "column id is there twice or is one of the standard"),
+        ({"columns": (ColumnSpec("_search", "text"),)}, "column _search is there twice"),
+        ({"columns": (ColumnSpec("a", "text"), ColumnSpec("a", "text"))}, "column a is there twice"),
+        ({"columns": (ColumnSpec("é" * 32, "text"),)}, "cannot be a name in the database"),
+        ({"columns": (), "indexes": (Index(("-nothing",)),)}, "names the column nothing, which is not there"),
+        ({"columns": (), "search": ("nothing",)}, "names the column nothing"),
+        ({"columns": (), "uniques": (Unique(),)}, "names no column"),
+        (
+            {
+                "columns": tuple(ColumnSpec(name, "text") for name in ("a_b", "a", "b")),
+                "uniques": (Unique("a_b"), Unique("a", "b")),
+            },
+            "two uniques would have the same name",
+        ),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TableSpec("t", "t", **arguments)
+
+
+def test_a_fingerprint_tells_descriptions_apart_and_is_pinned() -> None:
+    specs = (CONTACTS, with_column(replace(PHONE, max_length=41)), replace(CONTACTS, search=()))
+    assert len({fingerprint(spec) for spec in specs}) == 3
+    # Databases and baseline files hold it: it must be the same in every version.
+    assert fingerprint(TableSpec("t", "t", (ColumnSpec("a", "text", max_length=3),))).startswith("134d4ec63f62")

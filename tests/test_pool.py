@@ -1,0 +1,543 @@
+"""Lending connections: never one in an odd state, never one lost, never a wait without an end."""
+
+import asyncio
+import random
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pegboard.embedded import EmbeddedServer
+from pegboard.errors import DATABASE_UNAVAILABLE, ApiError
+from pegboard.pool import Pool
+
+MakePool = Callable[..., Any]
+
+PID = "SELECT pg_backend_pid()"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedServer(Path(folder) / "data")
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def dsn(server: EmbeddedServer) -> str:
+    return server.start()
+
+
+@pytest.fixture
+async def admin(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection beside the pools, and an empty table."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("DROP TABLE IF EXISTS item; CREATE TABLE item (id bigint PRIMARY KEY, note text)")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def make(dsn: str, admin: asyncpg.Connection) -> AsyncIterator[MakePool]:
+    async with AsyncExitStack() as stack:
+
+        async def make(**options: Any) -> Pool:
+            pool = Pool(dsn, **options)
+            await pool.open()
+            stack.push_async_callback(pool.close)
+            return pool
+
+        yield make
+
+
+async def settled(pool: Pool) -> None:
+    """Wait until nobody uses a connection."""
+    async with asyncio.timeout(10):
+        while pool.idle != pool.size or pool.waiting:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.005)
+
+
+async def insert(pool: Pool, *ids: int, then: BaseException | None = None) -> None:
+    """Insert items one by one in a transaction."""
+    async with pool.transaction() as connection:
+        for number in ids:
+            await connection.execute("INSERT INTO item VALUES ($1)", number)
+        if then is not None:
+            raise then
+
+
+async def sessions(admin: asyncpg.Connection) -> list[str]:
+    rows = await admin.fetch(
+        "SELECT state FROM pg_stat_activity WHERE application_name = 'pegboard' AND state IS NOT NULL"
+    )
+    return [row["state"] for row in rows]
+
+
+async def until_running(admin: asyncpg.Connection, query: str) -> int:
+    async with asyncio.timeout(5):
+        while True:
+            pid: int | None = await admin.fetchval(
+                "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()",
+                f"%{query}%",
+            )
+            if pid is not None:
+                return pid
+            await asyncio.sleep(0.005)
+
+
+def assert_unavailable(error: ApiError) -> None:
+    assert error.kind is DATABASE_UNAVAILABLE
+    assert error.headers == {"Retry-After": "1"}
+
+
+async def test_fetches_rows_a_row_a_value_and_a_status(make: MakePool) -> None:
+    pool = await make()
+    assert await pool.execute("INSERT INTO item VALUES ($1, $2), (2, 'b')", 1, "a") == "INSERT 0 2"
+    assert [tuple(row) for row in await pool.fetch("SELECT * FROM item ORDER BY id")] == [(1, "a"), (2, "b")]
+    assert tuple(await pool.fetchrow("SELECT * FROM item ORDER BY id DESC")) == (2, "b")
+    assert await pool.fetchrow("SELECT * FROM item WHERE id = $1", 3) is None
+    assert await pool.fetchval("SELECT note FROM item WHERE id = $1", 2) == "b"
+    assert await pool.fetchval("SELECT note FROM item WHERE id = $1", 3) is None
+
+
+async def test_sessions_are_set_up_alike(make: MakePool) -> None:
+    pool = await make(read_only=True, statement_timeout=7.5, idle_in_transaction_timeout=20)
+    names = "TimeZone", "application_name", "jit", "default_transaction_read_only"
+    timeouts = "statement_timeout", "idle_in_transaction_session_timeout"
+    values = [await pool.fetchval("SELECT current_setting($1)", name) for name in names + timeouts]
+    assert values == ["UTC", "pegboard", "off", "on", "7500ms", "20s"]
+
+
+async def test_json_goes_in_and_comes_out_as_values(make: MakePool) -> None:
+    pool = await make()
+    value = {"a": [1, 2.5, None, "ö"], "at": datetime(2015, 2, 15, 5, 21, 7, tzinfo=UTC)}
+    row = await pool.fetchrow("SELECT $1::jsonb, $1::json", value)
+    assert row[0] == row[1] == {"a": [1, 2.5, None, "ö"], "at": "2015-02-15T05:21:07Z"}
+
+
+async def test_a_new_connection_is_given_to_the_setup(make: MakePool) -> None:
+    async def setup(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str.upper)
+
+    pool = await make(setup=setup)
+    assert (
+        await pool.fetchval("SELECT 'a0000000-0000-0000-0000-000000000000'::uuid")
+        == "A" + "0000000-0000-0000-0000-000000000000"
+    )
+
+
+async def test_the_connection_used_last_is_lent_first_and_no_more_are_opened_than_needed(make: MakePool) -> None:
+    pool = await make()
+    first = await pool.fetchval(PID)
+    assert {await pool.fetchval(PID) for _ in range(5)} == {first}
+    assert (pool.size, pool.idle, pool.waits) == (1, 1, 0)
+    async with pool.transaction() as one, pool.transaction() as other:
+        pids = [await one.fetchval(PID), await other.fetchval(PID)]
+    assert pids[0] == first
+    assert await pool.fetchval(PID) == first
+    assert pool.size == 2
+
+
+async def test_never_more_connections_than_the_size_and_first_come_first_served(make: MakePool) -> None:
+    pool = await make(size=3)
+    served = []
+
+    async def ask(number: int) -> int:
+        pid: int = await pool.fetchval("SELECT pg_backend_pid() FROM pg_sleep(0.002)")
+        served.append(number)
+        return pid
+
+    pids = set(await asyncio.gather(*(ask(number) for number in range(60))))
+    assert len(pids) <= 3
+    assert pool.size <= 3
+    assert pool.waits >= 57
+    assert max(abs(place - number) for place, number in enumerate(served)) < 20
+
+
+async def test_whoever_waits_too_long_is_told_so_and_nothing_is_lost(make: MakePool) -> None:
+    pool = await make(size=1, timeout=0.15)
+    async with pool.connection():
+        begun = monotonic()
+        results = await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(3)), return_exceptions=True)
+        assert 0.1 < monotonic() - begun < 1
+    for result in results:
+        assert isinstance(result, ApiError)
+        assert_unavailable(result)
+    assert pool.waiting == 0
+    await settled(pool)
+    assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_cancelled_wait_takes_no_place(make: MakePool) -> None:
+    pool = await make(size=1)
+    async with pool.connection():
+        waiting = [asyncio.create_task(pool.fetchval("SELECT 1")) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        waiting[0].cancel()
+        waiting[2].cancel()
+        await asyncio.sleep(0.01)
+        assert pool.waiting == 1
+    assert await waiting[1] == 1
+
+
+async def test_a_cancelled_query_ends_on_the_server_and_its_connection_serves_again(
+    make: MakePool, admin: asyncpg.Connection
+) -> None:
+    pool = await make(size=1)
+    pid = await pool.fetchval(PID)
+    task = asyncio.create_task(pool.fetch("SELECT pg_sleep(30)"))
+    await until_running(admin, "pg_sleep(30)")
+    task.cancel()
+    begun = monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await pool.fetchval(PID) == pid
+    assert monotonic() - begun < 2
+
+
+async def test_an_exception_rolls_back(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=1)
+    with pytest.raises(LookupError):
+        await insert(pool, 1, then=LookupError())
+    assert (pool.size, pool.idle) == (1, 1)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await insert(pool, 1, 1)
+    assert await admin.fetchval("SELECT count(*) FROM item") == 0
+    await insert(pool, 1)
+    assert await admin.fetchval("SELECT count(*) FROM item") == 1
+
+
+async def test_a_transaction_within_one_is_a_savepoint(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make()
+    async with pool.transaction() as connection:
+        await connection.execute("INSERT INTO item VALUES (1)")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            async with connection.transaction():
+                await connection.execute("INSERT INTO item VALUES (1)")
+        await connection.execute("INSERT INTO item VALUES (2)")
+    assert await admin.fetchval("SELECT count(*) FROM item") == 2
+
+
+async def test_an_error_passed_over_inside_a_transaction_is_no_success(make: MakePool) -> None:
+    pool = await make(size=1)
+
+    async def pass_over() -> None:
+        async with pool.transaction() as connection:
+            await connection.execute("INSERT INTO item VALUES (1)")
+            with suppress(asyncpg.UniqueViolationError):
+                await connection.execute("INSERT INTO item VALUES (1)")
+
+    with pytest.raises(asyncpg.InFailedSQLTransactionError):
+        await pass_over()
+    assert await pool.fetchval("SELECT count(*) FROM item") == 0
+
+
+async def test_two_hundred_cancelled_writers_leave_nothing_behind(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=5)
+    await admin.execute("INSERT INTO item VALUES (0)")
+    chance = random.Random(7)
+
+    async def write(number: int) -> None:
+        async with pool.transaction() as connection:
+            await connection.execute("INSERT INTO item VALUES ($1, 'a')", 2 * number)
+            await connection.fetch("SELECT pg_sleep(0.002)")
+            await connection.execute("INSERT INTO item VALUES ($1, 'b')", 2 * number + 1)
+
+    async def hang_up(number: int) -> None:
+        task = asyncio.create_task(write(number) if number % 2 else pool.fetch("SELECT pg_sleep(0.003)"))
+        await asyncio.sleep(chance.random() * 0.25)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    await asyncio.gather(*(hang_up(number) for number in range(1, 201)))
+    await settled(pool)
+    assert set(await sessions(admin)) == {"idle"}
+    assert 1 <= pool.size <= 5
+    halves = await admin.fetch("SELECT id / 2 FROM item WHERE id > 0 GROUP BY 1 HAVING count(*) <> 2")
+    assert halves == []
+    assert await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(20))) == [1] * 20
+
+
+async def test_a_statement_cut_by_its_timeout_leaves_the_connection_in_order(make: MakePool) -> None:
+    pool = await make(size=1, statement_timeout=0.05)
+    pid = await pool.fetchval(PID)
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await pool.fetch("SELECT pg_sleep(5)")
+    assert await pool.fetchval(PID) == pid
+
+
+async def test_wrong_arguments_and_statements_leave_the_connection_in_order(make: MakePool) -> None:
+    pool = await make(size=1)
+    pid = await pool.fetchval(PID)
+    for sql, args in (
+        ("SELECT $1::int", ("x",)),
+        ("SELECT $1::int", ()),
+        ("SELECT nothing", ()),
+        ("SELECT $1::text", ("\0",)),
+    ):
+        with pytest.raises((asyncpg.InterfaceError, asyncpg.PostgresError)):
+            await pool.fetch(sql, *args)
+    assert (pool.size, pool.idle) == (1, 1)
+    assert await pool.fetchval(PID) == pid
+
+
+async def test_connections_that_the_server_closed_are_replaced_unseen(
+    make: MakePool, admin: asyncpg.Connection
+) -> None:
+    pool = await make(size=4)
+    await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pegboard'"
+    write = "INSERT INTO item SELECT coalesce(max(id), 0) + 1 FROM item RETURNING id"
+    await pool.fetchval(write)
+    await admin.execute(kill)
+    await asyncio.sleep(0.05)
+    assert await pool.fetchval(write) == 2
+    await admin.execute(kill)
+    await asyncio.sleep(0.05)
+    async with pool.transaction() as connection:
+        assert await connection.fetchval(write) == 3
+    await admin.execute(kill)
+    await asyncio.sleep(0.05)
+    assert await pool.execute("UPDATE item SET note = 'x'") == "UPDATE 3"
+    assert pool.idle == pool.size
+
+
+async def test_a_read_whose_connection_breaks_is_run_again(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=2, read_only=True)
+    reading = asyncio.create_task(pool.fetchval("SELECT 'read' FROM pg_sleep(0.3)"))
+    pid = await until_running(admin, "pg_sleep(0.3)")
+    await admin.execute("SELECT pg_terminate_backend($1)", pid)
+    assert await reading == "read"
+    await settled(pool)
+    assert pool.size == 1
+
+
+async def test_a_write_whose_outcome_is_unknown_is_not_run_again(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=1)
+    write = "INSERT INTO item SELECT count(*) FROM item, pg_sleep(0.3) RETURNING id"
+    writing = asyncio.create_task(pool.fetchval(write))
+    pid = await until_running(admin, "pg_sleep(0.3)")
+    await admin.execute("SELECT pg_terminate_backend($1)", pid)
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await writing
+    assert await admin.fetchval("SELECT count(*) FROM item") == 0
+    assert await pool.fetchval(write) == 0
+
+
+async def test_a_connection_that_breaks_inside_a_transaction_is_replaced(
+    make: MakePool, admin: asyncpg.Connection
+) -> None:
+    pool = await make(size=1)
+
+    async def lose() -> None:
+        async with pool.transaction() as connection:
+            await connection.execute("INSERT INTO item VALUES (1)")
+            await admin.execute("SELECT pg_terminate_backend($1)", await connection.fetchval(PID))
+            await connection.execute("SELECT pg_sleep(5)")
+
+    with pytest.raises((asyncpg.ConnectionDoesNotExistError, asyncpg.InternalClientError)):
+        await lose()
+    async with pool.connection() as connection:
+        connection.terminate()
+    assert await pool.fetchval("SELECT count(*) FROM item") == 0
+
+
+async def test_a_restarted_server_is_found_again(
+    make: MakePool, server: EmbeddedServer, admin: asyncpg.Connection
+) -> None:
+    read, write = await make(read_only=True, size=4), await make(size=4)
+    for pool in (read, write):
+        await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
+    await asyncio.to_thread(server.stop)
+    begun = monotonic()
+    for pool in (read, write):
+        with pytest.raises(ApiError) as refused:
+            await pool.fetch("SELECT 1")
+        assert_unavailable(refused.value)
+    assert monotonic() - begun < 1
+    await asyncio.to_thread(server.start)
+    assert await read.fetchval("SELECT 1") == 1
+    assert await write.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
+
+
+async def test_a_restart_that_nobody_has_noticed_yet_costs_no_request(make: MakePool, server: EmbeddedServer) -> None:
+    read, write = await make(read_only=True), await make()
+    for pool in (read, write):
+        await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
+    # While these run, the loop cannot: it has not heard of the lost connections when the next statement is sent.
+    server.stop()
+    server.start()
+    assert await read.fetchval("SELECT 1") == 1
+    assert await write.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
+    server.stop()
+    server.start()
+    results = await asyncio.gather(
+        *(pool.fetchval("SELECT id FROM item") for pool in (read, write, read, write)), return_exceptions=True
+    )
+    assert results == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_plan_outdated_by_a_migration_is_made_anew(
+    make: MakePool, admin: asyncpg.Connection, read_only: bool
+) -> None:
+    pool = await make(size=3, read_only=read_only)
+    await admin.execute("INSERT INTO item VALUES (1, '7')")
+    read = "SELECT note, pg_sleep(0.01) FROM item WHERE id = $1"
+    await asyncio.gather(*(pool.fetchrow(read, 1) for _ in range(3)))
+    assert pool.size == 3
+    await admin.execute("ALTER TABLE item ALTER COLUMN note TYPE int USING note::int")
+    rows = await asyncio.gather(*(pool.fetchrow(read, 1) for _ in range(9)))
+    assert {row["note"] for row in rows} == {7}
+
+
+async def test_statements_that_a_borrower_dropped_are_made_anew(make: MakePool) -> None:
+    pool = await make(size=1)
+    assert await pool.fetchval("SELECT 1") == 1
+    async with pool.connection() as connection:
+        await connection.execute("DEALLOCATE ALL")
+    assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_read_pool_cannot_write(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=1, read_only=True)
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        await pool.fetch("INSERT INTO item VALUES (1)")
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        await pool.execute("INSERT INTO item VALUES (1)")
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        async with pool.transaction() as connection:
+            await connection.execute("INSERT INTO item VALUES (1)")
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        async with pool.connection() as connection:
+            await connection.execute("INSERT INTO item VALUES (1)")
+    await settled(pool)
+    assert await pool.fetchval("SELECT count(*) FROM item") == 0
+
+
+async def test_a_write_pool_leaves_a_server_that_became_a_standby(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=3)
+    await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(3)))
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await pool.execute("/* as a standby does */ BEGIN READ ONLY; INSERT INTO item VALUES (1)")
+    assert pool.size == 0
+    assert await pool.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
+
+
+async def test_what_a_borrower_set_is_taken_back(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=1)
+    pid = await pool.fetchval(PID)
+    async with pool.connection() as connection:
+        await connection.execute("SET timezone = 'Europe/Paris'; SET statement_timeout = 1; RESET statement_timeout")
+        await connection.execute("CREATE TEMP TABLE left_over (a int); CREATE ROLE other; SET ROLE other")
+        await connection.fetch("RESET ROLE")
+        await connection.execute("SET ROLE other; LISTEN news; SELECT pg_advisory_lock(7)")
+    assert await pool.fetchval(PID) == pid
+    assert await pool.fetchval("SELECT current_setting('timezone') || current_user") == "UTC" + "postgres"
+    assert await pool.fetchval("SELECT to_regclass('left_over')") is None
+    assert await pool.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+    assert await admin.fetchval("SELECT pg_try_advisory_lock(7)")
+
+
+async def test_an_open_transaction_does_not_stay(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=1)
+    async with pool.connection() as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("INSERT INTO item VALUES (1)")
+    await pool.execute("/* hidden */ BEGIN; INSERT INTO item VALUES (1)")
+    await settled(pool)
+    assert await sessions(admin) == ["idle"]
+    assert await pool.fetchval("SELECT count(*) FROM item") == 0
+
+
+@pytest.mark.parametrize("sql", ["BEGIN", " start transaction", "set timezone = 'UTC'", "LISTEN news"])
+async def test_a_statement_that_changes_its_session_is_refused(make: MakePool, sql: str) -> None:
+    pool = await make(size=1)
+    for run in (pool.fetch, pool.fetchrow, pool.fetchval, pool.execute):
+        with pytest.raises(ValueError, match=r"connection\(\)"):
+            await run(sql)
+    assert pool.idle == pool.size
+
+
+async def test_no_more_statements_are_kept_than_a_server_can_bear(make: MakePool) -> None:
+    pool = await make(size=1)
+    for number in range(300):
+        assert await pool.fetchval(f"SELECT {number}") == number
+    assert await pool.fetchval("SELECT 0") == 0
+    assert 200 < await pool.fetchval("SELECT count(*) FROM pg_prepared_statements") < 262
+
+
+async def test_without_prepare_nothing_is_kept_on_the_server(make: MakePool) -> None:
+    pool = await make(size=1, prepare=False, read_only=True)
+    for _ in range(3):
+        assert await pool.fetchval("SELECT $1::int", 7) == 7
+        assert len(await pool.fetch("SELECT generate_series(1, 3)")) == 3
+    assert await pool.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
+    assert await pool.fetchval("SELECT current_setting('default_transaction_read_only')") == "on"
+
+
+async def test_a_server_that_refuses_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        pool = Pool(f"postgresql://x@127.0.0.1:{port}/x", timeout=5)
+        begun = monotonic()
+        results = await asyncio.gather(*(pool.fetch("SELECT 1") for _ in range(20)), return_exceptions=True)
+        for result in results:
+            assert isinstance(result, ApiError)
+            assert_unavailable(result)
+        with pytest.raises(ConnectionRefusedError):
+            await pool.open()
+        assert monotonic() - begun < 2
+    assert pool.size == 0
+
+
+async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        pool = Pool(f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x", timeout=0.2)
+        begun = monotonic()
+        with pytest.raises(ApiError) as refused:
+            await pool.fetch("SELECT 1")
+        assert_unavailable(refused.value)
+        with pytest.raises(TimeoutError):
+            await pool.open()
+        assert monotonic() - begun < 2
+        await pool.close()
+    assert pool.size == 0
+
+
+async def test_a_server_that_has_no_more_room_still_serves_by_turns(make: MakePool, admin: asyncpg.Connection) -> None:
+    await admin.execute("DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN CONNECTION LIMIT 2")
+    dsn_of_narrow = (await make())._manner.dsn.replace("user=postgres", "user=narrow")
+    pool = Pool(dsn_of_narrow, size=8)
+    await pool.open()
+    results = await asyncio.gather(*(pool.fetchval("SELECT 1 FROM pg_sleep(0.005)") for _ in range(40)))
+    assert results == [1] * 40
+    assert pool.size <= 2
+    await pool.close()
+
+
+async def test_closing_waits_for_what_is_lent_and_ends_what_waits(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make(size=1)
+    running = asyncio.create_task(pool.fetchval("SELECT 'done' FROM pg_sleep(0.1)"))
+    await until_running(admin, "pg_sleep(0.1)")
+    waiting = asyncio.create_task(pool.fetchval("SELECT 1"))
+    await asyncio.sleep(0)
+    await pool.close()
+    assert await running == "done"
+    for late in (waiting, pool.fetchval("SELECT 1")):
+        with pytest.raises(ApiError) as refused:
+            await late
+        assert_unavailable(refused.value)
+    assert (pool.size, pool.idle) == (0, 0)
+    assert await sessions(admin) == []

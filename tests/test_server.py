@@ -1,0 +1,747 @@
+"""What a connection may do and what it is told, over real sockets."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pegboard.errors import NOT_FOUND, ApiError
+from pegboard.http import Request, Response, Stream, error_response
+from pegboard.server import PIPELINE, Runner
+from pegboard.settings import Settings
+
+SETTINGS = Settings(max_body=1000, max_head=4096, max_url=512, receive_timeout=5.0, shutdown_timeout=5.0)
+HURRIED = replace(SETTINGS, receive_timeout=0.3)
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> dict[str, Any]:
+        (entry,) = json.loads(self.body)["errors"]
+        assert isinstance(entry, dict)
+        return entry
+
+
+class Peer:
+    """One connection to a server, with what can be done to it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self, *, bodiless: bool = False) -> Answer:
+        async with asyncio.timeout(5):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status_line, *lines = head[:-4].split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            assert len(headers) == len(lines)
+            body = b"" if bodiless else await self._body(headers)
+        return Answer(int(status_line.split(" ")[1]), headers, body)
+
+    async def _body(self, headers: dict[str, str]) -> bytes:
+        if headers.get("Transfer-Encoding") != "chunked":
+            return await self.reader.readexactly(int(headers.get("Content-Length", "0")))
+        body = b""
+        while size := int(await self.reader.readline(), 16):
+            body += (await self.reader.readexactly(size + 2))[:-2]
+        await self.reader.readline()
+        return body
+
+    async def ask(self, data: bytes) -> Answer:
+        await self.send(data)
+        return await self.answer()
+
+    async def rest(self) -> bytes:
+        """Return what comes until the server ends the connection."""
+        async with asyncio.timeout(5):
+            return await self.reader.read()
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+class Service:
+    """A running server and the ways to reach it."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.peers: list[Peer] = []
+
+    async def connect(self) -> Peer:
+        host, port = self.runner.addresses[0][:2]
+        peer = Peer(*await asyncio.open_connection(host, port))
+        self.peers.append(peer)
+        return peer
+
+
+@contextlib.asynccontextmanager
+async def serving(pipeline: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
+    app = web.Application()
+    app[PIPELINE] = pipeline
+    runner = Runner(app, settings)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    service = Service(runner)
+    try:
+        yield service
+    finally:
+        for peer in service.peers:
+            await peer.close()
+        await runner.cleanup()
+
+
+async def show(request: Request) -> Response:
+    """Answer like the pipeline does, with the errors told and the rest shown."""
+    try:
+        if request.raw_path == "/unread":
+            return Response(401, {"X-Request-Id": request.id}, b"no")
+        if request.raw_path == "/slow":
+            await asyncio.sleep(0.1)
+        body = await request.body()
+    except ApiError as error:
+        return error_response(error, request.id)
+    told = {"method": request.method, "path": request.raw_path, "query": request.raw_query, "body": body.decode()}
+    return Response(200, {"X-Request-Id": request.id}, json.dumps(told).encode())
+
+
+@pytest.fixture(scope="module")
+async def service() -> AsyncIterator[Service]:
+    async with serving(show) as running:
+        yield running
+
+
+def head(*lines: str) -> bytes:
+    return "".join(line + "\r\n" for line in (*lines, "")).encode("latin-1")
+
+
+CHUNKED = head("POST /echo HTTP/1.1", "Host: a", "Transfer-Encoding: chunked")
+REFUSED: tuple[tuple[bytes, int, int], ...] = (
+    (b"garbage\r\n\r\n", 400, 10016),
+    (b"\x00\x01\x02\x03\r\n\r\n", 400, 10016),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, 10016),
+    (b"SSH-2.0-OpenSSH_9.2\r\n", 400, 10016),
+    (b"GET / HTTP/1.1\nHost: a\n\n", 400, 10016),
+    (b"GET / HTTP/1.1\rHost: a\r\r", 400, 10016),
+    (b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400, 10016),
+    (head("F()O / HTTP/1.1", "Host: a"), 400, 10016),
+    (head("GET"), 400, 10016),
+    (head("GET /"), 505, 10011),
+    (head("GET / HTTP/0.9"), 505, 10011),
+    (head("GET / HTTP/1.2", "Host: a"), 505, 10011),
+    (head("GET / HTTP/2.0", "Host: a"), 505, 10011),
+    (head("GET / HTTP/3.0", "Host: a"), 505, 10011),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, 10011),
+    (head("GET / HTTP/1", "Host: a"), 400, 10016),
+    (head("GET / HTTP/11", "Host: a"), 400, 10016),
+    (head("GET / http/1.1", "Host: a"), 400, 10016),
+    (head("GET / FTP/1.1", "Host: a"), 400, 10016),
+    (head("GET / HTTP/1.1 x", "Host: a"), 400, 10016),
+    (head("GET /a b HTTP/1.1", "Host: a"), 400, 10016),
+    (head("GET /\xff HTTP/1.1", "Host: a"), 400, 10016),
+    (head("GET a HTTP/1.1", "Host: a"), 400, 10016),
+    (head("GET * HTTP/1.1", "Host: a"), 400, 10016),
+    (head("GET http:///a HTTP/1.1", "Host: a"), 400, 10016),
+    (head("GET /" + "a" * 600 + " HTTP/1.1", "Host: a"), 414, 10006),
+    (head("GET /?" + "a" * 600 + " HTTP/1.1", "Host: a"), 414, 10006),
+    (head("GET / HTTP/1.1"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "Host: a"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a b"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a/b"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host : a"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", ": x"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X y: z"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X\xe9: z"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", " folded"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X: a\0b"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X: a\x01b"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X: a\rb"), 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "X: " + "a" * 5000), 431, 10008),
+    (head("GET / HTTP/1.1", "Host: a", "X" * 5000 + ": a"), 431, 10008),
+    (head("GET / HTTP/1.1", "Host: a", *(f"X-{number}: {'a' * 100}" for number in range(60))), 431, 10008),
+    (head("GET / HTTP/1.1", "Host: a", *(f"X-{number}: a" for number in range(140))), 431, 10008),
+    (head(*[""] * 3000), 431, 10008),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: 1", "Transfer-Encoding: chunked"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "Content-Length: 1"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: 1", "Content-Length: 1"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: 1, 1"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: -1"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: +1"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: 0x1"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length:"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Content-Length: " + "9" * 30), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: gzip"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: gzip, chunked"), 400, 10016),
+    (head("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked, gzip"), 400, 10016),
+    (head("POST / HTTP/1.0", "Host: a", "Transfer-Encoding: chunked"), 400, 10016),
+    (CHUNKED + b"xyz\r\n", 400, 10016),
+    (CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n", 400, 10016),
+    (CHUNKED + b"-1\r\na\r\n0\r\n\r\n", 400, 10016),
+    (CHUNKED + b"1\na\n0\n\n", 400, 10016),
+    (head("GET / HTTP/1.1", "Host: a", "Expect: miracles"), 417, 10007),
+)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+@pytest.mark.parametrize(("data", "status", "code"), REFUSED, ids=range(len(REFUSED)))
+async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
+    service: Service, data: bytes, status: int, code: int, pieces: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = await service.connect()
+    size = -(-len(data) // pieces)
+    for start in range(0, len(data), size):
+        peer.writer.write(data[start : start + size])
+        await asyncio.sleep(0.002 if pieces > 1 else 0)
+    answer = await peer.answer()
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Connection"] == "close"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-Id"])
+    assert await peer.rest() == b""
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
+    assert (await (await service.connect()).ask(GET)).status == 200
+
+
+async def test_what_was_sent_is_never_echoed(service: Service) -> None:
+    for data in (
+        b"<script>secret / HTTP/1.1\r\n\r\n",
+        b"GET /<secret> HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nsecret\r\n\r\n",
+    ):
+        answer = await (await service.connect()).ask(data)
+        assert b"secret" not in answer.body
+
+
+async def test_a_client_still_sending_reads_why_it_was_refused(service: Service) -> None:
+    peer = await service.connect()
+    peer.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"a" * 2_000_000)
+    assert (await peer.answer()).status == 431
+
+
+async def test_the_answers_due_come_before_the_refusal(service: Service) -> None:
+    peer = await service.connect()
+    await peer.send(head("GET /slow HTTP/1.1", "Host: a"))
+    await asyncio.sleep(0.05)
+    await peer.send(b"garbage\r\n\r\n")
+    assert (await peer.answer()).status == 200
+    assert (await peer.answer()).status == 400
+    assert await peer.rest() == b""
+
+
+async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
+    for method in ("FOO", "get", "X-Y"):
+        answer = await (await service.connect()).ask(head(f"{method} / HTTP/1.1", "Host: a"))
+        assert (answer.status, answer.error["code"]) == (501, 15001)
+        assert answer.headers["Connection"] == "close"
+
+
+# Heads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "query"),
+    [
+        ("GET / HTTP/1.1", "/", ""),
+        ("GET /a%2Fb/%C3%A9?x=%20+&y HTTP/1.1", "/a%2Fb/%C3%A9", "x=%20+&y"),
+        ("GET //a/../b/ HTTP/1.1", "//a/../b/", ""),
+        ("GET /a?b?c HTTP/1.1", "/a", "b?c"),
+        ("GET http://elsewhere:1/a?b HTTP/1.1", "/a", "b"),
+        ("GET http://elsewhere HTTP/1.1", "/", ""),
+        ("OPTIONS * HTTP/1.1", "*", ""),
+        ("GET /" + "a" * 511 + " HTTP/1.1", "/" + "a" * 511, ""),
+    ],
+)
+async def test_the_target_is_given_as_it_was_sent(service: Service, line: str, path: str, query: str) -> None:
+    answer = await (await service.connect()).ask(head(line, "Host: a"))
+    told = json.loads(answer.body)
+    assert (told["path"], told["query"]) == (path, query)
+
+
+@pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "CONNECT"])
+async def test_a_method_that_the_parser_knows_reaches_the_pipeline(service: Service, method: str) -> None:
+    target = "a:443" if method == "CONNECT" else "/"
+    answer = await (await service.connect()).ask(head(f"{method} {target} HTTP/1.1", "Host: a"))
+    assert json.loads(answer.body)["method"] == method
+
+
+async def test_a_head_just_within_the_limit_is_taken(service: Service) -> None:
+    fixed = len(head("GET / HTTP/1.1", "Host: a", "X: "))
+    for size, status in ((4096, 200), (4097, 431)):
+        data = head("GET / HTTP/1.1", "Host: a", "X: " + "a" * (size - fixed))
+        assert len(data) == size
+        assert (await (await service.connect()).ask(data)).status == status
+
+
+async def test_a_head_too_large_is_found_behind_another_request(service: Service) -> None:
+    peer = await service.connect()
+    large = head("GET / HTTP/1.1", "Host: a", *(f"X-{number}: {'a' * 100}" for number in range(50)))
+    await peer.send(GET + large)
+    assert (await peer.answer()).status == 200
+    assert (await peer.answer()).status == 431
+
+
+async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
+    peer = await service.connect()
+    for supplied in ("a", "A-b.c_1", "x" * 128):
+        assert (await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))).headers[
+            "X-Request-Id"
+        ] == supplied
+    seen = set()
+    for supplied in ("", "x" * 129, "a b", "\xe9", "a/b"):
+        answer = await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
+        seen.add(answer.headers["X-Request-Id"])
+    assert len(seen) == 5
+    assert not seen & {"", "x" * 129, "a b", "\xe9", "a/b"}
+
+
+async def test_a_head_that_is_too_slow_is_told_so() -> None:
+    async with serving(show, HURRIED) as service:
+        slow, silent, second = await service.connect(), await service.connect(), await service.connect()
+        assert (await second.ask(GET)).status == 200
+        await second.send(GET[:10])
+        for number in range(12):
+            await asyncio.sleep(0.03)
+            if number < 8:
+                await slow.send(GET[number : number + 1])
+        for peer in (slow, silent, second):
+            answer = await peer.answer()
+            assert (answer.status, answer.error["code"]) == (408, 10009)
+            assert await peer.rest() == b""
+
+
+async def test_an_idle_connection_is_closed_without_a_word() -> None:
+    async with serving(show, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
+        peer = await service.connect()
+        assert (await peer.ask(GET)).status == 200
+        assert await peer.rest() == b""
+
+
+async def test_a_head_that_has_begun_outlives_the_idle_time() -> None:
+    async with serving(show, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
+        peer = await service.connect()
+        assert (await peer.ask(GET)).status == 200
+        await peer.send(GET[:10])
+        await asyncio.sleep(0.5)
+        assert (await peer.ask(GET[10:])).status == 200
+
+
+# Bodies ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
+    peer = await service.connect()
+    fixed = POST + b"Content-Length: 10\r\n\r\n"
+    for data in (fixed + b"0123456789", CHUNKED + b"4\r\n0123\r\n6;x=y\r\n456789\r\n0\r\nT: x\r\n\r\n"):
+        for pieces in (1, 3, len(data)):
+            size = -(-len(data) // pieces)
+            for start in range(0, len(data), size):
+                peer.writer.write(data[start : start + size])
+                await asyncio.sleep(0)
+            assert json.loads((await peer.answer()).body)["body"] == "0123456789"
+    assert json.loads((await peer.ask(GET)).body)["body"] == ""
+
+
+async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
+    chunked = b"".join(b"64\r\n" + b"a" * 100 + b"\r\n" for _ in range(11)) + b"0\r\n\r\n"
+    for data in (
+        POST + b"Content-Length: 1001\r\n\r\n",
+        POST + b"Content-Length: 1001\r\n\r\n" + b"a" * 1001,
+        POST + b"Content-Length: 100000000000\r\n\r\n" + b"a" * 300_000,
+        CHUNKED + chunked,
+        CHUNKED + chunked[:-20],
+    ):
+        answer = await (await service.connect()).ask(data)
+        assert (answer.status, answer.error["code"]) == (413, 10005)
+    assert (await (await service.connect()).ask(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)).status == 200
+
+
+async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> None:
+    expecting = b"Expect: 100-continue\r\n"
+    peer = await service.connect()
+    await peer.send(POST + expecting + b"Content-Length: 2\r\n\r\n")
+    assert (await peer.answer(bodiless=True)).status == 100
+    answer = await peer.ask(b"ok")
+    assert json.loads(answer.body)["body"] == "ok"
+    assert "Connection" not in answer.headers
+    refused = POST.replace(b"/echo", b"/unread") + expecting + b"Content-Length: 2\r\n\r\n"
+    for data in (refused, POST + expecting + b"Content-Length: 1001\r\n\r\n"):
+        peer = await service.connect()
+        answer = await peer.ask(data)
+        assert answer.status in (401, 413)
+        assert answer.headers["Connection"] == "close"
+        assert await peer.rest() == b""
+    old = await service.connect()
+    await old.send(POST.replace(b"1.1", b"1.0") + expecting + b"Content-Length: 2\r\n\r\nok")
+    assert (await old.answer()).status == 200
+
+
+async def test_a_body_nobody_reads_does_not_end_the_connection(service: Service) -> None:
+    peer = await service.connect()
+    answer = await peer.ask(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
+    assert answer.status == 401
+    assert (await peer.ask(b"a" * 400 + GET)).status == 200
+
+
+async def test_a_body_that_is_too_slow_is_told_so() -> None:
+    async with serving(show, HURRIED) as service:
+        for data in (POST + b"Content-Length: 5\r\n\r\nab", CHUNKED + b"4\r\nab"):
+            peer = await service.connect()
+            answer = await peer.ask(data)
+            assert (answer.status, answer.error["code"]) == (408, 10009)
+            assert answer.headers["Connection"] == "close"
+            assert await peer.rest() == b""
+
+
+async def test_a_body_that_breaks_later_is_refused_at_once(service: Service) -> None:
+    peer = await service.connect()
+    await peer.send(CHUNKED + b"4\r\nabcd\r\n")
+    await asyncio.sleep(0.05)
+    answer = await peer.ask(b"oops\r\n")
+    assert (answer.status, answer.error["code"]) == (400, 10016)
+    assert await peer.rest() == b""
+
+
+async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        peer = await service.connect()
+        await peer.send(POST + b"Content-Length: 5\r\n\r\nab")
+        await asyncio.sleep(0.02)
+        await peer.close()
+    await asyncio.sleep(0.05)
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert (await (await service.connect()).ask(GET)).status == 200
+
+
+# Answers -----------------------------------------------------------------------------------------------------
+
+
+async def answering(data: bytes, response: Callable[[], Response]) -> tuple[Answer, bytes]:
+    async def pipeline(_: Request) -> Response:
+        return response()
+
+    async with serving(pipeline) as service:
+        peer = await service.connect()
+        await peer.send(data)
+        answer = await peer.answer(bodiless=data.startswith(b"HEAD"))
+        # A second request shows where the first answer ended.
+        peer.writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        return answer, await peer.rest()
+
+
+async def test_an_answer_has_what_every_answer_has() -> None:
+    answer, _ = await answering(GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello"))
+    assert answer.body == b"hello"
+    assert list(answer.headers) == ["Server", "Date", "Content-Type", "X", "Content-Length"]
+    assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer.headers["Date"])
+    assert answer.headers["X"] == "\xe9"
+
+
+async def test_head_has_the_length_of_get_and_no_body() -> None:
+    answer, rest = await answering(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
+    assert answer.headers["Content-Length"] == "5"
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
+    answer, rest = await answering(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
+    assert answer.status == status
+    assert "Content-Length" not in answer.headers
+    assert rest.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "connection"),
+    [
+        (GET, None),
+        (head("GET / HTTP/1.1", "Host: a", "Connection: close"), "close"),
+        (head("GET / HTTP/1.0"), "close"),
+        (head("GET / HTTP/1.0", "Connection: keep-alive"), "keep-alive"),
+        (head("GET / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket"), "close"),
+        (head("GET / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: h2c"), None),
+        (head("POST / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 1") + b"x", None),
+        (head("CONNECT a:443 HTTP/1.1", "Host: a"), "close"),
+    ],
+)
+async def test_the_connection_is_kept_where_the_client_expects_it(
+    service: Service, data: bytes, connection: str | None
+) -> None:
+    peer = await service.connect()
+    answer = await peer.ask(data)
+    assert answer.status == 200
+    assert answer.headers.get("Connection") == connection
+    if connection == "close":
+        assert await peer.rest() == b""
+    else:
+        assert (await peer.ask(GET)).status == 200
+
+
+async def test_pipelined_requests_are_answered_in_their_order(service: Service) -> None:
+    peer = await service.connect()
+    lines = [head(f"GET /{number} HTTP/1.1", "Host: a") for number in range(100)]
+    await peer.send(b"".join(lines))
+    for number in range(100):
+        assert json.loads((await peer.answer()).body)["path"] == f"/{number}"
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
+async def test_a_header_that_cannot_be_sent_becomes_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer, _ = await answering(GET, lambda: Response(200, {"Location": value}, b""))
+    assert (answer.status, answer.error["code"]) == (500, 15000)
+    assert "Location" not in answer.headers
+    assert answer.headers["X-Request-Id"] in caplog.text
+
+
+async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def pipeline(_: Request) -> Response:
+        raise LookupError("secret")
+
+    async with serving(pipeline) as service:
+        peer = await service.connect()
+        answer = await peer.ask(GET)
+        assert (answer.status, answer.error["code"]) == (500, 15000)
+        assert answer.headers["X-Request-Id"] in answer.error["message"]
+        assert b"secret" not in answer.body
+        assert await peer.rest() == b""
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert answer.headers["X-Request-Id"] in record.getMessage()
+    assert record.exc_info
+
+
+async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> None:
+    async def pipeline(_: Request) -> Response:
+        raise ConnectionRefusedError("the database")
+
+    async with serving(pipeline) as service:
+        assert (await (await service.connect()).ask(GET)).status == 500
+
+
+async def test_error_headers_reach_the_client() -> None:
+    answer, _ = await answering(GET, lambda: error_response(ApiError(NOT_FOUND, headers={"Allow": "GET"}), "x"))
+    assert (answer.status, answer.headers["Allow"]) == (404, "GET")
+
+
+async def test_a_client_that_does_not_read_is_cut() -> None:
+    async def pipeline(_: Request) -> Response:
+        return Response(200, {}, b"a" * 30_000_000)
+
+    async with serving(pipeline, HURRIED) as service:
+        peer = await service.connect()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        await peer.send(GET)
+        await asyncio.sleep(0.2)
+        server = service.runner.server
+        assert server is not None
+        assert server.connections
+        async with asyncio.timeout(4):
+            while server.connections:  # noqa: ASYNC110 - nothing tells when a connection ends
+                await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_reads_slowly_gets_everything() -> None:
+    async def pipeline(_: Request) -> Response:
+        return Response(200, {}, b"a" * 20_000_000)
+
+    async with serving(pipeline, HURRIED) as service:
+        peer = await service.connect()
+        await peer.send(GET)
+        await peer.reader.readuntil(b"\r\n\r\n")
+        for _ in range(20):
+            await peer.reader.readexactly(1_000_000)
+            await asyncio.sleep(0.05)
+
+
+# Streams -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Source:
+    """Chunks of an answer, and whether they were closed."""
+
+    chunks: int
+    size: int = 1000
+    fails_at: int = -1
+    closed: bool = False
+    given: int = 0
+
+    async def read(self) -> AsyncGenerator[bytes, None]:
+        try:
+            for number in range(self.chunks):
+                if number == self.fails_at:
+                    raise ConnectionResetError("the database")
+                self.given += 1
+                yield b"" if number == 1 else b"%x" % (number % 16) * self.size
+        finally:
+            self.closed = True
+
+
+async def stream(source: Source) -> Response:
+    return await Stream.begin(200, {"Content-Type": "text/csv"}, source.read())
+
+
+async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
+    source = Source(5)
+    async with serving(lambda _: stream(source)) as service:
+        peer = await service.connect()
+        answer = await peer.ask(GET)
+        assert answer.headers["Transfer-Encoding"] == "chunked"
+        assert "Content-Length" not in answer.headers
+        assert answer.body == b"0" * 1000 + b"2" * 1000 + b"3" * 1000 + b"4" * 1000
+        assert source.closed
+        assert (await peer.ask(GET)).status == 200
+
+
+async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
+    source = Source(3)
+    async with serving(lambda _: stream(source)) as service:
+        peer = await service.connect()
+        await peer.send(head("GET / HTTP/1.0", "Connection: keep-alive"))
+        whole = await peer.rest()
+        assert b"Transfer-Encoding" not in whole
+        assert b"Connection: close\r\n" in whole
+        assert whole.endswith(b"\r\n\r\n" + b"0" * 1000 + b"2" * 1000)
+
+
+async def test_head_of_a_stream_has_no_body() -> None:
+    source = Source(3)
+    async with serving(lambda _: stream(source)) as service:
+        peer = await service.connect()
+        await peer.send(GET.replace(b"GET", b"HEAD"))
+        assert (await peer.answer(bodiless=True)).headers["Content-Type"] == "text/csv"
+        assert source.closed
+        assert (await peer.ask(GET)).status == 200
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    source = Source(10, fails_at=5)
+    async with serving(lambda _: stream(source)) as service:
+        peer = await service.connect()
+        await peer.send(head(f"GET / HTTP/{version}", "Host: a"))
+        with pytest.raises(ConnectionResetError):
+            await peer.rest()
+    assert source.closed
+    assert "failed while its answer was sent" in caplog.text
+
+
+async def test_a_stream_that_fails_before_its_first_chunk_is_an_error() -> None:
+    source = Source(10, fails_at=0)
+    async with serving(lambda _: stream(source)) as service:
+        assert (await (await service.connect()).ask(GET)).status == 500
+
+
+async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
+    source = Source(3)
+
+    async def pipeline(_: Request) -> Response:
+        return Stream(200, {"X": "a\nb"}, source.read())
+
+    async with serving(pipeline) as service:
+        peer = await service.connect()
+        assert (await peer.ask(GET)).status == 500
+        assert (await peer.ask(GET)).status == 500
+
+
+async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source(1_000_000, size=100_000)
+    async with serving(lambda _: stream(source)) as service:
+        peer = await service.connect()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        await peer.send(GET)
+        await asyncio.sleep(0.2)
+        given = source.given
+        await asyncio.sleep(0.1)
+        assert source.given == given
+        peer.writer.transport.abort()
+        async with asyncio.timeout(2):
+            while not source.closed:  # noqa: ASYNC110 - nothing tells when a generator ends
+                await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+# The end -----------------------------------------------------------------------------------------------------
+
+
+async def stopping(settings: Settings, seconds: float) -> tuple[bytes, bytes, float]:
+    """Return what a busy and an idle client read while the server stops, and how long that takes."""
+    begun = asyncio.Event()
+
+    async def pipeline(request: Request) -> Response:
+        if request.raw_path == "/slow":
+            begun.set()
+            await asyncio.sleep(seconds)
+        return Response(200, {}, b"done")
+
+    async with serving(pipeline, settings) as service:
+        busy, idle = await service.connect(), await service.connect()
+        address = service.runner.addresses[0]
+        await idle.ask(GET)
+        await busy.send(head("GET /slow HTTP/1.1", "Host: a"))
+        await begun.wait()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        end = asyncio.create_task(service.runner.cleanup())
+        left = await idle.rest()
+        assert loop.time() - start < 0.2
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+        told = await busy.rest()
+        await end
+        return told, left, loop.time() - start
+
+
+async def test_a_request_under_way_ends_before_the_server() -> None:
+    told, left, _ = await stopping(SETTINGS, 0.3)
+    assert told.endswith(b"done")
+    assert b"Connection: close\r\n" in told
+    assert left == b""
+
+
+async def test_a_request_that_takes_too_long_is_given_up() -> None:
+    told, _, took = await stopping(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
+    assert told == b""
+    assert took < 1.0
+
+
+async def test_an_application_starts_and_stops_with_its_runner() -> None:
+    events: list[str] = []
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        events.append("start")
+        app[PIPELINE] = show
+        yield
+        events.append("stop")
+
+    app = web.Application()
+    app.cleanup_ctx.append(life)
+    runner = Runner(app, SETTINGS)
+    await runner.setup()
+    assert events == ["start"]
+    await runner.cleanup()
+    assert events == ["start", "stop"]

@@ -1,0 +1,308 @@
+"""What an operator may set, and what is said about a mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from pegboard.settings import SETTINGS, Setting, Settings, SettingsError
+
+SECRETS = {
+    "database_url": "postgresql://me:topsecret@db/main",
+    "read_database_url": "postgresql://me:topsecret@replica/main",
+    "admin_password": "topsecret words",
+}
+
+
+def fault(environ: dict[str, str], plugin_names: tuple[str, ...] = ()) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ, plugin_names)
+    message = str(caught.value)
+    assert message.endswith((".", "?"))
+    assert "\n" not in message
+    return message
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    settings = Settings.load({})
+    assert settings == Settings()
+    assert dataclasses.asdict(settings) == {
+        "database_url": None,
+        "read_database_url": None,
+        "data_dir": Path(".pegboard"),
+        "host": "127.0.0.1",
+        "port": 8080,
+        "workers": 1,
+        "admin_password": None,
+        "plugins": None,
+        "plugins_required": (),
+        "log_level": "info",
+        "log_format": "text",
+        "max_body": 10 * 1024 * 1024,
+        "max_head": 32 * 1024,
+        "max_url": 8 * 1024,
+        "max_nesting": 100,
+        "receive_timeout": 30.0,
+        "keepalive_timeout": 75.0,
+        "shutdown_timeout": 25.0,
+        "pool_size": 10,
+        "read_pool_size": 10,
+        "pool_timeout": 5.0,
+        "database_timeout": 30.0,
+        "path_prefix": "",
+        "trusted_proxies": (),
+        "remember_seconds": 60.0,
+    }
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_described_and_takes_its_own_default(setting: Setting) -> None:
+    assert setting.variable == f"PEGBOARD_{setting.name.upper()}"
+    assert setting.description.endswith(".")
+    if setting.default is None:
+        assert getattr(Settings(), setting.name) is None
+    else:
+        assert getattr(Settings(), setting.name) == setting.parse(setting.default)
+
+
+GOOD_VALUES: list[tuple[str, str, object]] = [
+    ("database_url", "postgresql:///main?host=/run/postgresql", "postgresql:///main?host=/run/postgresql"),
+    ("database_url", "postgres://u:p%40@[::1]:5433/main", "postgres://u:p%40@[::1]:5433/main"),
+    ("data_dir", "/var/lib/peg board", Path("/var/lib/peg board")),
+    ("host", "::", "::"),
+    ("port", "0", 0),
+    ("port", "65535", 65535),
+    ("workers", "256", 256),
+    ("admin_password", "pässword", "pässword"),
+    ("admin_password", "x" * 1024, "x" * 1024),
+    ("plugins", "contacts, price-lists", ("contacts", "price-lists")),
+    ("plugins_required", "contacts", ("contacts",)),
+    ("log_level", "DEBUG", "debug"),
+    ("log_format", "json", "json"),
+    ("max_body", "1073741824", 1024**3),
+    ("max_body", "10MiB", 10 * 1024**2),
+    ("max_body", "512 kib", 512 * 1024),
+    ("max_url", "256", 256),
+    ("max_url", "256B", 256),
+    ("max_nesting", "250", 250),
+    ("receive_timeout", "0.1", 0.1),
+    ("shutdown_timeout", "0", 0.0),
+    ("remember_seconds", "3600", 3600.0),
+    ("path_prefix", "/api", "/api"),
+    ("path_prefix", "/api/v1.2/", "/api/v1.2"),
+    ("path_prefix", "/", ""),
+    ("trusted_proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), GOOD_VALUES)
+def test_a_value_is_taken(name: str, value: str, expected: object) -> None:
+    assert getattr(Settings.load({f"PEGBOARD_{name.upper()}": value}), name) == expected
+
+
+BAD_VALUES = [
+    ("database_url", "mysql://db/main"),
+    ("database_url", "db.example:5432"),
+    ("database_url", "postgresql://db:port/main"),
+    ("database_url", "postgresql://db:70000/main"),
+    ("database_url", "postgresql://db/main\n"),
+    ("host", "127.0.0.1 ::1"),
+    ("host", "local\thost"),
+    ("port", "-1"),
+    ("port", "65536"),
+    ("port", "80.0"),
+    ("port", "8_080"),
+    ("port", "٨٠"),
+    ("port", " 80"),
+    ("port", "9" * 5000),
+    ("port", "tcp://10.0.0.1:8080"),
+    ("workers", "0"),
+    ("workers", "257"),
+    ("admin_password", "short"),
+    ("admin_password", "e\u0301" * 7),
+    ("admin_password", "x" * 1025),
+    ("admin_password", "two lines\n"),
+    ("plugins", "contacts,,orders"),
+    ("plugins", "contacts,contacts"),
+    ("plugins", "Contacts"),
+    ("plugins_required", "../contacts"),
+    ("log_level", "loud"),
+    ("log_format", "xml"),
+    ("max_body", "1023"),
+    ("max_body", "1GiB1"),
+    ("max_body", "2GiB"),
+    ("max_body", "10MB"),
+    ("max_body", "-10MiB"),
+    ("max_body", "1.5MiB"),
+    ("max_head", "1B"),
+    ("max_url", "255"),
+    ("max_nesting", "0"),
+    ("max_nesting", "251"),
+    ("receive_timeout", "0"),
+    ("receive_timeout", "nan"),
+    ("receive_timeout", "1e3"),
+    ("receive_timeout", "3601"),
+    ("keepalive_timeout", "inf"),
+    ("shutdown_timeout", "-1"),
+    ("pool_size", "0"),
+    ("read_pool_size", "1001"),
+    ("pool_timeout", "5s"),
+    ("database_timeout", "0.05"),
+    ("path_prefix", "api"),
+    ("path_prefix", "https://example.com/api"),
+    ("path_prefix", "//api"),
+    ("path_prefix", "/api/../x"),
+    ("path_prefix", "/a b"),
+    ("trusted_proxies", "10.0.0.1/8"),
+    ("trusted_proxies", "proxy.example"),
+    ("remember_seconds", "3600.5"),
+    ("host", "\udcff"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_VALUES, ids=str.__repr__)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: str) -> None:
+    variable = f"PEGBOARD_{name.upper()}"
+    message = fault({variable: value})
+    assert message.startswith(f"{variable} must be ")
+    assert len(message) < 250
+    if name in SECRETS:
+        assert value not in message
+
+
+def test_a_refusal_says_what_is_expected_and_what_came() -> None:
+    expected = "PEGBOARD_PORT must be a whole number from 0 to 65535, not 'http\\n'."
+    assert fault({"PEGBOARD_PORT": "http\n"}) == expected
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_an_empty_variable_counts_as_not_set(setting: Setting) -> None:
+    assert Settings.load({setting.variable: "", setting.file_variable: ""}) == Settings()
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert Settings.load({"PATH": "/bin", "PEGBOARDS_PORT": "1", "pegboard_port": "1"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("correct horse", "correct horse"),
+        ("correct horse\n", "correct horse"),
+        ("correct horse\r\n", "correct horse"),
+        (" correct horse ", " correct horse "),
+    ],
+)
+def test_a_file_gives_a_value_without_its_last_newline(tmp_path: Path, content: str, expected: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content.encode())
+    assert Settings.load({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).admin_password == expected
+
+
+def test_only_one_newline_of_a_file_is_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse\n\n")
+    assert fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).startswith(
+        "The content of PEGBOARD_ADMIN_PASSWORD_FILE must be 8 to 1024 characters long"
+    )
+
+
+def test_every_setting_can_come_from_a_file(tmp_path: Path) -> None:
+    for setting in SETTINGS:
+        value = SECRETS.get(setting.name, "contacts" if setting.default is None else setting.default)
+        file = tmp_path / setting.name
+        file.write_text(value + "\n")
+        assert getattr(Settings.load({setting.file_variable: str(file)}), setting.name) == setting.parse(value)
+
+
+def test_an_empty_file_is_an_empty_value(tmp_path: Path) -> None:
+    file = tmp_path / "empty"
+    file.touch()
+    assert Settings.load({"PEGBOARD_PLUGINS_FILE": str(file)}).plugins == ()
+    assert fault({"PEGBOARD_PORT_FILE": str(file)}) == (
+        "The content of PEGBOARD_PORT_FILE must be a whole number from 0 to 65535, not ''."
+    )
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere"
+    message = fault({"PEGBOARD_PORT_FILE": str(file)})
+    assert message == f"PEGBOARD_PORT_FILE: cannot read {str(file)!r}: No such file or directory."
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert fault({"PEGBOARD_PORT_FILE": str(tmp_path)}).endswith(": Is a directory.")
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    # A link to itself: unlike a file without permissions, the superuser cannot read it either.
+    file = tmp_path / "loop"
+    file.symlink_to(file)
+    message = fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)})
+    assert message == f"PEGBOARD_ADMIN_PASSWORD_FILE: cannot read {str(file)!r}: Too many levels of symbolic links."
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"\xff\xfe")
+    assert fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}) == (
+        f"PEGBOARD_ADMIN_PASSWORD_FILE: {str(file)!r} does not hold UTF-8 text."
+    )
+
+
+def test_a_variable_and_its_file_together_are_refused() -> None:
+    assert fault({"PEGBOARD_PORT": "80", "PEGBOARD_PORT_FILE": "/run/port"}) == (
+        "PEGBOARD_PORT and PEGBOARD_PORT_FILE are both set: set one of them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("PEGBOARD_PROT", "PEGBOARD_PORT"),
+        ("PEGBOARD_DATABASE_URI", "PEGBOARD_DATABASE_URL"),
+        ("PEGBOARD_ADMIN_PASSWORDFILE", "PEGBOARD_ADMIN_PASSWORD"),
+        ("PEGBOARD_ADMIN_PASSWRD_FILE", "PEGBOARD_ADMIN_PASSWORD_FILE"),
+        ("PEGBOARD_port", "PEGBOARD_PORT"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_known(unknown: str, nearest: str) -> None:
+    assert fault({unknown: "1"}) == (
+        f"{unknown} is not a setting of the service or of an installed plugin. Did you mean {nearest}?"
+    )
+
+
+def test_nothing_is_suggested_where_nothing_is_near() -> None:
+    message = fault({"PEGBOARD_XYZZY": "1"})
+    assert message == "PEGBOARD_XYZZY is not a setting of the service or of an installed plugin."
+
+
+def test_variables_of_installed_plugins_are_left_to_them() -> None:
+    environ = {"PEGBOARD_CONTACTS_REGION": "CH", "PEGBOARD_PRICE_LISTS_CURRENCY_FILE": "/run/currency"}
+    assert Settings.load(environ, ["contacts", "price-lists"]) == Settings()
+    assert fault(environ, ("contacts",)).startswith("PEGBOARD_PRICE_LISTS_CURRENCY_FILE is not a setting")
+
+
+def test_a_plugin_cannot_take_a_setting_of_the_service() -> None:
+    assert Settings.load({"PEGBOARD_POOL_SIZE": "3"}, ["pool"]).pool_size == 3
+
+
+def test_a_required_plugin_cannot_be_left_out() -> None:
+    environ = {"PEGBOARD_PLUGINS": "contacts", "PEGBOARD_PLUGINS_REQUIRED": "contacts,orders"}
+    assert fault(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS leaves out."
+    assert Settings.load({"PEGBOARD_PLUGINS_REQUIRED": "orders"}).plugins_required == ("orders",)
+
+
+def test_secrets_are_never_shown() -> None:
+    settings = Settings.load({f"PEGBOARD_{name.upper()}": value for name, value in SECRETS.items()})
+    assert {setting.name for setting in SETTINGS if setting.secret} == set(SECRETS)
+    assert all(getattr(settings, name) == value for name, value in SECRETS.items())
+    assert "topsecret" not in f"{settings!r} {settings}"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]  # that it is refused is what is tested
