@@ -13,6 +13,7 @@ import aiohttp
 import asyncpg
 import orjson
 import pytest
+import yarl
 from aiohttp import web
 
 from pegboard import discovery
@@ -60,7 +61,7 @@ class Api:
         if json is not None:
             options["data"] = orjson.dumps(json)
             headers.setdefault("Content-Type", "application/json")
-        url = aiohttp.client.URL(self.url + path, encoded=True)
+        url = yarl.URL(self.url + path, encoded=True)
         async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -93,7 +94,7 @@ def basic(username: str, password: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL that is there for the session."""
+    """Run a PostgreSQL for the session and give its URL."""
     server = EmbeddedServer(tmp_path_factory.mktemp("postgres"))
     yield server.start()
     server.stop()
@@ -101,7 +102,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def database_url(postgres: str) -> str:
-    """The URL of an empty database."""
+    """Make an empty database and give its URL."""
     return await new_database(postgres)
 
 
@@ -130,7 +131,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.fixture(scope="module")
 async def serve(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve]:
-    """A function that starts a service: `await serve(plugins, **settings)`; all stop at the end of the module."""
+    """Give a function that starts a service with plugins and settings; all stop at the end of the module."""
     runners: list[Runner] = []
     sessions: list[aiohttp.ClientSession] = []
 
@@ -157,12 +158,12 @@ async def serve(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 async def running(serve: Serve) -> Api:
-    """A service with the plugins that are installed."""
+    """Run a service with the plugins that are installed."""
     return await serve()
 
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """The same, its contacts gone."""
+    """Give the running service, its contacts gone."""
     await running.service.database.write.execute("TRUNCATE contacts.contacts")
     return running

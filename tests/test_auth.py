@@ -65,8 +65,17 @@ async def listening(api: Any) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not true():
+    async def ask() -> bool:
+        return true()
+
+    await within(5, ask)
+
+
+async def within(seconds: float, true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if await true():
+                return
             await asyncio.sleep(0.01)
 
 
@@ -281,9 +290,10 @@ async def test_every_worker_forgets_within_a_second(worker: Any, other_worker: A
 
 
 async def within_a_second(worker: Any, other_worker: Any, username: str) -> None:
-    async with asyncio.timeout(1):
-        while [await status(api, username) for api in (worker, other_worker)] != [401, 401]:
-            await asyncio.sleep(0.01)
+    async def out() -> bool:
+        return [await status(api, username) for api in (worker, other_worker)] == [401, 401]
+
+    await within(1, out)
 
 
 async def test_other_grants_hold_within_a_second(worker: Any, other_worker: Any) -> None:
@@ -291,9 +301,11 @@ async def test_other_grants_hold_within_a_second(worker: Any, other_worker: Any)
     read = other_worker.as_client(username, SECRET)
     assert (await read.get("/plugins")).status == 200
     await worker.service.clients.set_grants(username, [])
-    async with asyncio.timeout(1):
-        while (await read.get("/plugins")).status != 403:
-            await asyncio.sleep(0.01)
+
+    async def robbed() -> bool:
+        return bool((await read.get("/plugins")).status == 403)
+
+    await within(1, robbed)
 
 
 async def test_a_change_of_one_client_leaves_the_others_remembered(worker: Any) -> None:
@@ -349,11 +361,14 @@ async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
         writers.extend((writer, onward))
 
         async def back() -> None:
-            while True:
-                head = await upstream.readexactly(5)
-                body = await upstream.readexactly(int.from_bytes(head[1:]) - 4)
-                if head[:1] != b"A":
-                    writer.write(head + body)
+            try:
+                while True:
+                    head = await upstream.readexactly(5)
+                    body = await upstream.readexactly(int.from_bytes(head[1:]) - 4)
+                    if head[:1] != b"A":
+                        writer.write(head + body)
+            finally:
+                writer.close()
 
         backward = asyncio.ensure_future(back())
         while data := await reader.read(65536):
@@ -380,14 +395,14 @@ async def test_where_notifications_do_not_pass_changes_are_looked_up(serve: Star
         api.service.clients.passwords = Passwords(CHEAP)
         username = await new_client(worker)
         assert await status(api, username) == 200
-        checks = api.service.authentication._checks
         await asyncio.sleep(1.1)
         assert await status(api, username) == 200
         await worker.service.clients.remove(username)
-        async with asyncio.timeout(1.2):
-            while await status(api, username) != 401:
-                await asyncio.sleep(0.01)
-        assert not checks
+
+        async def out() -> bool:
+            return await status(api, username) == 401
+
+        await within(1.2, out)
         assert api.service.authentication._notices.until < time.monotonic()
         await api.service.authentication.close()
         await api.service.database.close()

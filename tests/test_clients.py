@@ -141,7 +141,11 @@ async def test_what_is_set_holds_from_then_on(clients: Clients) -> None:
     await clients.set_password("ada", "another horse")
     stored = await clients.read("ada")
     assert stored is not None
-    assert (stored.client.id, stored.client.grants, stored.client.active) == (before.id, {"contacts:*"}, False)
+    assert (stored.client.id, stored.client.grants, stored.client.active) == (
+        before.id,
+        frozenset({"contacts:*"}),
+        False,
+    )
     assert await clients.passwords.verify(stored.password, b"another horse")
     await clients.remove("ada")
     assert await clients.read("ada") is None
@@ -176,7 +180,7 @@ async def test_the_last_administrator_stays(clients: Clients, change: Callable[.
     assert (await refused(change(clients, "admin"))).kind is errors.CONFLICT
     stored = await clients.read("admin")
     assert stored is not None
-    assert (stored.client.active, stored.client.grants) == (True, {"*:*"})
+    assert (stored.client.active, stored.client.grants) == (True, frozenset({"*:*"}))
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

@@ -484,6 +484,33 @@ async def test_without_prepare_nothing_is_kept_on_the_server(make: MakePool) -> 
     assert await pool.fetchval("SELECT current_setting('default_transaction_read_only')") == "on"
 
 
+async def test_serves_over_tcp_as_well(dsn: str, admin: asyncpg.Connection) -> None:
+    path = (await admin.fetchval("SHOW unix_socket_directories")).strip('"') + "/.s.PGSQL.5432"
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_unix_connection(path)
+        await asyncio.gather(copy(reader, inner[1]), copy(inner[0], writer))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as relayed:
+        pool = Pool(f"postgresql://postgres@127.0.0.1:{relayed.sockets[0].getsockname()[1]}/pegboard")
+        assert await pool.fetchval("SELECT 1") == 1
+        await pool.close()
+
+
+async def test_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool("postgresql://x:secret@127.0.0.1:1/x")
+    for _ in range(3):
+        with pytest.raises(ApiError):
+            await pool.fetch("SELECT 1")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "secret" not in caplog.text
+
+
 async def test_a_server_that_refuses_is_told_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

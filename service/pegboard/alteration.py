@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pegboard import ddl
-from pegboard.ddl import ColumnSpec, TableSpec, Unique, quoted
+from pegboard.columns import quoted
+from pegboard.ddl import ColumnSpec, TableSpec, Unique
 
 _LONG_TYPES = {
     "timestamptz": "timestamp with time zone",

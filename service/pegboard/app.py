@@ -45,7 +45,8 @@ class Service:
         self.clients = Clients(self.database.write)
         self.authentication = Authentication(self.clients, settings, system.PUBLIC)
         self.draining = False
-        self._router = Router(system.places(version("pegboard"), plugins, self._ready, settings.path_prefix))
+        prefix = settings.path_prefix
+        self._router = Router(system.places(version("pegboard"), plugins, self._ready, prefix), prefix)
         self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
         steps = (pipeline.finish, pipeline.tell_errors, self.authentication)
         self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))

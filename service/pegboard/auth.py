@@ -29,7 +29,7 @@ from pegboard.throttle import Throttle
 REALM = "pegboard"
 
 _LOGINS = "pegboard_login"
-_UNHEARD = 1.0  # seconds that a remembered credential is good for while nothing is heard of changes
+_UNHEARD = 0.8  # seconds that a remembered credential is good for while nothing is heard of changes
 _MOST = 10_000
 _DATABASE_ERRORS = (ApiError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
@@ -100,7 +100,7 @@ class Authentication(BasicAuthMiddleware):
     """Let in those whose credentials are right, as the middleware `(request, handler)`, and set `request.client`.
 
     The paths in `public` need none. `open` and `close` begin and end the hearing of changes, without which a
-    remembered credential is looked up again every second. While the database is away, what is remembered is good
+    remembered credential is looked up again about every second. While the database is away, what is remembered is good
     to its end. Raises `ApiError`: 401, 429 with `Retry-After`, and 503 when it cannot be told who somebody is.
     """
 

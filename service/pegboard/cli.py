@@ -6,24 +6,30 @@ import asyncio
 import dataclasses
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, TypeVar
 
+import asyncpg
 import click
 
 from pegboard import discovery, logs, migrating, running
-from pegboard.app import migrations, note_outcomes, open_database
+from pegboard.app import Service, migrations, note_outcomes, open_database
 from pegboard.clients import Clients
 from pegboard.discovery import Plugin
 from pegboard.embedded import EmbeddedError, EmbeddedServer, dsn_of
 from pegboard.errors import ApiError
 from pegboard.running import StartError
-from pegboard.settings import Settings, SettingsError
+from pegboard.settings import SETTINGS, Expected, Setting, Settings, SettingsError
 from pegboard.sqlfiles import MigrationError
 
 T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_EXPECTED = (SettingsError, EmbeddedError, StartError, MigrationError, ApiError)
+_DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class Commands(click.Group):
@@ -33,38 +39,75 @@ class Commands(click.Group):
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
-        except (SettingsError, EmbeddedError, StartError, MigrationError, ApiError) as error:
+        except BrokenPipeError:
+            raise
+        except _EXPECTED as error:
             raise click.ClickException(str(error)) from error
-        except OSError as error:
-            raise click.ClickException(f"the database cannot be reached: {error}") from error
+        except _DATABASE as error:
+            raise click.ClickException(f"the database cannot be used: {' '.join(str(error).split())}") from error
+
+
+class SettingType(click.ParamType[Any]):
+    """Take what the setting takes that the option stands for."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.name = setting.name
+        self._setting = setting
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value of the setting."""
+        try:
+            return self._setting.parse(value)
+        except Expected as expected:
+            self.fail(f"{value!r}: it must be {expected}.", param, ctx)
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    meaning = f"{setting.description} [{setting.variable}; default {setting.default}]"
+    return click.option(f"--{name}", type=SettingType(setting), help=meaning)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("pegboard"), message="%(prog)s %(version)s")
 def main() -> None:
     """Run and look after a Pegboard service. Settings come from PEGBOARD_* in the environment."""
+    # What is wrong is told by the command itself; only a service has a log.
+    logs.configure("critical", "text")
 
 
 @main.command()
-@click.option("--host", help="Address to listen on (PEGBOARD_HOST).")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (PEGBOARD_PORT).")
-@click.option("--workers", type=click.IntRange(1, 256), help="Worker processes (PEGBOARD_WORKERS).")
+@_option("host")
+@_option("port")
+@_option("workers")
 def serve(**options: Any) -> None:
     """Serve the API until interrupted."""
+    running.end_on_signals()
     settings = _settings()
     settings = dataclasses.replace(settings, **{name: value for name, value in options.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
     with running.listen(settings.host, settings.port) as listening, _database(settings) as settings:
+        address = _address(listening)
+        plugins = _plugins(settings)
         if settings.workers == 1:
-            running.run(running.serve(settings, _plugins(settings), listening, lambda: _announce(listening)))
+
+            def started(service: Service) -> None:
+                running.require(service)
+                _announce(address)
+
+            running.run(running.serve(settings, plugins, listening, started))
         else:
-            running.Workers(settings, lambda: _plugins(settings), listening, lambda: _announce(listening)).run()
+            running.run(running.prepare(settings, plugins))
+            running.Workers(settings, lambda: _plugins(settings), listening, lambda: _announce(address)).run()
 
 
-def _announce(listening: socket.socket) -> None:
+def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"Pegboard {version('pegboard')} serves on http://{shown}:{port}")
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _announce(address: str) -> None:
+    click.echo(f"Pegboard {version('pegboard')} serves on {address}")
 
 
 @main.command()
@@ -78,7 +121,10 @@ def migrate() -> None:
     for name, outcome in outcomes.items():
         done = f"applied {', '.join(outcome.now)}" if outcome.now else "nothing to do"
         click.echo(f"{name}: {outcome.failure or done}" if outcome.installed else f"{name}: no longer installed")
-    if any(outcome.failure for outcome in outcomes.values()):
+    faults = {plugin.name: plugin.fault for plugin in plugins if plugin.fault}
+    for name in faults.keys() - outcomes.keys():
+        click.echo(f"{name}: {faults[name]}")
+    if faults:
         raise SystemExit(1)
 
 
@@ -91,9 +137,8 @@ def plugins() -> None:
         outcomes = asyncio.run(migrating.status(settings.database_url or "", migrations(found)))
     note_outcomes(found, outcomes)
     for plugin in found:
-        click.echo(
-            f"{plugin.name}\t{plugin.distribution} {plugin.version}\t{plugin.state}\t{plugin.fault or ''}".rstrip()
-        )
+        parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.fault or "")
+        click.echo("\t".join(parts).rstrip())
 
 
 @main.group()
@@ -101,17 +146,20 @@ def client() -> None:
     """Look after the clients: who may use the API, and for what."""
 
 
+_username = click.argument("username")
 _grants = click.argument("grants", nargs=-1)
 
 
 @client.command("add")
-@click.argument("username")
+@_username
 @_grants
-@click.option("--password", envvar="PEGBOARD_CLIENT_PASSWORD", help="Its password; asked for when it is not given.")
-def add(username: str, grants: tuple[str, ...], password: str | None) -> None:
-    """Add a client that holds GRANTS, such as contacts:GET or '*:*'."""
-    chosen = _ask(password)
-    _with_clients(lambda clients: clients.add(username, chosen, grants))
+def add(username: str, grants: tuple[str, ...]) -> None:
+    """Add a client that holds GRANTS, such as contacts:GET or '*:*'.
+
+    The password is asked for; where there is no terminal, it is the first line of standard input.
+    """
+    password = _ask()
+    _with_clients(lambda clients: clients.add(username, password, grants))
     click.echo(f"{username} was added.")
 
 
@@ -119,22 +167,24 @@ def add(username: str, grants: tuple[str, ...], password: str | None) -> None:
 def list_clients() -> None:
     """List the clients with their grants."""
     for found in _with_clients(lambda clients: clients.list()):
-        state = "" if found.active else "\tinactive"
-        click.echo(f"{found.username}\t{' '.join(sorted(found.grants))}{state}")
+        parts = (found.username, " ".join(sorted(found.grants)), "" if found.active else "inactive")
+        click.echo("\t".join(parts).rstrip())
 
 
 @client.command()
-@click.argument("username")
-@click.option("--password", envvar="PEGBOARD_CLIENT_PASSWORD", help="The new password; asked for when it is not given.")
-def passwd(username: str, password: str | None) -> None:
-    """Give a client another password."""
-    chosen = _ask(password)
-    _with_clients(lambda clients: clients.set_password(username, chosen))
+@_username
+def passwd(username: str) -> None:
+    """Give a client another password.
+
+    It is asked for; where there is no terminal, it is the first line of standard input.
+    """
+    password = _ask()
+    _with_clients(lambda clients: clients.set_password(username, password))
     click.echo(f"{username} has a new password.")
 
 
 @client.command()
-@click.argument("username")
+@_username
 @_grants
 def grant(username: str, grants: tuple[str, ...]) -> None:
     """Let a client hold GRANTS and no others."""
@@ -143,17 +193,18 @@ def grant(username: str, grants: tuple[str, ...]) -> None:
 
 
 @client.command()
-@click.argument("username")
+@_username
 def remove(username: str) -> None:
     """Remove a client."""
     _with_clients(lambda clients: clients.remove(username))
     click.echo(f"{username} was removed.")
 
 
-def _ask(password: str | None) -> str:
-    return (
-        password if password is not None else str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-    )
+def _ask() -> str:
+    """Return a password, which never stands on the command line: others could read it there."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().removesuffix("\n")
 
 
 def _with_clients(act: Callable[[Clients], Awaitable[T]]) -> T:
@@ -193,8 +244,11 @@ def _database(settings: Settings, *, attach: bool = False) -> Iterator[Settings]
     if running_already is not None:
         yield dataclasses.replace(settings, database_url=running_already)
         return
-    server = EmbeddedServer(settings.data_dir)
+    server, starter = EmbeddedServer(settings.data_dir), os.getpid()
     try:
         yield dataclasses.replace(settings, database_url=server.start())
     finally:
-        server.stop()
+        # A worker is a fork of the process that started PostgreSQL, and leaves here, too.
+        if os.getpid() == starter:
+            running.ignore_signals()
+            server.stop()

@@ -70,6 +70,15 @@ class Conditions:
             return Outcome.NOT_MODIFIED
         return Outcome.PROCEED
 
+    def refusal(self, tag: str) -> ApiError:
+        """Return the 412 for an item whose tag is `tag`: it names the condition that failed, and the item's tag."""
+        header = "If-Unmodified-Since"
+        if self.if_match is not None and not self.if_match.match_strongly(tag):
+            header = "If-Match"
+        elif self.if_none_match is not None and self.if_none_match.match_weakly(tag):
+            header = "If-None-Match"
+        return ApiError(errors.PRECONDITION_FAILED, header=header, headers={"ETag": f'"{tag}"'})
+
 
 NONE = Conditions()
 

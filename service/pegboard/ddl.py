@@ -8,6 +8,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from hashlib import sha256
 from typing import Any
 
+from pegboard.columns import quoted
+
 VERSION = "_version"
 SEARCH = "_search"
 
@@ -112,11 +114,6 @@ class TableSpec:
     def sql_name(self) -> str:
         """Return the table's quoted name with its schema."""
         return f"{quoted(self.schema)}.{quoted(self.name)}"
-
-
-def quoted(name: str) -> str:
-    """Return a name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def object_name(table: str, columns: Iterable[str], suffix: str) -> str:

@@ -330,8 +330,9 @@ def _run(command: Sequence[str], account: _Account | None = None) -> str:
         command, stdin=subprocess.DEVNULL, capture_output=True, cwd="/", env=_environment(), text=True, **_as(account)
     )
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error:" in line] or [f"exit status {done.returncode}"]
-        raise EmbeddedError(f"PostgreSQL cannot be set up: {lines[0]}")
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        reason = next((line for line in said if "error:" in line), said[-1])
+        raise EmbeddedError(f"PostgreSQL cannot be set up: {reason}")
     return done.stdout
 
 

@@ -291,6 +291,7 @@ class List(marshmallow.List[Any]):
     """Take a list of elements of one kind. Stored as an array, or as `jsonb` where the elements are objects."""
 
     default_error_messages = {"type": "Not a valid list."}
+    _read: Callable[..., Any] | None = None
 
     @property
     def column_type(self) -> str:
@@ -301,12 +302,10 @@ class List(marshmallow.List[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
             raise self.make_error("type")
+        if self._read is None:
+            self._read = reader(self.inner)
         try:
-            read = self._read
-        except AttributeError:
-            read = self._read = reader(self.inner)
-        try:
-            return [read(part, attr, data, **kwargs) for part in value]
+            return [self._read(part, attr, data, **kwargs) for part in value]
         except ValidationError:
             # Again, by the way that finds the faults of every element.
             return super()._deserialize(value, attr, data, **kwargs)
@@ -369,7 +368,12 @@ def reader(field: Field[Any]) -> Callable[..., Any]:
         return field.deserialize
     if field.pre_load or field.post_load or cls._validate_missing is not Field._validate_missing:
         return field.deserialize
-    deserialize, read, checks, optional = field.deserialize, field._deserialize, tuple(field.validators), field.allow_none
+    deserialize, read, checks, optional = (
+        field.deserialize,
+        field._deserialize,
+        tuple(field.validators),
+        field.allow_none,
+    )
 
     def shortcut(value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if value is missing or value is None:

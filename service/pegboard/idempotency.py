@@ -13,7 +13,6 @@ from pegboard.database import Database
 from pegboard.errors import ApiError
 from pegboard.http import Request, Response
 
-
 HEADER = "Idempotency-Key"
 _LONGEST = 255
 

@@ -7,7 +7,8 @@ import re
 import asyncpg
 
 from pegboard.alteration import Actual, ActualColumn, Change, difference
-from pegboard.ddl import MAX_LENGTH, MIN_LENGTH, REFERENCE, SEARCH, TableSpec, create, quoted
+from pegboard.columns import quoted
+from pegboard.ddl import MAX_LENGTH, MIN_LENGTH, REFERENCE, SEARCH, TableSpec, create
 
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod) AS type, NOT attnotnull AS nullable,

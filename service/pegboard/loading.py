@@ -40,9 +40,7 @@ class Loader:
         self._objects = frozenset(
             key for key, (_, field) in self._resets.items() if isinstance(field, Dict | Nested | Raw)
         )
-        self._readers = {
-            key: (field.attribute or name, reader(field)) for key, (name, field) in self._resets.items()
-        }
+        self._readers = {key: (field.attribute or name, reader(field)) for key, (name, field) in self._resets.items()}
         self._has_hooks = any(self._whole._hooks.values())
         self._write_only = tuple(name for name, field in self._whole.load_fields.items() if field.load_only)
 
@@ -98,9 +96,7 @@ class Loader:
             body = {key: value for key, value in body.items() if key not in self._read_only}
         found: tuple[Fault, ...] = () if fault is None else (fault,)
         try:
-            loaded = self._load_quickly(schema, body)
-            if loaded is None:
-                loaded = schema.load(body, partial=partial)
+            loaded: dict[str, Any] = self._load_quickly(schema, body) or schema.load(body, partial=partial)
         except ValidationError as error:
             found += tuple(faults(messages_of(error), steps))
         if found:

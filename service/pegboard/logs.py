@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from time import perf_counter
 
 from pegboard import rendering
+from pegboard.http import Request, Response
 
 access = logging.getLogger("pegboard.access")
 """One line for each request, at level info; what it tells stands in `extra` under `fields`."""
+
+_CHATTY = ("asyncio", "gunicorn.error")
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,7 +42,7 @@ class TextFormatter(logging.Formatter):
         line = f"{moment} {record.levelname.lower():7} {record.name}: {_sayable(record.getMessage())}"
         fields = getattr(record, "fields", None)
         if fields:
-            line += "".join(f" {name}={value}" for name, value in fields.items() if value != "")
+            line += "".join(f" {name}={_word(value)}" for name, value in fields.items() if value != "")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -50,7 +54,27 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def tell(request: Request, response: Response) -> None:
+    """Log one request with its answer; of an answer that is streamed, the time until it begins."""
+    fields = {
+        "method": request.method,
+        "template": request.template,
+        "status": response.status,
+        "ms": round((perf_counter() - request.received) * 1000, 1),
+        "client": request.client.username if request.client is not None else "",
+        "request": request.id,
+        "plugin": request.plugin,
+    }
+    access.info("request", extra={"fields": fields})
+
+
+def _word(value: object) -> object:
+    """Return `value` as it can stand behind `name=`: what has spaces or worse, as a user name may, in quotes."""
+    return value if not isinstance(value, str) or (value.isprintable() and " " not in value) else repr(value)
 
 
 def _sayable(text: str) -> str:

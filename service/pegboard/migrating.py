@@ -11,7 +11,8 @@ import asyncpg
 
 from pegboard import ddl
 from pegboard.alteration import Change
-from pegboard.ddl import TableSpec, quoted
+from pegboard.columns import quoted
+from pegboard.ddl import TableSpec
 from pegboard.inspection import absent_targets, lacking
 from pegboard.sqlfiles import MigrationError, SqlFile
 from pegboard.standing import (

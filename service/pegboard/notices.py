@@ -46,7 +46,7 @@ class Notices:
         self._unsaid: deque[tuple[str, str]] = deque(maxlen=_MOST_UNSAID)
 
     def say(self, channel: str, payload: str) -> None:
-        """Tell the others with the next beat; what cannot be said soon is dropped."""
+        """Tell the others with the next beat, once whatever is said twice; what cannot be said soon is dropped."""
         self._unsaid.append((channel, payload))
 
     async def run(self, dsn: str) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from pegboard import database, errors, negotiation
+from pegboard import database, errors, logs, negotiation
 from pegboard.errors import ApiError
 from pegboard.http import Request, Response, error_response
 from pegboard.routing import METHODS, Redirect, Router
@@ -34,11 +34,23 @@ async def finish(request: Request, handler: Next) -> Response:
     headers["X-Content-Type-Options"] = "nosniff"
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-store"
-    if len(response.body) > _COMPRESSED_FROM:
+    if response.status == 304:
+        _keep_variant(request, headers)
+    elif len(response.body) > _COMPRESSED_FROM:
+        headers.setdefault("Vary", "Accept-Encoding")
         accepted = request.headers.get("Accept-Encoding")
         if accepted is not None and negotiation.encoding(accepted) == "gzip":
             await _compress(response)
+    if logs.access.isEnabledFor(logging.INFO):
+        logs.tell(request, response)
     return response
+
+
+def _keep_variant(request: Request, headers: dict[str, str]) -> None:
+    """Tell a client that has the compressed form of what has not changed the tag of that form (RFC 9111 §4.3.4)."""
+    compressed = f'{headers["ETag"][:-1]}-gzip"'
+    if any(compressed in tags for tags in request.headers.getall("If-None-Match", ())):
+        headers["ETag"] = compressed
 
 
 async def _compress(response: Response) -> None:

@@ -66,6 +66,7 @@ class Pool:
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._away = False
 
     @property
     def idle(self) -> int:
@@ -314,12 +315,15 @@ class Pool:
         except BaseException as error:
             self.size -= 1
             if self.size == 0:
-                log.warning("no connection to the database: %s: %s", type(error).__name__, error)
+                if not self._away:
+                    log.warning("no connection to the database: %s: %s", type(error).__name__, error)
+                self._away = True
                 # None is lent that could come back: nobody need wait any longer.
                 self._fail_waiters(error)
             if not isinstance(error, Exception):
                 raise
         else:
+            self._away = False
             self._sessions.add(session)
             self._give(session)
 

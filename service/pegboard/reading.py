@@ -43,7 +43,7 @@ class Reader:
         )
         context = Context(request.client, request.id, query, demanded)
         found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
-        page = found if isinstance(found, Page) else Page(list(found))
+        page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
         next_url, prev_url = self._link(request, "after", page.next), self._link(request, "before", page.prev)
         parts = [
             b'{"items":', self._resource.represent_all(page.items, query),
@@ -76,10 +76,16 @@ def _name_of(part: str) -> str:
 
 def accept(request: Request, *offered: str) -> str:
     """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
-    chosen = negotiation.acceptable(request.headers.get("Accept"), offered)
+    chosen = negotiation.acceptable(line(request, "Accept"), offered)
     if chosen is None:
         raise ApiError(errors.NOT_ACCEPTABLE, f"Accept one of: {', '.join(offered)}.", header="Accept")
     return chosen
+
+
+def line(request: Request, name: str) -> str | None:
+    """Return a header as one line, in however many it came (RFC 9110 §5.3); None where it is not there."""
+    values = request.headers.getall(name, None)
+    return None if values is None else values[0] if len(values) == 1 else ", ".join(values)
 
 
 def item_headers(shown: Representation) -> dict[str, str]:
@@ -101,7 +107,7 @@ def conditional(response: Response, shown: Representation, demanded: Conditions)
         return response
     outcome = demanded.evaluate(shown.tag, shown.modified, reading=True)
     if outcome is Outcome.FAILED:
-        raise ApiError(errors.PRECONDITION_FAILED, headers={"ETag": f'"{shown.tag}"'})
+        raise demanded.refusal(shown.tag)
     if outcome is Outcome.NOT_MODIFIED:
         response.headers.pop("Content-Type")
         return Response(304, response.headers, b"")

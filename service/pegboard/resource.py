@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
 import asyncpg
 
-from pegboard import conditions, mapping, rendering
+from pegboard import conditions, listing, mapping, rendering
 from pegboard.clients import Client
 from pegboard.conditions import Conditions
 from pegboard.database import Database
 from pegboard.errors import ErrorCode
+from pegboard.listing import Place
 from pegboard.loading import STANDARD, parse_uuid
 from pegboard.query import Query, Rules
 from pegboard.schema import Schema
-
 
 COLLECTION_ACTIONS: Mapping[str, str] = {"GET": "list", "HEAD": "list", "POST": "create"}
 """The verbs of a collection and the action that each calls."""
@@ -68,6 +68,19 @@ class Page:
     total: int | None = None
 
 
+def page(found: Sequence[Any], query: Query, place: Place | None, cursor: Callable[[Any], str]) -> Page:
+    """Return the page of `found`, which is one item longer than the limit where there are more.
+
+    It begins next to `place`, which is where the client's cursor leads; before it, the nearest item comes first.
+    """
+    more, shown = len(found) > query.limit, list(found[: query.limit])
+    if query.before is not None:
+        shown.reverse()
+        return Page(shown, cursor(shown[-1]) if shown else "", cursor(shown[0]) if more else None)
+    prev = cursor(shown[0]) if place is not None and shown else None
+    return Page(shown, cursor(shown[-1]) if more else None, prev)
+
+
 @dataclass(frozen=True, slots=True)
 class Representation:
     """Hold an item as it goes out: JSON, the opaque part of its entity tag, its last change."""
@@ -83,13 +96,17 @@ class Resource:
     A subclass sets `schema` and `verbs` and writes the actions of its verbs as coroutines: `list(context)` for GET on
     the collection, `create(context, data)` for POST, and on an item `retrieve(context, id)` for GET,
     `replace(context, id, data)` for PUT, `update(context, id, data)` for PATCH, `delete(context, id)` for DELETE.
-    `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump), a `Page`
-    or a list of them, or nothing for `delete`; it raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item
+    `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump); `list` all
+    of them, which are then filtered, sorted and paged, or a `Page` that it has made itself; `delete` nothing. It raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item
     that is not there.
     """
 
     schema: ClassVar[type[Schema]]
     verbs: ClassVar[tuple[str, ...]]
+    filterable: ClassVar[tuple[str, ...] | None] = None
+    """The fields that can be filtered by; None means all whose type allows it."""
+    sortable: ClassVar[tuple[str, ...] | None] = None
+    """The fields that can be sorted by; None means all whose type allows it."""
     error_codes: ClassVar[tuple[ErrorCode, ...]] = ()
     needs_match: ClassVar[bool] = False
     """Whether PUT, PATCH and DELETE need `If-Match` (428 without)."""
@@ -102,7 +119,7 @@ class Resource:
         self.name = name
         self.database = services.database
         self._secret = services.secret
-        self._dumper = self.schema()
+        self._dumper: Schema = self.schema()
 
     @classmethod
     def actions(cls) -> frozenset[str]:
@@ -123,7 +140,7 @@ class Resource:
     @classmethod
     def rules(cls) -> Rules:
         """Return what the queries of the resource may ask for."""
-        return Rules(mapping.columns(cls.schema()), filterable=(), sortable=())
+        return Rules(mapping.columns(cls.schema()), cls.filterable, cls.sortable)
 
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
@@ -134,11 +151,23 @@ class Resource:
         """Do what is inside as a whole or not at all, as far as the source of the data can."""
         yield
 
+    def paged(self, items: Sequence[Any], query: Query) -> Page:
+        """Return the page of `items`, which are all there are, that `query` asks for."""
+        found = listing.matching(items, query)
+        place = query.position(self._secret, self.name)
+        beside = found if place is None else listing.beside(found, query, place)
+        if query.before is not None:
+            beside.reverse()
+
+        def cursor(item: Any) -> str:
+            return query.cursor(self._secret, self.name, listing.place(item, query))
+
+        return replace(page(beside, query, place, cursor), total=len(found) if query.count else None)
+
     def dump(self, item: Any) -> dict[str, Any]:
         """Return an item's plain values by the schema, the standard fields among them where the item has them."""
         dumped = self._dumper.dump(item)
-        read = item.get if isinstance(item, Mapping) else lambda name: getattr(item, name, None)
-        found = {name: value for name in STANDARD if (value := read(name)) is not None}
+        found = {name: value for name in STANDARD if (value := listing.read(item, name)) is not None}
         return {**({"id": found.pop("id")} if "id" in found else {}), **dumped, **found}
 
     def represent(self, item: Any, query: Query) -> Representation:

@@ -58,10 +58,14 @@ class Redirect(Exception):
 
 
 class Router:
-    """Find places: first the service's own by their whole path, then a mount by its name and what follows."""
+    """Find places: first the service's own by their whole path, then a mount by its name and what follows.
 
-    def __init__(self, own: Iterable[Place]) -> None:
+    `prefix` is the path under which a proxy serves us, which requests come without and redirects need.
+    """
+
+    def __init__(self, own: Iterable[Place], prefix: str = "") -> None:
         self._own = {place.template: place for place in own}
+        self._prefix = prefix
         self.mounts: Mapping[str, Mount] = {}
 
     def find(self, path: str) -> tuple[Place, str]:
@@ -69,12 +73,13 @@ class Router:
 
         Raises `ApiError` 404, or 503 where the plugin there cannot serve, and `Redirect` for a slash too many.
         """
-        own = self._own.get(path)
+        plain = _decoded(path) if "%" in path else path
+        own = self._own.get(plain)
         if own is not None:
             return own, ""
         if path.endswith("/"):
             raise self._without_slash(path)
-        name, _, identity = (_decoded(path) if "%" in path else path)[1:].partition("/")
+        name, _, identity = plain[1:].partition("/")
         mount = self.mounts.get(name)
         if mount is None:
             raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
@@ -93,7 +98,7 @@ class Router:
         if shorter.startswith("//"):
             return ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
         self.find(shorter)
-        return Redirect(shorter)
+        return Redirect(self._prefix + shorter)
 
 
 def _there(place: Place | None) -> Place:

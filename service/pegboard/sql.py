@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from pegboard import filtering, ordering, rendering
 from pegboard.columns import Column, parameter, quoted
+from pegboard.ddl import VERSION
 from pegboard.fields import UUID, DateTime, query_parser
 from pegboard.query import Filter, Query
-
-VERSION = "_version"
 
 ID = Column("id", "id", "uuid", False, query_parser(UUID()), writable=False)
 CREATED_AT = Column("created_at", "created_at", "timestamptz", False, query_parser(DateTime()), writable=False)

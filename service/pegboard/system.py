@@ -7,6 +7,7 @@ from typing import Any
 
 from pegboard import clients, errors, rendering
 from pegboard.discovery import Plugin, State
+from pegboard.errors import ErrorCode
 from pegboard.http import Request, Response
 from pegboard.reading import JSON, VARY, accept
 from pegboard.routing import Handler, Place
@@ -72,11 +73,11 @@ def _catalogue(version: str, plugins: Sequence[Plugin], prefix: str) -> dict[str
 
 
 def _codes(plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
-    own = [(code, None) for code in errors.CATALOGUE]
+    own: list[tuple[ErrorCode, str | None]] = [(code, None) for code in errors.CATALOGUE]
     theirs = [(code, plugin.name) for plugin in plugins if plugin.resource for code in plugin.resource.error_codes]
     return [
         {"code": code.code, "status": code.status, "message": code.message, "plugin": name}
-        for code, name in sorted(own + theirs, key=lambda entry: entry[0].code)
+        for code, name in sorted([*own, *theirs], key=lambda entry: entry[0].code)
     ]
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import asyncpg
 
 from pegboard import database, errors, mapping, rendering, sql
 from pegboard.columns import Column
-from pegboard.ddl import Index, TableSpec, Unique, constraint_columns
+from pegboard.ddl import VERSION, Index, TableSpec, Unique, constraint_columns
 from pegboard.errors import ApiError, Fault
 from pegboard.loading import default_of
 from pegboard.query import Query, Rules
-from pegboard.resource import Context, Page, Representation, Resource, Services
+from pegboard.resource import Context, Page, Representation, Resource, Services, page
 from pegboard.uuid7 import uuid7
 
 _READING = ("list", "retrieve", "dump")
+_LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more than 2,704 bytes
+_LITTLE = 10_000
 
 
 class TableResource(Resource):
@@ -35,10 +38,6 @@ class TableResource(Resource):
     """The sorts that are made fast, as `sort` would name them: `"name"`, `"-created_at,name"`."""
     search: ClassVar[tuple[str, ...]] = ()
     """The text fields that `q` searches; none means that there is no `q`."""
-    filterable: ClassVar[tuple[str, ...] | None] = None
-    """The fields that can be filtered by; None means all whose type allows it."""
-    sortable: ClassVar[tuple[str, ...] | None] = None
-    """The fields that can be sorted by; None means all whose type allows it."""
 
     def __init__(self, name: str, services: Services) -> None:
         super().__init__(name, services)
@@ -64,7 +63,7 @@ class TableResource(Resource):
 
     @classmethod
     def spec(cls, name: str) -> TableSpec:
-        """Return the table that is made where the package has no migrations; raises `ValueError` for an impossible one."""
+        """Return the table that is made where there are no migrations; raises `ValueError` for an impossible one."""
         own = mapping.table_columns(cls.schema())
         indexes = tuple(Index(tuple(part.strip() for part in index.split(","))) for index in cls.indexes)
         return TableSpec(name, name, own, cls.unique, indexes, cls.search)
@@ -74,9 +73,18 @@ class TableResource(Resource):
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
         for attribute, _, type_of in mapping.stored(cls.schema()):
             if type_of is None:
-                return f"the field {attribute} has no column type: take a field of pegboard.fields, or name the type in metadata"
+                return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
             if attribute in ("id", "created_at", "updated_at"):
                 return f"the field {attribute} is one that the service gives every item: leave it out of the schema"
+        return cls._index_mistake()
+
+    @classmethod
+    def _index_mistake(cls) -> str | None:
+        """Refuse an index over text that may be too long for one: the insert itself would fail."""
+        lengths = {column.name: column.max_length for column in mapping.table_columns(cls.schema()) if column.is_text}
+        for name in (part.strip().removeprefix("-") for index in cls.indexes for part in index.split(",")):
+            if name in lengths and not 0 < (lengths[name] or 0) <= _LONGEST_INDEXED:
+                return f"an index over {name} needs validate.Length(max=...) on the field, at most {_LONGEST_INDEXED}"
         return None
 
     @asynccontextmanager
@@ -100,23 +108,20 @@ class TableResource(Resource):
         source = context.connection or self.database.read
         rows = await source.fetch(statement.text, *statement.args)
         total = None if query.count is None else await self._count(source, query)
-        more, rows = len(rows) > query.limit, rows[: query.limit]
-        if query.before is not None:
-            rows.reverse()
 
-        def cursor(row: Sequence[Any]) -> str:
-            return query.cursor(self._secret, self.name, statement.place(row))
+        def cursor(row: asyncpg.Record) -> str:
+            return query.cursor(self._secret, self.name, statement.place(tuple(row)))
 
-        items = _dicts(rows, statement)
-        if query.before is not None:
-            return Page(items, cursor(rows[-1]) if rows else "", cursor(rows[0]) if more else None, total)
-        prev = cursor(rows[0]) if position is not None and rows else None
-        return Page(items, cursor(rows[-1]) if more else None, prev, total)
+        found = page(rows, query, position, cursor)
+        return replace(found, items=_dicts(found.items, statement), total=total)
 
     async def _count(self, source: Any, query: Query) -> int:
         if query.count == "estimated":
             statement = self._table.estimate(query)
-            return sql.estimated(await source.fetchval(statement.text, *statement.args))
+            total = sql.estimated(await source.fetchval(statement.text, *statement.args))
+            # What the planner says of little is a guess, and little is quickly counted.
+            if total > _LITTLE:
+                return total
         statement = self._table.count(query)
         return int(await source.fetchval(statement.text, *statement.args))
 
@@ -187,7 +192,7 @@ class TableResource(Resource):
         row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
         if row is None or versions is None:
             raise ApiError(errors.NOT_FOUND)
-        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{_tag(row)}"'})
+        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{_tag(dict(row))}"'})
 
     async def _write(self, context: Context, statement: sql.Statement) -> Any:
         try:
@@ -214,7 +219,7 @@ class TableResource(Resource):
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item as it goes out, its tag made of its version."""
         tag, modified = _tag(item), item["updated_at"]
-        shown = {key: value for key, value in item.items() if key != sql.VERSION} if self._plain else self.dump(item)
+        shown = {key: value for key, value in item.items() if key != VERSION} if self._plain else self.dump(item)
         if query.fields is not None:
             shown = {key: value for key, value in shown.items() if key in query.fields}
         write = rendering.dumps_rows if self._plain else rendering.dumps
@@ -238,7 +243,7 @@ def _version() -> int:
 
 
 def _tag(item: Mapping[str, Any]) -> str:
-    return f"{item[sql.VERSION]:x}"
+    return f"{item[VERSION]:x}"
 
 
 def _versions(context: Context) -> list[int] | None:

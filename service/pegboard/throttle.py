@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from itertools import count
 
 LOCAL = "local"
 """The address of those who come through a Unix socket."""
@@ -43,6 +44,8 @@ class Throttle:
         self._pairs = _Failures(PAIR, most)
         self._addresses = _Failures(ADDRESS, most)
         self._trusted: dict[str, float] = {}
+        # PostgreSQL tells what is said twice in one transaction only once.
+        self._serial = count()
 
     def wait(self, username: str, address: str) -> float:
         """Return how many seconds `username` has to wait at `address`, 0 when it may try."""
@@ -74,21 +77,20 @@ class Throttle:
         # One failure is this very attempt's.
         news = self._pairs.count(pair) > 1 or self._trusted.get(group, 0) < now + _TRUSTED_FOR / 2
         self._clear(pair, group, now)
-        return f"+ {pair} {group}" if news else None
+        return f"+ {pair} {group} {next(self._serial)}" if news else None
 
     def fail(self, username: str, address: str) -> str:
         """Return what other workers should `hear` of an attempt that failed."""
         group = _group(address)
-        return f"- {_pair(username, group)} {group}"
+        return f"- {_pair(username, group)} {group} {next(self._serial)}"
 
     def hear(self, news: str) -> None:
-        """Count what another worker has seen."""
-        sign, _, keys = news.partition(" ")
-        pair, _, group = keys.partition(" ")
+        """Count what another worker has seen; raises `ValueError` for what none of them says."""
+        sign, pair, group, _ = news.split(" ")
+        now = self._clock()
         if sign == "+":
-            self._clear(pair, group, self._clock())
-        elif sign == "-":
-            now = self._clock()
+            self._clear(pair, group, now)
+        else:
             self._pairs.add(pair, now)
             self._addresses.add(group, now)
 

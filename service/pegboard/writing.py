@@ -9,14 +9,14 @@ import asyncpg
 import orjson
 
 from pegboard import conditions, errors, negotiation, patching, payload
-from pegboard.conditions import Conditions, Outcome
 from pegboard.clients import sufficing
+from pegboard.conditions import Conditions, Outcome
 from pegboard.errors import ApiError
 from pegboard.http import Request, Response
 from pegboard.idempotency import Idempotency, key_of
 from pegboard.loading import Loader
 from pegboard.query import Query, Rules, parse_item
-from pegboard.reading import JSON, accept, item_headers
+from pegboard.reading import JSON, accept, item_headers, line
 from pegboard.resource import Context, Resource
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -192,7 +192,7 @@ class Writer:
         shown = self._resource.represent(item, self._rules.whole)
         outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
-            raise ApiError(errors.PRECONDITION_FAILED, headers={"ETag": f'"{shown.tag}"'})
+            raise context.conditions.refusal(shown.tag)
         return orjson.loads(shown.body)
 
     def _created(self, request: Request, item: Any, query: Query) -> Response:
@@ -221,5 +221,5 @@ def _only_if_match(demanded: Conditions) -> bool:
 
 
 def _wants_minimal(request: Request) -> bool:
-    preference = request.headers.get("Prefer")
+    preference = line(request, "Prefer")
     return preference is not None and "return=minimal" in negotiation.prefer(preference)

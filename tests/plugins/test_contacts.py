@@ -14,7 +14,7 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 
 
 def told(answer: Answer) -> dict[str, str]:
-    """The headers that do not change from answer to answer."""
+    """Return the headers that do not change from answer to answer."""
     return {name: value for name, value in answer.headers.items() if name.lower() not in ("date", "x-request-id")}
 
 

@@ -23,3 +23,5 @@ class Contacts(TableResource):
     schema = Contact
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     unique = (Unique("email", ignore_case=True),)
+    indexes = ("name", "created_at", "tags")
+    search = ("name", "email", "notes")

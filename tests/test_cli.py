@@ -1,0 +1,388 @@
+"""The command line, as the installed console script: services are started, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiohttp import encode_basic_auth
+
+SCRIPT = Path(sys.executable).with_name("pegboard")
+ADMINISTRATOR = re.compile(r"The administrator is admin with the password (\S+)")
+SERVES = re.compile(r"Pegboard \d+\.\d+\.\d+ serves on http://127\.0\.0\.1:(\d+)")
+ADA = {"name": "Ada", "email": "ada@example.org"}
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
+    given = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
+    return plain | {"PEGBOARD_DATA_DIR": str(folder)} | given
+
+
+def pegboard(folder: Path, *arguments: str, stdin: str = "", **settings: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [SCRIPT, *arguments],
+        env=environment(folder, **settings),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+class Service:
+    """A service in a process of its own; what it prints goes into files."""
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+        self.folder = folder
+        self.place = folder.parent
+        with (self.place / "stdout").open("wb") as out, (self.place / "stderr").open("wb") as err:
+            self.process = subprocess.Popen(
+                [SCRIPT, "serve", "--port", "0", *arguments],
+                env=environment(folder, **settings),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        self.port = int(self.await_line(SERVES)[1])
+
+    @property
+    def out(self) -> str:
+        return (self.place / "stdout").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.place / "stderr").read_text()
+
+    def await_line(self, pattern: re.Pattern[str], read: Callable[[], str] | None = None) -> re.Match[str]:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            match = pattern.search(read() if read else self.out)
+            if match:
+                return match
+            assert self.process.poll() is None, self.err
+            time.sleep(0.02)
+        pytest.fail(f"no {pattern.pattern!r} in {self.out!r}, {self.err!r}")
+
+    def request(self, method: str, path: str, password: str | None = None, body: Any = None) -> tuple[int, Any]:
+        from http.client import HTTPConnection
+
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Content-Type": "application/json"}
+        if password:
+            headers["Authorization"] = encode_basic_auth("admin", password)
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        return response.status, json.loads(content) if content else None
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that serve, where there are several."""
+        own = psutil.Process(self.process.pid).children()
+        return [child for child in own if child.name() != "postgres"]
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data of a service that was started once, and the password that it told."""
+    folder = tmp_path_factory.mktemp("seed") / "data"
+    service = Service(folder)
+    password = service.await_line(ADMINISTRATOR)[1]
+    assert service.request("POST", "/contacts", password, ADA)[0] == 201
+    assert service.end(signal.SIGTERM) == 0
+    return folder, password
+
+
+@pytest.fixture
+def folder(seed: tuple[Path, str], tmp_path: Path) -> Path:
+    copy = tmp_path / "data"
+    if os.geteuid() == 0:
+        subprocess.run(["cp", "-a", seed[0], copy], check=True)
+    else:
+        shutil.copytree(seed[0], copy)
+    return copy
+
+
+@pytest.fixture
+def password(seed: tuple[Path, str]) -> str:
+    return seed[1]
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Service]]:
+    started: list[Service] = []
+
+    def begin(*arguments: str, **settings: str) -> Service:
+        started.append(Service(folder, *arguments, **settings))
+        return started[-1]
+
+    yield begin
+    for service in started:
+        if service.process.poll() is None:
+            service.end(signal.SIGTERM)
+
+
+def postmaster(folder: Path) -> psutil.Process:
+    return psutil.Process(int((folder / "postgres/postmaster.pid").read_text().splitlines()[0]))
+
+
+def names(service: Service, password: str) -> list[str]:
+    status, found = service.request("GET", "/contacts", password)
+    assert status == 200
+    return [item["name"] for item in found["items"]]
+
+
+def told(result: tuple[int, str, str]) -> str:
+    """The one line that a refused command tells."""
+    code, out, err = result
+    assert (code, out) == (1, ""), (out, err)
+    [line] = err.splitlines()
+    assert line.startswith("Error: ")
+    return line.removeprefix("Error: ")
+
+
+def test_the_first_start_tells_the_password_and_the_address(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data")
+    lines = service.out.splitlines()
+    assert [bool(pattern.fullmatch(line)) for pattern, line in zip((ADMINISTRATOR, SERVES), lines, strict=True)] == [
+        True,
+        True,
+    ]
+    assert service.request("GET", "/contacts", service.await_line(ADMINISTRATOR)[1])[0] == 200
+    assert service.request("GET", "/contacts", "another password")[0] == 401
+    assert service.end(signal.SIGINT) == 0
+    assert service.await_line(ADMINISTRATOR)[1] not in service.err
+
+
+def test_a_second_start_has_the_data_and_tells_no_password(start: Callable[..., Service], password: str) -> None:
+    service = start()
+    assert not ADMINISTRATOR.search(service.out)
+    assert names(service, password) == ["Ada"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_service_and_its_postgres(
+    start: Callable[..., Service], folder: Path, number: signal.Signals, workers: str
+) -> None:
+    service = start("--workers", workers)
+    database = postmaster(folder)
+    assert service.request("GET", "/health") == (200, {"status": "ok"})
+    assert service.end(number) == 0
+    assert not database.is_running() or database.status() == psutil.STATUS_ZOMBIE
+    assert not (folder / "postgres/postmaster.pid").exists()
+    assert "Traceback" not in service.err
+
+
+def test_a_signal_before_anything_is_served_ends_in_order(tmp_path: Path) -> None:
+    process = subprocess.Popen([SCRIPT, "serve", "--port", "0"], env=environment(tmp_path / "data"))
+    end = time.monotonic() + 30
+    while not (tmp_path / "data/lock").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(30) == 0
+    assert not (tmp_path / "data/postgres/postmaster.pid").exists()
+
+
+def test_what_was_answered_outlives_a_kill(start: Callable[..., Service], folder: Path, password: str) -> None:
+    service = start()
+    for number in range(20):
+        status, _ = service.request("POST", "/contacts", password, {"name": "B", "email": f"b{number}@example.org"})
+        assert status == 201
+    service.end(signal.SIGKILL)
+    again = start()
+    assert names(again, password) == ["Ada", *["B"] * 20]
+
+
+def test_a_second_service_on_the_same_data_is_told_so(start: Callable[..., Service], folder: Path) -> None:
+    service = start()
+    refusal = told(pegboard(folder, "serve", "--port", "0"))
+    assert refusal == f"the data folder {folder} is in use by another service (pid {service.process.pid})"
+    assert service.request("GET", "/health")[0] == 200
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refusal = told(pegboard(tmp_path / "data", "serve", "--port", str(port)))
+    assert refusal == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"prot": "80"},
+            "PEGBOARD_PROT is not a setting of the service or of an installed plugin. Did you mean PEGBOARD_PORT?",
+        ),
+        ({"port": "many"}, "PEGBOARD_PORT must be a whole number from 0 to 65535, not 'many'."),
+        (
+            {"plugins_required": "contacts,nothing"},
+            "a required plugin is out: nothing: not installed",
+        ),
+        (
+            {"plugins_required": "nothing", "workers": "2"},
+            "a required plugin is out: nothing: not installed",
+        ),
+        ({"host": "no.such.host.invalid"}, re.compile(r"cannot listen on no\.such\.host\.invalid:0: .+")),
+    ],
+)
+def test_what_stops_the_start_is_told_in_one_line(
+    folder: Path, settings: dict[str, str], expected: str | re.Pattern[str]
+) -> None:
+    arguments = () if "port" in settings else ("--port", "0")
+    refusal = told(pegboard(folder, "serve", *arguments, log_level="critical", **settings))
+    assert re.fullmatch(expected if isinstance(expected, re.Pattern) else re.escape(expected), refusal)
+    assert not (folder / "postgres/postmaster.pid").exists()
+
+
+def test_an_option_takes_what_its_setting_takes(tmp_path: Path) -> None:
+    code, _, err = pegboard(tmp_path / "data", "serve", "--workers", "0")
+    assert code == 2
+    assert err.splitlines()[-1] == "Error: Invalid value for '--workers': '0': it must be a whole number from 1 to 256."
+
+
+def test_a_worker_that_dies_is_replaced(start: Callable[..., Service], password: str) -> None:
+    service = start("--workers", "2")
+    end = time.monotonic() + 20
+    while len(service.children()) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    first = service.children()
+    assert len(first) == 2
+    first[0].kill()
+    while {child.pid for child in service.children()} <= {child.pid for child in first} and time.monotonic() < end:
+        time.sleep(0.05)
+    replaced = service.children()
+    assert len(replaced) == 2
+    assert first[1] in replaced
+    assert names(service, password) == ["Ada"]
+    first[1].kill()
+    assert names(service, password) == ["Ada"]
+
+
+def test_the_first_start_with_workers_tells_the_password_once(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data", "--workers", "2")
+    [password] = ADMINISTRATOR.findall(service.out)
+    assert names(service, password) == []
+    assert service.end(signal.SIGTERM) == 0
+    assert len(service.out.splitlines()) == 2
+
+
+def test_workers_end_with_the_process_that_started_them(start: Callable[..., Service], password: str) -> None:
+    service = start("--workers", "2")
+    workers = service.children()
+    service.end(signal.SIGKILL)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert names(start("--workers", "2"), password) == ["Ada"]
+
+
+def test_clients_are_looked_after_beside_the_service_and_without_it(
+    start: Callable[..., Service], folder: Path, password: str
+) -> None:
+    def client(*arguments: str, stdin: str = "") -> str:
+        code, out, err = pegboard(folder, "client", *arguments, stdin=stdin)
+        assert (code, err) == (0, "")
+        return out
+
+    assert client("add", "bob", "contacts:GET", stdin="a long password\n") == "bob was added.\n"
+    assert client("list") == "admin\t*:*\nbob\tcontacts:GET\n"
+    service = start()
+    assert client("grant", "bob", "contacts:*", "*:GET") == "bob holds contacts:* *:GET.\n"
+    assert client("passwd", "admin", stdin="another password\n") == "admin has a new password.\n"
+    assert names(service, "another password") == ["Ada"]
+    assert service.request("GET", "/contacts", password)[0] == 401
+    assert client("list") == "admin\t*:*\nbob\t*:GET contacts:*\n"
+    assert client("remove", "bob") == "bob was removed.\n"
+    assert client("list") == "admin\t*:*\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        (("add", "admin"), "a long password", "Another client has this user name."),
+        (("add", "bob"), "short", "A password has at least 8 characters."),
+        (("add", "a:b"), "a long password", "A user name has no colon and no control characters."),
+        (("grant", "nobody", "*:GET"), "", "There is no such client."),
+        (("passwd", "nobody"), "a long password", "There is no such client."),
+        (("remove", "nobody"), "", "There is no such client."),
+        (("remove", "admin"), "", "The last active client that holds *:* stays as it is."),
+    ],
+)
+def test_a_client_command_that_is_refused_says_why(
+    folder: Path, arguments: tuple[str, ...], stdin: str, expected: str
+) -> None:
+    assert told(pegboard(folder, "client", *arguments, stdin=stdin)) == expected
+
+
+def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+    code, out, _ = pegboard(tmp_path / "data", "migrate")
+    assert code == 0
+    assert re.search(r"^pegboard: applied 0001_\w+\.sql, .*^contacts: applied schema$", out, re.DOTALL | re.MULTILINE)
+    code, out, _ = pegboard(tmp_path / "data", "migrate")
+    assert code == 0
+    assert {line.partition(": ")[2] for line in out.splitlines()} == {"nothing to do"}
+
+
+def test_plugins_lists_what_is_installed(folder: Path) -> None:
+    code, out, err = pegboard(folder, "plugins")
+    assert (code, err) == (0, "")
+    assert re.search(r"^contacts\tpegboard-contacts \d+\.\d+\.\d+\tready$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("plugins",), ("client", "list")])
+def test_a_database_that_is_away_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"postgresql://nobody:hush@127.0.0.1:{closed.getsockname()[1]}/nothing"
+    refusal = told(pegboard(tmp_path / "data", *command, database_url=url))
+    assert "hush" not in refusal
+
+
+def test_each_request_is_logged_as_text(start: Callable[..., Service], password: str) -> None:
+    service = start()
+    service.request("GET", "/contacts/01a20a7d-e0d2-7088-b10c-89a399fa5ddd", password)
+    line = service.await_line(re.compile(r".* pegboard\.access: .*"), lambda: service.err)[0]
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ info    pegboard\.access: request method=GET template=/contacts/\{id\} "
+        r"status=404 ms=\d+\.\d client=admin request=[0-9a-f]+-\w+ plugin=contacts",
+        line,
+    )
+
+
+def test_each_request_is_logged_as_json(start: Callable[..., Service], password: str) -> None:
+    service = start(log_format="json")
+    service.request("GET", "/health")
+    service.await_line(re.compile(r"pegboard\.access"), lambda: service.err)
+    entries = [json.loads(line) for line in service.err.splitlines()]
+    [entry] = [entry for entry in entries if entry["logger"] == "pegboard.access"]
+    assert entry.keys() == {
+        *("time", "level", "logger", "message"),
+        *("method", "template", "status", "ms", "client", "request", "plugin"),
+    }
+    assert (entry["template"], entry["status"], entry["client"]) == ("/health", 200, "")
+
+
+def test_the_log_can_be_silent(start: Callable[..., Service], password: str) -> None:
+    service = start(log_level="warning")
+    assert names(service, password) == ["Ada"]
+    assert service.err == ""

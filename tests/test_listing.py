@@ -1,0 +1,110 @@
+"""A plain `Resource` whose list is filtered, sorted and paged for it, as a table's would be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pegboard import Context, Resource, Schema, fields
+from tests.conftest import Api, Serve, plugin
+
+IDS = [f"0192f000-0000-7000-8000-{n:012x}" for n in range(30)]
+
+
+class Reading(Schema):
+    place = fields.String()
+    degrees = fields.Integer(allow_none=True)
+    taken_at = fields.DateTime()
+    tags = fields.List(fields.String())
+
+
+class Readings(Resource):
+    """What the sensors said."""
+
+    schema = Reading
+    verbs = "GET", "HEAD"
+
+    async def list(self, context: Context) -> Any:
+        return [
+            {
+                "id": IDS[n],
+                "place": "Zürich" if n % 2 else "anvers",
+                "degrees": None if n % 5 == 0 else n % 7,
+                "taken_at": datetime(2026, 1, 1 + n, microsecond=5, tzinfo=UTC),
+                "tags": [f"t{n % 3}"],
+            }
+            for n in range(30)
+        ]
+
+
+@pytest.fixture(scope="module")
+async def running(serve: Serve) -> Api:
+    return await serve([plugin("readings", Readings)])
+
+
+def numbers(answer: Any) -> list[int]:
+    assert answer.status == 200, answer.body
+    return [IDS.index(item["id"]) for item in answer.json["items"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("degrees=3", [n for n in range(30) if n % 5 and n % 7 == 3]),
+        ("degrees__ne=3&limit=100", [n for n in range(30) if not (n % 5 and n % 7 == 3)]),
+        ("degrees__isnull=true", [0, 5, 10, 15, 20, 25]),
+        ("degrees__in=1,2", [n for n in range(30) if n % 5 and n % 7 in (1, 2)]),
+        ("degrees__lt=1", [n for n in range(30) if n % 5 and n % 7 < 1]),
+        ("degrees__gte=6", [n for n in range(30) if n % 5 and n % 7 >= 6]),
+        ("place__prefix=Z&limit=3", [1, 3, 5]),
+        ("place__contains=Z%C3%9CR&limit=3", [1, 3, 5]),
+        ("tags__has=t2&limit=2", [2, 5]),
+        (f"id={IDS[4].upper()}", [4]),
+        ("taken_at__lte=2026-01-03T00:00:00Z", [0, 1, 2]),
+        ("sort=-taken_at&limit=3", [29, 28, 27]),
+        ("sort=place&limit=3", [1, 3, 5]),
+        ("sort=degrees&limit=2&degrees__isnull=true", [0, 5]),
+    ],
+)
+async def test_filters_and_sorts_mean_what_they_mean_on_a_table(running: Api, query: str, expected: list[int]) -> None:
+    assert numbers(await running.get(f"/readings?{query}")) == expected
+
+
+@pytest.mark.parametrize(
+    "sort", ["", "&sort=degrees", "&sort=-degrees", "&sort=-degrees,place", "&sort=place,-degrees"]
+)
+async def test_pages_lead_through_all_items_and_back(running: Api, sort: str) -> None:
+    whole = numbers(await running.get(f"/readings?limit=100{sort}"))
+    path, forward, last = f"/readings?limit=7{sort}", [], None
+    while path:
+        page = await running.get(path)
+        forward, last, path = forward + numbers(page), page, page.json["next"]
+    assert forward == whole
+    backward = numbers(last)
+    while last and (prev := last.json["prev"]):
+        last = await running.get(prev)
+        backward = numbers(last) + backward
+    assert backward == whole
+    degrees = [n % 7 if n % 5 else None for n in whole]
+    if sort == "&sort=degrees":
+        assert degrees[-6:] == [None] * 6
+    if sort == "&sort=-degrees":
+        assert degrees[:6] == [None] * 6
+
+
+async def test_a_count_is_of_all_that_the_filters_keep(running: Api) -> None:
+    answer = await running.get("/readings?degrees__isnull=true&count=exact&limit=2")
+    assert (answer.json["total"], answer.headers["X-Total-Count"]) == (6, "6")
+    head = await running.head("/readings?count=estimated&limit=2")
+    assert head.headers["X-Total-Count"] == "30"
+
+
+async def test_a_resource_without_retrieve_has_no_items(running: Api) -> None:
+    assert (await running.get(f"/readings/{IDS[0]}")).status == 404
+
+
+@pytest.mark.parametrize("query", ["colour=red", "degrees=warm", "sort=colour", "after=abc", "q=x"])
+async def test_what_cannot_be_asked_is_400(running: Api, query: str) -> None:
+    assert (await running.get(f"/readings?{query}")).status == 400

@@ -1,0 +1,342 @@
+"""How requests and responses are written: media types, codings, ids, limits and the headers of every answer."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from typing import Any
+
+import pytest
+
+from tests.conftest import Answer, Api, Serve
+
+ADA = {"name": "Ada", "email": "ada@example.org"}
+LONG = {**ADA, "notes": "x" * 2000}
+ZIPPED = {"Accept-Encoding": "gzip"}
+
+
+async def created(api: Api, **fields: Any) -> str:
+    answer = await api.post("/contacts", {**ADA, **fields})
+    assert answer.status == 201, answer.body
+    return f"/contacts/{answer.json['id']}"
+
+
+# Media types -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "*/*",
+        "application/json",
+        "application/*",
+        "APPLICATION/JSON",
+        "text/html, application/json;q=0.1",
+        "text/html;q=1, */*;q=0.01",
+        "application/json; charset=utf-8",
+        "text/html;q=0, */*",
+        "",
+    ],
+)
+async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    answer = await api.get("/contacts", headers=headers)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/json;q=0", "application/json;q=0, */*", "text/*, image/png", "*/*;q=0"]
+)
+@pytest.mark.parametrize("path", ["/contacts", "{item}", "/", "/errors", "/plugins", "/health"])
+async def test_an_accept_that_takes_no_json_is_406(api: Api, accept: str, path: str) -> None:
+    answer = await api.get(path.replace("{item}", await created(api)), headers={"Accept": accept})
+    assert (answer.status, answer.faults) == (406, [(10004, "Accept")])
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_an_accept_in_two_lines_counts_as_one(api: Api) -> None:
+    headers = [*api.headers.items(), ("Accept", "text/html"), ("Accept", "application/json")]
+    async with api.session.get(api.url + "/contacts", headers=headers) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"', "application/json;"],
+)
+async def test_a_body_of_json_in_utf_8_is_taken(api: Api, content_type: str) -> None:
+    answer = await api.post("/contacts", ADA, headers={"Content-Type": content_type})
+    assert answer.status == 201
+
+
+async def test_a_type_that_is_not_taken_is_told_what_is(api: Api) -> None:
+    item = await created(api)
+    for method, path, header in (
+        ("POST", "/contacts", "Accept"),
+        ("PUT", item, "Accept"),
+        ("PATCH", item, "Accept-Patch"),
+    ):
+        for headers in ({"Content-Type": "text/csv"}, {"Content-Encoding": "gzip"}):
+            answer = await api.request(method, path, ADA, headers=headers)
+            assert answer.status == 415
+            assert answer.headers[header].startswith("application/json")
+    assert "application/json-patch+json" in answer.headers["Accept-Patch"]
+
+
+async def test_a_body_without_a_type_is_415(api: Api) -> None:
+    answer = await api.request("POST", "/contacts", data=b"{}", skip_auto_headers=["Content-Type"])
+    assert (answer.status, answer.faults) == (415, [(10003, "Content-Type")])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_a_body_where_there_should_be_none_is_ignored(api: Api, method: str) -> None:
+    answer = await api.request(method, await created(api), data=b"{]", headers={"Content-Type": "text/csv"})
+    assert answer.status in (200, 204)
+
+
+async def test_text_is_kept_as_it_came(api: Api) -> None:
+    text = ' \u200be\u0301\ufeff\U0001f469\u200d\U0001f680\u202e\x7f\\"</script> '
+    item = await created(api, name=text)
+    answer = await api.get(item)
+    assert answer.json["name"] == text
+    assert "\U0001f469".encode() in answer.body
+
+
+async def test_length_is_counted_in_code_points(api: Api) -> None:
+    await created(api, name="\U0001f680" * 200)
+    answer = await api.post("/contacts", {"name": "\U0001f680" * 201, "email": "b@example.org"})
+    assert answer.faults == [(11006, "/name")]
+
+
+async def test_the_last_of_a_key_given_twice_counts(api: Api) -> None:
+    body = b'{"name": 5, "email": "ada@example.org", "name": "Ada"}'
+    answer = await api.request("POST", "/contacts", data=body, headers={"Content-Type": "application/json"})
+    assert (answer.status, answer.json["name"]) == (201, "Ada")
+
+
+# Compression -------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_long_is_compressed_where_that_is_taken(api: Api) -> None:
+    item = await created(api, notes="x" * 2000)
+    for path in (item, "/contacts"):
+        plain, zipped = await api.get(path), await api.get(path, headers=ZIPPED)
+        assert "Content-Encoding" not in plain.headers
+        assert zipped.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(zipped.body) == plain.body
+        assert zipped.headers["ETag"] == plain.headers["ETag"][:-1] + '-gzip"'
+        assert plain.headers["Vary"] == zipped.headers["Vary"] == "Accept, Accept-Encoding"
+
+
+async def test_what_is_short_is_not_compressed(api: Api) -> None:
+    item = await created(api)
+    answer = await api.get(item, headers=ZIPPED)
+    assert "Content-Encoding" not in answer.headers
+    assert answer.json["name"] == "Ada"
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip;q=0", "br, deflate", "gzip;q=0.1, identity;q=0.5", ""])
+async def test_a_client_that_takes_no_gzip_gets_none(api: Api, coding: str) -> None:
+    item = await created(api, notes="x" * 2000)
+    assert "Content-Encoding" not in (await api.get(item, headers={"Accept-Encoding": coding})).headers
+
+
+async def test_either_tag_is_taken_in_conditions(api: Api) -> None:
+    item = await created(api, notes="x" * 2000)
+    for headers in ({}, ZIPPED):
+        tag = (await api.get(item, headers=headers)).headers["ETag"]
+        for other in ({}, ZIPPED):
+            answer = await api.get(item, headers={**other, "If-None-Match": tag})
+            assert (answer.status, answer.body) == (304, b"")
+            # A cache updates what it has by this very tag (RFC 9111 §4.3.4).
+            assert answer.headers["ETag"] == tag
+        changed = await api.patch(item, {"phone": tag}, headers={"If-Match": tag})
+        assert changed.status == 200
+
+
+async def test_errors_are_compressed_too(api: Api) -> None:
+    body = [{"name": ""}] * 50
+    plain, zipped = await api.post("/contacts", body), await api.post("/contacts", body, headers=ZIPPED)
+    assert plain.status == zipped.status == 422
+    assert gzip.decompress(zipped.body) == plain.body
+    assert "Accept-Encoding" in zipped.headers["Vary"]
+
+
+async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
+    item = await created(api, notes="x" * 2000)
+    for headers in ({}, ZIPPED):
+        get, head = await api.get(item, headers=headers), await api.head(item, headers=headers)
+        assert head.headers["Content-Length"] == str(len(get.body))
+        assert head.headers["ETag"] == get.headers["ETag"]
+        assert head.body == b""
+
+
+# Headers of every answer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "cached"),
+    [
+        ("GET", "/contacts", True),
+        ("GET", "{item}", True),
+        ("HEAD", "{item}", True),
+        ("PATCH", "{item}", True),
+        ("DELETE", "{item}", False),
+        ("OPTIONS", "/contacts", False),
+        ("GET", "/", False),
+        ("GET", "/errors", False),
+        ("GET", "/health", False),
+        ("GET", "/contacts/", False),
+        ("GET", "/nothing", False),
+        ("PUT", "/contacts", False),
+        ("PROPFIND", "/contacts", False),
+    ],
+)
+async def test_every_answer_has_its_headers(api: Api, method: str, path: str, cached: bool) -> None:
+    item = await created(api)
+    json = {} if method == "PATCH" else None
+    answer = await api.request(method, path.replace("{item}", item), json)
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-Id"])
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == ("private, no-cache" if cached else "no-store")
+    assert ("ETag" in answer.headers) is cached
+    assert len({name.lower() for name in answer.headers}) == len(list(answer.headers))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-1._X", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
+)
+@pytest.mark.parametrize("path", ["/contacts", "/nothing", "/health"])
+async def test_a_sane_request_id_comes_back(api: Api, given: str, kept: bool, path: str) -> None:
+    answer = await api.get(path, headers={"X-Request-Id": given})
+    assert (answer.headers["X-Request-Id"] == given) is kept
+
+
+async def test_a_304_has_the_headers_of_the_200_but_no_type(api: Api) -> None:
+    for path in (await created(api), "/contacts"):
+        full = await api.get(path)
+        answer = await api.get(path, headers={"If-None-Match": full.headers["ETag"]})
+        assert answer.status == 304
+        for name in ("ETag", "Vary", "Cache-Control", "Last-Modified", "Link"):
+            assert answer.headers.get(name) == full.headers.get(name)
+        assert "Content-Type" not in answer.headers
+        assert "Content-Length" not in answer.headers
+
+
+async def test_head_says_the_length_and_sends_nothing(api: Api) -> None:
+    item = await created(api)
+    for path in (item, "/contacts", "/", "/errors", "/plugins", "/health", "/ready", "/nothing"):
+        get, head = await api.get(path), await api.head(path)
+        assert (head.status, head.body) == (get.status, b"")
+        assert head.headers["Content-Length"] == str(len(get.body))
+
+
+# Prefer ------------------------------------------------------------------------------------------------------
+
+
+async def test_minimal_answers_have_no_body(api: Api) -> None:
+    minimal = {"Prefer": "return=minimal"}
+    new = await api.post("/contacts", ADA, headers=minimal)
+    assert (new.status, new.body, new.headers["Preference-Applied"]) == (201, b"", "return=minimal")
+    item = new.headers["Location"]
+    assert new.headers["ETag"] == (await api.get(item)).headers["ETag"]
+    assert "Content-Type" not in new.headers
+    for method, body in (("PUT", {**ADA, "phone": "1"}), ("PATCH", {"phone": "2"})):
+        answer = await api.request(method, item, body, headers=minimal)
+        assert (answer.status, answer.body, answer.headers["Preference-Applied"]) == (204, b"", "return=minimal")
+        assert answer.headers["ETag"] == (await api.get(item)).headers["ETag"]
+    many = await api.post("/contacts", [{**ADA, "email": "b@example.org"}], headers=minimal)
+    assert (many.status, many.body) == (201, b"")
+
+
+@pytest.mark.parametrize("prefer", ["return=representation", "return", "minimal", "return=minimalist", ";;", "=,="])
+async def test_another_preference_is_ignored(api: Api, prefer: str) -> None:
+    answer = await api.post("/contacts", ADA, headers={"Prefer": prefer})
+    assert (answer.status, answer.json["name"]) == (201, "Ada")
+    assert "Preference-Applied" not in answer.headers
+
+
+async def test_a_preference_is_found_in_any_line(api: Api) -> None:
+    headers = [*api.headers.items(), ("Prefer", "wait=5"), ("Prefer", 'RETURN="minimal"')]
+    async with api.session.post(api.url + "/contacts", json=ADA, headers=headers) as response:
+        assert (response.status, response.headers["Preference-Applied"]) == (201, "return=minimal")
+
+
+# Paths and ids -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+async def test_a_slash_at_the_end_redirects(api: Api, method: str) -> None:
+    item = await created(api)
+    for path in ("/contacts", item, "/errors"):
+        for slashes, query in (("/", ""), ("//", "?limit=1&name=%C3%A9")):
+            answer = await api.request(method, path + slashes + query)
+            assert (answer.status, answer.headers["Location"]) == (308, path + query)
+
+
+@pytest.mark.parametrize(
+    "path", ["//", "/nothing/", "//contacts/", "//example.org/", "/contacts/x/", "/%2Fexample.org/"]
+)
+async def test_a_slash_after_nothing_is_404(api: Api, path: str) -> None:
+    answer = await api.get(path)
+    assert (answer.status, answer.headers.get("Location")) == (404, None)
+
+
+async def test_ids_are_read_in_either_case_and_written_in_lower(api: Api) -> None:
+    item = await created(api)
+    upper = "/contacts/" + item.rpartition("/")[2].upper()
+    assert (await api.get(upper)).json["id"] == item.rpartition("/")[2]
+    assert (await api.patch(upper, {"phone": "1"})).status == 200
+    assert (await api.get(f"/contacts?id={upper.rpartition('/')[2]}")).json["items"]
+    assert (await api.delete(upper)).status == 204
+
+
+async def test_an_escape_in_a_path_means_what_it_says(api: Api) -> None:
+    item = await created(api)
+    assert (await api.get(item.replace("contacts", "%63ontacts").replace("-", "%2D"))).status == 200
+    assert (await api.get("/%65rrors")).status == 200
+    assert (await api.get("/contacts%2F" + item.rpartition("/")[2])).status == 404
+
+
+async def test_read_only_fields_in_a_body_are_ignored(api: Api) -> None:
+    odd = {"created_at": "x", "updated_at": 5}
+    new = await api.post("/contacts", {**ADA, **odd})
+    assert new.status == 201
+    item = new.headers["Location"]
+    assert (await api.put(item, {**ADA, **odd})).json["created_at"] == new.json["created_at"]
+    assert (await api.patch(item, odd)).json == new.json
+
+
+# Settings ----------------------------------------------------------------------------------------------------
+
+
+async def test_limits_are_settings(serve: Serve) -> None:
+    api = await serve(max_body=2000, max_head=2048, max_url=300, max_nesting=3)
+    body = b'{"name": "%b"}'
+    headers = {"Content-Type": "application/json"}
+    too_large = await api.request("POST", "/contacts", data=body % (b"x" * 2000), headers=headers)
+    assert (too_large.status, too_large.faults) == (413, [(10005, None)])
+    assert (await api.get("/contacts?name=" + "x" * 300)).status == 414
+    assert (await api.get("/contacts", headers={"X": "x" * 2100})).status == 431
+    nested = await api.post("/contacts", {"name": [[[[]]]]})
+    assert (nested.status, nested.faults) == (400, [(10001, None)])
+    assert (await api.post("/contacts", {"name": [[]]})).faults == [(11004, "/name"), (11001, "/email")]
+
+
+def urls(answer: Answer) -> list[str]:
+    page = answer.json
+    return [page["next"], page["prev"], *re.findall(r"<(.*?)>", answer.headers["Link"])]
+
+
+async def test_every_url_has_the_prefix_of_the_proxy(serve: Serve) -> None:
+    api = await serve(path_prefix="/api/v1")
+    people = [{"name": str(n), "email": f"prefix{n}@example.org"} for n in range(5)]
+    await api.post("/contacts", people)
+    first = await api.get("/contacts?limit=2&sort=name")
+    second = await api.get(first.json["next"].removeprefix("/api/v1"))
+    assert all(url.startswith("/api/v1/contacts?") for url in urls(second))
+    new = await api.post("/contacts", {**ADA, "email": "prefixed@example.org"})
+    assert new.headers["Location"] == f"/api/v1/contacts/{new.json['id']}"
+    assert [entry["path"] for entry in (await api.get("/")).json["resources"]] == ["/api/v1/contacts"]
+    assert (await api.get("/contacts/?limit=1")).headers["Location"] == "/api/v1/contacts?limit=1"
