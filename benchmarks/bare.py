@@ -12,6 +12,7 @@ from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import asyncpg
@@ -25,21 +26,32 @@ CREATE TABLE contacts (
     created_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
     updated_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
     version bigint NOT NULL DEFAULT 1,
-    name text NOT NULL,
-    email text NOT NULL,
-    phone text,
-    notes text,
+    name text COLLATE "C" NOT NULL,
+    email text COLLATE "C" NOT NULL,
+    phone text COLLATE "C",
+    notes text COLLATE "C",
     birthday date,
-    tags text[] NOT NULL DEFAULT '{}',
-    last_contacted_at timestamptz
+    tags text[] COLLATE "C" NOT NULL DEFAULT '{}',
+    last_contacted_at timestamptz,
+    search tsvector GENERATED ALWAYS AS (
+        to_tsvector('simple', name || ' ' || email || ' ' || coalesce(notes, ''))
+    ) STORED
 );
-CREATE UNIQUE INDEX contacts_email ON contacts (lower(email))
+CREATE UNIQUE INDEX contacts_email ON contacts (lower(email));
+CREATE INDEX contacts_name ON contacts (name, id);
+CREATE INDEX contacts_created_at ON contacts (created_at, id);
+CREATE INDEX contacts_tags ON contacts USING gin (tags);
+CREATE INDEX contacts_search ON contacts USING gin (search)
 """
 # The id as text: orjson writes it as it is, and would send asyncpg's own UUID type through Python.
 COLUMNS = "id::text, created_at, updated_at, name, email, phone, notes, birthday, tags, last_contacted_at"
 GET = f"SELECT {COLUMNS} FROM contacts WHERE id = $1"
 # Qualified, for a plain `id` would be the text of the select list, which no index is ordered by.
 PAGE = f"SELECT {COLUMNS} FROM contacts WHERE contacts.id > $1 ORDER BY contacts.id LIMIT $2"
+TAGGED = f"SELECT {COLUMNS} FROM contacts WHERE tags @> $3 AND contacts.id > $1 ORDER BY contacts.id LIMIT $2"
+BY_NAME = f"SELECT {COLUMNS} FROM contacts WHERE (name, contacts.id) > ($3, $1) ORDER BY name, contacts.id LIMIT $2"
+ALL = f"SELECT {COLUMNS} FROM contacts ORDER BY contacts.id"
+VERSIONED = f"SELECT version, {COLUMNS} FROM contacts WHERE id = $1"
 
 POOL = web.AppKey("POOL", asyncpg.Pool)
 USERS = web.AppKey("USERS", dict[str, bytes])
@@ -47,6 +59,7 @@ USERS = web.AppKey("USERS", dict[str, bytes])
 TAKEN = ("Another contact has it.", "/email")
 NOWHERE = UUID(int=0)
 ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+LINES = ROWS | orjson.OPT_APPEND_NEWLINE
 EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -171,23 +184,64 @@ def identity(request: web.Request) -> UUID | None:
 async def get(request: web.Request) -> web.Response:
     """Answer with one contact."""
     key = identity(request)
+    if "If-None-Match" in request.headers:
+        return await get_changed(request, key)
     row = key and await request.app[POOL].fetchrow(GET, key)
     return answer(dict(row)) if row else errors(404, ("Not found.", ""))
 
 
-async def page(request: web.Request) -> web.Response:
-    """Answer with a page of contacts, by id."""
+async def get_changed(request: web.Request, key: UUID | None) -> web.Response:
+    """Answer with one contact and its entity tag, or with 304 where the client has it already."""
+    row = key and await request.app[POOL].fetchrow(VERSIONED, key)
+    if not row:
+        return errors(404, ("Not found.", ""))
+    item = dict(row)
+    headers = {"ETag": f'"{item.pop("version")}"'}
+    if headers["ETag"] in request.headers["If-None-Match"]:
+        return web.Response(status=304, headers=headers)
+    return answer(item, headers=headers)
+
+
+async def listing(request: web.Request) -> web.StreamResponse:
+    """Answer with a page of contacts, by id or by name, or with all of them as lines of JSON."""
+    if request.headers.get("Accept") == "application/x-ndjson":
+        return await export(request)
+    query = request.query
     try:
-        limit = int(request.query.get("limit", "50"))
-        after = UUID(request.query["after"]) if "after" in request.query else NOWHERE
+        limit = int(query.get("limit", "50"))
+        after = UUID(query["after"]) if "after" in query else NOWHERE
     except ValueError:
         return errors(400, ("Not a valid page.", ""))
     if not 1 <= limit <= 500:
         return errors(400, ("The limit is 1 to 500.", ""))
-    rows = await request.app[POOL].fetch(PAGE, after, limit + 1)
+    if "tags__has" in query:
+        kept = f"&tags__has={quote(query['tags__has'])}"
+        rows = await request.app[POOL].fetch(TAGGED, after, limit + 1, [query["tags__has"]])
+    elif query.get("sort") == "name":
+        kept = "&sort=name"
+        rows = await request.app[POOL].fetch(BY_NAME, after, limit + 1, query.get("after_name", ""))
+    else:
+        kept = ""
+        rows = await request.app[POOL].fetch(PAGE, after, limit + 1)
     items = [dict(row) for row in rows[:limit]]
-    following = f"/contacts?limit={limit}&after={items[-1]['id']}" if len(rows) > limit else None
+    following = None
+    if len(rows) > limit:
+        following = f"/contacts?limit={limit}{kept}&after={items[-1]['id']}"
+        if "sort" in query:
+            following += f"&after_name={quote(items[-1]['name'])}"
     return answer({"items": items, "next": following, "prev": None})
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """Answer with all contacts, a line for each, from one snapshot."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    async with request.app[POOL].acquire() as connection, connection.transaction(readonly=True):
+        await response.prepare(request)
+        cursor = await connection.cursor(ALL)
+        while rows := await cursor.fetch(500):
+            await response.write(b"".join([orjson.dumps(dict(row), option=LINES) for row in rows]))
+    await response.write_eof()
+    return response
 
 
 async def create(request: web.Request) -> web.Response:
@@ -257,7 +311,7 @@ def application() -> web.Application:
     app = web.Application(middlewares=[authenticated])
     app[USERS] = {"admin": os.environ["BARE_ADMIN_PASSWORD"].encode()}
     app.cleanup_ctx.append(pool)
-    app.router.add_get("/contacts", page, allow_head=False)
+    app.router.add_get("/contacts", listing, allow_head=False)
     app.router.add_post("/contacts", create)
     app.router.add_get("/contacts/{id}", get, allow_head=False)
     app.router.add_patch("/contacts/{id}", patch)

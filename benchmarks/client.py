@@ -66,11 +66,11 @@ class Client:
         self._connection.close()
 
     def _headers(self, request: Request) -> list[tuple[str, str]]:
-        headers = [
-            ("User-Agent", "pegboard-benchmark"),
-            ("Accept", "application/json"),
-            ("Authorization", self._authorization),
-        ]
+        headers = {
+            "User-Agent": "pegboard-benchmark",
+            "Accept": "application/json",
+            "Authorization": self._authorization,
+        }
         if request.body:
-            headers.append(("Content-Type", "application/json"))
-        return [*headers, *request.headers]
+            headers["Content-Type"] = "application/json"
+        return list((headers | dict(request.headers)).items())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -15,6 +16,8 @@ from benchmarks.load import UNIQUE
 
 _KEYS = set(person(1))
 _PAGE = 50
+_FILTERED = 20
+_MOST = 500
 _VARIETY = 5_000
 
 
@@ -27,13 +30,14 @@ class Operation:
     """Say what is sent and what must come back.
 
     `prepare` gives the requests to choose from, and may ask the service for what they need (cursors, entity tags).
-    `check` raises `WrongAnswer`; it may ask for more, too.
+    `check` raises `WrongAnswer`; it may ask for more, too. `connections` is the most that are used at once.
     """
 
     name: str
     status: int
     prepare: Callable[[Client, Random, int], list[Request]]
     check: Callable[[Client, Request, Answer], None]
+    connections: int | None = None
 
 
 def ready(operation: Operation, client: Client, rows: int, samples: int = 25) -> list[bytes]:
@@ -65,19 +69,84 @@ def _check_get(client: Client, request: Request, answer: Answer) -> None:
 
 
 def _pages(client: Client, random: Random, rows: int) -> list[Request]:
-    """Walk some pages as a client would, each found by the `next` of the one before, and check the walk itself."""
-    target = f"/contacts?limit={_PAGE}"
+    """Walk some pages and check the walk itself."""
     targets: list[str] = []
     seen = 0
-    while target and len(targets) < 200:
+    for target, page in islice(_walk(client, f"/contacts?limit={_PAGE}"), 200):
         targets.append(target)
-        page = client.send(Request("GET", target)).json()
         numbers = [_number(item["id"]) for item in page["items"]]
         _expect("ids", numbers, list(range(seen + 1, seen + 1 + len(numbers))))
         seen += len(numbers)
-        target = page["next"]
     random.shuffle(targets)
     return [Request("GET", target) for target in targets]
+
+
+def _walk(client: Client, target: str) -> Iterator[tuple[str, Any]]:
+    """Yield pages with their targets as a client would find them, each by the `next` of the one before."""
+    while target:
+        page = client.send(Request("GET", target)).json()
+        yield target, page
+        target = page["next"]
+
+
+def _filtered(client: Client, random: Random, rows: int) -> list[Request]:
+    """Walk the first pages of every tag, each of which one row of a hundred has, and check the walk itself."""
+    targets: list[str] = []
+    for tag in range(100):
+        having = [number for number in range(1, rows + 1) if number % 100 == tag]
+        seen = 0
+        for target, page in islice(_walk(client, f"/contacts?tags__has=tag{tag}&limit={_FILTERED}"), 10):
+            targets.append(target)
+            numbers = [_number(item["id"]) for item in page["items"]]
+            _expect("ids", numbers, having[seen : seen + _FILTERED])
+            seen += len(numbers)
+    random.shuffle(targets)
+    return [Request("GET", target) for target in targets]
+
+
+def _sorted(client: Client, random: Random, rows: int) -> list[Request]:
+    """Walk through all rows by name, in large steps, and go on in small ones from each step of the second half."""
+    names = sorted(person(number)["name"] for number in range(1, rows + 1))
+    steps: list[str] = []
+    found: list[str] = []
+    for target, page in _walk(client, f"/contacts?sort=name&limit={_MOST}"):
+        steps.append(target.replace(f"limit={_MOST}", f"limit={_PAGE}"))
+        found += [item["name"] for item in page["items"]]
+    _expect("names", found, names)
+    targets = steps[len(steps) // 2 :]
+    random.shuffle(targets)
+    return [Request("GET", target) for target in targets]
+
+
+def _check_sorted(client: Client, request: Request, answer: Answer) -> None:
+    _check_page(client, request, answer)
+    names = [item["name"] for item in answer.json()["items"]]
+    _expect("order", names, sorted(names))
+
+
+def _unchanged(client: Client, random: Random, rows: int) -> list[Request]:
+    """Ask for items on the condition that they are not what the client has read before."""
+    requests = []
+    for _ in range(_VARIETY // 5):
+        request = Request("GET", f"/contacts/{identity(random.randint(1, rows))}", headers=(("If-None-Match", '"-"'),))
+        answer = client.send(request)
+        _check_get(client, request, answer)
+        requests.append(replace(request, headers=(("If-None-Match", answer.headers.get("etag", "")),)))
+    return requests
+
+
+def _check_unchanged(client: Client, request: Request, answer: Answer) -> None:
+    _expect("body", answer.body, b"")
+    _expect("entity tag", answer.headers.get("etag"), dict(request.headers)["If-None-Match"])
+
+
+def _exports(client: Client, random: Random, rows: int) -> list[Request]:
+    return [Request("GET", "/contacts", headers=(("Accept", "application/x-ndjson"),))]
+
+
+def _check_export(client: Client, request: Request, answer: Answer) -> None:
+    for number, line in enumerate(answer.body.splitlines(), 1):
+        _expect("line", orjson.loads(line), person(number))
 
 
 def _check_page(client: Client, request: Request, answer: Answer) -> None:
@@ -139,6 +208,9 @@ def _expect(what: str, found: object, expected: object) -> None:
 OPERATIONS = (
     Operation("get", 200, _gets, _check_get),
     Operation("page", 200, _pages, _check_page),
+    Operation("filtered", 200, _filtered, _check_page),
+    Operation("sorted", 200, _sorted, _check_sorted),
+    Operation("unchanged", 304, _unchanged, _check_unchanged),
     Operation("create", 201, _creates, _check_create),
     Operation("patch", 200, _patches, _check_patch),
 )

@@ -45,6 +45,8 @@ class Service:
         self.clients = Clients(self.database.write)
         self.authentication = Authentication(self.clients, settings, system.PUBLIC)
         self.draining = False
+        self.services: Services
+        """What every resource is given; there once the database has answered."""
         prefix = settings.path_prefix
         self._router = Router(system.places(version("pegboard"), plugins, self._ready, prefix), prefix)
         self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
@@ -84,7 +86,7 @@ class Service:
             # On the terminal and not in the log: it is told once, to whoever starts the service.
             print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
-        services = Services(self.database, secret)
+        self.services = services = Services(self.database, secret)
         idempotency = Idempotency(self.database, secret)
         await self.authentication.open()
         self._router.mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}

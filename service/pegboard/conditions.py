@@ -90,9 +90,10 @@ def read(headers: CIMultiDictProxy[str]) -> Conditions:
     """
     if not any(name in headers for name in _GUARDED):
         return NONE
+    if_match, if_none_match = errors.gather(lambda: _tags(headers, "If-Match"), lambda: _tags(headers, "If-None-Match"))
     return Conditions(
-        if_match=_tags(headers, "If-Match"),
-        if_none_match=_tags(headers, "If-None-Match"),
+        if_match=if_match,
+        if_none_match=if_none_match,
         modified_since=_date(headers, "If-Modified-Since"),
         unmodified_since=_date(headers, "If-Unmodified-Since"),
     )

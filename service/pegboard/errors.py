@@ -126,6 +126,7 @@ PLUGIN_UNAVAILABLE = ErrorCode(15002, 503, "The plugin of this resource is unava
 DATABASE_UNAVAILABLE = ErrorCode(15003, 503, "The database is unavailable.")
 SHUTTING_DOWN = ErrorCode(15004, 503, "The service is shutting down.")
 TIMED_OUT = ErrorCode(15005, 504, "The request took too long to serve.")
+BUSY = ErrorCode(15006, 503, "As many of these requests are being served as may be at a time: try again later.")
 
 CATALOGUE: tuple[ErrorCode, ...] = tuple(value for value in list(globals().values()) if isinstance(value, ErrorCode))
 """The codes of the service itself, in the order of their numbers."""

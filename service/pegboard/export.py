@@ -1,55 +1,88 @@
-"""Whole collections as NDJSON or CSV (RFC 4180), batch by batch."""
+"""Whole collections as NDJSON or as CSV (RFC 4180), part by part."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import zlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
+import orjson
+
 from pegboard import rendering
+from pegboard.query import Query
+from pegboard.resource import Page, Resource
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+CONTENT_TYPES = {NDJSON: NDJSON, CSV: "text/csv; charset=utf-8; header=present"}
 
-_QUOTED = re.compile(r'[",\r\n]|^\s|\s$|^$')
-_RUN = re.compile(r"[=@\t\r]|[+-](?![\d.][\d .,()/-]*(?:[eE][+-]?\d+)?$|\([\d .,()/-]*$)")
+_QUOTED = re.compile(r"""[",\r\n]|^\s|\s\Z|^\Z""")
+_RUN = re.compile(r"[=@\t\r+-]")
+_NUMBER = re.compile(r"[+-](?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+# So many digits has E.164, the shortest of islands and the longest with an extension; without letters nothing is run.
+_TELEPHONE = re.compile(r"\+(?=(?:[^\d]*\d){6,17}[^\d]*\Z)[\d ()./-]+", re.ASCII)
 
-Item = Mapping[str, Any]
+_GZIP = 16 + zlib.MAX_WBITS
+_FASTEST = 1
 
 
-def ndjson(items: Sequence[Item], _: Sequence[str]) -> bytes:
-    """Return a line of JSON for each item."""
-    return b"".join(rendering.dumps(item) + b"\n" for item in items)
+async def lines(
+    resource: Resource, query: Query, media_type: str, first: Page, rest: AsyncGenerator[Page, None]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an export, a part at a time; `rest` is closed in any case."""
+    async with aclosing(rest):
+        if media_type == CSV:
+            names = resource.shown(query)
+            yield record(names) + records(resource.plain(first.items, query), names)
+            async for part in rest:
+                yield records(resource.plain(part.items, query), names)
+        else:
+            yield resource.represent_lines(first.items, query)
+            async for part in rest:
+                yield resource.represent_lines(part.items, query)
 
 
-def csv(items: Sequence[Item], columns: Sequence[str]) -> bytes:
-    """Return a CSV record for each item."""
-    return "".join(",".join(cell(item.get(name)) for name in columns) + "\r\n" for item in items).encode()
+async def compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield `chunks` in gzip, level 1: they are made while the client waits."""
+    async with aclosing(chunks):
+        packing = zlib.compressobj(_FASTEST, wbits=_GZIP)
+        async for chunk in chunks:
+            yield await asyncio.to_thread(packing.compress, chunk)
+        yield packing.flush()
+
+
+def records(items: Sequence[Any], names: Sequence[str]) -> bytes:
+    """Return a CSV record for each item, its fields in the order of `names`."""
+    return b"".join([record([item.get(name) for name in names]) for item in items])
+
+
+def record(values: Sequence[Any]) -> bytes:
+    """Return one CSV record."""
+    return (",".join([cell(value) for value in values]) + "\r\n").encode()
 
 
 def cell(value: Any) -> str:
-    """Return a value as a CSV field.
+    """Return a value as a CSV field: null is empty, empty text is `""`, a list or an object is JSON.
 
-    Null is empty and empty text is `""`; text that a spreadsheet would take for a formula gets a leading `'`, numbers and
-    telephone numbers excepted; lists and objects are JSON.
+    Text that a spreadsheet would take for a formula gets a leading `'`, but numbers and telephone numbers do not.
     """
     if value is None:
         return ""
     if not isinstance(value, str):
-        value = rendering.dumps(value).decode()
-        if value.startswith('"'):
-            value = value[1:-1]
-    elif _RUN.match(value):
-        value = "'" + value
-    return '"' + value.replace('"', '""') + '"' if _QUOTED.search(value) else value
+        plain = rendering.dumps(value).decode()
+        if not plain.startswith('"'):
+            return "" if plain == "null" else quoted(plain)
+        value = orjson.loads(plain)
+    return quoted("'" + value if _RUN.match(value) and not _is_number(value) else value)
 
 
-async def lines(
-    batches: AsyncIterator[Sequence[Item]], media_type: str, columns: Sequence[str]
-) -> AsyncIterator[bytes]:
-    """Yield the export's bytes, a batch at a time; CSV begins with a row of the columns' names."""
-    write: Callable[[Sequence[Item], Sequence[str]], bytes] = csv if media_type == CSV else ndjson
-    if media_type == CSV:
-        yield (",".join(cell(name) for name in columns) + "\r\n").encode()
-    async for batch in batches:
-        yield write(batch, columns)
+def quoted(text: str) -> str:
+    """Return text as a CSV field, in quotes where it needs them; so does white space, which some readers drop."""
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
+
+
+def _is_number(text: str) -> bool:
+    return (_NUMBER.fullmatch(text) or _TELEPHONE.fullmatch(text)) is not None

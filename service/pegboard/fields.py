@@ -19,7 +19,7 @@ from marshmallow.fields import Constant, Field, Function, Method, Nested
 
 __all__ = (
     "UUID", "Boolean", "Constant", "Date", "DateTime", "Decimal", "Dict", "Email", "Field", "Float", "Function",
-    "Integer", "List", "Method", "Nested", "Raw", "String", "Time", "Url",
+    "Integer", "List", "Method", "Nested", "Raw", "Reference", "String", "Time", "Url",
 )  # fmt: skip
 
 _DATE = r"(\d{4})-(\d\d)-(\d\d)"
@@ -84,6 +84,17 @@ class UUID(Field[uuid.UUID]):
         if not _UUID.fullmatch(value):
             raise self.make_error("uuid")
         return uuid.UUID(value)
+
+
+class Reference(UUID):
+    """Take the id of an item of the resource that answers at `resource`, which may be the field's own.
+
+    Stored as `uuid` with a foreign key: an id that leads nowhere is a fault, and what is referred to cannot be deleted.
+    """
+
+    def __init__(self, resource: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.resource = resource
 
 
 class Integer(Field[int]):

@@ -20,7 +20,7 @@ _COMPUTED = (Constant, Function, Method)
 _PLAIN = frozenset(
     (
         *(fields.String, fields.Email, fields.Url, fields.UUID, fields.Integer, fields.Float, fields.Decimal),
-        *(fields.Boolean, fields.Date, fields.DateTime, fields.Time, fields.Dict, fields.Raw),
+        *(fields.Boolean, fields.Date, fields.DateTime, fields.Time, fields.Dict, fields.Raw, fields.Reference),
     )
 )
 """The fields whose values go out as the database gives them."""
@@ -70,6 +70,15 @@ def is_nullable(field: Field[Any]) -> bool:
     return field.allow_none or (not field.required and field.load_default is missing)
 
 
+def references(schema: Schema) -> dict[str, str]:
+    """Return where the references lead that go out: the names of resources by what JSON calls the fields."""
+    return {
+        name_of(field, name): field.resource
+        for name, field in schema.dump_fields.items()
+        if isinstance(field, fields.Reference)
+    }
+
+
 def table_columns(schema: Schema) -> tuple[ColumnSpec, ...]:
     """Return the columns that a table made for `schema` has beyond the standard ones."""
     return tuple(
@@ -80,6 +89,7 @@ def table_columns(schema: Schema) -> tuple[ColumnSpec, ...]:
             default=_default(field, type_of or "jsonb"),
             max_length=_bounds(field)[1],
             min_length=_bounds(field)[0],
+            references=(field.resource, field.resource) if isinstance(field, fields.Reference) else None,
         )
         for attribute, field, type_of in stored(schema)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pegboard import errors
@@ -42,7 +43,7 @@ def operations(patch: Any) -> list[Operation]:
         raise ApiError(errors.BODY_SHAPE, "A JSON Patch is a list of operations.", pointer="")
     if len(patch) > _MOST_OPERATIONS:
         raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch holds at most {_MOST_OPERATIONS} operations.")
-    return [_checked(index, entry) for index, entry in enumerate(patch)]
+    return errors.gather(*(partial(_checked, index, entry) for index, entry in enumerate(patch)))
 
 
 def apply(document: Any, patch: Sequence[Operation]) -> Any:

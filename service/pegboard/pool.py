@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -25,6 +25,9 @@ from pegboard.errors import ApiError
 from pegboard.session import Manner, Session, Setup, connect, found_closed, refuse_lasting
 
 log = logging.getLogger("pegboard")
+
+# A client may be slow to take a part of what it reads from a snapshot, but holds none for ever.
+_UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
 
 _MENDING = 5.0
 _CLOSING = 5.0
@@ -65,6 +68,7 @@ class Pool:
         self._waiters: deque[asyncio.Future[Session]] = deque()
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._snapshots = 0
         self._closing = False
         self._away = False
 
@@ -156,10 +160,29 @@ class Pool:
         self._settle(session)
         return status
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+    def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """Lend a connection inside a transaction: committed at the end, rolled back by an exception."""
-        session, begun = await self._begin()
+        return self._transaction({})
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a connection inside a transaction that only reads, and sees everything as it was when it began.
+
+        As it may be lent for long, no more than half of the connections are: raises `ApiError` 503 for one beyond.
+        """
+        if self._snapshots >= max(1, self._most // 2):
+            raise ApiError(errors.BUSY, headers={"Retry-After": "5"})
+        self._snapshots += 1
+        try:
+            async with self._transaction({"isolation": "repeatable_read", "readonly": True}) as connection:
+                await connection.execute(_UNHURRIED)
+                yield connection
+        finally:
+            self._snapshots -= 1
+
+    @asynccontextmanager
+    async def _transaction(self, manner: Mapping[str, Any]) -> AsyncIterator[asyncpg.Connection]:
+        session, begun = await self._begin(manner)
         try:
             try:
                 yield session
@@ -185,12 +208,12 @@ class Pool:
         finally:
             self._mend_later(session)
 
-    async def _begin(self) -> tuple[Session, Transaction]:
+    async def _begin(self, manner: Mapping[str, Any]) -> tuple[Session, Transaction]:
         again = True
         while True:
             session = await self._take()
             # Entered by hand, because BEGIN may be tried twice.
-            begun = session.transaction()
+            begun = session.transaction(**manner)
             try:
                 await begun.__aenter__()
             except BaseException as error:

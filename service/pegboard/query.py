@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -23,9 +23,11 @@ _LONGEST_NAME = 100
 
 _OF_ITEMS = frozenset({"fields", "expand"})
 
+_ENDLESS = 10**18 - 1
+
 _T = TypeVar("_T")
 
-_LIMIT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_LIMIT = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _CURSOR = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 _LIST_PART = re.compile(r"\\[\\,]|,|[^\\,]+|\\")
@@ -104,6 +106,7 @@ class Rules:
     expandable: tuple[str, ...] = ()
     default_limit: int = 50
     max_limit: int = 500
+    paged: bool = True
     whole: Query = field(init=False)
     """The query that asks for nothing in particular."""
     readable: frozenset[str] = field(init=False)
@@ -129,6 +132,10 @@ class Rules:
         object.__setattr__(self, "filters", self._filters(readable))
         lacking = {"q": not self.searchable, "expand": not self.expandable}
         object.__setattr__(self, "reserved", frozenset(name for name in _READERS if not lacking.get(name, False)))
+
+    def streaming(self) -> Rules:
+        """Return the rules of a query that gets all at once: it has any limit, or none, and no cursors."""
+        return replace(self, default_limit=_ENDLESS, max_limit=_ENDLESS, paged=False)
 
     def _filters(self, readable: list[Column]) -> dict[str, tuple[Column, str]]:
         columns = [c for c in readable if self.filterable is None or c.name in self.filterable]
@@ -186,7 +193,8 @@ class _Reading:
                 else:
                     self._refuse(errors.UNKNOWN_PARAMETER, name, self._unknown(name))
             except ValueError as error:
-                kind = errors.BAD_CURSOR if _READERS.get(name) is _cursor else errors.BAD_PARAMETER
+                is_cursor = _READERS.get(name) is _cursor and self._rules.paged
+                kind = errors.BAD_CURSOR if is_cursor else errors.BAD_PARAMETER
                 self._refuse(kind, name, str(error))
         if len(filters) > _MOST_FILTERS:
             self._refuse(errors.BAD_PARAMETER, filters[_MOST_FILTERS].column.name, f"At most {_MOST_FILTERS} filters.")
@@ -265,6 +273,8 @@ def _limit(text: str, rules: Rules) -> int:
 
 
 def _cursor(text: str, rules: Rules) -> str:
+    if not rules.paged:
+        raise ValueError("A stream has no pages: leave it out, or accept application/json.")
     if not _CURSOR.fullmatch(text):
         raise ValueError(errors.BAD_CURSOR.message)
     return text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
-from pegboard import conditions, errors, negotiation, rendering
+from pegboard import conditions, errors, export, negotiation, rendering
 from pegboard.conditions import Conditions, Outcome
 from pegboard.errors import ApiError
-from pegboard.http import Request, Response
+from pegboard.http import Request, Response, Stream
 from pegboard.query import Rules, parse, parse_item
 from pegboard.resource import Context, Page, Representation, Resource
 
@@ -22,6 +22,7 @@ class Reader:
     def __init__(self, resource: Resource, rules: Rules, path: str) -> None:
         self._resource = resource
         self._rules = rules
+        self._streaming = rules.streaming()
         self._path = path
 
     async def retrieve(self, request: Request, identity: str) -> Response:
@@ -36,8 +37,10 @@ class Reader:
         return conditional(Response(200, item_headers(shown), shown.body), shown, demanded)
 
     async def list(self, request: Request, _: str) -> Response:
-        """Answer with one page of the collection."""
-        accept(request, JSON)
+        """Answer with one page of the collection, or with all of it where the client takes it as a stream."""
+        media_type = accept(request, JSON, export.NDJSON, export.CSV)
+        if media_type != JSON:
+            return await self._stream(request, media_type)
         query, demanded = errors.gather(
             lambda: parse(request.raw_query, self._rules), lambda: conditions.read(request.headers)
         )
@@ -59,6 +62,24 @@ class Reader:
         tag = rendering.digest(body)
         headers["ETag"] = f'"{tag}"'
         return conditional(Response(200, headers, body), Representation(body, tag, None), demanded)
+
+    async def _stream(self, request: Request, media_type: str) -> Response:
+        query, demanded = errors.gather(
+            lambda: parse(request.raw_query, self._streaming), lambda: conditions.read(request.headers)
+        )
+        # It has no entity tag: there is none that could match.
+        if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
+            raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
+        parts = self._resource.stream(Context(request.client, request.id, query, demanded))
+        first = await anext(parts, Page(()))
+        headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
+        if first.total is not None:
+            headers["X-Total-Count"] = str(first.total)
+        chunks = export.lines(self._resource, query, media_type, first, parts)
+        if negotiation.encoding(request.headers.get("Accept-Encoding")) == "gzip":
+            headers["Content-Encoding"] = "gzip"
+            chunks = export.compressed(chunks)
+        return await Stream.begin(200, headers, chunks)
 
     def _link(self, request: Request, parameter: str, cursor: str | None) -> str | None:
         """Return the URL of this collection with another cursor; an empty one means the first page."""

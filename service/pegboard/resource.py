@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -107,6 +107,10 @@ class Resource:
     """The fields that can be filtered by; None means all whose type allows it."""
     sortable: ClassVar[tuple[str, ...] | None] = None
     """The fields that can be sorted by; None means all whose type allows it."""
+    default_limit: ClassVar[int] = 50
+    """How many items a page has where the client does not say."""
+    max_limit: ClassVar[int] = 500
+    """How many items a client may ask for at once."""
     error_codes: ClassVar[tuple[ErrorCode, ...]] = ()
     needs_match: ClassVar[bool] = False
     """Whether PUT, PATCH and DELETE need `If-Match` (428 without)."""
@@ -140,7 +144,13 @@ class Resource:
     @classmethod
     def rules(cls) -> Rules:
         """Return what the queries of the resource may ask for."""
-        return Rules(mapping.columns(cls.schema()), cls.filterable, cls.sortable)
+        return Rules(
+            mapping.columns(cls.schema()),
+            cls.filterable,
+            cls.sortable,
+            default_limit=cls.default_limit,
+            max_limit=cls.max_limit,
+        )
 
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
@@ -150,6 +160,13 @@ class Resource:
     async def transaction(self, context: Context) -> AsyncIterator[None]:
         """Do what is inside as a whole or not at all, as far as the source of the data can."""
         yield
+
+    def stream(self, context: Context) -> AsyncGenerator[Page, None]:
+        """Yield the whole collection in parts, the count in the first of them where it was asked for.
+
+        It is what `list` returns, and what follows that, unless there is a better way.
+        """
+        return listed(self, context, context.query.limit)
 
     def paged(self, items: Sequence[Any], query: Query) -> Page:
         """Return the page of `items`, which are all there are, that `query` asks for."""
@@ -180,7 +197,36 @@ class Resource:
 
     def represent_all(self, items: Sequence[Any], query: Query) -> bytes:
         """Return the items of a page as a JSON array."""
-        return rendering.dumps([_only(self.dump(item), query) for item in items])
+        return rendering.dumps(self.plain(items, query))
+
+    def represent_lines(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a part of the collection as lines of JSON."""
+        return b"".join([rendering.dumps(item) + b"\n" for item in self.plain(items, query)])
+
+    def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
+        """Return the items' values as they go out."""
+        return [_only(self.dump(item), query) for item in items]
+
+    def shown(self, query: Query) -> tuple[str, ...]:
+        """Return the names of the fields that go out, in their order."""
+        own = [mapping.name_of(field, name) for name, field in self._dumper.dump_fields.items()]
+        names = dict.fromkeys(("id", *own, "created_at", "updated_at"))
+        return tuple(name for name in names if query.fields is None or name in query.fields)
+
+
+async def listed(resource: Any, context: Context, most: int) -> AsyncGenerator[Page, None]:
+    """Yield what `resource` lists from its beginning on, by pages of at most `most` items, up to the query's limit."""
+    query = context.query
+    left = query.limit
+    while True:
+        context.query = replace(query, limit=min(left, most))
+        found = await resource.list(context)
+        part = found if isinstance(found, Page) else Page(list(found))
+        yield replace(part, items=part.items[:left])
+        left -= len(part.items)
+        if not part.next or left <= 0:
+            return
+        query = replace(query, after=part.next, count=None)
 
 
 def _only(dumped: dict[str, Any], query: Query) -> dict[str, Any]:

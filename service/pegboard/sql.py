@@ -89,6 +89,11 @@ class Table:
         text: str = self._text(("select", wanted, filtering.shape(extra), lock), write)
         return _statement(text, identity, *filtering.arguments(extra))
 
+    def select_all(self, identities: Collection[str]) -> Statement:
+        """Read the items of these ids that there are, in any order, each with its "_version"."""
+        text = f'SELECT {self._item(None)} FROM {self.sql_name} AS t WHERE t."id" = ANY($1::uuid[])'
+        return _statement(text, list(identities))
+
     def page(self, query: Query, position: tuple[Any, ...] | None = None, extra: tuple[Filter, ...] = ()) -> Page:
         """Read one page: what follows `position`, or comes before it where the query says `before`."""
         filters = (*query.filters, *extra)
@@ -126,6 +131,22 @@ class Table:
         # PostgreSQL runs the parts one after the other, and none that is not needed to fill the page: parts that have
         # a LIMIT are never run in parallel. To order the whole once more would make it run them all.
         return " UNION ALL ".join(f"({text})" for text in texts) + f" LIMIT {query.limit + 1}", names, places
+
+    def whole(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
+        """Read all that a query finds, up to its limit, in its order."""
+        filters = (*query.filters, *extra)
+        found = filtering.arguments(filters, query.q)
+
+        def write() -> str:
+            selected = ", ".join(map(_selected, self._shown(query.fields)))
+            order = ", ".join(key.order(False) for key in ordering.keys(query, ID, filtering.RANK))
+            where = _where(filtering.conditions(filters, 1, query.q))
+            limit = parameter(len(found) + 1, "bigint")
+            return f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
+
+        sort = tuple([(sort.column.name, sort.descending) for sort in query.sort])
+        text: str = self._text(("whole", sort, filtering.shape(filters), query.fields, query.q is None), write)
+        return _statement(text, *found, query.limit)
 
     def count(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
         """Count what a query finds on all its pages."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,17 +11,18 @@ from typing import Any, ClassVar
 import asyncpg
 
 from pegboard import database, errors, mapping, rendering, sql
-from pegboard.columns import Column
 from pegboard.ddl import VERSION, Index, TableSpec, Unique, constraint_columns
 from pegboard.errors import ApiError, Fault
 from pegboard.loading import default_of
 from pegboard.query import Query, Rules
-from pegboard.resource import Context, Page, Representation, Resource, Services, page
+from pegboard.resource import Context, Page, Representation, Resource, Services, listed, page
 from pegboard.uuid7 import uuid7
 
 _READING = ("list", "retrieve", "dump")
 _LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more than 2,704 bytes
 _LITTLE = 10_000
+_PART = 250
+"""So many rows are fetched at once where all are read."""
 
 
 class TableResource(Resource):
@@ -42,7 +43,7 @@ class TableResource(Resource):
     def __init__(self, name: str, services: Services) -> None:
         super().__init__(name, services)
         spec = self.spec(name)
-        self._table = sql.Table(spec.schema, spec.name, self.columns())
+        self._table = sql.Table(spec.schema, spec.name, mapping.columns(self._dumper))
         self._names = {column.column: column.name for column in self._table.columns}
         self._constraints = constraint_columns(spec)
         self._defaults = {
@@ -52,14 +53,9 @@ class TableResource(Resource):
         self._plain = unchanged and mapping.is_plain(self._dumper)
 
     @classmethod
-    def columns(cls) -> tuple[Column, ...]:
-        """Return the columns that queries can name."""
-        return mapping.columns(cls.schema())
-
-    @classmethod
     def rules(cls) -> Rules:
         """Return what the queries of the resource may ask for."""
-        return Rules(cls.columns(), cls.filterable, cls.sortable, searchable=bool(cls.search))
+        return replace(super().rules(), searchable=bool(cls.search))
 
     @classmethod
     def spec(cls, name: str) -> TableSpec:
@@ -114,6 +110,27 @@ class TableResource(Resource):
 
         found = page(rows, query, position, cursor)
         return replace(found, items=_dicts(found.items, statement), total=total)
+
+    async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
+        """Read the whole collection as it is at one moment, in parts."""
+        query = context.query
+        async with self.database.read.snapshot() as connection:
+            if type(self).list is not TableResource.list:
+                # What it leaves out or adds, it leaves out or adds here too.
+                context.connection = connection
+                async for part in listed(self, context, _PART):
+                    yield part
+                return
+            total = None if query.count is None else await self._count(connection, query)
+            statement = self._table.whole(query)
+            # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
+            prepared = await connection.prepare(statement.text)
+            cursor = await prepared.cursor(*statement.args)
+            while True:
+                rows = await cursor.fetch(_PART)
+                yield Page([dict(row) for row in rows], total=total)
+                if len(rows) < _PART:
+                    return
 
     async def _count(self, source: Any, query: Query) -> int:
         if query.count == "estimated":
@@ -228,6 +245,16 @@ class TableResource(Resource):
     def represent_all(self, items: Sequence[Any], query: Query) -> bytes:
         """Return the items of a page as a JSON array."""
         return rendering.dumps_rows(items) if self._plain else super().represent_all(items, query)
+
+    def represent_lines(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a part of the collection as lines of JSON."""
+        if self._plain:
+            return b"".join([rendering.dumps_rows(item) + b"\n" for item in items])
+        return super().represent_lines(items, query)
+
+    def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
+        """Return the items' values as they go out."""
+        return items if self._plain else super().plain(items, query)
 
 
 def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:

@@ -45,7 +45,7 @@ class Writer:
         query, key, value = errors.gather(
             lambda: parse_item(request.raw_query, self._rules),
             lambda: key_of(request.headers),
-            lambda: payload.parse(body, self._max_nesting),
+            lambda: self._new(payload.parse(body, self._max_nesting)),
         )
         if key is None:
             return await self._create(request, Context(request.client, request.id, query), value)
@@ -58,20 +58,25 @@ class Writer:
     async def _create(self, request: Request, context: Context, value: Any) -> Response:
         if isinstance(value, list):
             return await self._create_all(request, context, value)
-        data = self._loader.create(_object(value))
+        data = self._loader.create(value)
         item = await self._resource.create(context, data)
         return self._created(request, item, context.query)
 
-    async def _create_all(self, request: Request, context: Context, values: list[Any]) -> Response:
-        create_all = getattr(self._resource, "create_all", None)
-        if create_all is None:
+    def _new(self, value: Any) -> Any:
+        """Return `value`, which is to be an object, or an array where the resource takes one."""
+        if not isinstance(value, list):
+            return _object(value)
+        if not hasattr(self._resource, "create_all"):
             raise ApiError(errors.BODY_SHAPE, "Send one JSON object: this resource takes no arrays.", pointer="")
+        return value
+
+    async def _create_all(self, request: Request, context: Context, values: list[Any]) -> Response:
         if not values:
             raise ApiError(errors.TOO_SHORT, "Send at least one item.", pointer="")
         if len(values) > MOST_ITEMS:
             raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
         loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
-        items = await create_all(context, errors.gather(*loads))
+        items = await self._resource.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
         if _wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"}, b"")
@@ -85,8 +90,7 @@ class Writer:
 
     async def replace(self, request: Request, identity: str) -> Response:
         """Replace an item, or make it where the resource declares that PUT does."""
-        value, context = await self._receive(request, (JSON,), "Accept")
-        body = _object(value)
+        _, body, context = await self._receive(request, (JSON,), "Accept")
 
         def load() -> dict[str, Any]:
             return self._loader.replace(body, identity)
@@ -96,9 +100,23 @@ class Writer:
         except ApiError as error:
             if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
                 raise
-            data = self._loader.replace(body, identity) | {"id": identity}
-            return self._created(request, await self._resource.create(context, data), context.query)
+            data = load() | {"id": identity}
+            try:
+                return self._created(request, await self._resource.create(context, data), context.query)
+            except ApiError as conflict:
+                if conflict.kind is not errors.CONFLICT:
+                    raise
+                item = await self._replace_after_all(context, identity, load, conflict)
         return self._written(request, item, context.query)
+
+    async def _replace_after_all(
+        self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
+    ) -> Any:
+        """Replace an item that somebody else has made meanwhile; raises `conflict` where it was about something else."""
+        try:
+            return await self._write(context, identity, self._resource.replace, load)
+        except ApiError as error:
+            raise conflict if error.kind is errors.NOT_FOUND else error from conflict
 
     def _may_create(self, request: Request, context: Context) -> bool:
         demanded = context.conditions
@@ -110,11 +128,10 @@ class Writer:
 
     async def update(self, request: Request, identity: str) -> Response:
         """Change the fields that a patch names."""
-        value, context = await self._receive(request, PATCHES, "Accept-Patch")
-        if negotiation.media_type(request.headers.get("Content-Type")) == JSON_PATCH:
-            operations = patching.operations(value)
-            item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, operations))
-        elif self._loader.needs_whole(_object(value)):
+        kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
+        if kind == JSON_PATCH:
+            item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, value))
+        elif self._loader.needs_whole(value):
             item = await self._rewrite(context, identity, lambda whole: patching.merge(whole, value))
         else:
             item = await self._write(
@@ -135,17 +152,18 @@ class Writer:
         await self._write(context, identity, act, lambda: None)
         return Response(204, {}, b"")
 
-    async def _receive(self, request: Request, taken: tuple[str, ...], header: str) -> tuple[Any, Context]:
-        """Return the body's value and the context of a write to an item; raises what is wrong with their form."""
+    async def _receive(self, request: Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
+        """Return the type and the value of the body and the context of a write to an item; raises what is wrong there."""
         accept(request, JSON)
-        negotiation.check_content(request.headers, taken, header)
+        kind = negotiation.check_content(request.headers, taken, header)
+        shape = patching.operations if kind == JSON_PATCH else _object
         body = await request.body()
         query, demanded, value = errors.gather(
             lambda: parse_item(request.raw_query, self._rules),
             lambda: conditions.read(request.headers),
-            lambda: payload.parse(body, self._max_nesting),
+            lambda: shape(payload.parse(body, self._max_nesting)),
         )
-        return value, Context(request.client, request.id, query, demanded)
+        return kind, value, Context(request.client, request.id, query, demanded)
 
     async def _write(
         self,

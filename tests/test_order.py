@@ -1,0 +1,248 @@
+"""The order in which faults are told: of two in one request the earlier stage's answer comes, whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import orjson
+import pytest
+from aiohttp.client import URL
+
+from pegboard import Schema, TableResource, Unique, fields
+from tests.conftest import Answer, Api, Serve, plugin
+
+
+class Thing(Schema):
+    name = fields.String(required=True)
+    rank = fields.Integer(allow_none=True)
+
+
+class Things(TableResource):
+    """Things whose writes need If-Match."""
+
+    schema = Thing
+    verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
+    unique = (Unique("name"),)
+    needs_match = True
+
+
+class Ask:
+    """A request that can be made wrong at any stage."""
+
+    def __init__(self, item: str, tag: str) -> None:
+        self.method, self.path, self.query = "PATCH", f"/things/{item}", ""
+        self.body: Any = {"rank": 1}
+        self.client = "admin"
+        self.headers = {"Content-Type": "application/json", "If-Match": tag}
+
+    def head(self) -> None:
+        self.headers["Content-Length"] = "x"
+
+    def nobody(self) -> None:
+        self.client = ""
+
+    def no_path(self) -> None:
+        self.path = self.path.replace("/things/", "/nothings/")
+
+    def malformed_id(self) -> None:
+        self.path = "/things/5"
+
+    def no_verb(self) -> None:
+        self.method = "POST"
+
+    def no_grant(self) -> None:
+        self.client = "reader"
+
+    def not_acceptable(self) -> None:
+        self.headers["Accept"] = "text/html"
+
+    def not_json(self) -> None:
+        self.headers["Content-Type"] = "text/plain"
+
+    def bad_query(self) -> None:
+        self.query = "?x=1"
+
+    def bad_body(self) -> None:
+        self.body = b"{]"
+
+    def no_object(self) -> None:
+        self.body = []
+
+    def bad_tag(self) -> None:
+        self.headers["If-Match"] = "x"
+
+    def no_item(self) -> None:
+        self.path = f"/things/{uuid4()}"
+
+    def changed(self) -> None:
+        self.headers["If-Match"] = '"0"'
+
+    def no_match(self) -> None:
+        self.headers.pop("If-Match")
+
+    def invalid(self) -> None:
+        self.body = {"rank": "first"}
+
+    def taken(self) -> None:
+        self.body = {"name": "taken"}
+
+
+Fault = Callable[[Ask], None]
+
+
+class Stage(NamedTuple):
+    status: int
+    faults: tuple[Fault, ...]
+
+
+STAGES = (
+    Stage(400, (Ask.head,)),
+    Stage(401, (Ask.nobody,)),
+    Stage(404, (Ask.no_path, Ask.malformed_id)),
+    Stage(405, (Ask.no_verb,)),
+    Stage(403, (Ask.no_grant,)),
+    Stage(406, (Ask.not_acceptable,)),
+    Stage(415, (Ask.not_json,)),
+    Stage(400, (Ask.bad_query, Ask.bad_body, Ask.no_object, Ask.bad_tag)),
+    Stage(404, (Ask.no_item,)),
+    Stage(412, (Ask.changed,)),
+    Stage(428, (Ask.no_match,)),
+    Stage(422, (Ask.invalid,)),
+    Stage(409, (Ask.taken,)),
+)
+
+EXCLUSIVE = (
+    {Ask.no_path, Ask.malformed_id, Ask.no_item},
+    {Ask.bad_body, Ask.no_object, Ask.invalid, Ask.taken},
+    {Ask.bad_tag, Ask.changed, Ask.no_match},
+    {Ask.nobody, Ask.no_grant},
+)
+"""Faults of the same part of a request: it can have only one of them."""
+
+PAIRS = [
+    pytest.param(first, second, stage.status, id=f"{first.__name__}-{second.__name__}")
+    for place, stage in enumerate(STAGES)
+    for first in stage.faults
+    for later in STAGES[place + 1 :]
+    for second in later.faults
+    if not any({first, second} <= group for group in EXCLUSIVE)
+]
+SINGLE = [pytest.param(fault, stage.status, id=fault.__name__) for stage in STAGES for fault in stage.faults]
+
+
+@pytest.fixture(scope="module")
+async def things(serve: Serve) -> Api:
+    api = await serve([plugin("things", Things)])
+    await api.service.clients.add("reader", "only reading", ["things:GET"])
+    await api.post("/things", {"name": "taken"})
+    await api.post("/things", {"name": "thing"})
+    return api
+
+
+@pytest.fixture(scope="module")
+async def item(things: Api) -> str:
+    return str((await things.get("/things?name=thing")).json["items"][0]["id"])
+
+
+async def asked(api: Api, item: str, *faults: Fault) -> Answer:
+    tag = (await api.get(f"/things/{item}")).headers["ETag"]
+    ask = Ask(item, tag)
+    for fault in faults:
+        fault(ask)
+    clients = {"admin": api, "reader": api.as_client("reader", "only reading"), "": api.as_client("", "")}
+    body = ask.body if isinstance(ask.body, bytes) else orjson.dumps(ask.body)
+    lines = {"Host": "test", "Content-Length": str(len(body)), **clients[ask.client].headers, **ask.headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**lines, "Connection": "close"}.items())
+    url = URL(api.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"{ask.method} {ask.path}{ask.query} HTTP/1.1\r\n{head}\r\n".encode() + body)
+    async with asyncio.timeout(10):
+        answer, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return Answer(int(answer.split(b" ")[1]), {}, content)
+
+
+async def test_the_request_without_a_fault_is_answered(things: Api, item: str) -> None:
+    assert (await asked(things, item)).status == 200
+
+
+@pytest.mark.parametrize(("fault", "status"), SINGLE)
+async def test_each_fault_alone_has_its_status(things: Api, item: str, fault: Fault, status: int) -> None:
+    assert (await asked(things, item, fault)).status == status
+
+
+@pytest.mark.parametrize(("first", "second", "status"), PAIRS)
+async def test_of_two_faults_the_earlier_is_told(
+    things: Api, item: str, first: Fault, second: Fault, status: int
+) -> None:
+    alone, both = await asked(things, item, first), await asked(things, item, second, first)
+    assert both.status == status
+    if status != 400 or first is Ask.head:
+        assert both.faults == alone.faults
+    else:
+        assert set(alone.faults) <= set(both.faults)
+
+
+async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
+    reader = things.as_client("reader", "only reading")
+    assert (await reader.post("/things?x=1", {})).status == 403
+    assert (await things.post("/things", {"name": 5}, headers={"Accept": "text/html"})).status == 406
+    assert (await things.post("/things?x=1", {"name": 5})).status == 400
+    assert (await things.post("/things", {"name": 5})).status == 422
+    assert (await things.post("/things", {"name": "taken", "rank": "x"})).faults == [(11004, "/rank")]
+    assert (await things.post("/things", {"name": "taken"})).status == 409
+
+
+async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
+    await things.service.clients.add("stranger", "without grants", [])
+    stranger = things.as_client("stranger", "without grants")
+    answers = [await stranger.get(f"/things/{one}") for one in (item, uuid4())]
+    assert [(answer.status, answer.body) for answer in answers] == [(403, answers[0].body)] * 2
+
+
+# All faults of a stage at once -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "headers", "query", "faults"),
+    [
+        ("GET", None, {"If-None-Match": "x"}, "?a=1&b=2", {(10013, "a"), (10013, "b"), (10015, "If-None-Match")}),
+        ("PATCH", b"{]", {"If-Match": "x"}, "?a=1", {(10013, "a"), (10015, "If-Match"), (10000, None)}),
+        ("PATCH", b"[]", {"If-Match": "x"}, "?a=1", {(10013, "a"), (10015, "If-Match"), (10001, "")}),
+        ("PUT", b"[]", {"If-Match": "x"}, "?a=1", {(10013, "a"), (10015, "If-Match"), (10001, "")}),
+        ("PUT", b"", {"If-Match": "x"}, "?a=1", {(10013, "a"), (10015, "If-Match"), (10002, None)}),
+        ("DELETE", None, {"If-Match": "x"}, "?a=1", {(10013, "a"), (10015, "If-Match")}),
+        ("GET", None, {"If-Match": "x", "If-None-Match": "y"}, "", {(10015, "If-Match"), (10015, "If-None-Match")}),
+        (
+            "PATCH",
+            b'[{"op": "x"}, {"op": "remove"}]',
+            {"Content-Type": "application/json-patch+json"},
+            "?a=1",
+            {(10013, "a"), (10001, "/0/op"), (10001, "/1/path")},
+        ),
+    ],
+)
+async def test_all_that_is_wrong_with_the_form_is_told(
+    things: Api,
+    item: str,
+    method: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    query: str,
+    faults: set[tuple[int, str | None]],
+) -> None:
+    told = {"Content-Type": "application/json", **headers}
+    answer = await things.request(method, f"/things/{item}{query}", data=body, headers=told)
+    assert answer.status == 400
+    assert set(answer.faults) == faults
+
+
+async def test_all_that_is_wrong_with_a_new_item_is_told(things: Api) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "é"}
+    form = await things.request("POST", "/things?a=1", data=b"5", headers=headers)
+    assert set(form.faults) == {(10013, "a"), (10015, "Idempotency-Key"), (10001, "")}
+    answer = await things.post("/things", {"id": 1, "rank": "x", "x": 1})
+    assert set(answer.faults) == {(11000, "/id"), (11001, "/name"), (11004, "/rank"), (11002, "/x")}

@@ -1,0 +1,185 @@
+"""Walks over collections through HTTP: every item once, whatever happens meanwhile, and the last page as cheap as the first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pegboard import Schema, TableResource, fields, validate
+from pegboard.query import parse
+from tests.conftest import Api, Serve, plugin
+
+MILLION = 1_000_000
+PAGE = 10
+
+
+class Person(Schema):
+    name = fields.String(allow_none=True, validate=validate.Length(max=200))
+    age = fields.Integer(allow_none=True)
+    born_at = fields.DateTime(allow_none=True)
+
+
+class People(TableResource):
+    """People, few at a time."""
+
+    schema = Person
+    verbs = "GET", "HEAD", "POST", "DELETE"
+
+
+class Crowd(TableResource):
+    """A million people."""
+
+    schema = Person
+    verbs = "GET", "HEAD"
+    indexes = ("name", "age,-name")
+
+
+@pytest.fixture(scope="module")
+async def running(serve: Serve) -> Api:
+    return await serve([plugin("people", People), plugin("crowd", Crowd)])
+
+
+NAMES = st.one_of(
+    st.none(),
+    st.sampled_from(["", "a", "A", "é", "e\u0301", "z", "\U0001f600", "ﬀ", "ÿ", "%", "ab"]),
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5),
+)
+PEOPLE = st.lists(st.fixed_dictionaries({"name": NAMES, "age": st.one_of(st.none(), st.integers(-2, 2))}), max_size=40)
+SORTS = st.sampled_from(["", "name", "-name", "age", "-age,name", "age,-name", "-name,-age", "created_at", "id", "-id"])
+
+
+def order(people: list[Any], sort: str) -> list[str]:
+    """Return the ids as the contract sorts: nulls last, descending first, ties by id in the direction of the last field."""
+    ranked = sorted(people, key=lambda item: item["id"], reverse=sort.split(",")[-1].startswith("-"))
+    for name in reversed(sort.split(",") if sort else []):
+        field = name.removeprefix("-")
+        kept = sorted((item for item in ranked if item[field] is not None), key=lambda item: item[field])
+        if name.startswith("-"):
+            kept = sorted(
+                (item for item in ranked if item[field] is not None), key=lambda item: item[field], reverse=True
+            )
+        nulls = [item for item in ranked if item[field] is None]
+        ranked = nulls + kept if name.startswith("-") else kept + nulls
+    return [item["id"] for item in ranked]
+
+
+async def walk(api: Api, path: str | None, follow: str) -> list[list[str]]:
+    pages = []
+    while path:
+        answer = await api.get(path)
+        assert answer.status == 200, answer.body
+        pages.append([item["id"] for item in answer.json["items"]])
+        path = answer.json[follow]
+    return pages
+
+
+@given(people=PEOPLE, sort=SORTS, limit=st.integers(1, 12), data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_walk_sees_what_was_there_throughout_exactly_once(
+    running: Api, people: list[Any], sort: str, limit: int, data: st.DataObject
+) -> None:
+    await running.service.database.write.execute("TRUNCATE people.people")
+    items = (await running.post("/people", people)).json["items"] if people else []
+    query = f"/people?limit={limit}" + (f"&sort={sort}" if sort else "")
+
+    expected = order(items, sort)
+    pages = await walk(running, query, "next")
+    assert sum(pages, []) == expected
+    assert all(len(page) == limit for page in pages[:-1])
+
+    gone: set[str] = set()
+    path: str | None = query
+    seen: list[str] = []
+    last: Any = None
+    while path:
+        last = (await running.get(path)).json
+        seen += [item["id"] for item in last["items"]]
+        path = last["next"]
+        if items and data.draw(st.booleans()):
+            victim = data.draw(st.sampled_from(items))["id"]
+            gone.add(victim)
+            await running.delete(f"/people/{victim}")
+            await running.post("/people", {"name": data.draw(NAMES), "age": 0})
+    throughout = [identity for identity in expected if identity not in gone]
+    assert [identity for identity in seen if identity in throughout] == throughout
+    assert len(seen) == len(set(seen))
+
+    back = [item["id"] for item in last["items"]]
+    for page in await walk(running, last["prev"], "prev"):
+        back = page + back
+    assert [identity for identity in back if identity in throughout] == throughout
+    assert len(back) == len(set(back))
+
+
+@pytest.fixture(scope="module")
+async def crowd(running: Api) -> Api:
+    connection = await asyncpg.connect(running.service.database.write_dsn)
+    try:
+        await connection.execute("SET synchronous_commit = off")
+        await connection.execute(
+            f"""INSERT INTO crowd.crowd (id, _version, created_at, updated_at, name, age)
+            SELECT ('018cc251-f400-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, '2026-01-01Z', '2026-01-01Z',
+                   CASE WHEN n % 5 > 0 THEN md5(n::text) END, CASE WHEN n % 3 > 0 THEN n % 50 END
+            FROM generate_series(1, {MILLION}) n"""
+        )
+        await connection.execute("VACUUM ANALYZE crowd.crowd")
+    finally:
+        await connection.close()
+    return running
+
+
+async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
+    """Return how many buffers PostgreSQL reads for a page."""
+    resource = Crowd("crowd", api.service.services)
+    query = parse(raw, Crowd.rules())
+    page = resource._table.page(query, query.position(api.service.services.secret, "crowd"))
+    text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}"
+    plan = json.loads(await connection.fetchval(text, *page.args))[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("sort", ["", "&sort=-id", "&sort=name", "&sort=-name", "&sort=age,-name", "&sort=-age,name"])
+async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_first_does(crowd: Api, sort: str) -> None:
+    services = crowd.service.services
+    query = parse(f"limit={PAGE}{sort}", Crowd.rules())
+    page = Crowd("crowd", services)._table.page(query)
+    connection = await asyncpg.connect(crowd.service.database.write_dsn)
+    try:
+        start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
+        place, *expected = await connection.fetch(start, *page.args)
+        cursor = query.cursor(services.secret, "crowd", page.place(tuple(place)))
+        deep = f"limit={PAGE}{sort}&after={cursor}"
+        answer = await crowd.get(f"/crowd?{deep}")
+        assert [item["id"] for item in answer.json["items"]] == [row["id"] for row in expected]
+        assert answer.json["next"] is None
+        first, last = await buffers(connection, crowd, f"limit={PAGE}{sort}"), await buffers(connection, crowd, deep)
+        assert last <= 2 * first + 10
+    finally:
+        await connection.close()
+
+
+async def test_a_cursor_belongs_to_its_resource_sort_and_filters(running: Api) -> None:
+    await running.post("/people", [{"name": str(n)} for n in range(5)])
+    cursor = (await running.get("/people?limit=2&sort=name&name__gt=0")).json["next"].rpartition("after=")[2]
+    good = f"/people?limit=2&sort=name&name__gt=0&after={cursor}"
+    assert (await running.get(good)).status == 200
+    spoiled = [
+        good.replace("sort=name", "sort=-name"),
+        good.replace("name__gt=0", "name__gt=1"),
+        good.replace("&name__gt=0", ""),
+        good.replace("/people", "/crowd"),
+        good[:-1],
+        good + "A",
+        good.replace(cursor, cursor[:10] + ("A" if cursor[10] != "A" else "B") + cursor[11:]),
+        good.replace(cursor, quote("' OR 1=1")),
+        f"/people?after={cursor}",
+    ]
+    for path in spoiled:
+        answer = await running.get(path)
+        assert (answer.status, answer.faults) == (400, [(10014, "after")]), path

@@ -1,0 +1,262 @@
+"""The service's own paths: the catalogue, the codes, the plugins, health and readiness."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from aiohttp.client import URL
+
+from pegboard import ErrorCode, Schema, TableResource, fields
+from pegboard.discovery import Plugin, State
+from tests.conftest import Api, Serve, new_database, plugin
+
+
+class Note(Schema):
+    text = fields.String(required=True)
+
+
+class Notes(TableResource):
+    """Notes you take.
+
+    And more about them.
+    """
+
+    schema = Note
+    verbs = "POST", "GET"
+    error_codes = (ErrorCode(20500, 409, "The note is locked."),)
+
+
+def broken(name: str, state: State = State.FAILED, fault: str | None = "it is broken") -> Plugin:
+    return Plugin(name, "pegboard-broken", "2", state, fault)
+
+
+@pytest.fixture(scope="module")
+async def noted(serve: Serve) -> Api:
+    disabled = broken("disabled", State.DISABLED, None)
+    plugins = [broken("broken"), broken("torn", State.CONFLICT), disabled, plugin("notes", Notes, version="1.5")]
+    api = await serve(plugins)
+    await api.service.clients.add("nobody", "without grants", [])
+    return api
+
+
+@pytest.fixture(scope="module")
+def nobody(noted: Api) -> Api:
+    """Return the service as seen by a client without grants."""
+    return noted.as_client("nobody", "without grants")
+
+
+async def test_the_catalogue_tells_what_is_there(nobody: Api) -> None:
+    answer = await nobody.get("/")
+    assert answer.status == 200
+    assert answer.json == {
+        "name": "pegboard",
+        "version": version("pegboard"),
+        "resources": [
+            {
+                "name": "notes",
+                "path": "/notes",
+                "verbs": ["GET", "POST"],
+                "summary": "Notes you take.",
+                "plugin": "tests",
+                "version": "1.5",
+            }
+        ],
+    }
+
+
+async def test_the_codes_of_plugins_are_told_too(nobody: Api) -> None:
+    items = (await nobody.get("/errors")).json["items"]
+    assert items[0] == {"code": 10000, "status": 400, "message": "JSON parsing error.", "plugin": None}
+    assert {"code": 20500, "status": 409, "message": "The note is locked.", "plugin": "notes"} in items
+    codes = [item["code"] for item in items]
+    assert codes == sorted(set(codes))
+
+
+async def test_plugins_tell_how_they_fare(noted: Api) -> None:
+    items = {item["name"]: item for item in (await noted.get("/plugins")).json["items"]}
+    assert items["notes"] == {
+        "name": "notes",
+        "distribution": "tests",
+        "version": "1.5",
+        "state": "ready",
+        "verbs": ["GET", "POST"],
+        "migrations": ["schema"],
+        "fault": None,
+    }
+    assert {name: (item["state"], item["fault"]) for name, item in items.items()} == {
+        "notes": ("ready", None),
+        "broken": ("failed", "it is broken"),
+        "torn": ("conflict", "it is broken"),
+        "disabled": ("disabled", None),
+    }
+
+
+async def test_plugins_need_a_grant_and_the_rest_does_not(nobody: Api) -> None:
+    assert (await nobody.get("/plugins")).status == 403
+    assert (await nobody.head("/plugins")).status == 403
+    assert (await nobody.request("OPTIONS", "/plugins")).status == 204
+    for path in ("/", "/errors"):
+        assert (await nobody.get(path)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/errors", "/plugins", "/nothing", "/notes", "*"])
+async def test_nothing_but_health_is_open(noted: Api, path: str) -> None:
+    stranger = noted.as_client("", "")
+    method = "OPTIONS" if path == "*" else "GET"
+    assert (await stranger.request(method, path if path != "*" else "/notes")).status == 401
+
+
+async def test_health_and_readiness_are_open(noted: Api) -> None:
+    stranger = noted.as_client("", "")
+    health, ready = await stranger.get("/health"), await stranger.get("/ready")
+    assert (health.status, health.json) == (200, {"status": "ok"})
+    assert (ready.status, ready.json) == (200, {"status": "ready"})
+    # Wrong credentials do not matter where none are needed.
+    assert (await noted.as_client("x", "wrong").get("/health")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/errors", "/plugins", "/health", "/ready"])
+async def test_own_paths_can_only_be_read(noted: Api, path: str) -> None:
+    options = await noted.request("OPTIONS", path)
+    assert (options.status, options.headers["Allow"], options.body) == (204, "GET, HEAD, OPTIONS", b"")
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        answer = await noted.request(method, path)
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert (await noted.get(path)).headers["Vary"] == "Accept, Accept-Encoding"
+
+
+async def test_options_of_everything_tells_the_verbs(noted: Api) -> None:
+    for headers, status in ((noted.headers, 204), ({}, 401)):
+        lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "a", "Connection": "close", **headers}.items())
+        url = URL(noted.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(f"OPTIONS * HTTP/1.1\r\n{lines}\r\n".encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        assert answer.startswith(f"HTTP/1.1 {status} ")
+        assert ("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in answer) is (status == 204)
+
+
+@pytest.mark.parametrize("name", ["broken", "torn", "disabled"])
+async def test_a_plugin_that_is_out_is_503_at_its_own_path(noted: Api, name: str) -> None:
+    for path in (f"/{name}", f"/{name}/5", f"/{name}/"):
+        answer = await noted.get(path)
+        assert (answer.status, answer.faults) == (503, [(15002, None)])
+        assert answer.headers["Retry-After"]
+        assert "broken" not in answer.json["errors"][0]["message"]
+    assert (await noted.get("/notes")).status == 200
+
+
+# Readiness ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
+    api = await serve([broken("broken"), plugin("notes", Notes)], plugins_required=("broken", "absent"))
+    answer = await api.get("/ready")
+    assert (answer.status, answer.faults) == (503, [(15002, None)])
+    assert (await api.get("/health")).status == 200
+    assert (await api.get("/notes")).status == 200
+
+
+async def test_a_service_that_drains_is_not_ready(serve: Serve) -> None:
+    api = await serve([plugin("notes", Notes)])
+    api.service.draining = True
+    answer = await api.get("/ready")
+    assert (answer.status, answer.faults) == (503, [(15004, None)])
+    assert (await api.get("/health")).status == 200
+
+
+class Line:
+    """A way to the database that can be cut and mended."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.open = True
+        self.ends: set[asyncio.StreamWriter] = set()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.open:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_unix_connection(self.path)
+        ends = {writer, back}
+        self.ends |= ends
+        try:
+            await asyncio.gather(pump(reader, back), pump(there, writer))
+        except OSError:
+            for end in ends:
+                end.transport.abort()
+        self.ends -= ends
+
+    def cut(self) -> None:
+        self.open = False
+        for end in self.ends:
+            end.transport.abort()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def line(postgres: str) -> AsyncIterator[tuple[Line, str]]:
+    """Return a line to a new database, and its URL."""
+    url = await new_database(postgres)
+    connection = await asyncpg.connect(url)
+    folder = await connection.fetchval("SHOW unix_socket_directories")
+    port = await connection.fetchval("SHOW port")
+    await connection.close()
+    line = Line(f"{folder.split(',')[0].strip()}/.s.PGSQL.{port}")
+    server = await asyncio.start_server(line.carry, "127.0.0.1", 0)
+    host, number = server.sockets[0].getsockname()
+    parts = urlsplit(url)
+    user = parts.username or "postgres"
+    yield line, f"postgresql://{user}:{parts.password or ''}@{host}:{number}{parts.path}"
+    line.cut()
+    server.close()
+
+
+async def test_without_the_database_the_service_is_healthy_and_not_ready(
+    serve: Serve, line: tuple[Line, str]
+) -> None:
+    way, url = line
+    api = await serve([plugin("notes", Notes)], database_url=url, pool_timeout=0.5)
+    assert (await api.get("/ready")).status == 200
+    assert (await api.get("/notes")).status == 200
+    way.cut()
+    ready = await api.get("/ready")
+    assert (ready.status, ready.faults, ready.headers["Retry-After"]) == (503, [(15003, None)], "1")
+    assert (await api.get("/health")).status == 200
+    # Those who are remembered are told about the database, and so are those who are not.
+    for one in (api, api.as_client("somebody", "unknown here")):
+        answer = await one.get("/notes")
+        assert (answer.status, answer.faults) == (503, [(15003, None)])
+        assert answer.headers["Retry-After"]
+        assert answer.headers["X-Request-Id"] in answer.json["errors"][0]["message"]
+    way.open = True
+    async with asyncio.timeout(10):
+        while (await api.get("/ready")).status != 200:
+            await asyncio.sleep(0.05)
+    assert (await api.get("/notes")).status == 200
+
+
+async def test_a_service_that_starts_before_its_database_catches_up(serve: Serve, line: tuple[Line, str]) -> None:
+    way, url = line
+    way.open = False
+    api = await serve([plugin("notes", Notes)], database_url=url, pool_timeout=0.5)
+    assert (await api.get("/health")).status == 200
+    assert (await api.get("/ready")).status == 503
+    assert (await api.get("/notes")).faults == [(15003, None)]
+    way.open = True
+    async with asyncio.timeout(10):
+        while (await api.get("/ready")).status != 200:
+            await asyncio.sleep(0.05)
+    assert (await api.get("/notes")).status == 200
