@@ -6,12 +6,10 @@ import asyncio
 import logging
 import os
 import secrets
-import threading
 import unicodedata
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,7 +23,6 @@ T = TypeVar("T")
 
 SHORTEST, LONGEST = 8, 1024
 _LONGEST_DECOMPOSED = 4 * LONGEST  # NFC makes one character of at most four
-_NICENESS = 10
 
 log = logging.getLogger("pegboard.auth")
 
@@ -58,7 +55,7 @@ class Passwords:
     """Make and check hashes without holding up the event loop.
 
     At most `threads` run at once, each with the memory of one hash, and at most `waiting` of each rank wait for their
-    turn; one more is told to come back (429). The threads step back for the event loop, whatever comes in.
+    turn; one more is told to come back (429).
     """
 
     def __init__(self, cost: Cost | None = None, *, threads: int | None = None, waiting: int = 32) -> None:
@@ -66,7 +63,7 @@ class Passwords:
         threads = threads or max(1, min(4, (os.cpu_count() or 2) // 2))
         self._hasher = PasswordHasher(cost.passes, cost.memory, cost.lanes)
         self._nobody = self._hasher.hash(secrets.token_bytes(32))
-        self._threads = ThreadPoolExecutor(threads, "passwords", _step_back)
+        self._threads = ThreadPoolExecutor(threads, "passwords")
         self._turns = _Turns(threads, waiting)
 
     async def hash(self, password: bytes) -> str:
@@ -139,9 +136,3 @@ class _Turns:
                     turn.set_result(None)
                     return
         self._free += 1
-
-
-def _step_back() -> None:
-    """Let the event loop come before this thread, where the system knows such a thing."""
-    with suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
