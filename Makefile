@@ -35,17 +35,18 @@ clean: ## remove what was made here, but for the data in .pegboard
 	find benchmarks plugins service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last: an installation that failed is tried again.
-.venv/pip:
+.venv/made:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/it")'
 	@echo "Preparing .venv; the first time takes a minute."
 	$(PYTHON) -m venv .venv
-	$(PIP) install --upgrade 'pip>=25.1'
 	@touch $@
 
-.venv/installed: .venv/pip $(METADATA)
-	$(PIP) install $(PACKAGES)
+# What is used is compiled when it is first imported; to compile all of it takes longer than the rest.
+.venv/installed: .venv/made $(METADATA)
+	$(PIP) install --no-compile $(PACKAGES)
 	@touch $@
 
 .venv/developing: .venv/installed
+	$(PIP) install --upgrade 'pip>=25.1'
 	$(PIP) install --group dev
 	@touch $@

@@ -81,12 +81,13 @@ def _measure(
                     port=service.client.port,
                     requests=requests[operation.name, service.name],
                     status=operation.status,
-                    connections=options.connections,
+                    connections=min(options.connections, operation.connections or options.connections),
                     seconds=options.seconds,
                     warmup=min(0.5, options.seconds),
                 )
                 run = _run(operation, service, number, job, database)
-                _say(f"{operation.name} {number + 1}/{options.rounds} {service.name}: {run.outcome.rate:,.0f}/s")
+                rate = report.number(run.outcome.rate)
+                _say(f"{operation.name} {number + 1}/{options.rounds} {service.name}: {rate}/s")
                 runs.append(run)
     # The services as they were started, whichever came first in a round.
     return sorted(runs, key=lambda run: [service.name for service in started].index(run.service))
@@ -123,10 +124,10 @@ def _say(line: str) -> None:
 def _options() -> argparse.Namespace:
     names = [operation.name for operation in OPERATIONS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rows", type=_count, default=100_000, help="rows in each table (%(default)s)")
+    parser.add_argument("--rows", type=_rows, default=100_000, help="rows in each table (%(default)s)")
     parser.add_argument("--connections", type=_count, default=64, help="connections at once (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="measured time of a run (%(default)s)")
-    parser.add_argument("--rounds", type=_count, default=9, help="runs of each service and operation (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="measured time of a run (%(default)s)")
+    parser.add_argument("--rounds", type=_count, default=7, help="runs of each service and operation (%(default)s)")
     parser.add_argument("--operations", nargs="+", choices=names, default=names, help="which to measure (all)")
     parser.add_argument("--only", choices=_SERVICES, help="measure one service alone")
     parser.add_argument(
@@ -136,11 +137,15 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _count(text: str) -> int:
+def _count(text: str, least: int = 1) -> int:
     number = int(text)
-    if number < 1:
-        raise ValueError("must be 1 or more")
+    if number < least:
+        raise ValueError(f"must be {least} or more")
     return number
+
+
+def _rows(text: str) -> int:
+    return _count(text, least=2)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ COLUMNS = "id::text, created_at, updated_at, name, email, phone, notes, birthday
 GET = f"SELECT {COLUMNS} FROM contacts WHERE id = $1"
 # Qualified, for a plain `id` would be the text of the select list, which no index is ordered by.
 PAGE = f"SELECT {COLUMNS} FROM contacts WHERE contacts.id > $1 ORDER BY contacts.id LIMIT $2"
-TAGGED = f"SELECT {COLUMNS} FROM contacts WHERE tags @> $3 AND contacts.id > $1 ORDER BY contacts.id LIMIT $2"
+NAMED = f"""
+SELECT {COLUMNS} FROM contacts WHERE name >= $3 AND name < $4 AND contacts.id > $1 ORDER BY contacts.id LIMIT $2
+"""
 BY_NAME = f"SELECT {COLUMNS} FROM contacts WHERE (name, contacts.id) > ($3, $1) ORDER BY name, contacts.id LIMIT $2"
 ALL = f"SELECT {COLUMNS} FROM contacts ORDER BY contacts.id"
 VERSIONED = f"SELECT version, {COLUMNS} FROM contacts WHERE id = $1"
@@ -58,6 +60,7 @@ USERS = web.AppKey("USERS", dict[str, bytes])
 
 TAKEN = ("Another contact has it.", "/email")
 NOWHERE = UUID(int=0)
+LAST = "\U0010ffff"
 ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 LINES = ROWS | orjson.OPT_APPEND_NEWLINE
 EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
@@ -214,9 +217,10 @@ async def listing(request: web.Request) -> web.StreamResponse:
         return errors(400, ("Not a valid page.", ""))
     if not 1 <= limit <= 500:
         return errors(400, ("The limit is 1 to 500.", ""))
-    if "tags__has" in query:
-        kept = f"&tags__has={quote(query['tags__has'])}"
-        rows = await request.app[POOL].fetch(TAGGED, after, limit + 1, [query["tags__has"]])
+    prefix = query.get("name__prefix")
+    if prefix is not None:
+        kept = f"&name__prefix={quote(prefix)}"
+        rows = await request.app[POOL].fetch(NAMED, after, limit + 1, prefix, prefix + LAST)
     elif query.get("sort") == "name":
         kept = "&sort=name"
         rows = await request.app[POOL].fetch(BY_NAME, after, limit + 1, query.get("after_name", ""))

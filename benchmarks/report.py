@@ -25,21 +25,21 @@ class Run:
     peak_memory: int
 
 
-# Heading, value of a run, format.
-_METRICS: tuple[tuple[str, Callable[[Run], float], str], ...] = (
-    ("requests/s", lambda run: run.outcome.rate, "{:,.0f}"),
-    ("p50 ms", lambda run: run.outcome.p50 * 1e3, "{:.1f}"),
-    ("p99 ms", lambda run: run.outcome.p99 * 1e3, "{:.1f}"),
-    ("CPU µs/request", lambda run: run.server_cpu / run.outcome.requests * 1e6, "{:.0f}"),
-    ("PostgreSQL CPU µs/request", lambda run: run.database_cpu / run.outcome.requests * 1e6, "{:.0f}"),
-    ("peak memory MiB", lambda run: run.peak_memory / _MIB, "{:.0f}"),
+# Heading, value of a run.
+_METRICS: tuple[tuple[str, Callable[[Run], float]], ...] = (
+    ("requests/s", lambda run: run.outcome.rate),
+    ("p50 ms", lambda run: run.outcome.p50 * 1e3),
+    ("p99 ms", lambda run: run.outcome.p99 * 1e3),
+    ("CPU µs/request", lambda run: run.server_cpu / run.outcome.requests * 1e6),
+    ("PostgreSQL CPU µs/request", lambda run: run.database_cpu / run.outcome.requests * 1e6),
+    ("peak memory MiB", lambda run: run.peak_memory / _MIB),
 )
 
 
 def table(runs: Sequence[Run]) -> str:
     """Return the medians as a Markdown table, and beneath two services that were measured the ratios."""
     lines = [
-        _line(["operation", "service", *(heading for heading, _, _ in _METRICS)]),
+        _line(["operation", "service", *(heading for heading, _ in _METRICS)]),
         _line(["---", "---", *("---:" for _ in _METRICS)]),
     ]
     services = _distinct(run.service for run in runs)
@@ -47,12 +47,17 @@ def table(runs: Sequence[Run]) -> str:
         chosen = [run for run in runs if run.operation == operation]
         for service in services:
             mine = [run for run in chosen if run.service == service]
-            cells = (form.format(median(map(value, mine))) for _, value, form in _METRICS)
+            cells = (number(median(map(value, mine))) for _, value in _METRICS)
             lines.append(_line([operation, service, *cells]))
         if len(services) == 2:
-            cells = (f"**{_ratio(chosen, services, value):.2f}**" for _, value, _ in _METRICS)
+            cells = (f"**{_ratio(chosen, services, value):.2f}**" for _, value in _METRICS)
             lines.append(_line([operation, f"{services[1]}/{services[0]}", *cells]))
     return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Return a number with as many digits as say something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def plain(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from pegboard.discovery import Plugin
 from pegboard.embedded import EmbeddedServer
 from pegboard.server import Runner
 from pegboard.settings import Settings
+from tests import conformance
 
 ADMIN, PASSWORD = "admin", "correct horse"
 
@@ -63,7 +64,9 @@ class Api:
             headers.setdefault("Content-Type", "application/json")
         url = yarl.URL(self.url + path, encoded=True)
         async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        conformance.of(self.service).check(method, path, answer.status, answer.headers, answer.body)
+        return answer
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.request("GET", path, **options)

@@ -17,7 +17,6 @@ LEVELS = (
         "cursor",
         "embedded",
         "errors",
-        "fields",
         "notices",
         "rendering",
         "settings",
@@ -38,9 +37,10 @@ LEVELS = (
         "schema",
         "session",
     ),
+    ("fields",),
     (
         "alteration",
-        "export",
+        "cors",
         "filtering",
         "listing",
         "loading",
@@ -56,7 +56,8 @@ LEVELS = (
     ("auth", "idempotency", "mapping", "migrating", "pipeline"),
     # what a plugin declares and does
     ("resource",),
-    ("discovery", "table"),
+    ("discovery", "expanding", "export", "referring"),
+    ("table",),
     # a resource over HTTP
     ("reading",),
     ("system", "writing"),
@@ -64,6 +65,7 @@ LEVELS = (
     # all of it together, and how it is run
     ("app",),
     ("running",),
+    ("workers",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

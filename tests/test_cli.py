@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -342,6 +344,35 @@ def test_plugins_lists_what_is_installed(folder: Path) -> None:
     code, out, err = pegboard(folder, "plugins")
     assert (code, err) == (0, "")
     assert re.search(r"^contacts\tpegboard-contacts \d+\.\d+\.\d+\tready$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_health_of_a_service_is_told_by_the_status(
+    start: Callable[..., Service], folder: Path, host: str
+) -> None:
+    service = start()
+    port = str(service.port)
+    # A proxy is for the way out, and this never leaves the machine.
+    asked = {**environment(folder, host=host, port=port), "http_proxy": "http://127.0.0.1:1"}
+    done = subprocess.run([SCRIPT, "healthcheck"], env=asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+    service.end(signal.SIGTERM)
+    refusal = told(pegboard(folder, "healthcheck", host=host, port=port))
+    assert refusal == f"no service answers on 127.0.0.1:{port}: Connection refused"
+
+
+def test_a_service_that_hangs_or_is_another_one_is_not_healthy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert told(pegboard(tmp_path, "healthcheck", port=str(port))) == (
+            f"no service answers on 127.0.0.1:{port}: timed out"
+        )
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
+        answering = Thread(target=other.handle_request)
+        answering.start()
+        refusal = told(pegboard(tmp_path, "healthcheck", port=str(other.server_port)))
+        answering.join()
+    assert refusal == f"127.0.0.1:{other.server_port} answers 501"
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("plugins",), ("client", "list")])

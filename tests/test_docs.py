@@ -26,11 +26,12 @@ BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
 PASSWORD = "a password for the pages"
 ADDRESS = "http://localhost:8080"
+OURS = {"pegboard[embedded]", *(f"pegboard-{folder.name}" for folder in ROOT.glob("plugins/*"))}
 
 FENCE = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What differs from one run to the next. The first kind has to differ in the same way all over a page.
 NAMED = re.compile(
-    r'[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{22}|ETag: ".+"|If-Match: "[0-9a-f]+"|after=[\w-]+|before=[\w-]+'
+    r'[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}|ETag: ".+"|If-Match: "[0-9a-f]+"|after=[\w-]+|before=[\w-]+'
 )
 PASSING = (
     (re.compile(r'("(?:created_at|updated_at)":)"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'), r'\1"..."'),
@@ -51,14 +52,59 @@ class Snippet:
 
 @dataclass
 class Session:
-    """What the commands of one page have to do with: a service, and what its answers named."""
+    """What one page has to do with: a folder, the service of one who follows it, and what its answers named."""
 
     folder: Path
-    environment: dict[str, str]
     port: int = 0
+    process: subprocess.Popen[str] | None = None
     names: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
+        return others | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder / "site"),
+            "PEGBOARD_DATA_DIR": str(self.folder / "data"),
+            "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
+            "PASSWORD": PASSWORD,
+        }
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            command = [str(BIN / "pegboard"), "serve", "--port", "0"]
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert "serves on" in line, (self.folder / "log").read_text()
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def stop(self) -> None:
+        if self.process is not None:
+            with self.process:
+                self.process.terminate()
+            assert self.process.returncode == 0
+            self.process = None
+
+    def install(self, project: str) -> None:
+        """Install a project of the page as a user would, and see that all of it serves from the next start."""
+        self.stop()
+        # The network is left out of it: what the project needs is here.
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "install", *options, "--target", "site", project]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        metadata = tomllib.loads((self.folder / project / "pyproject.toml").read_text())["project"]
+        listed = json.loads(self.run(f'curl -u "admin:$PASSWORD" {ADDRESS}/plugins'))["items"]
+        states = {plugin["name"]: (plugin["state"], plugin["fault"]) for plugin in listed}
+        for name in metadata["entry-points"]["pegboard.resources"]:
+            assert states[name] == ("ready", None)
+
     def run(self, command: str) -> str:
+        if self.process is None:
+            self.start()
         for shown, real in self.names.items():
             command = command.replace(shown, real)
         command = command.replace(ADDRESS, f"http://127.0.0.1:{self.port}").replace("curl ", "curl -s ")
@@ -148,47 +194,69 @@ def check_settings(given: dict[str, str]) -> None:
             known[name].parse(value)
 
 
-def check_make(words: list[str]) -> None:
+def check_make(words: list[str], _: Session) -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert len(words) == 2
     assert words[1] in targets
 
 
-def check_pip(words: list[str]) -> None:
+def check_pip(words: list[str], session: Session) -> None:
     assert words[1] == "install"
-    assert not [word for word in words[2:] if word.startswith("-")]
+    for name in words[2:]:
+        project = Path(name).name
+        if (session.folder / project).is_dir():
+            session.install(f"./{project}")
+        else:
+            assert (ROOT / name.partition("[")[0] / "pyproject.toml").is_file() or name in OURS, name
 
 
-def check_serve(words: list[str]) -> None:
+def check_serve(words: list[str], _: Session) -> None:
     assert words[1] == "serve"
     main.commands["serve"].make_context("serve", words[2:])
 
 
-def runs(words: list[str]) -> bool:
-    """Tell whether a program is run as it stands; raise for one that is wrong, or not known here."""
+CHECKS: dict[str, Callable[[list[str], Session], None]] = {
+    "make": check_make,
+    "pip": check_pip,
+    "pegboard": check_serve,
+}
+
+
+def runs(words: list[str], session: Session) -> bool:
+    """Tell whether a program is run as it stands; do or check in another way what is not."""
     program = Path(words[0]).name
     if program in ("curl", "echo") or (program == "pegboard" and words[1] != "serve"):
         return True
-    checks: dict[str, Callable[[list[str]], None]] = {"make": check_make, "pip": check_pip, "pegboard": check_serve}
-    assert program in checks, f"a page shows the command {program}, and no test knows how to run it"
-    checks[program](words)
+    assert program in CHECKS, f"a page shows the command {program}, and no test knows how to run it"
+    CHECKS[program](words, session)
     return False
 
 
+def follow(command: str, session: Session) -> str | None:
+    """Do what a command says and return its output; None for one that is done in another way."""
+    run = True
+    for words in programs(command):
+        given, rest = variables(words)
+        check_settings(given)
+        run = bool(rest) and runs(rest, session) and run
+    return session.run(command) if run else None
+
+
 def run_console(snippet: Snippet, session: Session) -> None:
-    for command, output in commands(snippet):
-        run = True
-        for words in programs(command):
-            given, rest = variables(words)
-            check_settings(given)
-            run = run and bool(rest) and runs(rest)
-        if run:
-            session.compare(command, output, session.run(command))
+    for command, shown in commands(snippet):
+        real = follow(command, session)
+        if real is None:
+            assert not shown, f"{command}: what it prints is shown, and no test holds it against anything"
+        else:
+            session.compare(command, shown, real)
 
 
-def check_file(snippet: Snippet, session: Session) -> None:
-    """See that a file is one of a project that was installed, and holds what is shown."""
-    assert (session.folder / snippet.file).read_text() == snippet.text
+def write_file(snippet: Snippet, session: Session) -> None:
+    """Write a file of a project; that the project is installed later is for its page to say."""
+    assert snippet.file, f"line {snippet.line}: a file without its name"
+    path = session.folder / snippet.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(snippet.text)
 
 
 def check_json(snippet: Snippet, _: Session) -> None:
@@ -197,76 +265,25 @@ def check_json(snippet: Snippet, _: Session) -> None:
 
 KINDS: dict[str, Callable[[Snippet, Session], None]] = {
     "console": run_console,
-    "python": check_file,
-    "toml": check_file,
-    "sql": check_file,
+    "python": write_file,
+    "toml": write_file,
+    "sql": write_file,
     "json": check_json,
 }
 
 
-def install(page: list[Snippet], folder: Path) -> list[str]:
-    """Write the files of a page, install each project among them as a user would, and return their entry points."""
-    for snippet in page:
-        if snippet.file:
-            (folder / snippet.file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / snippet.file).write_text(snippet.text)
-    names = []
-    for project in sorted(folder.glob("*/pyproject.toml")):
-        metadata = tomllib.loads(project.read_text())["project"]
-        names += metadata["entry-points"]["pegboard.resources"]
-        # The network is left out of it: what the project needs is here.
-        options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "install", *options, "--target", folder / "site", project.parent]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return names
-
-
-def start(session: Session) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [BIN / "pegboard", "serve", "--port", "0"],
-        env=session.environment,
-        stdout=subprocess.PIPE,
-        stderr=(session.folder / "log").open("wb"),
-        text=True,
-    )
-    assert process.stdout
-    line = process.stdout.readline()
-    assert "serves on" in line, (session.folder / "log").read_text()
-    session.port = int(line.rsplit(":", 1)[1])
-    return process
-
-
-def session_in(folder: Path) -> Session:
-    plain_environment = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
-    environment = plain_environment | {
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder / "site"),
-        "PEGBOARD_DATA_DIR": str(folder / "data"),
-        "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
-        "PASSWORD": PASSWORD,
-    }
-    return Session(folder, environment)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
-    found = snippets(page)
-    unknown = {snippet.kind for snippet in found} - KINDS.keys()
-    assert not unknown, f"blocks of a kind that no test knows how to run: {unknown}"
-    assert all(snippet.file for snippet in found if KINDS[snippet.kind] is check_file), "a file without its name"
-    session = session_in(tmp_path)
-    names = install(found, tmp_path)
-    with start(session) as process:
-        try:
-            listed = session.run(f'curl -u "admin:$PASSWORD" {ADDRESS}/plugins')
-            states = {plugin["name"]: plugin for plugin in json.loads(listed)["items"]}
-            assert [states[name]["state"] for name in names] == ["ready"] * len(names), states
-            for snippet in found:
-                KINDS[snippet.kind](snippet, session)
-        finally:
-            process.terminate()
-    assert process.returncode == 0
+    session = Session(tmp_path)
+    try:
+        for snippet in snippets(page):
+            assert snippet.kind in KINDS, f"line {snippet.line}: no test knows how to run {snippet.kind!r}"
+            KINDS[snippet.kind](snippet, session)
+    finally:
+        session.stop()
+    projects = {path.parent.name for path in tmp_path.glob("*/pyproject.toml")}
+    installed = {path.name.partition("-")[0].replace("_", "-") for path in tmp_path.glob("site/*.dist-info")}
+    assert installed == projects
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

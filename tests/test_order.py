@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from aiohttp.client import URL
+from yarl import URL
 
 from pegboard import Schema, TableResource, Unique, fields
 from tests.conftest import Answer, Api, Serve, plugin

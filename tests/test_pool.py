@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from pegboard.embedded import EmbeddedServer
-from pegboard.errors import DATABASE_UNAVAILABLE, ApiError
+from pegboard.errors import BUSY, DATABASE_UNAVAILABLE, ApiError
 from pegboard.pool import Pool
 
 MakePool = Callable[..., Any]
@@ -541,6 +541,45 @@ async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
         assert monotonic() - begun < 2
         await pool.close()
     assert pool.size == 0
+
+
+async def test_a_snapshot_shows_one_moment_and_cannot_write(make: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make()
+    await insert(pool, 1, 2)
+    async with pool.snapshot() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM item") == 2
+        await admin.execute("DELETE FROM item")
+        assert await connection.fetchval("SELECT count(*) FROM item") == 2
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with pool.snapshot() as connection:
+            await connection.execute("INSERT INTO item VALUES (3)")
+    await settled(pool)
+    await insert(pool, 3)
+
+
+async def test_a_snapshot_has_more_time_than_other_work(make: MakePool) -> None:
+    pool = await make(size=1, statement_timeout=0.1, idle_in_transaction_timeout=0.1)
+    async with pool.snapshot() as connection:
+        await connection.execute("SELECT pg_sleep(0.3)")
+        await asyncio.sleep(0.3)
+        assert await connection.fetchval("SELECT 1") == 1
+    assert await pool.fetchval("SHOW statement_timeout") == "100ms"
+    assert await pool.fetchval("SHOW idle_in_transaction_session_timeout") == "100ms"
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 1), (2, 1), (3, 1), (4, 2)])
+async def test_snapshots_take_no_more_than_half_of_the_connections(make: MakePool, size: int, most: int) -> None:
+    pool = await make(size=size)
+    for _ in range(2):
+        async with AsyncExitStack() as stack:
+            for _ in range(most):
+                await stack.enter_async_context(pool.snapshot())
+            with pytest.raises(ApiError) as refused:
+                await stack.enter_async_context(pool.snapshot())
+            assert (refused.value.kind, refused.value.headers) == (BUSY, {"Retry-After": "5"})
+            if size > 1:
+                assert await pool.fetchval("SELECT 1") == 1
+        await settled(pool)
 
 
 async def test_a_server_that_has_no_more_room_still_serves_by_turns(make: MakePool, admin: asyncpg.Connection) -> None:

@@ -291,7 +291,7 @@ def test_what_a_resource_does_not_offer_is_unknown() -> None:
 
 def test_an_item_takes_fields_and_expand_only() -> None:
     query = parse_item("fields=name&expand=owner", RULES)
-    assert (query.fields, query.expand) == (frozenset({"id", "name"}), ("owner",))
+    assert (query.fields, query.expand) == (frozenset({"id", "name", "owner"}), ("owner",))
     for name in ("limit", "sort", "count", "q", "after", "before", "name", "age__gt", "nonsense"):
         ((parameter, code, _),) = refused(f"{name}=1", read=parse_item)
         assert (parameter, code) == (name, UNKNOWN)

@@ -46,7 +46,7 @@ async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -
 
 
 @pytest.mark.parametrize(
-    "accept", ["text/html", "application/json;q=0", "application/json;q=0, */*", "text/*, image/png", "*/*;q=0"]
+    "accept", ["text/html", "application/json;q=0", "image/*, text/plain", "*/*;q=0", "application/jsonx"]
 )
 @pytest.mark.parametrize("path", ["/contacts", "{item}", "/", "/errors", "/plugins", "/health"])
 async def test_an_accept_that_takes_no_json_is_406(api: Api, accept: str, path: str) -> None:
@@ -195,7 +195,7 @@ async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
 )
 async def test_every_answer_has_its_headers(api: Api, method: str, path: str, cached: bool) -> None:
     item = await created(api)
-    json = {} if method == "PATCH" else None
+    json: Any = {} if method == "PATCH" else None
     answer = await api.request(method, path.replace("{item}", item), json)
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-Id"])
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -338,5 +338,7 @@ async def test_every_url_has_the_prefix_of_the_proxy(serve: Serve) -> None:
     assert all(url.startswith("/api/v1/contacts?") for url in urls(second))
     new = await api.post("/contacts", {**ADA, "email": "prefixed@example.org"})
     assert new.headers["Location"] == f"/api/v1/contacts/{new.json['id']}"
-    assert [entry["path"] for entry in (await api.get("/")).json["resources"]] == ["/api/v1/contacts"]
+    paths = [entry["path"] for entry in (await api.get("/")).json["resources"]]
+    assert "/api/v1/contacts" in paths
+    assert all(path.startswith("/api/v1/") for path in paths)
     assert (await api.get("/contacts/?limit=1")).headers["Location"] == "/api/v1/contacts?limit=1"

@@ -54,6 +54,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "database_timeout": 30.0,
         "path_prefix": "",
         "trusted_proxies": (),
+        "cors_origins": (),
+        "docs_public": True,
         "remember_seconds": 60.0,
     }
 
@@ -94,6 +96,12 @@ GOOD_VALUES: list[tuple[str, str, object]] = [
     ("path_prefix", "/api", "/api"),
     ("path_prefix", "/api/v1.2/", "/api/v1.2"),
     ("path_prefix", "/", ""),
+    ("cors_origins", "*", ("*",)),
+    ("cors_origins", "https://app.example.com", ("https://app.example.com",)),
+    ("cors_origins", "http://localhost:3000, HTTPS://App.example", ("http://localhost:3000", "https://app.example")),
+    ("cors_origins", "https://a:443,http://a:80,http://a:443", ("https://a", "http://a", "http://a:443")),
+    ("cors_origins", "http://[::1]:8000", ("http://[::1]:8000",)),
+    ("docs_public", "False", False),
     ("trusted_proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
 ]
 
@@ -156,6 +164,15 @@ BAD_VALUES = [
     ("path_prefix", "//api"),
     ("path_prefix", "/api/../x"),
     ("path_prefix", "/a b"),
+    ("docs_public", "yes"),
+    ("cors_origins", "app.example.com"),
+    ("cors_origins", "https://app.example.com/"),
+    ("cors_origins", "https://*.example.com"),
+    ("cors_origins", "https://a,*"),
+    ("cors_origins", "https://a,,https://b"),
+    ("cors_origins", "https://me@a"),
+    ("cors_origins", "https://bücher.example"),
+    ("cors_origins", "null"),
     ("trusted_proxies", "10.0.0.1/8"),
     ("trusted_proxies", "proxy.example"),
     ("remember_seconds", "3600.5"),

@@ -6,6 +6,7 @@ This is the whole public interface for authors of plugins; everything else may c
 from marshmallow import ValidationError, validate, validates, validates_schema
 
 from pegboard import errors, fields
+from pegboard.clients import Client, check_grant, check_username
 from pegboard.ddl import Unique
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.resource import Context, Page, Resource
@@ -14,6 +15,7 @@ from pegboard.table import TableResource
 
 __all__ = (
     "ApiError",
+    "Client",
     "Context",
     "ErrorCode",
     "Page",
@@ -22,6 +24,8 @@ __all__ = (
     "TableResource",
     "Unique",
     "ValidationError",
+    "check_grant",
+    "check_username",
     "errors",
     "fields",
     "validate",

@@ -15,14 +15,18 @@ from aiohttp import web
 from pegboard import endpoint, errors, migrating, pipeline, system
 from pegboard.auth import Authentication
 from pegboard.clients import Clients
+from pegboard.cors import Cors
 from pegboard.database import Database
+from pegboard.ddl import TableSpec
 from pegboard.discovery import Plugin, State
+from pegboard.docs import Docs
 from pegboard.errors import ApiError
 from pegboard.idempotency import Idempotency
-from pegboard.resource import Services
+from pegboard.resource import Resource, Services
 from pegboard.routing import Mount, Router
 from pegboard.server import PIPELINE
 from pegboard.settings import Settings
+from pegboard.specification import Specification
 from pegboard.standing import Outcome, PluginMigrations
 from pegboard.table import TableResource
 
@@ -43,14 +47,20 @@ class Service:
         self.plugins = plugins
         self.database = open_database(settings, self._bring_up)
         self.clients = Clients(self.database.write)
-        self.authentication = Authentication(self.clients, settings, system.PUBLIC)
+        self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
         self.draining = False
+        self._resources: dict[str, Resource] = {}
         self.services: Services
         """What every resource is given; there once the database has answered."""
         prefix = settings.path_prefix
-        self._router = Router(system.places(version("pegboard"), plugins, self._ready, prefix), prefix)
+        release = version("pegboard")
+        self.specification = Specification(release, settings, plugins)
+        docs = Docs(release, settings, plugins, self.specification.document)
+        own = system.places(release, plugins, self._ready, prefix)
+        self._router = Router((*own, self.specification.place(), *docs.places()), prefix)
         self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
-        steps = (pipeline.finish, pipeline.tell_errors, self.authentication)
+        cors = (Cors(settings.cors_origins),) if settings.cors_origins else ()
+        steps = (pipeline.finish, *cors, pipeline.tell_errors, self.authentication)
         self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))
 
     async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
@@ -69,6 +79,14 @@ class Service:
         serving = {plugin.name for plugin in self.plugins if plugin.state is State.READY}
         return [name for name in self.settings.plugins_required if name not in serving]
 
+    def resource(self, name: str) -> Resource:
+        """Return the resource that serves under `name`; raises `ApiError` 503 where none does."""
+        resource = self._resources.get(name)
+        if resource is None:
+            message = f"The plugin {name} is unavailable."
+            raise ApiError(errors.PLUGIN_UNAVAILABLE, message, headers={"Retry-After": "60"})
+        return resource
+
     async def _ready(self) -> ApiError | None:
         if self.draining:
             return ApiError(errors.SHUTTING_DOWN)
@@ -86,7 +104,7 @@ class Service:
             # On the terminal and not in the log: it is told once, to whoever starts the service.
             print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
-        self.services = services = Services(self.database, secret)
+        self.services = services = Services(self.database, secret, self.resource, self.clients.passwords)
         idempotency = Idempotency(self.database, secret)
         await self.authentication.open()
         self._router.mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}
@@ -94,10 +112,14 @@ class Service:
     def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:
             try:
-                return endpoint.mount(plugin.resource(plugin.name, services), idempotency, self.settings)
+                resource = plugin.resource(plugin.name, services)
+                mount = endpoint.mount(resource, idempotency, self.settings)
             except Exception as error:
                 log.debug("plugin %s cannot be mounted", plugin.name, exc_info=True)
                 plugin.fail(f"it cannot be mounted: {type(error).__name__}: {error}")
+            else:
+                self._resources[plugin.name] = resource
+                return mount
         return Mount(fault=plugin.fault or plugin.state)
 
 
@@ -134,12 +156,17 @@ def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
         try:
-            table = plugin.resource.spec(plugin.name) if issubclass(plugin.resource, TableResource) else None
+            table = _described(plugin.resource, plugin.name)
         except ValueError as error:
             plugin.fail(str(error))
         else:
             found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package), table))
     return found
+
+
+def _described(resource: type[Resource], name: str) -> TableSpec | None:
+    """Return the table that is made for a resource; None for one that has none, or one that is there already."""
+    return resource.spec(name) if issubclass(resource, TableResource) and resource.table is None else None
 
 
 def _sql_folder(package: str) -> Traversable | None:

@@ -1,4 +1,4 @@
-"""The command line: `pegboard serve`, `migrate`, `plugins`, `client`."""
+"""The command line: `pegboard serve`, `healthcheck`, `migrate`, `plugins`, `client`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _EXPECTED = (SettingsError, EmbeddedError, StartError, MigrationError, ApiError)
 _DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+# Where a service is reached that listens on every address.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_HEALTH_TIMEOUT = 3.0
 
 
 class Commands(click.Group):
@@ -97,8 +101,11 @@ def serve(**options: Any) -> None:
 
             running.run(running.serve(settings, plugins, listening, started))
         else:
+            # Only here, since gunicorn is more than a single process should hold in memory.
+            from pegboard.workers import Workers
+
             running.run(running.prepare(settings, plugins))
-            running.Workers(settings, lambda: _plugins(settings), listening, lambda: _announce(address)).run()
+            Workers(settings, lambda: _plugins(settings), listening, lambda: _announce(address)).run()
 
 
 def _address(listening: socket.socket) -> str:
@@ -108,6 +115,26 @@ def _address(listening: socket.socket) -> str:
 
 def _announce(address: str) -> None:
     click.echo(f"Pegboard {version('pegboard')} serves on {address}")
+
+
+@main.command()
+def healthcheck() -> None:
+    """Ask the service on this machine for its health: status 0 if it serves, 1 if it does not."""
+    settings = _settings()
+    host = _LOOPBACK.get(settings.host, settings.host)
+    # Not urllib: it would ask a proxy that the environment names.
+    connection = HTTPConnection(host, settings.port, timeout=_HEALTH_TIMEOUT)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise click.ClickException(f"no service answers on {host}:{settings.port}: {reason}") from error
+    finally:
+        connection.close()
+    if status != 200:
+        raise click.ClickException(f"{host}:{settings.port} answers {status}")
+    click.echo("ok")
 
 
 @main.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from pegboard import errors, passwords
-from pegboard.errors import ApiError, Fault
+from pegboard.errors import ApiError
 from pegboard.passwords import Passwords
 from pegboard.uuid7 import uuid7
 
@@ -61,6 +61,10 @@ class Client:
     grants: frozenset[str]
     active: bool = True
 
+    def holds(self, grant: str) -> bool:
+        """Tell whether a grant is held, be it as a part of a wider one."""
+        return not self.grants.isdisjoint(sufficing(*grant.split(":", 1)))
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -96,18 +100,18 @@ def parse_grants(grants: Sequence[object], pointer: str = "/grants") -> tuple[st
     A resource or an operation need not be there. There is no grant for HEAD, which follows GET, nor for OPTIONS,
     which needs none.
     """
-    faults = tuple(
-        Fault(errors.INVALID.code, _GRANT_FORM, pointer=f"{pointer}/{place}")
-        for place, grant in enumerate(grants)
-        if not isinstance(grant, str) or not _GRANT.fullmatch(grant)
-    )
-    if faults:
-        raise ApiError(errors.INVALID, faults=faults)
+    errors.gather(*(partial(check_grant, grant, f"{pointer}/{place}") for place, grant in enumerate(grants)))
     return tuple(sorted({str(grant) for grant in grants}))
 
 
+def check_grant(grant: object, pointer: str | None = None) -> None:
+    """Raise `ApiError` 422 for a malformed grant; it serves as a validator of a field, too."""
+    if not isinstance(grant, str) or not _GRANT.fullmatch(grant):
+        raise ApiError(errors.INVALID, _GRANT_FORM, pointer)
+
+
 def check_username(username: str, pointer: str = "/username") -> None:
-    """Raise `ApiError` 422 for a user name that is not taken."""
+    """Raise `ApiError` 422 for a user name that is not taken; it serves as a validator of a field, too."""
     if not username:
         raise ApiError(errors.TOO_SHORT, "A user name has at least 1 character.", pointer)
     if len(username) > LONGEST_NAME:

@@ -15,7 +15,9 @@ from pegboard import errors
 from pegboard.errors import ApiError
 
 _TAG = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)')
-_VARIANT = re.compile(r"-(?:gzip)$")
+# What a tag has beyond the state of the item: its encoding and, where that does not matter, what is shown with it.
+_VARIANT = re.compile(r"-gzip$")
+_VARIANTS = {"If-Match": re.compile(r"\..*$|-gzip$")}
 _GUARDED = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
@@ -36,8 +38,11 @@ class Tags:
     weak: frozenset[str] = frozenset()
 
     def match_strongly(self, tag: str) -> bool:
-        """Compare as RFC 9110 §8.8.3.2 says for `If-Match`: a weak tag never matches."""
-        return self.anything or tag in self.strong
+        """Compare as RFC 9110 §8.8.3.2 says for `If-Match`: a weak tag never matches.
+
+        What follows a dot in `tag` does not count, since it is about other items.
+        """
+        return self.anything or tag.partition(".")[0] in self.strong
 
     def match_weakly(self, tag: str) -> bool:
         """Compare as RFC 9110 §8.8.3.2 says for `If-None-Match`."""
@@ -88,7 +93,10 @@ def read(headers: CIMultiDictProxy[str]) -> Conditions:
 
     Raises `ApiError` 400 for a malformed or empty tag; a date that is none is ignored, as RFC 9110 §13.1.3 demands.
     """
-    if not any(name in headers for name in _GUARDED):
+    for name in _GUARDED:
+        if name in headers:
+            break
+    else:
         return NONE
     if_match, if_none_match = errors.gather(lambda: _tags(headers, "If-Match"), lambda: _tags(headers, "If-None-Match"))
     return Conditions(
@@ -111,7 +119,7 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
         match = _TAG.match(text, position)
         if match is None:
             break
-        found[match[1] is not None].add(_VARIANT.sub("", match[2]))
+        found[match[1] is not None].add(_VARIANTS.get(name, _VARIANT).sub("", match[2]))
         position = match.end()
     if position < len(text) or text.endswith(",") or not text:
         raise ApiError(

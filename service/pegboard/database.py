@@ -64,7 +64,7 @@ _BY_TYPE: tuple[tuple[type[BaseException], ErrorCode], ...] = (
 )
 
 _FOREIGN_KEY = "23503"
-_NO_SUCH_ITEM = "Refers to an item that does not exist."
+NO_SUCH_ITEM = "Refers to an item that does not exist."
 _DELETES = re.compile(r"\bDELETE\b", re.IGNORECASE)
 
 
@@ -180,7 +180,7 @@ def _foreign_key(error: asyncpg.PostgresError) -> ApiError:
     """Tell the two ends of a reference apart: PostgreSQL has one SQLSTATE for both, and words in any language."""
     if str(error).startswith("update or delete") or _DELETES.search(getattr(error, "query", None) or ""):
         return ApiError(errors.STILL_REFERENCED)
-    return ApiError(errors.INVALID, _NO_SUCH_ITEM)
+    return ApiError(errors.INVALID, NO_SUCH_ITEM)
 
 
 def _first(table: tuple[tuple[type[BaseException], ErrorCode], ...], error: BaseException) -> ErrorCode | None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pegboard.errors import ErrorCode
 from pegboard.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.schema import Schema
 
@@ -24,6 +25,7 @@ RESERVED = frozenset(
 )
 """Names that are the service's own paths, or PostgreSQL schemas of others."""
 
+_FIRST_CODE = 20_000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 
 log = logging.getLogger("pegboard.plugins")
@@ -75,7 +77,21 @@ def discover(points: Iterable[EntryPoint], enabled: Collection[str] | None = Non
     """
     points = list(points)
     claims = Counter(point.name for point in points)
-    return [_plugin(point, claims[point.name], enabled) for point in points]
+    plugins = [_plugin(point, claims[point.name], enabled) for point in points]
+    _part_codes(plugins)
+    return plugins
+
+
+def _part_codes(plugins: Collection[Plugin]) -> None:
+    """Take out the plugins that declare the same error code for themselves."""
+    owners: dict[int, list[Plugin]] = {}
+    for plugin in plugins:
+        for declared in plugin.resource.error_codes if plugin.resource else ():
+            owners.setdefault(declared.code, []).append(plugin)
+    for code, sharing in owners.items():
+        for plugin in sharing if len(sharing) > 1 else ():
+            others = ", ".join(other.name for other in sharing if other is not plugin)
+            plugin.fail(f"the error code {code} is declared by {others} too", State.CONFLICT)
 
 
 def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None) -> Plugin:
@@ -99,7 +115,9 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
     try:
         found = point.load()
         fault = mistake(found)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         log.debug("plugin %s cannot be loaded", plugin.name, exc_info=True)
         plugin.fail(f"{point.value} cannot be loaded: {type(error).__name__}: {_line(error)}")
         return
@@ -110,7 +128,10 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return "it cannot say why"
 
 
 def mistake(found: Any) -> str | None:
@@ -130,7 +151,7 @@ def mistake(found: Any) -> str | None:
             if unknown
             else "verbs names one twice"
         )
-    return _action_mistake(found, verbs) or found.mistake()
+    return _action_mistake(found, verbs) or _code_mistake(found) or found.mistake()
 
 
 def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None:
@@ -145,3 +166,17 @@ def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None
     declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in verbs if verb in table}
     extra = sorted(set(vars(found)) & there - declared)
     return f"the action {extra[0]} is written, but none of its verbs is declared" if extra else None
+
+
+def _code_mistake(found: type[Resource]) -> str | None:
+    codes: tuple[Any, ...] = found.error_codes
+    for declared in codes:
+        if not isinstance(declared, ErrorCode):
+            return f"error_codes holds {declared!r}; it takes pegboard.ErrorCode"
+        if declared.code < _FIRST_CODE:
+            return f"the error code {declared.code} is one of the service's own: take one from {_FIRST_CODE}"
+        if not 400 <= declared.status <= 599:
+            return f"the error code {declared.code} has the status {declared.status}, which is not from 400 to 599"
+    numbers = [declared.code for declared in codes]
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    return None if twice is None else f"the error code {twice} is there twice"

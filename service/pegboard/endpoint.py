@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pegboard import clients
+from pegboard.http import Request, Response
 from pegboard.idempotency import Idempotency
 from pegboard.reading import Reader
 from pegboard.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
@@ -19,6 +20,7 @@ def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> M
     path = f"{settings.path_prefix}/{resource.name}"
     reader = Reader(resource, rules, path)
     writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
+    own_writer = Writer(resource, rules, path, idempotency, settings.max_nesting, resource.me_writable)
     serving: Mapping[str, Handler] = {
         "list": reader.list,
         "retrieve": reader.retrieve,
@@ -30,7 +32,27 @@ def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> M
     return Mount(
         collection=_place(resource, COLLECTION_ACTIONS, serving, f"/{resource.name}"),
         item=_place(resource, ITEM_ACTIONS, serving, f"/{resource.name}/{{id}}"),
+        me=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}),
         parse_id=resource.parse_id,
+    )
+
+
+def _me(resource: Resource, serving: Mapping[str, Handler]) -> Place | None:
+    """Return the place of the client's own item, where every client may do what is declared."""
+    if not resource.me:
+        return None
+
+    def own(handler: Handler) -> Handler:
+        async def serve(request: Request, _: str) -> Response:
+            return await handler(request, resource.my_id(request.client))
+
+        return serve
+
+    return Place(
+        template=f"/{resource.name}/me",
+        plugin=resource.name,
+        handlers={verb: own(serving[ITEM_ACTIONS[verb]]) for verb in VERBS if verb in resource.me},
+        accept_patch=", ".join(PATCHES) if "PATCH" in resource.me else None,
     )
 
 

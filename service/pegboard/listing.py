@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cmp_to_key
 from typing import Any
-from uuid import UUID
 
 from pegboard.columns import Column
 from pegboard.query import Filter, Query

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from marshmallow import ValidationError, missing
 from marshmallow.decorators import VALIDATES_SCHEMA
@@ -12,7 +11,8 @@ from marshmallow.fields import Field
 
 from pegboard import errors
 from pegboard.errors import ApiError, Fault
-from pegboard.fields import Dict, Nested, Raw, reader
+from pegboard.fields import CANONICAL_UUID, Dict, Nested, Raw, reader
+from pegboard.patching import same
 from pegboard.schema import Schema, faults, messages_of
 
 STANDARD = ("id", "created_at", "updated_at")
@@ -29,20 +29,19 @@ class Loader:
     """
 
     def __init__(self, schema: type[Schema]) -> None:
-        self._whole = schema()
-        self._partial = schema(partial=True)
-        self._validates_whole = bool(self._whole._hooks[VALIDATES_SCHEMA])
-        self._read_only = frozenset(_name(name, field) for name, field in self._whole.dump_fields.items())
-        self._read_only = (self._read_only | set(STANDARD)) - {
-            _name(name, field) for name, field in self._whole.load_fields.items()
-        }
-        self._resets = {_name(name, field): (name, field) for name, field in self._whole.load_fields.items()}
-        self._objects = frozenset(
-            key for key, (_, field) in self._resets.items() if isinstance(field, Dict | Nested | Raw)
-        )
-        self._readers = {key: (field.attribute or name, reader(field)) for key, (name, field) in self._resets.items()}
-        self._has_hooks = any(self._whole._hooks.values())
-        self._write_only = tuple(name for name, field in self._whole.load_fields.items() if field.load_only)
+        self._schema: Schema = schema()
+        self._validates_whole = bool(self._schema._hooks[VALIDATES_SCHEMA])
+        self._has_hooks = any(self._schema._hooks.values())
+        named = {_name(name, field): (name, field) for name, field in self._schema.load_fields.items()}
+        shown = {_name(name, field) for name, field in self._schema.dump_fields.items()}
+        self._read_only = frozenset((shown | set(STANDARD)) - named.keys())
+        self._fields = {key: (field.attribute or name, field) for key, (name, field) in named.items()}
+        self._readers = {key: (name, field.attribute or name, reader(field)) for key, (name, field) in named.items()}
+        self._resettable = {key: entry for key, entry in self._fields.items() if _resettable(entry[1])}
+        self._bare = frozenset(key for key, (_, field) in self._resettable.items() if field.load_default is missing)
+        self._objects = frozenset(key for key, (_, field) in named.items() if isinstance(field, Dict | Nested | Raw))
+        self._names = frozenset(self._schema.load_fields)
+        self._write_only = frozenset(name for name, field in self._schema.load_fields.items() if field.load_only)
 
     def create(self, body: Mapping[str, Any], steps: Steps = ()) -> dict[str, Any]:
         """Load a new item; one that brings its own `id` is refused."""
@@ -51,23 +50,27 @@ class Loader:
             fault = Fault(
                 errors.INVALID.code, "The service gives the id: leave it out.", errors.pointer((*steps, "id"))
             )
-        return self._load(self._whole, body, steps, fault)
+        return self._load(body, steps, fault)
 
-    def replace(self, body: Mapping[str, Any], identity: str) -> dict[str, Any]:
-        """Load a whole item in place of the one called `identity`; absent optional fields get their defaults."""
-        return self._load(self._whole, body, (), self._contradiction(body, identity))
+    def replace(self, body: Mapping[str, Any], identity: str, *, new: bool = False) -> dict[str, Any]:
+        """Load a whole item in place of the one called `identity`; absent optional fields get their defaults.
+
+        Unless the item is `new`, an absent write-only field stays as it is: nobody could read it to send it back.
+        """
+        if not self._bare.isdisjoint(body):
+            # What an item shows as null because it never had it can be sent back.
+            body = {key: value for key, value in body.items() if value is not None or key not in self._bare}
+        partial = frozenset() if new else self._write_only
+        return self._load(body, (), self._contradiction(body, identity), partial)
 
     def update(self, body: Mapping[str, Any], identity: str) -> dict[str, Any]:
         """Load the fields that a merge patch gives, no others; a null where none is allowed brings the default back."""
-        resets = {
-            key: self._resets[key]
-            for key, value in body.items()
-            if value is None and key in self._resets and _resettable(self._resets[key][1])
-        }
+        resets = [key for key, value in body.items() if value is None and key in self._resettable]
         rest = {key: value for key, value in body.items() if key not in resets} if resets else body
-        loaded = self._load(self._partial, rest, (), self._contradiction(body, identity))
-        for name, field in resets.values():
-            loaded[field.attribute or name] = default_of(field)
+        loaded = self._load(rest, (), self._contradiction(body, identity), self._names)
+        for key in resets:
+            name, field = self._resettable[key]
+            loaded[name] = default_of(field)
         return loaded
 
     def needs_whole(self, body: Mapping[str, Any]) -> bool:
@@ -76,47 +79,44 @@ class Loader:
 
     def change(self, before: Mapping[str, Any], after: Mapping[str, Any], identity: str) -> dict[str, Any]:
         """Load the difference between an item as it was read and as a patch left it."""
-        body = {key: value for key, value in after.items() if key not in before or before[key] != value}
-        body |= dict.fromkeys(before.keys() - after.keys())
-        loaded = self.update(body, identity)
-        if self._validates_whole:
-            writable = {key: value for key, value in after.items() if key not in self._read_only}
-            self._load(self._whole, writable, (), None, partial=self._write_only)
-        return loaded
+        removed = dict.fromkeys(before.keys() - after.keys())
+        different = {key: value for key, value in after.items() if key not in before or not same(before[key], value)}
+        body = different | removed
+        if not self._validates_whole:
+            return self.update(body, identity)
+        whole = {k: v for k, v in {**after, **removed}.items() if v is not None or k not in self._resettable}
+        loaded = self._load(whole, (), self._contradiction(body, identity), self._write_only)
+        changed = [self._fields[key] for key in body if key in self._fields]
+        return {name: loaded[name] if name in loaded else default_of(field) for name, field in changed}
 
     def _load(
-        self,
-        schema: Schema,
-        body: Mapping[str, Any],
-        steps: Steps,
-        fault: Fault | None,
-        partial: tuple[str, ...] | None = None,
+        self, body: Mapping[str, Any], steps: Steps, fault: Fault | None, partial: frozenset[str] = frozenset()
     ) -> dict[str, Any]:
+        """Load `body`, which may lack the fields whose names are in `partial`; what is nested in it is whole."""
         if not self._read_only.isdisjoint(body):
             body = {key: value for key, value in body.items() if key not in self._read_only}
         found: tuple[Fault, ...] = () if fault is None else (fault,)
         try:
-            loaded: dict[str, Any] = self._load_quickly(schema, body) or schema.load(body, partial=partial)
+            loaded: dict[str, Any] = self._load_quickly(body, partial) or self._schema.load(body, partial=partial)
         except ValidationError as error:
             found += tuple(faults(messages_of(error), steps))
         if found:
             raise ApiError(errors.INVALID, faults=found)
         return loaded
 
-    def _load_quickly(self, schema: Schema, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _load_quickly(self, body: Mapping[str, Any], partial: frozenset[str]) -> dict[str, Any] | None:
         """Return what `schema.load` would for a body without a fault; None where it takes marshmallow to say."""
         if self._has_hooks or not self._readers.keys() >= body.keys():
             return None
-        partial = schema.partial is True
         loaded = {}
         try:
-            for key, (name, read) in self._readers.items():
+            for key, (name, target, read) in self._readers.items():
                 value = body.get(key, missing)
-                if value is missing and partial:
+                if value is missing and name in partial:
                     continue
-                value = read(value, key, body, partial=True) if partial else read(value, key, body)
+                value = read(value, key, body)
                 if value is not missing:
-                    loaded[name] = value
+                    loaded[target] = value
         except ValidationError:
             return None
         return loaded
@@ -146,10 +146,4 @@ def _name(name: str, field: Field[Any]) -> str:
 
 def parse_uuid(text: str) -> str | None:
     """Return a UUID in lower case and with its hyphens; None where `text` is none."""
-    if len(text) != 36:
-        return None
-    try:
-        lower = str(UUID(text))
-    except ValueError:
-        return None
-    return lower if lower == text.lower() else None
+    return text.lower() if CANONICAL_UUID.fullmatch(text) else None

@@ -33,6 +33,11 @@ def stored(schema: Schema) -> Iterator[tuple[str, Field[Any], str | None]]:
             yield field.attribute or name, field, fields.column_type(field)
 
 
+def computed(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the fields that no column holds, as JSON has them."""
+    return tuple(name_of(field, name) for name, field in schema.dump_fields.items() if isinstance(field, _COMPUTED))
+
+
 def is_plain(schema: Schema) -> bool:
     """Tell whether every field that goes out does so as the database gives it."""
     return all(_plain(field) for field in schema.dump_fields.values()) and not any(schema._hooks.values())

@@ -36,6 +36,12 @@ class Cost:
     lanes: int = 1
 
 
+class Hash(str):
+    """Be the hash of a password, which needs no more hashing."""
+
+    __slots__ = ()
+
+
 def prepare(password: str, pointer: str | None = None) -> bytes:
     """Return what is hashed: the NFC form in UTF-8; raise `ApiError` 422 for a password that is not taken.
 
@@ -66,9 +72,9 @@ class Passwords:
         self._threads = ThreadPoolExecutor(threads, "passwords")
         self._turns = _Turns(threads, waiting)
 
-    async def hash(self, password: bytes) -> str:
+    async def hash(self, password: bytes) -> Hash:
         """Return the hash of a prepared password, its parameters and salt included."""
-        return await self._run(lambda: self._hasher.hash(password), first=True)
+        return Hash(await self._run(lambda: self._hasher.hash(password), first=True))
 
     async def verify(self, stored: str | None, password: bytes, *, first: bool = False) -> bool:
         """Tell whether `stored` is the hash of `password`; None, where there is none, takes as long and is False.

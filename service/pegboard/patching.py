@@ -14,7 +14,7 @@ from pegboard.errors import ApiError
 _INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _ESCAPE = re.compile(r"~(?![01])")
 
-_MOST_OPERATIONS = 1_000
+MOST_OPERATIONS = 1_000
 _MOST_COPIED = 100_000
 
 Steps = tuple[str, ...]
@@ -41,15 +41,26 @@ def operations(patch: Any) -> list[Operation]:
     """
     if not isinstance(patch, list):
         raise ApiError(errors.BODY_SHAPE, "A JSON Patch is a list of operations.", pointer="")
-    if len(patch) > _MOST_OPERATIONS:
-        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch holds at most {_MOST_OPERATIONS} operations.")
+    if len(patch) > MOST_OPERATIONS:
+        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch holds at most {MOST_OPERATIONS} operations.")
     return errors.gather(*(partial(_checked, index, entry) for index, entry in enumerate(patch)))
+
+
+def targets(patch: Sequence[Operation]) -> list[tuple[int, str]]:
+    """Return what `patch` would change: operations by their index, and the members of the document; "" is all of it."""
+    members = {"test": (), "move": ("from", "path")}
+    return [
+        (index, entry[member][1] if len(entry[member]) > 1 else "")
+        for index, entry in enumerate(patch)
+        for member in members.get(entry["op"], ("path",))
+    ]
 
 
 def apply(document: Any, patch: Sequence[Operation]) -> Any:
     """Return a copy of `document` with every operation done, in order; `document` stays as it is.
 
-    Raises `ApiError`: 409 for a failed `test` or a missing path, 413 for copies of copies without end.
+    Raises `ApiError`: 409 for a failed `test` or a missing path, 413 for copies of copies without end, 422 for what is
+    nested too deep to be handled.
     """
     root = {"": copy.deepcopy(document)}
     copied = 0
@@ -63,6 +74,8 @@ def apply(document: Any, patch: Sequence[Operation]) -> Any:
             detail = str(error.args[0]) if isinstance(error, ValueError) else "the path leads nowhere"
             message = f"The operation {entry['op']} cannot be done: {detail}."
             raise ApiError(errors.PATCH_CONFLICT, message, pointer=f"/{index}") from None
+        except RecursionError:
+            raise ApiError(errors.INVALID, "The patch nests without end.", pointer=f"/{index}") from None
     return root.get("")
 
 

@@ -21,7 +21,7 @@ def parse(body: bytes, max_nesting: int) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise ApiError(errors.JSON_PARSING) from None
-    if body.count(b"[") + body.count(b"{") > max_nesting and _deeper(value, max_nesting):
+    if body.count(b"[") + body.count(b"{") > max_nesting and deeper(value, max_nesting):
         raise ApiError(errors.BODY_SHAPE, f"The body is nested deeper than {max_nesting} levels.")
     return value
 
@@ -34,7 +34,7 @@ def parse_object(body: bytes, max_nesting: int) -> dict[str, Any]:
     return value
 
 
-def _deeper(value: Any, levels: int) -> bool:
+def deeper(value: Any, levels: int) -> bool:
     """Tell whether containers stand in each other more than `levels` deep, without recursion."""
     layer = _containers([value])
     for _ in range(levels):

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from pegboard import database, errors, logs, negotiation
+from marshmallow import ValidationError
+
+from pegboard import database, errors, logs, negotiation, schema
 from pegboard.errors import ApiError
 from pegboard.http import Request, Response, error_response
 from pegboard.routing import METHODS, Redirect, Router
@@ -80,7 +82,7 @@ async def tell_errors(request: Request, handler: Next) -> Response:
 
 
 def _translated(request: Request, error: Exception) -> ApiError:
-    known = database.translate(error)
+    known = schema.invalid(error) if isinstance(error, ValidationError) else database.translate(error)
     if known is None:
         log.error("request %s failed", request.id, exc_info=error)
         known = ApiError(errors.INTERNAL)

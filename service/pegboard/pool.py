@@ -26,8 +26,8 @@ from pegboard.session import Manner, Session, Setup, connect, found_closed, refu
 
 log = logging.getLogger("pegboard")
 
-# A client may be slow to take a part of what it reads from a snapshot, but holds none for ever.
-_UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
+# To sort all of a large table takes its time, and a client may be slow to take a part of it; but none has it for ever.
+_UNHURRIED = "SET LOCAL statement_timeout = '5min'; SET LOCAL idle_in_transaction_session_timeout = '5min'"
 
 _MENDING = 5.0
 _CLOSING = 5.0

@@ -15,9 +15,9 @@ from pegboard.errors import ApiError, ErrorCode, Fault
 
 _MOST_PARAMETERS = 100
 _MOST_FILTERS = 32
-_MOST_SORTS = 8
-_MOST_VALUES = 100
-_LONGEST_SEARCH = 500  # characters; PostgreSQL refuses to search for a word of 2,047 bytes
+MOST_SORTS = 8
+MOST_VALUES = 100
+LONGEST_SEARCH = 500  # characters; PostgreSQL refuses to search for a word of 2,047 bytes
 _MOST_SUGGESTIONS = 5
 _LONGEST_NAME = 100
 
@@ -70,6 +70,7 @@ class Query:
     expand: tuple[str, ...] = ()
     after: str | None = None
     before: str | None = None
+    _scopes: dict[str, bytes] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def cursor(self, secret: bytes, resource: str, values: tuple[Any, ...]) -> str:
         """Return a cursor to the place `values` of `resource`, of use only with the same sort, filters and search."""
@@ -86,6 +87,13 @@ class Query:
             raise ApiError(errors.BAD_CURSOR, parameter="before" if self.after is None else "after") from None
 
     def _scope(self, resource: str) -> bytes:
+        """Return what a cursor is of use for, worked out once for all cursors of a page."""
+        scope = self._scopes.get(resource)
+        if scope is None:
+            scope = self._scopes[resource] = self._worked_out(resource)
+        return scope
+
+    def _worked_out(self, resource: str) -> bytes:
         sort = [(s.column.name, s.column.type, s.column.nullable, s.descending) for s in self.sort]
         filters = sorted((f.column.name, f.operator, f.text) for f in self.filters)
         return ascii((resource, sort, filters, self.q)).encode()
@@ -95,8 +103,9 @@ class Query:
 class Rules:
     """Say what a resource's queries may ask for; made once, at start.
 
-    `filterable` and `sortable` name the fields that are; None means all whose type allows it. Raises `ValueError` for a
-    field whose name could not be told from something else in a URL.
+    `filterable` and `sortable` name the fields that are; None means all whose type allows it. `computed` names those that
+    are shown although no column holds them. Raises `ValueError` for a field whose name could not be told from something
+    else in a URL.
     """
 
     columns: tuple[Column, ...]
@@ -104,6 +113,7 @@ class Rules:
     sortable: Collection[str] | None = None
     searchable: bool = False
     expandable: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
     default_limit: int = 50
     max_limit: int = 500
     paged: bool = True
@@ -127,7 +137,7 @@ class Rules:
         readable = [column for column in self.columns if column.readable]
         sorts = {c.name: c for c in readable if c.is_sortable and (self.sortable is None or c.name in self.sortable)}
         object.__setattr__(self, "whole", Query(limit=self.default_limit))
-        object.__setattr__(self, "readable", frozenset(column.name for column in readable))
+        object.__setattr__(self, "readable", frozenset((*(column.name for column in readable), *self.computed)))
         object.__setattr__(self, "sorts", sorts)
         object.__setattr__(self, "filters", self._filters(readable))
         lacking = {"q": not self.searchable, "expand": not self.expandable}
@@ -204,6 +214,8 @@ class _Reading:
             kinds = (errors.UNKNOWN_PARAMETER, errors.BAD_CURSOR, errors.BAD_PARAMETER)
             first = next(kind for kind in kinds if kind.code == self._faults[0].code)
             raise ApiError(first, faults=tuple(self._faults))
+        if values.get("fields") is not None:
+            values["fields"] |= frozenset(values.get("expand", ()))
         return Query(filters=tuple(filters), **values)
 
     def _refuse(self, kind: ErrorCode, name: str, message: str) -> None:
@@ -282,8 +294,8 @@ def _cursor(text: str, rules: Rules) -> str:
 
 def _sort(text: str, rules: Rules) -> tuple[Sort, ...]:
     names = _listed(text, "Name the fields to sort by, separated by commas, `-` in front of one for descending.")
-    if len(names) > _MOST_SORTS:
-        raise ValueError(f"At most {_MOST_SORTS} fields to sort by.")
+    if len(names) > MOST_SORTS:
+        raise ValueError(f"At most {MOST_SORTS} fields to sort by.")
     sorts = [Sort(_known(name.removeprefix("-"), rules.sorts), name.startswith("-")) for name in names]
     sorted_by = [sort.column.name for sort in sorts]
     if len(set(sorted_by)) < len(sorted_by):
@@ -306,8 +318,8 @@ def _count(text: str, rules: Rules) -> str:
 def _search(text: str, rules: Rules) -> str:
     if not text or text.isspace():
         raise ValueError("Say what to search for.")
-    if len(text) > _LONGEST_SEARCH:
-        raise ValueError(f"At most {_LONGEST_SEARCH} characters.")
+    if len(text) > LONGEST_SEARCH:
+        raise ValueError(f"At most {LONGEST_SEARCH} characters.")
     return text
 
 
@@ -321,8 +333,8 @@ def _listed(text: str, advice: str) -> list[str]:
     names = text.split(",")
     if "" in names or "-" in names:
         raise ValueError(advice)
-    if len(names) > _MOST_VALUES:
-        raise ValueError(f"At most {_MOST_VALUES} names.")
+    if len(names) > MOST_VALUES:
+        raise ValueError(f"At most {MOST_VALUES} names.")
     return names
 
 
@@ -348,8 +360,8 @@ def _values(column: Column, text: str) -> list[Any]:
             texts.append("")
         else:
             texts[-1] += part[1:] if part in ("\\,", "\\\\") else part
-    if len(texts) > _MOST_VALUES:
-        raise ValueError(f"At most {_MOST_VALUES} values.")
+    if len(texts) > MOST_VALUES:
+        raise ValueError(f"At most {MOST_VALUES} values.")
     return [column.parse(one) for one in texts]
 
 

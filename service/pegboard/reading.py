@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote
 from pegboard import conditions, errors, export, negotiation, rendering
 from pegboard.conditions import Conditions, Outcome
 from pegboard.errors import ApiError
+from pegboard.expanding import Expander
 from pegboard.http import Request, Response, Stream
 from pegboard.query import Rules, parse, parse_item
 from pegboard.resource import Context, Page, Representation, Resource
@@ -24,6 +25,7 @@ class Reader:
         self._rules = rules
         self._streaming = rules.streaming()
         self._path = path
+        self._expander = Expander(resource)
 
     async def retrieve(self, request: Request, identity: str) -> Response:
         """Answer with one item."""
@@ -31,9 +33,13 @@ class Reader:
         query, demanded = errors.gather(
             lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
         )
+        if query.expand:
+            self._expander.check(request.client, query)
         context = Context(request.client, request.id, query, demanded)
         item = await self._resource.retrieve(context, identity)  # type: ignore[attr-defined]  # there, as its verb is declared
         shown = self._resource.represent(item, query)
+        if query.expand:
+            shown = await self._expander.item(context, shown)
         return conditional(Response(200, item_headers(shown), shown.body), shown, demanded)
 
     async def list(self, request: Request, _: str) -> Response:
@@ -44,17 +50,21 @@ class Reader:
         query, demanded = errors.gather(
             lambda: parse(request.raw_query, self._rules), lambda: conditions.read(request.headers)
         )
+        if query.expand:
+            self._expander.check(request.client, query)
         context = Context(request.client, request.id, query, demanded)
         found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
         page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
-        next_url, prev_url = self._link(request, "after", page.next), self._link(request, "before", page.prev)
+        items = self._resource.represent_all(page.items, query)
+        if query.expand:
+            items = await self._expander.items(context, items)
+        links = self._links(request, page)
         parts = [
-            b'{"items":', self._resource.represent_all(page.items, query),
-            b',"next":', rendering.dumps(next_url), b',"prev":', rendering.dumps(prev_url),
+            b'{"items":', items,
+            b',"next":', rendering.dumps(links.get("next")), b',"prev":', rendering.dumps(links.get("prev")),
         ]  # fmt: skip
         headers = {"Content-Type": JSON, "Vary": VARY, "Cache-Control": "private, no-cache"}
-        links = {"next": next_url, "prev": prev_url, "first": self._link(request, "first", "")}
-        headers["Link"] = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in links.items() if url)
+        headers["Link"] = ", ".join([f'<{url}>; rel="{relation}"' for relation, url in links.items()])
         if page.total is not None:
             headers["X-Total-Count"] = str(page.total)
             parts += [b',"total":', str(page.total).encode()]
@@ -67,28 +77,37 @@ class Reader:
         query, demanded = errors.gather(
             lambda: parse(request.raw_query, self._streaming), lambda: conditions.read(request.headers)
         )
+        if query.expand:
+            if media_type == export.CSV:
+                raise ApiError(errors.BAD_PARAMETER, "CSV has no place for items within items.", parameter="expand")
+            self._expander.check(request.client, query)
         # It has no entity tag: there is none that could match.
         if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
             raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
-        parts = self._resource.stream(Context(request.client, request.id, query, demanded))
+        context = Context(request.client, request.id, query, demanded)
+        parts = self._resource.stream(context)
         first = await anext(parts, Page(()))
         headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
         if first.total is not None:
             headers["X-Total-Count"] = str(first.total)
         chunks = export.lines(self._resource, query, media_type, first, parts)
-        if negotiation.encoding(request.headers.get("Accept-Encoding")) == "gzip":
+        if query.expand:
+            chunks = self._expander.lines(context, chunks)
+        if negotiation.encoding(line(request, "Accept-Encoding")) == "gzip":
             headers["Content-Encoding"] = "gzip"
             chunks = export.compressed(chunks)
         return await Stream.begin(200, headers, chunks)
 
-    def _link(self, request: Request, parameter: str, cursor: str | None) -> str | None:
-        """Return the URL of this collection with another cursor; an empty one means the first page."""
-        if cursor is None:
-            return None
+    def _links(self, request: Request, page: Page) -> dict[str, str]:
+        """Return the URLs of the pages beside `page` and of the first one, to which an empty cursor leads, too."""
         kept = [part for part in request.raw_query.split("&") if part and _name_of(part) not in ("after", "before")]
-        if cursor:
-            kept.append(f"{parameter}={cursor}")
-        return self._path + ("?" + quote("&".join(kept), safe=_KEPT) if kept else "")
+        first = f"{self._path}?{quote('&'.join(kept), safe=_KEPT)}" if kept else self._path
+        further = f"{first}{'&' if kept else '?'}"
+        links = {}
+        for relation, parameter, cursor in (("next", "after", page.next), ("prev", "before", page.prev)):
+            if cursor is not None:
+                links[relation] = f"{further}{parameter}={quote(cursor, safe=_KEPT)}" if cursor else first
+        return links | {"first": first}
 
 
 def _name_of(part: str) -> str:

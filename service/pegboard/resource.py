@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import asyncpg
 
-from pegboard import conditions, listing, mapping, rendering
+from pegboard import conditions, errors, listing, mapping, rendering
 from pegboard.clients import Client
 from pegboard.conditions import Conditions
 from pegboard.database import Database
-from pegboard.errors import ErrorCode
+from pegboard.errors import ApiError, ErrorCode
+from pegboard.fields import Password
 from pegboard.listing import Place
 from pegboard.loading import STANDARD, parse_uuid
+from pegboard.passwords import Hash, Passwords, prepare
 from pegboard.query import Query, Rules
 from pegboard.schema import Schema
 
@@ -35,20 +37,29 @@ ITEM_ACTIONS: Mapping[str, str] = {
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
+_OWN_VERBS = ("GET", "HEAD", "PATCH")
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Hold what the service gives every resource; `secret` seals cursors and is the same in all workers."""
+    """Hold what the service gives every resource.
+
+    `secret` seals cursors and is the same in all workers. `resources` gives the resource that serves under a name, and
+    raises `ApiError` 503 where none does; it has none to give before all are made.
+    """
 
     database: Database
     secret: bytes
+    resources: Callable[[str], Resource]
+    passwords: Passwords
 
 
 @dataclass(slots=True)
 class Context:
     """Say for whom and how an action is called.
 
-    `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it.
+    `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it. An item
+    that is retrieved there is locked until its end, unless `locks` says that it is only to be shown.
     """
 
     client: Client
@@ -56,6 +67,28 @@ class Context:
     query: Query
     conditions: Conditions = conditions.NONE
     connection: asyncpg.Connection | None = None
+    locks: bool = True
+    _waiting: list[Callable[[], None]] | None = None
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Call `act` once what was done here is committed: at once outside a transaction, never if it is undone."""
+        if self.connection is None:
+            act()
+        elif self._waiting is None:
+            self._waiting = [act]
+        else:
+            self._waiting.append(act)
+
+    def begin(self, connection: asyncpg.Connection) -> None:
+        """Belong to the transaction that has begun on `connection`."""
+        self.connection, self._waiting = connection, None
+
+    def end(self, *, committed: bool) -> None:
+        """Belong to no transaction any more, and call what waited for its commit."""
+        waiting, self.connection, self._waiting = self._waiting, None, None
+        if committed and waiting is not None:
+            for act in waiting:
+                act()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +116,10 @@ def page(found: Sequence[Any], query: Query, place: Place | None, cursor: Callab
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """Hold an item as it goes out: JSON, the opaque part of its entity tag, its last change."""
+    """Hold an item as it goes out: JSON, the opaque part of its entity tag, its last change.
+
+    What follows a dot in the tag is about other items that are shown with it, and no matter of `If-Match`.
+    """
 
     body: bytes
     tag: str
@@ -118,12 +154,21 @@ class Resource:
     """Whether PUT creates an item that is not there, for a client that holds POST too."""
     checks_version: ClassVar[bool] = False
     """Whether the actions hold `context.conditions.if_match` against the item, in the statement that writes."""
+    me: ClassVar[tuple[str, ...]] = ()
+    """The verbs of `/NAME/me`, the client's own item, out of GET, HEAD and PATCH: there they need no grant."""
+    me_writable: ClassVar[tuple[str, ...] | None] = None
+    """The fields that a client changes there, any other being 403; None means all."""
 
     def __init__(self, name: str, services: Services) -> None:
         self.name = name
         self.database = services.database
+        self.resources = services.resources
         self._secret = services.secret
         self._dumper: Schema = self.schema()
+        self._passwords = services.passwords
+        self._hashed = tuple(
+            attribute for attribute, field, _ in mapping.stored(self._dumper) if isinstance(field, Password)
+        )
 
     @classmethod
     def actions(cls) -> frozenset[str]:
@@ -134,27 +179,66 @@ class Resource:
     @classmethod
     def summary(cls) -> str:
         """Return the first line of the docstring."""
-        return (inspect.getdoc(cls) or "").partition("\n")[0] if cls.__doc__ else ""
+        return cls.text().partition("\n")[0]
+
+    @classmethod
+    def text(cls) -> str:
+        """Return the docstring."""
+        return (inspect.getdoc(cls) or "") if cls.__doc__ else ""
 
     @classmethod
     def mistake(cls) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
+        for verb in cls.me:
+            if verb not in _OWN_VERBS or verb not in cls.verbs:
+                return f"me names the verb {verb!r}; it takes those of {', '.join(_OWN_VERBS)} that verbs has too"
         return None
 
     @classmethod
     def rules(cls) -> Rules:
         """Return what the queries of the resource may ask for."""
+        schema = cls.schema()
         return Rules(
-            mapping.columns(cls.schema()),
+            mapping.columns(schema),
             cls.filterable,
             cls.sortable,
+            expandable=tuple(mapping.references(schema)),
+            computed=mapping.computed(schema),
             default_limit=cls.default_limit,
             max_limit=cls.max_limit,
         )
 
+    async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[Any]:
+        """Read the items of these ids that there are, for others that refer to them."""
+        found = []
+        for identity in identities:
+            try:
+                found.append(await self.retrieve(context, identity))  # type: ignore[attr-defined]  # there, as GET is declared
+            except ApiError as error:
+                if error.kind is not errors.NOT_FOUND:
+                    raise
+        return found
+
+    async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return the ids, of those given, of items that the client must not know of, and so cannot refer to."""
+        return set()
+
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
         return parse_uuid(text)
+
+    def my_id(self, client: Client) -> str:
+        """Return the id of the client's own item, which answers at `/NAME/me`."""
+        return client.id
+
+    async def hashed(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return `data` with the hashes of its passwords in their place; best before a transaction begins."""
+        plain = {name: data[name] for name in self._hashed if data.get(name) is not None}
+        hashes = {
+            name: password if isinstance(password, Hash) else await self._passwords.hash(prepare(password))
+            for name, password in plain.items()
+        }
+        return {**data, **hashes} if hashes else data
 
     @asynccontextmanager
     async def transaction(self, context: Context) -> AsyncIterator[None]:
@@ -185,13 +269,15 @@ class Resource:
         """Return an item's plain values by the schema, the standard fields among them where the item has them."""
         dumped = self._dumper.dump(item)
         found = {name: value for name in STANDARD if (value := listing.read(item, name)) is not None}
-        return {**({"id": found.pop("id")} if "id" in found else {}), **dumped, **found}
+        if "id" not in found:
+            raise TypeError(f"an action of {self.name} returned what is no item: it has no id")
+        return {"id": found.pop("id"), **dumped, **found}
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item as it goes out; its tag is made of all its fields, whichever of them are asked for."""
         dumped = self.dump(item)
         whole = rendering.dumps(dumped)
-        modified = dumped.get("updated_at")
+        modified = _modified(dumped.get("updated_at"))
         body = whole if query.fields is None else rendering.dumps(_only(dumped, query))
         return Representation(body, rendering.digest(whole), modified)
 
@@ -221,12 +307,20 @@ async def listed(resource: Any, context: Context, most: int) -> AsyncGenerator[P
     while True:
         context.query = replace(query, limit=min(left, most))
         found = await resource.list(context)
-        part = found if isinstance(found, Page) else Page(list(found))
+        part = found if isinstance(found, Page) else resource.paged(list(found), context.query)
         yield replace(part, items=part.items[:left])
         left -= len(part.items)
         if not part.next or left <= 0:
             return
         query = replace(query, after=part.next, count=None)
+
+
+def _modified(moment: Any) -> datetime | None:
+    """Return the last change as headers tell it: in UTC, whole seconds; None where nobody knows."""
+    if not isinstance(moment, datetime):
+        return None
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return utc.replace(microsecond=0)
 
 
 def _only(dumped: dict[str, Any], query: Query) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -45,6 +45,7 @@ class Mount:
 
     collection: Place | None = None
     item: Place | None = None
+    me: Place | None = None
     parse_id: Callable[[str], str | None] = str
     fault: str | None = None
 
@@ -73,20 +74,30 @@ class Router:
 
         Raises `ApiError` 404, or 503 where the plugin there cannot serve, and `Redirect` for a slash too many.
         """
-        plain = _decoded(path) if "%" in path else path
-        own = self._own.get(plain)
+        own = self._own.get(path)
         if own is not None:
             return own, ""
         if path.endswith("/"):
             raise self._without_slash(path)
-        name, _, identity = plain[1:].partition("/")
+        if "%" in path:
+            return self._find_segments([_decoded(segment) for segment in path.split("/")])
+        return self._find_segments(path.split("/"))
+
+    def _find_segments(self, segments: Sequence[str]) -> tuple[Place, str]:
+        """Return the place of a path that was split before it was decoded: a slash that was escaped is none."""
+        first, name, identity = (*segments, "", "")[:3]
+        own = self._own.get(f"/{name}") if len(segments) == 2 else None
+        if own is not None:
+            return own, ""
         mount = self.mounts.get(name)
-        if mount is None:
+        if mount is None or first or len(segments) > 3:
             raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
         if mount.fault is not None:
             raise ApiError(errors.PLUGIN_UNAVAILABLE, headers={"Retry-After": "60"})
         if not identity:
             return _there(mount.collection), ""
+        if mount.me is not None and identity == "me":
+            return mount.me, ""
         known = mount.parse_id(identity)
         if known is None:
             raise ApiError(errors.NOT_FOUND)
@@ -107,9 +118,9 @@ def _there(place: Place | None) -> Place:
     return place
 
 
-def _decoded(path: str) -> str:
-    """Return `path` with its escapes decoded, a slash that was escaped staying so."""
+def _decoded(segment: str) -> str:
+    """Return what a segment of a path says."""
     try:
-        return unquote_to_bytes(path.replace("%2F", "%252F").replace("%2f", "%252F")).decode()
+        return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise ApiError(errors.NOT_FOUND, "The path is no UTF-8.") from None

@@ -88,11 +88,27 @@ class Coded(validate.Validator):
             raise ValidationError([Message(text, code) for text in error.messages]) from None
 
 
+class Telling(validate.Validator):
+    """Run a validator that may raise `ApiError`, and keep the code of what it tells."""
+
+    def __init__(self, check: Any) -> None:
+        self.check = check
+
+    def __call__(self, value: Any) -> Any:
+        """Return what the validator does, or raise marshmallow's `ValidationError` with coded messages."""
+        try:
+            return self.check(value)
+        except ApiError as error:
+            raise ValidationError([Message(fault.message, fault.code) for fault in error.faults]) from None
+
+
 def _coded(check: Any) -> Any:
+    if isinstance(check, Coded | Telling):
+        return check
     for kind, code in _VALIDATOR_CODES:
         if isinstance(check, kind):
             return Coded(check, code)
-    return check
+    return Telling(check)
 
 
 def _give_codes(field: Any) -> None:

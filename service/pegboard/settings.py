@@ -19,6 +19,7 @@ PREFIX = "PEGBOARD_"
 FILE_SUFFIX = "_FILE"
 SIZE_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 LONGEST_VALUE_SHOWN = 60
+_UNSAID_PORTS = {"http": ":80", "https": ":443"}
 
 
 class SettingsError(Exception):
@@ -86,6 +87,23 @@ def _networks(value: str) -> tuple[Network, ...]:
         raise Expected("addresses or networks separated by commas, like 10.0.0.0/8,::1") from None
 
 
+def _origins(value: str) -> tuple[str, ...]:
+    """Take `*`, or origins separated by commas, written as browsers send them: without the port that goes unsaid."""
+    given = tuple(_origin(part.strip()) for part in value.split(",")) if value and value != "*" else ()
+    if not all(given):
+        raise Expected("* or origins separated by commas, like https://app.example.com")
+    return ("*",) if value == "*" else given
+
+
+def _origin(text: str) -> str:
+    """Return an origin (RFC 6454) as browsers send it, "" for what is none."""
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text.lower())
+    if match is None:
+        return ""
+    scheme, host, port = match[1], match[2], match[3] or ""
+    return f"{scheme}://{host}" + ("" if port == _UNSAID_PORTS.get(scheme) else port)
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     """Return what takes one of `choices`, in either case."""
 
@@ -95,6 +113,11 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return value.lower()
 
     return parse
+
+
+def _truth(value: str) -> bool:
+    """Take `true` or `false`, in either case."""
+    return _one_of("true", "false")(value) == "true"
 
 
 def _whole(lowest: int, highest: int) -> Callable[[str], int]:
@@ -203,6 +226,12 @@ class Settings:
     path_prefix: str = _setting("", _path_prefix, "The path under which a proxy serves us, such as `/api`.")
     trusted_proxies: tuple[Network, ...] = _setting(
         "", _networks, "The proxies whose word on a client's address (`X-Forwarded-For`) is believed."
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "", _origins, "The origins of the web pages that may use the service, or `*` for all; without it: none."
+    )
+    docs_public: bool = _setting(
+        "true", _truth, "Whether the API reference (`/docs`, `/openapi.json`) is shown without credentials."
     )
     remember_seconds: float = _setting(
         "60", _seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."

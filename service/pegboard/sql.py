@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 from pegboard import filtering, ordering, rendering
 from pegboard.columns import Column, parameter, quoted
-from pegboard.ddl import VERSION
+from pegboard.ddl import OWNER, VERSION
 from pegboard.fields import UUID, DateTime, query_parser
 from pegboard.query import Filter, Query
 
 ID = Column("id", "id", "uuid", False, query_parser(UUID()), writable=False)
 CREATED_AT = Column("created_at", "created_at", "timestamptz", False, query_parser(DateTime()), writable=False)
 UPDATED_AT = Column("updated_at", "updated_at", "timestamptz", False, query_parser(DateTime()), writable=False)
+OWNED_BY = Column(OWNER, OWNER, "uuid", False, query_parser(UUID()), readable=False, writable=False)
+"""The client that an item belongs to; only what is owned has it, and nobody sees it."""
 
 _NOW = "date_trunc('second', now())"
 _IDENTIFIED = 't."id" = $1::uuid'
@@ -89,10 +91,15 @@ class Table:
         text: str = self._text(("select", wanted, filtering.shape(extra), lock), write)
         return _statement(text, identity, *filtering.arguments(extra))
 
-    def select_all(self, identities: Collection[str]) -> Statement:
+    def select_all(self, identities: Collection[str], extra: tuple[Filter, ...] = ()) -> Statement:
         """Read the items of these ids that there are, in any order, each with its "_version"."""
-        text = f'SELECT {self._item(None)} FROM {self.sql_name} AS t WHERE t."id" = ANY($1::uuid[])'
-        return _statement(text, list(identities))
+
+        def write() -> str:
+            where = _where(['t."id" = ANY($1::uuid[])', *filtering.conditions(extra, 2)])
+            return f"SELECT {self._item(None)} FROM {self.sql_name} AS t{where}"
+
+        text: str = self._text(("select_all", filtering.shape(extra)), write)
+        return _statement(text, list(identities), *filtering.arguments(extra))
 
     def page(self, query: Query, position: tuple[Any, ...] | None = None, extra: tuple[Filter, ...] = ()) -> Page:
         """Read one page: what follows `position`, or comes before it where the query says `before`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from pegboard import clients, errors, rendering
@@ -10,6 +10,7 @@ from pegboard.discovery import Plugin, State
 from pegboard.errors import ErrorCode
 from pegboard.http import Request, Response
 from pegboard.reading import JSON, VARY, accept
+from pegboard.resource import VERBS
 from pegboard.routing import Handler, Place
 
 Readiness = Callable[[], Any]
@@ -19,17 +20,29 @@ def places(version: str, plugins: Sequence[Plugin], ready: Readiness, prefix: st
     """Return the places of the service itself; `ready` is a coroutine function: None, or why it is not."""
     return [
         _place("/", lambda: _catalogue(version, plugins, prefix)),
-        _place("/errors", lambda: {"items": _codes(plugins)}),
+        _place("/errors", lambda: {"items": codes(plugins)}),
         _place(
             "/plugins", lambda: {"items": [_plugin(plugin) for plugin in plugins]}, clients.sufficing("plugins", "GET")
         ),
         _place("/health", lambda: {"status": "ok"}),
         Place("/ready", "", _reading(_readiness(ready))),
+        Place("*", "", {"OPTIONS": _everything}),
     ]
 
 
-PUBLIC = frozenset(("/health", "/ready"))
-"""The paths that need no credentials."""
+
+class Public(Container[str]):
+    """Tell which paths need no credentials; the reference is among them unless it is to be kept for clients."""
+
+    def __init__(self, docs_public: bool) -> None:
+        self._docs_public = docs_public
+
+    def __contains__(self, path: object) -> bool:
+        return path in _PUBLIC or (self._docs_public and (path in _REFERENCE or str(path).startswith("/docs/")))
+
+
+_PUBLIC = frozenset(("/health", "/ready"))
+_REFERENCE = frozenset(("/docs", "/openapi.json"))
 
 
 def _place(template: str, read: Callable[[], Any], needed: frozenset[str] | None = None) -> Place:
@@ -51,9 +64,14 @@ def _readiness(ready: Readiness) -> Handler:
         reason = await ready()
         if reason is not None:
             raise reason
-        return Response(200, {"Content-Type": JSON}, b'{"status":"ready"}')
+        return Response(200, {"Content-Type": JSON, "Vary": VARY}, b'{"status":"ready"}')
 
     return show
+
+
+async def _everything(_: Request, __: str) -> Response:
+    """Answer to `OPTIONS *`, which asks about the service as a whole (RFC 9110 §9.3.7)."""
+    return Response(204, {"Allow": ", ".join((*VERBS, "OPTIONS"))}, b"")
 
 
 def _catalogue(version: str, plugins: Sequence[Plugin], prefix: str) -> dict[str, Any]:
@@ -72,7 +90,8 @@ def _catalogue(version: str, plugins: Sequence[Plugin], prefix: str) -> dict[str
     return {"name": "pegboard", "version": version, "resources": resources}
 
 
-def _codes(plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
+def codes(plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
+    """Return every error code that a client can meet, in the order of their numbers, each with its plugin."""
     own: list[tuple[ErrorCode, str | None]] = [(code, None) for code in errors.CATALOGUE]
     theirs = [(code, plugin.name) for plugin in plugins if plugin.resource for code in plugin.resource.error_codes]
     return [

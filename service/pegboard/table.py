@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 
 import asyncpg
 
-from pegboard import database, errors, mapping, rendering, sql
-from pegboard.ddl import VERSION, Index, TableSpec, Unique, constraint_columns
-from pegboard.errors import ApiError, Fault
+from pegboard import database, errors, mapping, referring, rendering, sql
+from pegboard.clients import Client, sufficing
+from pegboard.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
+from pegboard.errors import ApiError, ErrorCode, Fault
+from pegboard.fields import Reference
 from pegboard.loading import default_of
-from pegboard.query import Query, Rules
+from pegboard.query import Filter, Query, Rules
 from pegboard.resource import Context, Page, Representation, Resource, Services, listed, page
 from pegboard.uuid7 import uuid7
 
@@ -39,16 +41,34 @@ class TableResource(Resource):
     """The sorts that are made fast, as `sort` would name them: `"name"`, `"-created_at,name"`."""
     search: ClassVar[tuple[str, ...]] = ()
     """The text fields that `q` searches; none means that there is no `q`."""
+    owned: ClassVar[bool] = False
+    """Whether each item belongs to the client that made it, and others reach it only with the grant `NAME:any`."""
+    table: ClassVar[str | None] = None
+    """A table that is there, as `SCHEMA.TABLE`, and has the standard columns; it is neither made nor changed."""
+    conflicts: ClassVar[Mapping[str, ErrorCode]] = {}
+    """What is told where a constraint of the author's own refuses a write, by the constraint's name."""
 
     def __init__(self, name: str, services: Services) -> None:
         super().__init__(name, services)
         spec = self.spec(name)
-        self._table = sql.Table(spec.schema, spec.name, mapping.columns(self._dumper))
-        self._names = {column.column: column.name for column in self._table.columns}
+        columns = mapping.columns(self._dumper)
+        self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns)
+        self._everyones = sufficing(name, "any")
+        self._key = f"{spec.name}_pkey"
+        self._references = {
+            attribute: (mapping.name_of(field, attribute), field.resource)
+            for attribute, field, _ in mapping.stored(self._dumper)
+            if isinstance(field, Reference)
+        }
+        self._names = {column.column: column.name for column in columns}
         self._constraints = constraint_columns(spec)
+        self._renamed = {name: column for column, name in self._names.items() if name != column}
         self._defaults = {
             attribute: field for attribute, field, _ in mapping.stored(self._dumper) if not field.dump_only
         }
+        self._write_only = frozenset(
+            attribute for attribute, field, _ in mapping.stored(self._dumper) if field.load_only
+        )
         unchanged = all(getattr(type(self), action) is getattr(TableResource, action) for action in _READING)
         self._plain = unchanged and mapping.is_plain(self._dumper)
 
@@ -62,17 +82,20 @@ class TableResource(Resource):
         """Return the table that is made where there are no migrations; raises `ValueError` for an impossible one."""
         own = mapping.table_columns(cls.schema())
         indexes = tuple(Index(tuple(part.strip() for part in index.split(","))) for index in cls.indexes)
-        return TableSpec(name, name, own, cls.unique, indexes, cls.search)
+        schema, _, table = (cls.table or f"{name}.{name}").rpartition(".")
+        return TableSpec(schema, table, own, cls.unique, indexes, cls.search, cls.owned)
 
     @classmethod
     def mistake(cls) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
-        for attribute, _, type_of in mapping.stored(cls.schema()):
+        for attribute, field, type_of in mapping.stored(cls.schema()):
+            if isinstance(getattr(field, "inner", None), Reference):
+                return f"the field {attribute} is a list of references, which no foreign key can keep: leave it out"
             if type_of is None:
                 return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
             if attribute in ("id", "created_at", "updated_at"):
                 return f"the field {attribute} is one that the service gives every item: leave it out of the schema"
-        return cls._index_mistake()
+        return super().mistake() or cls._index_mistake()
 
     @classmethod
     def _index_mistake(cls) -> str | None:
@@ -89,40 +112,50 @@ class TableResource(Resource):
         if context.connection is not None:
             yield
             return
-        async with self.database.write.transaction() as connection:
-            context.connection = connection
-            try:
+        try:
+            async with self.database.write.transaction() as connection:
+                context.begin(connection)
                 yield
-            finally:
-                context.connection = None
+        except BaseException:
+            context.end(committed=False)
+            raise
+        context.end(committed=True)
+
+    def _within_reach(self, client: Client) -> tuple[Filter, ...]:
+        """Return what an item must be to be there for `client`."""
+        if not self.owned or not client.grants.isdisjoint(self._everyones):
+            return ()
+        return (Filter(sql.OWNED_BY, "eq", client.id),)
 
     async def list(self, context: Context) -> Page:
         """Read one page."""
         query = context.query
         position = query.position(self._secret, self.name)
-        statement = self._table.page(query, position)
+        extra = self._within_reach(context.client)
+        statement = self._table.page(self._selected(query), position, extra)
         source = context.connection or self.database.read
         rows = await source.fetch(statement.text, *statement.args)
-        total = None if query.count is None else await self._count(source, query)
+        total = None if query.count is None else await self._count(source, query, extra)
 
         def cursor(row: asyncpg.Record) -> str:
             return query.cursor(self._secret, self.name, statement.place(tuple(row)))
 
         found = page(rows, query, position, cursor)
-        return replace(found, items=_dicts(found.items, statement), total=total)
+        return Page(_dicts(found.items, statement), found.next, found.prev, total)
 
     async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
         """Read the whole collection as it is at one moment, in parts."""
         query = context.query
         async with self.database.read.snapshot() as connection:
+            context.connection = connection
             if type(self).list is not TableResource.list:
                 # What it leaves out or adds, it leaves out or adds here too.
-                context.connection = connection
                 async for part in listed(self, context, _PART):
                     yield part
                 return
-            total = None if query.count is None else await self._count(connection, query)
-            statement = self._table.whole(query)
+            extra = self._within_reach(context.client)
+            total = None if query.count is None else await self._count(connection, query, extra)
+            statement = self._table.whole(self._selected(query), extra)
             # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
             prepared = await connection.prepare(statement.text)
             cursor = await prepared.cursor(*statement.args)
@@ -132,43 +165,76 @@ class TableResource(Resource):
                 if len(rows) < _PART:
                     return
 
-    async def _count(self, source: Any, query: Query) -> int:
-        if query.count == "estimated":
+    def _selected(self, query: Query) -> Query:
+        """Return the query with the columns that its fields are made from: all, where some are computed."""
+        return query if self._plain or query.fields is None else replace(query, fields=None)
+
+    async def _count(self, source: Any, query: Query, extra: tuple[Filter, ...]) -> int:
+        # What the planner knows is about everyone's items.
+        if query.count == "estimated" and not extra:
             statement = self._table.estimate(query)
             total = sql.estimated(await source.fetchval(statement.text, *statement.args))
             # What the planner says of little is a guess, and little is quickly counted.
             if total > _LITTLE:
                 return total
-        statement = self._table.count(query)
+        statement = self._table.count(query, extra)
         return int(await source.fetchval(statement.text, *statement.args))
 
     async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
         """Read one item; inside a transaction it is locked."""
         connection = context.connection
-        statement = self._table.select(identity, lock=connection is not None)
+        extra = self._within_reach(context.client)
+        statement = self._table.select(identity, extra=extra, lock=connection is not None and context.locks)
         row = await (connection or self.database.read).fetchrow(statement.text, *statement.args)
         if row is None:
             raise ApiError(errors.NOT_FOUND)
         return dict(row)
 
+    async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[dict[str, Any]]:
+        """Read the items of these ids that there are, in one statement; none of them is locked."""
+        if type(self).retrieve is not TableResource.retrieve:
+            return await super().retrieve_all(context, identities)
+        statement = self._table.select_all(identities, self._within_reach(context.client))
+        rows = await (context.connection or self.database.read).fetch(statement.text, *statement.args)
+        return [dict(row) for row in rows]
+
+    async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return those of the ids that lead to no item for the client, where it does not see all there are."""
+        extra = self._within_reach(context.client)
+        if not extra:
+            return set()
+        statement = self._table.select_all(identities, extra)
+        rows = await (context.connection or self.database.write).fetch(statement.text, *statement.args)
+        return {*identities} - {row["id"] for row in rows}
+
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         """Make an item; `data` may bring its id."""
-        statement = self._table.insert(data.get("id") or uuid7(), _version(), self._values(data))
+        data = await self.hashed(data)
+        await referring.check(context, self._references, self.resources, (data,))
+        statement = self._table.insert(data.get("id") or uuid7(), _version(), self._new_values(context, data))
         return dict(await self._write(context, statement))
 
     async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         """Make all items, or none."""
         if type(self).create is not TableResource.create:
             return await self._create_each(context, data)
-        statement = self._table.insert_many([(uuid7(), _version(), self._values(one)) for one in data])
+        data = [await self.hashed(one) for one in data] if self._hashed else data
+        await referring.check(context, self._references, self.resources, data, indexed=True)
+        rows = [(uuid7(), _version(), self._new_values(context, one)) for one in data]
+        statement = self._table.insert_many(rows)
         try:
-            rows = await (context.connection or self.database.write).fetch(statement.text, *statement.args)
+            rows = await self._insert_all(context, statement)
         except asyncpg.IntegrityConstraintViolationError:
-            if context.connection is not None:
-                raise
             # One of them is at fault, and the statement does not tell which.
             return await self._create_each(context, data)
         return [dict(row) for row in rows]
+
+    async def _insert_all(self, context: Context, statement: sql.Statement) -> Any:
+        if context.connection is None:
+            return await self.database.write.fetch(statement.text, *statement.args)
+        # Within a savepoint, so that the transaction can go on where the statement fails.
+        async with context.connection.transaction():
+            return await context.connection.fetch(statement.text, *statement.args)
 
     async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         items = []
@@ -181,23 +247,26 @@ class TableResource(Resource):
         return items
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace an item's fields; those that `data` lacks go back to their defaults."""
-        return await self._change(context, identity, self._values(data))
+        """Replace an item's fields; those that `data` lacks go back to their defaults, but for write-only ones."""
+        values = self._values(await self.hashed(data))
+        kept = self._write_only - data.keys()
+        return await self._change(context, identity, {name: values[name] for name in values if name not in kept})
 
     async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Change the fields that `data` has."""
-        return await self._change(context, identity, data)
+        return await self._change(context, identity, await self.hashed(data))
 
     async def delete(self, context: Context, identity: str) -> None:
         """Delete an item."""
         versions = _versions(context)
-        statement = self._table.delete(identity, versions=versions)
+        statement = self._table.delete(identity, self._within_reach(context.client), versions=versions)
         if await self._write(context, statement) is None:
             await self._refuse(context, identity, versions)
 
     async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        versions = _versions(context)
-        statement = self._table.update(identity, _version(), values, versions=versions)
+        versions, extra = _versions(context), self._within_reach(context.client)
+        await referring.check(context, self._references, self.resources, (values,))
+        statement = self._table.update(identity, _version(), values, extra, versions=versions)
         row = await self._write(context, statement)
         if row is None:
             await self._refuse(context, identity, versions)
@@ -205,7 +274,7 @@ class TableResource(Resource):
 
     async def _refuse(self, context: Context, identity: str, versions: Collection[int] | None) -> None:
         """Raise why a write found no row: 404, or 412 for one that has changed."""
-        statement = self._table.select(identity)
+        statement = self._table.select(identity, extra=self._within_reach(context.client))
         row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
         if row is None or versions is None:
             raise ApiError(errors.NOT_FOUND)
@@ -220,23 +289,42 @@ class TableResource(Resource):
     def _explained(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
         """Return the conflict with pointers to the fields that its constraint is about."""
         known = database.translate(error)
-        fields = self._constraints.get(getattr(error, "constraint_name", None) or "", ())
-        if known is None or not fields:
+        constraint = getattr(error, "constraint_name", None) or ""
+        if constraint in self.conflicts:
+            return ApiError(self.conflicts[constraint])
+        if self.owned and constraint == self._key:
+            return ApiError(errors.NOT_FOUND)
+        fields = [name for name in self._constraints.get(constraint, ()) if name in self._names]
+        if known is None or not fields or known.kind is errors.STILL_REFERENCED:
             return known or error
         message = known.faults[0].message
         code = known.kind.code
         places = [errors.pointer((self._names[name],)) for name in fields]
         return ApiError(known.kind, faults=tuple(Fault(code, message, pointer) for pointer in places))
 
+    def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        values = self._values(data)
+        return values | {OWNER: context.client.id} if self.owned else values
+
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return a value for every column that clients write, and for the others that `data` has."""
         values = {name: data[name] if name in data else default_of(field) for name, field in self._defaults.items()}
         return values | {name: data[name] for name in data if name in self._names and name != "id"}
 
+    def dump(self, item: Any) -> dict[str, Any]:
+        """Return an item's plain values by the schema, which knows fields by their attributes; a row by their names."""
+        if self._renamed:
+            item = {self._renamed.get(key, key): value for key, value in item.items()}
+        return super().dump(item)
+
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item as it goes out, its tag made of its version."""
         tag, modified = _tag(item), item["updated_at"]
-        shown = {key: value for key, value in item.items() if key != VERSION} if self._plain else self.dump(item)
+        if self._plain:
+            shown = {**item}
+            del shown[VERSION]
+        else:
+            shown = self.dump(item)
         if query.fields is not None:
             shown = {key: value for key, value in shown.items() if key in query.fields}
         write = rendering.dumps_rows if self._plain else rendering.dumps
@@ -244,17 +332,23 @@ class TableResource(Resource):
 
     def represent_all(self, items: Sequence[Any], query: Query) -> bytes:
         """Return the items of a page as a JSON array."""
-        return rendering.dumps_rows(items) if self._plain else super().represent_all(items, query)
+        return rendering.dumps_rows(self.plain(items, query)) if self._plain else super().represent_all(items, query)
 
     def represent_lines(self, items: Sequence[Any], query: Query) -> bytes:
         """Return the items of a part of the collection as lines of JSON."""
         if self._plain:
-            return b"".join([rendering.dumps_rows(item) + b"\n" for item in items])
+            return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.plain(items, query)])
         return super().represent_lines(items, query)
 
     def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
         """Return the items' values as they go out."""
-        return items if self._plain else super().plain(items, query)
+        if not self._plain:
+            return super().plain(items, query)
+        if not items or VERSION not in items[0]:
+            return items
+        # They were written just now: a page has the fields that are asked for, and no more.
+        wanted = self.shown(query)
+        return [{name: item[name] for name in wanted} for item in items]
 
 
 def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import orjson
@@ -11,11 +12,12 @@ import orjson
 from pegboard import conditions, errors, negotiation, patching, payload
 from pegboard.clients import sufficing
 from pegboard.conditions import Conditions, Outcome
-from pegboard.errors import ApiError
+from pegboard.errors import ApiError, Fault
+from pegboard.expanding import Expander
 from pegboard.http import Request, Response
 from pegboard.idempotency import Idempotency, key_of
 from pegboard.loading import Loader
-from pegboard.query import Query, Rules, parse_item
+from pegboard.query import Rules, parse_item
 from pegboard.reading import JSON, accept, item_headers, line
 from pegboard.resource import Context, Resource
 
@@ -23,19 +25,34 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
 MOST_ITEMS = 1_000
+_PLAIN = "!$&'()*+,;=:@"
+"""What stands in a segment of a path as it is (RFC 3986 §3.3), beside letters, digits and `-._~`."""
 
 
 class Writer:
-    """Serve the writing verbs of one resource, mounted at `path`."""
+    """Serve the writing verbs of one resource, mounted at `path`.
 
-    def __init__(self, resource: Resource, rules: Rules, path: str, idempotency: Idempotency, max_nesting: int) -> None:
+    PATCH changes the fields that `writable` names; None means all.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        rules: Rules,
+        path: str,
+        idempotency: Idempotency,
+        max_nesting: int,
+        writable: Collection[str] | None = None,
+    ) -> None:
         self._resource: Any = resource
         self._idempotency = idempotency
         self._rules = rules
         self._path = path
         self._max_nesting = max_nesting
+        self._writable = writable
         self._loader = Loader(resource.schema)
         self._creating = sufficing(resource.name, "POST")
+        self._expander = Expander(resource)
 
     async def create(self, request: Request, _: str) -> Response:
         """Make one item, or all items of an array at once."""
@@ -47,20 +64,28 @@ class Writer:
             lambda: key_of(request.headers),
             lambda: self._new(payload.parse(body, self._max_nesting)),
         )
+        if query.expand:
+            self._expander.check(request.client, query)
+            # What is stored is given again only to one who asks for the same items, and so may see them.
+            body += b"\n" + ",".join(query.expand).encode()
+        context = Context(request.client, request.id, query)
         if key is None:
-            return await self._create(request, Context(request.client, request.id, query), value)
+            return await self._create(request, context, value)
 
         async def work(connection: asyncpg.Connection) -> Response:
-            return await self._create(request, Context(request.client, request.id, query, connection=connection), value)
+            context.begin(connection)
+            return await self._create(request, context, value)
 
-        return await self._idempotency.once(request, key, body, work)
+        response = await self._idempotency.once(request, key, body, work)
+        context.end(committed=True)
+        return response
 
     async def _create(self, request: Request, context: Context, value: Any) -> Response:
         if isinstance(value, list):
             return await self._create_all(request, context, value)
         data = self._loader.create(value)
         item = await self._resource.create(context, data)
-        return self._created(request, item, context.query)
+        return await self._created(request, item, context)
 
     def _new(self, value: Any) -> Any:
         """Return `value`, which is to be an object, or an array where the resource takes one."""
@@ -80,8 +105,11 @@ class Writer:
         headers = {"Content-Type": JSON}
         if _wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"}, b"")
-        body = b'{"items":' + self._resource.represent_all(items, context.query) + b"}"
-        return Response(201, headers, body)
+        body = self._resource.represent_all(items, context.query)
+        if context.query.expand:
+            async with self._resource.transaction(context):
+                body = await self._expander.items(context, body)
+        return Response(201, headers, b'{"items":' + body + b"}")
 
     def _load_one(self, index: int, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -100,14 +128,15 @@ class Writer:
         except ApiError as error:
             if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
                 raise
-            data = load() | {"id": identity}
+            data = self._loader.replace(body, identity, new=True) | {"id": identity}
             try:
-                return self._created(request, await self._resource.create(context, data), context.query)
+                return await self._created(request, await self._resource.create(context, data), context)
             except ApiError as conflict:
-                if conflict.kind is not errors.CONFLICT:
+                # An id that is taken by what the client cannot see is not found either.
+                if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
                     raise
                 item = await self._replace_after_all(context, identity, load, conflict)
-        return self._written(request, item, context.query)
+        return await self._written(request, item, context)
 
     async def _replace_after_all(
         self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
@@ -129,15 +158,18 @@ class Writer:
     async def update(self, request: Request, identity: str) -> Response:
         """Change the fields that a patch names."""
         kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
+        if self._writable is not None:
+            targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
+            _permit(targets, self._writable)
         if kind == JSON_PATCH:
             item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, value))
         elif self._loader.needs_whole(value):
-            item = await self._rewrite(context, identity, lambda whole: patching.merge(whole, value))
+            item = await self._rewrite(context, identity, lambda whole: _merge(whole, value))
         else:
             item = await self._write(
                 context, identity, self._resource.update, lambda: self._loader.update(value, identity)
             )
-        return self._written(request, item, context.query)
+        return await self._written(request, item, context)
 
     async def delete(self, request: Request, identity: str) -> Response:
         """Delete an item."""
@@ -153,7 +185,7 @@ class Writer:
         return Response(204, {}, b"")
 
     async def _receive(self, request: Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
-        """Return the type and the value of the body and the context of a write to an item; raises what is wrong there."""
+        """Return the type and the value of the body and the context of a write to an item; raises what is wrong."""
         accept(request, JSON)
         kind = negotiation.check_content(request.headers, taken, header)
         shape = patching.operations if kind == JSON_PATCH else _object
@@ -163,6 +195,8 @@ class Writer:
             lambda: conditions.read(request.headers),
             lambda: shape(payload.parse(body, self._max_nesting)),
         )
+        if query.expand:
+            self._expander.check(request.client, query)
         return kind, value, Context(request.client, request.id, query, demanded)
 
     async def _write(
@@ -202,6 +236,8 @@ class Writer:
             after = patch(before)
             if not isinstance(after, dict):
                 raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
+            if payload.deeper(after, self._max_nesting):
+                raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
             return await self._resource.update(context, identity, self._loader.change(before, after, identity))
 
     async def _check(self, context: Context, identity: str) -> Any:
@@ -213,14 +249,18 @@ class Writer:
             raise context.conditions.refusal(shown.tag)
         return orjson.loads(shown.body)
 
-    def _created(self, request: Request, item: Any, query: Query) -> Response:
+    async def _created(self, request: Request, item: Any, context: Context) -> Response:
         identity = item["id"] if isinstance(item, Mapping) else item.id
-        location = {"Location": f"{self._path}/{identity}"}
-        response = self._written(request, item, query)
+        location = {"Location": f"{self._path}/{quote(str(identity), safe=_PLAIN)}"}
+        response = await self._written(request, item, context)
         return Response(201, response.headers | location, response.body)
 
-    def _written(self, request: Request, item: Any, query: Query) -> Response:
-        shown = self._resource.represent(item, query)
+    async def _written(self, request: Request, item: Any, context: Context) -> Response:
+        shown = self._resource.represent(item, context.query)
+        if context.query.expand:
+            # In a transaction, since only what is read where it was written is sure to be there.
+            async with self._resource.transaction(context):
+                shown = await self._expander.item(context, shown)
         headers = item_headers(shown)
         if _wants_minimal(request):
             headers.pop("Content-Type")
@@ -232,6 +272,22 @@ def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ApiError(errors.BODY_SHAPE, "Send a JSON object.", pointer="")
     return value
+
+
+def _merge(whole: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item changed by a merge patch; a null stays for a field that is never shown, so that it is reset."""
+    unseen = {key: value for key, value in patch.items() if value is None and key not in whole}
+    merged: dict[str, Any] = patching.merge(whole, patch)
+    return merged | unseen
+
+
+def _permit(targets: Collection[tuple[str | int, str]], writable: Collection[str]) -> None:
+    """Raise `ApiError` 403 that points at every part of a patch that changes another field than those `writable`."""
+    message = f"Only {', '.join(writable)} can be changed here."
+    places = dict.fromkeys(place for place, name in targets if name not in writable)
+    faults = tuple(Fault(errors.NOT_ALLOWED.code, message, errors.pointer((place,))) for place in places)
+    if faults:
+        raise ApiError(errors.NOT_ALLOWED, faults=faults)
 
 
 def _only_if_match(demanded: Conditions) -> bool:

@@ -1,0 +1,140 @@
+"""Clients: who may use the service and for what, as a resource of Pegboard."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pegboard import (
+    ApiError,
+    Client,
+    Context,
+    ErrorCode,
+    Schema,
+    TableResource,
+    Unique,
+    check_grant,
+    check_username,
+    errors,
+    fields,
+    validate,
+)
+
+LAST = replace(errors.CONFLICT, message="The last active client that holds *:* stays as it is.")
+
+_VERBS = r"\*|GET|POST|PUT|PATCH|DELETE"
+_NAME = "[a-z][a-z0-9_-]{0,39}"
+_GRANT = rf"^(\*:({_VERBS})|{_NAME}:({_VERBS}|{_NAME}))$"
+"""What `check_grant` takes, for the reference."""
+
+log = logging.getLogger("pegboard.clients")
+
+
+class ClientSchema(Schema):
+    """One client."""
+
+    username = fields.String(
+        required=True,
+        validate=check_username,
+        metadata={"minLength": 1, "maxLength": 200, "pattern": r"^[^:\u0000-\u001f\u007f-\u009f]*$"},
+    )
+    password = fields.Password(required=True)
+    grants = fields.List(
+        fields.String(validate=check_grant, metadata={"pattern": _GRANT, "example": "contacts:GET"}),
+        load_default=list,
+        validate=validate.Length(max=1_000),
+    )
+    active = fields.Boolean(load_default=True)
+
+
+class Clients(TableResource):
+    """Who may use the service, and for what.
+
+    Nobody gives a grant that they do not hold, nor touches a client that holds more than they do. At `/clients/me`
+    every client reads itself and changes its own password. Every change leaves a line in the log.
+    """
+
+    schema = ClientSchema
+    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+    table = "pegboard.client"
+    unique = (Unique("username"),)
+    conflicts: ClassVar[Mapping[str, ErrorCode]] = {"client_last_administrator": LAST}
+    me = "GET", "HEAD", "PATCH"
+    me_writable = ("password",)
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a client; raises `ApiError` 403 for a grant that is not the giver's to give."""
+        data = _distinct(await self.hashed(data))
+        async with self.transaction(context):
+            _check_given(await self._actor(context), data)
+            item = await super().create(context, data)
+        _tell(context, "added", item)
+        return item
+
+    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace what is known of a client; raises `ApiError` 403 for one that holds more than the actor."""
+        data = _distinct(await self.hashed(data))
+        async with self.transaction(context):
+            await self._check(context, identity, data)
+            item = await super().replace(context, identity, data)
+        _tell(context, "replaced", item)
+        return item
+
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Change a client; raises `ApiError` 403 for one that holds more than the actor."""
+        data = _distinct(await self.hashed(data))
+        async with self.transaction(context):
+            await self._check(context, identity, data)
+            item = await super().update(context, identity, data)
+        if data:
+            _tell(context, f"{', '.join(data)} set", item)
+        return item
+
+    async def delete(self, context: Context, identity: str) -> None:
+        """Remove a client; raises `ApiError` 403 for one that holds more than the actor."""
+        async with self.transaction(context):
+            item = await self._check(context, identity, {})
+            await super().delete(context, identity)
+        _tell(context, "removed", item)
+
+    async def _check(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the client as it is, locked; raise `ApiError` unless the actor may make this change."""
+        item = await self.retrieve(context, identity)
+        actor = await self._actor(context)
+        if not all(actor.holds(grant) for grant in item["grants"]):
+            raise ApiError(errors.NOT_ALLOWED, "This client holds a grant that you do not hold.")
+        _check_given(actor, data)
+        return item
+
+    async def _actor(self, context: Context) -> Client:
+        """Return who asks, as it is now: what is remembered of it may be a second old."""
+        try:
+            item = await self.retrieve(replace(context, locks=False), context.client.id)
+        except ApiError as error:
+            if error.kind is errors.NOT_FOUND:
+                raise ApiError(errors.NOT_ALLOWED) from None
+            raise
+        return Client(item["id"], item["username"], frozenset(item["grants"]) if item["active"] else frozenset())
+
+
+def _check_given(actor: Client, data: Mapping[str, Any]) -> None:
+    """Raise `ApiError` 403 that points at every grant that `actor` does not hold."""
+    beyond = [place for place, grant in enumerate(data.get("grants", ())) if not actor.holds(grant)]
+    if beyond:
+        raise ApiError(errors.NOT_ALLOWED, faults=tuple(_not_held(place) for place in beyond))
+
+
+def _not_held(place: int) -> errors.Fault:
+    message = "Only a grant that you hold yourself is yours to give."
+    return errors.Fault(errors.NOT_ALLOWED.code, message, errors.pointer(("grants", place)))
+
+
+def _distinct(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `data` with each grant once."""
+    return {**data, "grants": list(dict.fromkeys(data["grants"]))} if "grants" in data else data
+
+
+def _tell(context: Context, what: str, item: Mapping[str, Any]) -> None:
+    """Leave a line in the log, once what was done is sure to stay."""
+    names = repr(item["username"]), repr(context.client.username)
+    context.after_commit(lambda: log.info("client %s: user=%s by=%s request=%s", what, *names, context.request_id))

@@ -1,0 +1,162 @@
+"""Every answer held against the document that the service gives of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import jsonschema_rs
+import orjson
+
+from pegboard.app import Service
+
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
+# What HTTP itself, or the CORS protocol, says about any answer.
+ANYWHERE = frozenset(
+    ("date", "server", "connection", "content-type", "content-length", "content-encoding", "transfer-encoding")
+)
+LINES = "application/x-ndjson"
+MOST_LINES = 20
+
+
+class Undescribed(AssertionError):
+    """An answer that the document does not describe."""
+
+
+class Conformance:
+    """Know a document, and what answers it allows."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+        self._components = {"schemas": {n: _closed(s) for n, s in document["components"]["schemas"].items()}}
+        self._plain = {path: item for path, item in document["paths"].items() if "{" not in path}
+        self._templates = {
+            tuple(path.split("/")): item for path, item in document["paths"].items() if "{" in path
+        }
+
+    def check(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Raise `Undescribed` unless the document describes such an answer to such a request."""
+        try:
+            self._check(method.lower(), unquote(path.partition("?")[0]), status, headers, body)
+        except Undescribed as error:
+            raise Undescribed(f"{method} {path} -> {status} {dict(headers)} {body[:500]!r}: {error}") from None
+
+    def _check(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        if status == 308 or "Access-Control-Allow-Methods" in headers:
+            return
+        item = self._find(path)
+        operation = None if item is None else item.get(method)
+        if operation is None:
+            self._check_undocumented(method, path, status, headers, body)
+            return
+        described = self._resolved(operation["responses"].get(str(status)))
+        if described is None:
+            raise Undescribed(f"the status is none of {', '.join(operation['responses'])}")
+        self._check_headers(described.get("headers", {}), headers)
+        self._check_body(method, described.get("content", {}), headers, body)
+
+    def _find(self, path: str) -> Any:
+        if path in self._plain:
+            return self._plain[path]
+        steps = path.split("/")
+        for template, item in self._templates.items():
+            if len(template) == len(steps) and all(
+                (part.startswith("{") and step) or part == step for part, step in zip(template, steps, strict=True)
+            ):
+                return item
+        return None
+
+    def _check_undocumented(
+        self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        """What the document has no word on is an error of the usual form, or something that a page loads."""
+        if status >= 400:
+            self._check_body(method, {"application/json": {"schema": {"$ref": "#/components/schemas/Errors"}}}, headers, body)
+        elif not (path.startswith("/docs/assets/") or (method == "options" and path == "*")):
+            raise Undescribed("there is no such operation")
+
+    def _check_headers(self, described: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        known = {name.lower() for name in described}
+        for name in headers:
+            if name.lower() not in known | ANYWHERE and not name.lower().startswith("access-control-"):
+                raise Undescribed(f"the header {name} is not described")
+        for name, header in described.items():
+            header = self._resolved(header)
+            if name not in headers:
+                if header.get("required"):
+                    raise Undescribed(f"the header {name} is missing")
+                continue
+            value: Any = headers[name]
+            if header["schema"].get("type") == "integer":
+                value = int(value)
+            self._validate(header["schema"], value)
+
+    def _check_body(
+        self, method: str, content: Mapping[str, Any], headers: Mapping[str, str], body: bytes
+    ) -> None:
+        if method == "head":
+            if body:
+                raise Undescribed("there is a body")
+            return
+        if not body and (not content or "Preference-Applied" in headers):
+            return
+        media_type = headers.get("Content-Type", "").partition(";")[0]
+        if media_type not in content:
+            raise Undescribed(f"the media type is none of {', '.join(content)}")
+        if "Content-Encoding" in headers:
+            return
+        if media_type == "application/json":
+            self._validate(content[media_type]["schema"], orjson.loads(body))
+        elif media_type == LINES:
+            item = self._resolved(content["application/json"]["schema"])["properties"]["items"]["items"]
+            for line in body.splitlines()[:MOST_LINES]:
+                self._validate(item, orjson.loads(line))
+
+    def _validate(self, schema: Mapping[str, Any], value: Any) -> None:
+        key = orjson.dumps(schema).decode()
+        validator = self._validators.get(key)
+        if validator is None:
+            whole = {**schema, "components": self._components}
+            validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+            self._validators[key] = validator
+        if not validator.is_valid(value):
+            faults = "; ".join(f"{error.message} at {error.instance_path}" for error in validator.iter_errors(value))
+            raise Undescribed(faults)
+
+    def _resolved(self, part: Any) -> Any:
+        while isinstance(part, dict) and "$ref" in part:
+            target: Any = self._document
+            for step in part["$ref"].removeprefix("#/").split("/"):
+                target = target[step]
+            part = target
+        return part
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema whose objects have no properties but those described: clients may not rely on that, but we do."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(part) for key, part in schema.items()}
+    return closed if "properties" not in schema else {"additionalProperties": False} | closed
+
+
+def references(part: Any) -> Iterator[str]:
+    """Yield everything that a document refers to."""
+    yield from (line for line in json.dumps(part).split('"') if line.startswith("#/components/"))
+
+
+_KNOWN: dict[tuple[Any, ...], Conformance] = {}
+
+
+def of(service: Service) -> Conformance:
+    """Return what `service` promises just now; services that serve the same share it."""
+    plugins = tuple((plugin.name, plugin.state, plugin.resource) for plugin in service.plugins)
+    key = (plugins, service.settings.path_prefix, service.settings.docs_public)
+    if key not in _KNOWN:
+        _KNOWN[key] = Conformance(service.specification.document())
+    return _KNOWN[key]

@@ -1,0 +1,573 @@
+"""Clients, as those who manage them and those who are managed meet them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.conftest import PASSWORD, Answer, Api, Serve
+
+SECRET = "a secret that nobody tells"
+OTHER = "another secret that nobody tells"
+ADA = {"username": "ada", "password": SECRET, "grants": ["contacts:GET"]}
+JSON_PATCH = {"Content-Type": "application/json-patch+json"}
+NOT_ALLOWED, CONFLICT, NOT_FOUND = 12002, 13002, 13000
+LAST = "The last active client that holds *:* stays as it is."
+
+
+@dataclass
+class Seen:
+    """All that was answered and logged in one test."""
+
+    answers: list[Answer]
+    log: pytest.LogCaptureFixture
+
+
+@pytest.fixture(autouse=True)
+def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
+    """Hold every answer and the log of each test here against the secrets that were sent."""
+    caplog.set_level(logging.DEBUG)
+    seen = Seen([], caplog)
+    request = Api.request
+
+    async def remembered(api: Api, *args: Any, **options: Any) -> Answer:
+        answer = await request(api, *args, **options)
+        seen.answers.append(answer)
+        return answer
+
+    monkeypatch.setattr(Api, "request", remembered)
+    yield seen
+    told = [answer.body + str(answer.headers).encode() for answer in seen.answers] + [caplog.text.encode()]
+    for secret in (SECRET, OTHER, PASSWORD, "$argon2"):
+        assert not any(secret.encode() in text for text in told)
+
+
+@pytest.fixture
+async def api(running: Api) -> Api:
+    """Give the running service, all clients gone but the administrator."""
+    await running.service.database.write.execute("DELETE FROM pegboard.client WHERE username <> 'admin'")
+    await running.service.database.write.execute("TRUNCATE pegboard.idempotency")
+    return running
+
+
+async def made(api: Api, **fields: Any) -> Any:
+    answer = await api.post("/clients", {**ADA, **fields})
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def manager(api: Api, *grants: str) -> Api:
+    """Return the service as seen by a client that manages others and holds `grants` beside."""
+    await made(api, username="manager", grants=["clients:*", *grants])
+    return api.as_client("manager", SECRET)
+
+
+async def soon(true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it is true, for a second and no longer."""
+    async with asyncio.timeout(1):
+        while True:
+            if await true():
+                return
+            await asyncio.sleep(0.01)
+
+
+# The resource.
+
+
+async def test_a_new_client_shows_everything_but_its_password(api: Api) -> None:
+    answer = await api.post("/clients", ADA)
+    assert answer.status == 201
+    item = answer.json
+    assert list(item) == ["id", "username", "grants", "active", "created_at", "updated_at"]
+    assert (item["username"], item["grants"], item["active"]) == ("ada", ["contacts:GET"], True)
+    assert answer.headers["Location"] == f"/clients/{item['id']}"
+    assert (await api.get(answer.headers["Location"])).json == item
+    assert (await api.as_client("ada", SECRET).get("/contacts")).status == 200
+
+
+async def test_clients_are_listed_filtered_sorted_and_paged(api: Api) -> None:
+    for name in ("bob", "cyd", "ada"):
+        await made(api, username=name, active=name != "bob")
+
+    async def names(query: str) -> list[str]:
+        return [item["username"] for item in (await api.get(f"/clients?{query}")).json["items"]]
+
+    assert await names("sort=username") == ["ada", "admin", "bob", "cyd"]
+    assert await names("sort=-username&limit=2") == ["cyd", "bob"]
+    assert await names("active=false") == ["bob"]
+    assert await names("grants__has=*:*") == ["admin"]
+    assert await names("username__prefix=ad&sort=username") == ["ada", "admin"]
+    first = (await api.get("/clients?sort=username&limit=3&count=exact")).json
+    assert first["total"] == 4
+    assert [item["username"] for item in (await api.get(first["next"])).json["items"]] == ["cyd"]
+    for media_type in ("application/x-ndjson", "text/csv"):
+        answer = await api.get("/clients", headers={"Accept": media_type})
+        assert answer.status == 200
+        assert answer.body.count(b"\n") == 4 + (media_type == "text/csv")
+
+
+@pytest.mark.parametrize(
+    "query", ["password=x", "sort=password", "fields=password", "password__prefix=%24argon2", "q=x"]
+)
+async def test_a_password_is_neither_filtered_nor_sorted_by_nor_shown(api: Api, query: str) -> None:
+    assert (await api.get(f"/clients?{query}")).status == 400
+
+
+async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) -> None:
+    item = await made(api)
+    path = f"/clients/{item['id']}"
+    tag = (await api.get(path)).headers["ETag"]
+    changed = await api.patch(path, {"active": False}, headers={"If-Match": tag})
+    assert (changed.status, changed.json["active"]) == (200, False)
+    assert (await api.patch(path, {"active": True}, headers={"If-Match": tag})).status == 412
+    patch = [
+        {"op": "add", "path": "/grants/-", "value": "contacts:POST"},
+        {"op": "test", "path": "/username", "value": "ada"},
+    ]
+    assert (await api.patch(path, patch, headers=JSON_PATCH)).json["grants"] == ["contacts:GET", "contacts:POST"]
+    replaced = await api.put(path, {"username": "lovelace", "password": OTHER})
+    assert (replaced.json["grants"], replaced.json["active"], replaced.json["username"]) == ([], True, "lovelace")
+    assert (await api.as_client("lovelace", OTHER).get("/")).status == 200
+    assert (await api.get(path, headers={"If-None-Match": replaced.headers["ETag"]})).status == 304
+    assert (await api.delete(path)).status == 204
+    assert (await api.delete(path)).status == 404
+    assert (await api.as_client("lovelace", OTHER).get("/")).status in (200, 401)
+
+
+async def test_a_client_that_was_read_can_be_sent_back_and_keeps_its_password(api: Api) -> None:
+    item = await made(api)
+    tag = (await api.get(f"/clients/{item['id']}")).headers["ETag"]
+    answer = await api.put(f"/clients/{item['id']}", item)
+    assert (answer.status, answer.json, answer.headers["ETag"]) == (200, item, tag)
+    assert (await api.as_client("ada", SECRET).get("/contacts")).status == 200
+
+
+async def test_clients_are_made_all_or_none(api: Api) -> None:
+    answer = await api.post("/clients", [{**ADA, "username": name} for name in ("a", "b", "c")])
+    assert [item["username"] for item in answer.json["items"]] == ["a", "b", "c"]
+    assert (await api.as_client("b", SECRET).get("/contacts")).status == 200
+    answer = await api.post("/clients", [{**ADA, "username": name} for name in ("d", "a", "e")])
+    assert (answer.status, answer.faults) == (409, [(CONFLICT, "/1/username")])
+    assert (await api.get("/clients?username__in=d,e&count=exact")).json["total"] == 0
+
+
+async def test_a_retry_makes_one_client_and_stores_no_password(api: Api) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first, again = await api.post("/clients", ADA, headers=headers), await api.post("/clients", ADA, headers=headers)
+    assert (first.status, again.status, again.body) == (201, 201, first.body)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (await api.post("/clients", {**ADA, "password": OTHER}, headers=headers)).status == 422
+    rows = await api.service.database.write.fetch(
+        "SELECT i::text || convert_from(body, 'UTF8') AS row FROM pegboard.idempotency i"
+    )
+    assert len(rows) == 1
+    assert SECRET not in rows[0]["row"]
+
+
+async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
+    item = await made(api)
+    await api.patch(f"/clients/{item['id']}", {"password": OTHER})
+    database = api.service.database.write
+    tables = await database.fetch(
+        "SELECT format('%I.%I', table_schema, table_name) AS name FROM information_schema.tables "
+        "WHERE table_schema IN ('pegboard', 'contacts')"
+    )
+    assert len(tables) >= 4
+    for table in tables:
+        rows = await database.fetch(f"SELECT t::text AS row FROM {table['name']} t")
+        assert not any(SECRET in row["row"] or OTHER in row["row"] for row in rows)
+
+
+# What is not taken.
+
+
+@pytest.mark.parametrize(
+    ("fields", "faults"),
+    [
+        ({"grants": ["contacts:GET", "nonsense", "*:*", "*:archive"]}, [(11000, "/grants/1"), (11000, "/grants/3")]),
+        ({"grants": ["contacts:HEAD"]}, [(11000, "/grants/0")]),
+        ({"grants": ["contacts:OPTIONS"]}, [(11000, "/grants/0")]),
+        ({"grants": [7]}, [(11004, "/grants/0")]),
+        ({"grants": "*:*"}, [(11004, "/grants")]),
+        ({"grants": None}, [(11003, "/grants")]),
+        ({"grants": ["contacts:\0"]}, [(11013, "/grants/0")]),
+        ({"username": ""}, [(11005, "/username")]),
+        ({"username": "x" * 201}, [(11006, "/username")]),
+        ({"username": "a:b"}, [(11013, "/username")]),
+        ({"username": "a\nb"}, [(11013, "/username")]),
+        ({"username": "a\0b"}, [(11013, "/username")]),
+        ({"username": 7}, [(11004, "/username")]),
+        ({"username": None}, [(11003, "/username")]),
+        ({"password": "short"}, [(11005, "/password")]),
+        ({"password": "x" * 1025}, [(11006, "/password")]),
+        ({"password": "x" * 100_000}, [(11006, "/password")]),
+        ({"password": "e\u0301" * 7}, [(11005, "/password")]),
+        ({"password": "secret\nsecret"}, [(11013, "/password")]),
+        ({"password": None}, [(11003, "/password")]),
+        ({"password": 12345678}, [(11004, "/password")]),
+        ({"active": "true"}, [(11004, "/active")]),
+        ({"active": None}, [(11003, "/active")]),
+        ({"role": "boss"}, [(11002, "/role")]),
+        ({"username": "a:b", "password": "x", "grants": ["x"]}, [(11013, "/username"), (11005, "/password"), (11000, "/grants/0")]),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_with_a_client_is_pointed_at(
+    api: Api, fields: dict[str, Any], faults: list[tuple[int, str]]
+) -> None:
+    answer = await api.post("/clients", {**ADA, **fields})
+    assert (answer.status, answer.faults) == (422, faults)
+    item = await made(api)
+    assert (await api.put(f"/clients/{item['id']}", {**ADA, **fields})).faults == faults
+    resettable = {name for name, value in fields.items() if value is None and name in ("grants", "active")}
+    if not resettable:
+        assert (await api.patch(f"/clients/{item['id']}", fields)).faults == faults
+
+
+async def test_a_client_needs_a_name_and_a_password(api: Api) -> None:
+    assert (await api.post("/clients", {})).faults == [(11001, "/username"), (11001, "/password")]
+
+
+async def test_a_grant_for_what_is_not_there_is_kept_and_one_given_twice_is_there_once(api: Api) -> None:
+    grants = ["not_there:archive", "contacts:any", "not_there:archive"]
+    assert (await made(api, grants=grants))["grants"] == ["not_there:archive", "contacts:any"]
+
+
+@pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH"])
+async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
+    item = await made(api)
+    path = "/clients" if verb == "POST" else f"/clients/{item['id']}"
+    body = {"username": "admin"} if verb == "PATCH" else {**ADA, "username": "admin"}
+    answer = await api.request(verb, path, body)
+    assert (answer.status, answer.faults) == (409, [(CONFLICT, "/username")])
+    assert b"admin" not in answer.body
+
+
+async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api) -> None:
+    await made(api, password="e\u0301" * 8)
+    assert (await api.as_client("ada", "\u00e9" * 8).get("/clients/me")).status == 200
+    assert (await api.as_client("ada", "e\u0301" * 8).get("/clients/me")).status == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"x"', b"[[]]", b"[1]", b'{"username": "\xff"}', b'{"password": "\\ud800xxxxxxxxx"}']
+)
+async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    for verb, path in (("POST", "/clients"), ("PATCH", "/clients/me")):
+        answer = await api.request(verb, path, data=body, headers=headers)
+        assert answer.status in (400, 422)
+        assert answer.faults
+
+
+# One's own.
+
+
+async def test_every_client_reads_itself(api: Api) -> None:
+    item = await made(api, grants=[])
+    ada = api.as_client("ada", SECRET)
+    answer = await ada.get("/clients/me")
+    assert (answer.status, answer.json) == (200, item)
+    assert answer.headers["ETag"] == (await api.get(f"/clients/{item['id']}")).headers["ETag"]
+    head = await ada.head("/clients/me")
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(answer.body)))
+    assert (await ada.get("/clients/me", headers={"If-None-Match": answer.headers["ETag"]})).status == 304
+    assert (await ada.get("/clients/me?fields=username")).json == {"id": item["id"], "username": "ada"}
+    assert (await ada.get("/clients/me?limit=1")).status == 400
+    assert (await api.as_client("", "").get("/clients/me")).status == 401
+    for method, path in (("GET", f"/clients/{item['id']}"), ("GET", "/clients"), ("PATCH", f"/clients/{item['id']}")):
+        assert (await ada.request(method, path, {"password": OTHER} if method == "PATCH" else None)).status == 403
+
+
+async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
+    await made(api, grants=[])
+    ada = api.as_client("ada", SECRET)
+    answer = await ada.request("OPTIONS", "/clients/me")
+    assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, PATCH, OPTIONS")
+    assert "json-patch" in answer.headers["Accept-Patch"]
+    for method in ("PUT", "DELETE", "POST"):
+        answer = await ada.request(method, "/clients/me", ADA)
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, PATCH, OPTIONS")
+    assert (await ada.get("/clients/me/")).headers["Location"] == "/clients/me"
+    assert (await ada.get("/contacts/me")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("patch", "headers"),
+    [
+        ({"password": OTHER}, {}),
+        ({"password": OTHER}, {"Content-Type": "application/merge-patch+json"}),
+        (
+            [{"op": "test", "path": "/username", "value": "ada"}, {"op": "add", "path": "/password", "value": OTHER}],
+            JSON_PATCH,
+        ),
+    ],
+)
+async def test_every_client_changes_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
+    item = await made(api, grants=[])
+    ada = api.as_client("ada", SECRET)
+    answer = await ada.patch("/clients/me", patch, headers=headers)
+    assert (answer.status, answer.json["id"]) == (200, item["id"])
+    assert (await api.as_client("ada", OTHER).get("/clients/me")).status == 200
+
+    async def gone() -> bool:
+        return (await ada.get("/clients/me")).status == 401
+
+    await soon(gone)
+
+
+@pytest.mark.parametrize(
+    ("patch", "places"),
+    [
+        ({"grants": ["*:*"]}, ["/grants"]),
+        ({"grants": []}, ["/grants"]),
+        ({"grants": "nonsense"}, ["/grants"]),
+        ({"active": True}, ["/active"]),
+        ({"username": "boss", "active": False, "password": OTHER}, ["/username", "/active"]),
+        ({"id": "x"}, ["/id"]),
+        ({"nonsense": 1}, ["/nonsense"]),
+        ({"a/b": 1}, ["/a~1b"]),
+        ([{"op": "add", "path": "/grants/-", "value": "*:*"}], ["/0"]),
+        ([{"op": "replace", "path": "", "value": ADA}], ["/0"]),
+        ([{"op": "move", "from": "/grants", "path": "/password"}], ["/0"]),
+        ([{"op": "add", "path": "/password", "value": OTHER}, {"op": "remove", "path": "/active"}], ["/1"]),
+        ([{"op": "copy", "from": "/password", "path": "/username"}], ["/0"]),
+    ],
+)
+@pytest.mark.parametrize("who", ["ada", "admin"])
+async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, places: list[str]) -> None:
+    await made(api, grants=["clients:*", "*:PATCH"])
+    client = api.as_client("ada", SECRET) if who == "ada" else api
+    before = (await client.get("/clients/me")).json
+    answer = await client.patch("/clients/me", patch, headers=JSON_PATCH if isinstance(patch, list) else {})
+    assert (answer.status, answer.faults) == (403, [(NOT_ALLOWED, place) for place in places])
+    assert (await client.get("/clients/me")).json == before
+
+
+async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
+    await made(api, grants=[])
+    ada = api.as_client("ada", SECRET)
+    assert (await ada.patch("/clients/me", {"password": "short"})).faults == [(11005, "/password")]
+    assert (await ada.patch("/clients/me", {"password": None})).faults == [(11003, "/password")]
+    assert (await ada.patch("/clients/me", {"password": OTHER}, headers={"If-Match": '"0"'})).status == 412
+    assert (await ada.patch("/clients/me", {})).status == 200
+
+
+# Who may give what.
+
+
+@pytest.mark.parametrize(
+    ("held", "given", "status"),
+    [
+        (["contacts:GET"], ["contacts:GET"], 201),
+        (["contacts:*"], ["contacts:GET", "contacts:any", "contacts:*"], 201),
+        (["*:GET"], ["contacts:GET", "*:GET", "not_there:GET"], 201),
+        ([], ["clients:*", "clients:PATCH"], 201),
+        ([], [], 201),
+        ([], ["contacts:GET"], 403),
+        (["contacts:GET"], ["contacts:*"], 403),
+        (["contacts:GET"], ["*:GET"], 403),
+        (["*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE"], ["*:*"], 403),
+        (["*:GET"], ["contacts:any"], 403),
+        (["*:GET"], ["contacts:archive"], 403),
+    ],
+)
+async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], given: list[str], status: int) -> None:
+    boss = await manager(api, *held)
+    answer = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *given]})
+    assert answer.status == status
+    ada = await made(api, username="bob", grants=[])
+    path = f"/clients/{ada['id']}"
+    for changed in (
+        await boss.patch(path, {"grants": given}),
+        await boss.put(path, {**ADA, "username": "bob", "grants": given}),
+        await boss.patch(path, [{"op": "replace", "path": "/grants", "value": given}], headers=JSON_PATCH),
+    ):
+        assert changed.status == (200 if status == 201 else 403)
+    if status == 403:
+        assert answer.faults == [(NOT_ALLOWED, "/grants/1")]
+        assert changed.faults == [(NOT_ALLOWED, "/grants/0")]
+        assert (
+            await boss.post("/clients", [ADA | {"grants": []}, {**ADA, "username": "c", "grants": given}])
+        ).faults == [(NOT_ALLOWED, "/1/grants/0")]
+        assert (await api.get("/clients?username=ada&count=exact")).json["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("PATCH", {"password": OTHER}),
+        ("PATCH", {"grants": []}),
+        ("PATCH", {"active": True}),
+        ("PATCH", {"username": "x"}),
+        ("PATCH", {}),
+        ("PUT", {"username": "x", "password": OTHER}),
+        ("DELETE", None),
+    ],
+)
+@pytest.mark.parametrize("tag", [None, "*"])
+async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body: Any, tag: str | None) -> None:
+    boss = await manager(api, "*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE")
+    await made(api, username="second", grants=["*:*"])
+    headers = {"If-Match": tag} if tag else {}
+    for victim in ({"grants": ["*:*"]}, {"grants": ["contacts:any"], "active": False}):
+        item = await made(api, **victim)
+        answer = await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)
+        assert (answer.status, answer.faults) == (403, [(NOT_ALLOWED, None)])
+        assert (await api.get(f"/clients/{item['id']}")).json == item
+        assert (await api.delete(f"/clients/{item['id']}")).status == 204
+    assert (await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)).status == 404
+
+
+async def test_who_holds_no_less_may_change_and_remove(api: Api) -> None:
+    boss = await manager(api, "contacts:*")
+    path = f"/clients/{(await made(api, grants=['contacts:any', 'clients:PUT']))['id']}"
+    assert (await boss.patch(path, {"password": OTHER, "active": False})).status == 200
+    assert (await boss.delete(path)).status == 204
+
+
+async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
+    boss = await manager(api, "contacts:GET")
+    path = f"/clients/{(await boss.get('/clients/me')).json['id']}"
+    assert (await boss.patch(path, {"grants": ["*:*"]})).faults == [(NOT_ALLOWED, "/grants/0")]
+    assert (await boss.patch(path, {"grants": ["clients:PATCH", "clients:GET"]})).status == 200
+    assert (await boss.patch(path, {"grants": ["clients:*"]})).status == 403
+
+
+async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(api: Api) -> None:
+    boss = await manager(api, "*:*")
+    own = (await boss.get("/clients/me")).json["id"]
+    # Nobody hears of it, as where notifications do not pass.
+    async with api.service.database.write.transaction() as connection:
+        await connection.execute("ALTER TABLE pegboard.client DISABLE TRIGGER tell_of_client")
+        await connection.execute("UPDATE pegboard.client SET grants = '{clients:*}' WHERE username = 'manager'")
+        await connection.execute("ALTER TABLE pegboard.client ENABLE TRIGGER tell_of_client")
+    assert (await boss.get("/contacts")).status == 200
+    assert (await boss.post("/clients", {**ADA, "grants": ["*:*"]})).status == 403
+    assert (await boss.patch(f"/clients/{own}", {"grants": ["*:*"]})).status == 403
+    await api.service.database.write.execute("DELETE FROM pegboard.client WHERE username = 'manager'")
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("PATCH", {"active": False}),
+        ("PATCH", {"grants": ["*:GET"]}),
+        ("PUT", {"username": "admin"}),
+        ("DELETE", None),
+    ],
+)
+async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> None:
+    await made(api, grants=["*:*"], active=False)
+    path = f"/clients/{(await api.get('/clients/me')).json['id']}"
+    answer = await api.request(verb, path, body)
+    assert (answer.status, answer.faults) == (409, [(CONFLICT, None)])
+    assert answer.json["errors"][0]["message"] == LAST
+    assert (await api.get("/clients/me")).json["grants"] == ["*:*"]
+
+
+async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) -> None:
+    for _ in range(5):
+        bob = await made(api, username="bob", grants=["*:*"])
+        ada = await made(api, username="ada", grants=["*:*"])
+        await api.service.database.write.execute("UPDATE pegboard.client SET active = false WHERE username = 'admin'")
+        ways = ((api.as_client("bob", SECRET), ada), (api.as_client("ada", SECRET), bob))
+        answers = await asyncio.gather(*(who.delete(f"/clients/{whom['id']}") for who, whom in ways))
+        assert sorted(answer.status for answer in answers)[0] == 204
+        assert {answer.status for answer in answers} <= {204, 409, 403, 401}
+        left = await api.service.database.write.fetchval(
+            "SELECT count(*) FROM pegboard.client WHERE active AND '*:*' = ANY (grants)"
+        )
+        assert left == 1
+        await api.service.database.write.execute("UPDATE pegboard.client SET active = true WHERE username = 'admin'")
+        await api.service.database.write.execute("DELETE FROM pegboard.client WHERE username <> 'admin'")
+
+
+# How soon a change is felt, in another worker too.
+
+
+@pytest.fixture(scope="module")
+async def other(serve: Serve, running: Api) -> Api:
+    return await serve()
+
+
+CHANGES: dict[str, tuple[str, Any, int]] = {
+    "password": ("PATCH", {"password": OTHER}, 401),
+    "grants": ("PATCH", {"grants": ["clients:GET"]}, 403),
+    "active": ("PATCH", {"active": False}, 401),
+    "removal": ("DELETE", None, 401),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_change_is_felt_in_every_worker_within_a_second(
+    api: Api, other: Api, change: tuple[str, Any, int]
+) -> None:
+    verb, body, status = change
+    item = await made(api)
+    workers = [worker.as_client("ada", SECRET) for worker in (api, other)]
+    for worker in workers:
+        assert (await worker.get("/contacts")).status == 200
+    assert (await api.request(verb, f"/clients/{item['id']}", body)).status in (200, 204)
+
+    async def felt() -> bool:
+        return [(await worker.get("/contacts")).status for worker in workers] == [status, status]
+
+    await soon(felt)
+    if "password" in (body or {}):
+        assert (await other.as_client("ada", OTHER).get("/contacts")).status == 200
+
+
+async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api, other: Api) -> None:
+    for _ in range(5):
+        item = await made(api)
+        checks = [asyncio.create_task(other.as_client("ada", SECRET).get("/contacts")) for _ in range(3)]
+        await asyncio.sleep(0.005)
+        assert (await api.patch(f"/clients/{item['id']}", {"password": OTHER})).status == 200
+        assert {(await check).status for check in checks} <= {200, 401}
+
+        async def gone() -> bool:
+            return (await other.as_client("ada", SECRET).get("/contacts")).status == 401
+
+        await soon(gone)
+        await api.delete(f"/clients/{item['id']}")
+
+
+# What is left in the log.
+
+
+async def test_every_change_leaves_one_line_with_who_made_it(api: Api, seen: Seen) -> None:
+    seen.log.clear()
+    item = await made(api)
+    path = f"/clients/{item['id']}"
+    await api.patch(path, {"password": OTHER, "active": True}, headers={"X-Request-Id": "r-1"})
+    await api.put(path, {**ADA, "username": "a\u202eb"})
+    await api.patch("/clients/me", {})
+    await api.delete(path)
+    await api.post("/clients", [{**ADA, "username": "x"}, {**ADA, "username": "x"}])
+    await api.post("/clients", ADA, headers={"Idempotency-Key": "log"})
+    await api.post("/clients", ADA, headers={"Idempotency-Key": "log"})
+    lines = [record.getMessage() for record in seen.log.records if record.name == "pegboard.clients"]
+    plain = [re.sub(r"request=\S+", "request=...", line) for line in lines]
+    assert plain == [
+        "client added: user='ada' by='admin' request=...",
+        "client password, active set: user='ada' by='admin' request=...",
+        "client replaced: user='a\\u202eb' by='admin' request=...",
+        "client removed: user='a\\u202eb' by='admin' request=...",
+        "client added: user='ada' by='admin' request=...",
+    ]
+    assert lines[1].endswith("request=r-1")
+
+
+async def test_a_catalogue_and_the_codes_tell_no_secret(api: Api) -> None:
+    catalogue = (await api.get("/")).json
+    assert {"name": "clients", "path": "/clients"}.items() <= {
+        key: value for entry in catalogue["resources"] if entry["name"] == "clients" for key, value in entry.items()
+    }.items()
+    assert orjson.dumps((await api.get("/plugins")).json)

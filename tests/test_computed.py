@@ -1,0 +1,72 @@
+"""Fields that no column holds: computed from the others whenever an item goes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pegboard import Context, Schema, TableResource, fields
+from tests.conftest import Api, Serve, plugin
+
+
+class Box(Schema):
+    width = fields.Integer(required=True)
+    height = fields.Integer(required=True)
+    area = fields.Function(lambda box: box["width"] * box["height"])
+
+
+class Boxes(TableResource):
+    """Things with an area."""
+
+    schema = Box
+    verbs = "GET", "HEAD", "POST", "PATCH"
+
+
+class Label(Schema):
+    text = fields.String(required=True)
+    shout = fields.String(dump_only=True)
+
+
+class Labels(TableResource):
+    """Texts, also aloud."""
+
+    schema = Label
+    verbs = "GET", "HEAD", "POST"
+
+    async def create(self, context: Context, data: Any) -> Any:
+        return await super().create(context, {**data, "shout": data["text"].upper()})
+
+
+@pytest.fixture(scope="module")
+async def running(serve: Serve) -> Api:
+    return await serve([plugin("boxes", Boxes), plugin("labels", Labels)])
+
+
+async def test_a_computed_field_is_shown_everywhere_and_ignored_in_bodies(running: Api) -> None:
+    made = await running.post("/boxes", {"width": 2, "height": 3, "area": 100})
+    assert (made.status, made.json["area"]) == (201, 6)
+    path = made.headers["Location"]
+    assert (await running.patch(path, {"height": 5})).json["area"] == 10
+    assert (await running.get(path)).json["area"] == 10
+    assert [item["area"] for item in (await running.get("/boxes")).json["items"]] == [10]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv"])
+async def test_a_computed_field_can_be_asked_for_alone(running: Api, accept: str) -> None:
+    await running.post("/boxes", {"width": 7, "height": 9})
+    answer = await running.get("/boxes?fields=area", headers={"Accept": accept})
+    assert answer.status == 200, answer.body
+    assert b"63" in answer.body
+    assert b"width" not in answer.body
+
+
+async def test_a_computed_field_cannot_be_filtered_or_sorted_by(running: Api) -> None:
+    assert (await running.get("/boxes?area=6")).status == 400
+    assert (await running.get("/boxes?sort=area")).status == 400
+
+
+async def test_a_read_only_field_is_what_the_action_makes_it(running: Api) -> None:
+    made = await running.post("/labels", [{"text": "a"}, {"text": "b", "shout": "no"}])
+    assert [item["shout"] for item in made.json["items"]] == ["A", "B"]
+    assert [item["text"] for item in (await running.get("/labels?shout=B")).json["items"]] == ["b"]

@@ -1,0 +1,294 @@
+"""Plugins as they are installed: found, loaded apart from each other, and told about where they are wrong."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import pytest
+
+from pegboard.discovery import GROUP, Plugin, State, discover, installed
+from tests.conftest import Api, Serve, new_database
+
+Install = Callable[..., None]
+
+SOUND = """
+from pegboard import Schema, TableResource, fields
+
+class Thing(Schema):
+    name = fields.String(required=True)
+
+class Things(TableResource):
+    "Things."
+    schema = Thing
+    verbs = "GET", "POST"
+"""
+
+_numbers = itertools.count()
+
+
+class Site:
+    """A folder of packages, as pip leaves them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.packages: list[str] = []
+
+    def install(self, distribution: str, code: str, *names: str, target: str = "Things", **files: str) -> str:
+        """Write a distribution whose entry points `names` lead to `target`; `files` are its migrations."""
+        package = f"{distribution.replace('-', '_')}_{next(_numbers)}"
+        self.packages.append(package)
+        (self.folder / package / "migrations").mkdir(parents=True)
+        (self.folder / package / "__init__.py").write_text(code)
+        if not files:
+            (self.folder / package / "migrations").rmdir()
+        for name, sql in files.items():
+            (self.folder / package / "migrations" / f"{name.removeprefix('_')}.sql").write_text(sql)
+        about = self.folder / f"{package}-1.2.dist-info"
+        about.mkdir()
+        about.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
+        lines = "".join(f"{name} = {package}:{target}\n" for name in names)
+        about.joinpath("entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
+        return package
+
+    def points(self) -> list[EntryPoint]:
+        """Return the entry points of this folder only."""
+        return [point for point in installed() if point.module in self.packages]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Give an empty folder on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    site = Site(tmp_path)
+    yield site
+    for package in site.packages:
+        sys.modules.pop(package, None)
+
+
+def only(plugins: list[Plugin]) -> Plugin:
+    (plugin,) = plugins
+    return plugin
+
+
+def test_the_plugins_that_are_installed_are_found() -> None:
+    points = {point.name: point.value for point in entry_points(group=GROUP)}
+    assert points["contacts"] == "pegboard_contacts:Contacts"
+    assert {point.name for point in installed()} == set(points)
+
+
+def test_a_sound_plugin_is_ready(site: Site) -> None:
+    package = site.install("pegboard-things", SOUND, "things")
+    plugin = only(discover(site.points()))
+    assert (plugin.name, plugin.distribution, plugin.version) == ("things", "pegboard-things", "1.2")
+    assert (plugin.state, plugin.fault, plugin.package) == (State.READY, None, package)
+    assert plugin.verbs == ("GET", "POST")
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("def (", "SyntaxError"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("class Odd(BaseException): pass\nraise Odd('one\\ntwo')", "Odd: one two"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("class Rude(Exception):\n    def __str__(self): raise ValueError\nraise Rude", "Rude"),
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+        ("x = 1", "AttributeError"),
+        ("Things = 5", "a subclass of pegboard.Resource"),
+        ("class Things: pass", "a subclass of pegboard.Resource"),
+        (SOUND.replace("schema = Thing", ""), "set schema to a subclass of pegboard.Schema"),
+        (SOUND.replace("schema = Thing", "schema = Thing()"), "set schema to a subclass of pegboard.Schema"),
+        (SOUND.replace("(Schema)", ""), "set schema to a subclass of pegboard.Schema"),
+        (SOUND.replace('verbs = "GET", "POST"', ""), "set verbs to a tuple"),
+        (SOUND.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
+        (SOUND.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
+        (SOUND.replace('"GET", "POST"', '"GET", "get"'), "verbs holds 'get'"),
+        (SOUND.replace('"GET", "POST"', '"GET", "GET"'), "verbs names one twice"),
+        (SOUND.replace('"GET", "POST"', '"GET", "BREW"'), "verbs holds 'BREW'"),
+        (SOUND.replace("TableResource", "Resource"), "the verb GET is declared, but there is no action"),
+        (SOUND + "    async def delete(self, context, id): pass\n", "the action delete is written"),
+        (SOUND + "    def create(self, context, data): pass\n", "the action create has to be a coroutine"),
+        (SOUND.replace("fields.String(", "fields.Field("), "the field name has no column type"),
+        (SOUND.replace("name =", "created_at ="), "the field created_at is one that the service gives"),
+        (SOUND + "    indexes = ('name',)\n", "an index over name needs validate.Length"),
+        (SOUND.replace("required=True", "nonsense=1"), "TypeError"),
+        (SOUND + "    error_codes = (5,)\n", "error_codes holds 5"),
+        (
+            SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(13000, 409, 'x'),)\n",
+            "the error code 13000 is one of the service's own",
+        ),
+        (
+            SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(20000, 200, 'x'),)\n",
+            "the error code 20000 has the status 200",
+        ),
+        (
+            SOUND + "    from pegboard import ErrorCode\n"
+            "    error_codes = ErrorCode(20000, 409, 'x'), ErrorCode(20000, 422, 'y')\n",
+            "the error code 20000 is there twice",
+        ),
+    ],
+)
+def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, fault: str) -> None:
+    site.install("pegboard-wrong", code, "wrong")
+    site.install("pegboard-things", SOUND, "things")
+    things, wrong = discover(site.points())
+    assert (wrong.state, things.state) == (State.FAILED, State.READY)
+    assert fault in (wrong.fault or "")
+    assert "\n" not in (wrong.fault or "")
+    assert wrong.verbs == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("docs", "errors", "health", "metrics", "openapi.json", "plugins", "ready"),
+        *("pegboard", "public", "information_schema", "pg_catalog", "Things", "1st", "a" * 41, "a.b", "_x", "é"),
+    ],
+)
+def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
+    site.install("pegboard-things", SOUND, name)
+    plugin = only(discover(site.points()))
+    assert plugin.state is State.FAILED
+    assert f"the name {name!r} cannot be a resource's" in (plugin.fault or "")
+    assert plugin.resource is None
+
+
+def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
+    code = SOUND + "print('imported')"
+    site.install("pegboard-one", code, "things")
+    site.install("pegboard-two", code, "things", "others")
+    plugins = discover(site.points())
+    states = [(plugin.name, plugin.distribution, plugin.state) for plugin in plugins]
+    assert sorted(states) == [
+        ("others", "pegboard-two", State.READY),
+        ("things", "pegboard-one", State.CONFLICT),
+        ("things", "pegboard-two", State.CONFLICT),
+    ]
+    assert all("2 distributions claim" in (p.fault or "") for p in plugins if p.name == "things")
+
+
+def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
+    code = SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode({}, 409, 'x'),)\n"
+    site.install("pegboard-one", code.format(20001), "ones")
+    site.install("pegboard-two", code.format(20001), "twos")
+    site.install("pegboard-three", code.format(20002), "threes")
+    plugins = {plugin.name: plugin for plugin in discover(site.points())}
+    assert {name: plugin.state for name, plugin in plugins.items()} == {
+        "ones": State.CONFLICT,
+        "twos": State.CONFLICT,
+        "threes": State.READY,
+    }
+    assert plugins["ones"].fault == "the error code 20001 is declared by twos too"
+
+
+def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:
+    site.install("pegboard-broken", "raise SystemExit", "broken")
+    site.install("pegboard-things", SOUND, "things")
+    broken, things = discover(site.points(), enabled=("things",))
+    assert (broken.state, broken.fault, things.state) == (State.DISABLED, None, State.READY)
+
+
+# Served ------------------------------------------------------------------------------------------------------
+
+
+MAKING = """
+CREATE TABLE things (
+    id uuid PRIMARY KEY,
+    name text NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    "_version" bigint NOT NULL
+);
+"""
+FILLING = "INSERT INTO things SELECT gen_random_uuid(), 'made by a file', now(), now(), 1;"
+
+
+@pytest.fixture
+async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., object]:
+    """Return what serves all that is installed in the folder, on a database of its own."""
+
+    async def start(**changes: object) -> Api:
+        url = changes.pop("database_url", None) or await new_database(postgres)
+        return await serve(discover(site.points()), database_url=url, **changes)
+
+    return start
+
+
+async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all: Callable[..., object]) -> None:
+    site.install("pegboard-things", SOUND, "things", _0001_make=MAKING, _0002_fill=FILLING)
+    api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
+    page = (await api.get("/things")).json
+    assert [item["name"] for item in page["items"]] == ["made by a file"]
+    assert (await api.post("/things", {"name": "made by a client"})).status == 201
+    (row,) = (await api.get("/plugins")).json["items"]
+    assert (row["state"], row["migrations"]) == ("ready", ["0001_make.sql", "0002_fill.sql"])
+    # Once more on the same database: nothing is applied again.
+    again: Api = await serve_all(database_url=api.service.settings.database_url)  # type: ignore[misc]  # as above
+    assert len((await again.get("/things")).json["items"]) == 2
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE things (", "SELECT 1 / 0", "DROP TABLE nothing_there"])
+async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Callable[..., object], sql: str) -> None:
+    site.install("pegboard-broken", SOUND, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
+    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-fallen", "1 / 0", "fallen")
+    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
+    for path in ("/broken", "/fallen"):
+        answer = await api.get(path)
+        assert (answer.status, answer.faults) == (503, [(15002, None)])
+    assert (await api.post("/things", {"name": "x"})).status == 201
+    assert (await api.get("/ready")).status == 200
+    rows = {row["name"]: row for row in (await api.get("/plugins")).json["items"]}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "broken": "failed",
+        "things": "ready",
+        "fallen": "failed",
+    }
+    assert rows["broken"]["fault"].startswith("0002_break")
+    assert rows["broken"]["migrations"] == ["0001_make.sql"]
+    assert [entry["name"] for entry in (await api.get("/")).json["resources"]] == ["things"]
+    # What failed left nothing behind.
+    assert await api.service.database.write.fetchval("SELECT count(*) FROM broken.things") == 0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        SOUND + "    def __init__(self, name, services): raise LookupError('no luck')\n",
+        SOUND.replace("name =", "sort ="),
+        SOUND + "    default_limit = 0\n",
+        SOUND + "    indexes = ('nothing',)\n",
+    ],
+)
+async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
+    site: Site, serve_all: Callable[..., object], code: str
+) -> None:
+    site.install("pegboard-broken", code, "broken")
+    site.install("pegboard-things", SOUND, "things")
+    api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
+    assert (await api.get("/broken")).status == 503
+    assert (await api.get("/things")).status == 200
+    rows = {row["name"]: row for row in (await api.get("/plugins")).json["items"]}
+    assert (rows["broken"]["state"], bool(rows["broken"]["fault"])) == ("failed", True)
+
+
+async def test_names_in_conflict_answer_503(site: Site, serve_all: Callable[..., object]) -> None:
+    site.install("pegboard-one", SOUND, "things")
+    site.install("pegboard-two", SOUND, "things")
+    site.install("pegboard-health", SOUND, "health")
+    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
+    assert (await api.get("/things")).status == 503
+    assert (await api.get("/ready")).status == 503
+    assert (await api.get("/health")).json == {"status": "ok"}
+    rows = (await api.get("/plugins")).json["items"]
+    assert sorted((row["name"], row["state"]) for row in rows) == [
+        ("health", "failed"),
+        ("things", "conflict"),
+        ("things", "conflict"),
+    ]

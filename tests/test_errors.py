@@ -1,0 +1,314 @@
+"""The catalogue of errors: every code in its range, listed to clients, and told over HTTP where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from yarl import URL
+
+from pegboard import ApiError, Context, ErrorCode, Resource, Schema, TableResource, Unique, errors, fields, validate
+from pegboard.errors import CATALOGUE, Fault, gather, pointer
+from tests.conftest import Answer, Api, Serve, plugin
+
+RANGES = (
+    (range(10_000, 11_000), {400, 406, 408, 411, 413, 414, 415, 417, 431, 505}),
+    (range(11_000, 12_000), {422}),
+    (range(12_000, 13_000), {401, 403, 429}),
+    (range(13_000, 14_000), {404, 405, 409, 412, 422, 428}),
+    (range(15_000, 16_000), {500, 501, 503, 504}),
+)
+
+OWN = ErrorCode(20_200, 418, "This is a teapot.")
+
+
+class Everything(Schema):
+    text = fields.String(validate=validate.Length(2, 5))
+    choice = fields.String(validate=validate.OneOf(["a", "b"]))
+    odd = fields.Integer(validate=validate.Equal(1))
+    email = fields.Email()
+    url = fields.Url()
+    uuid = fields.UUID()
+    date = fields.Date()
+    must = fields.Integer(required=True)
+
+
+class Things(TableResource):
+    """Things with fields of all kinds."""
+
+    schema = Everything
+    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+    unique = (Unique("must"),)
+    error_codes = (OWN,)
+
+
+class Faulty(Resource):
+    """Fails as it is told to."""
+
+    schema = Everything
+    verbs = ("GET",)
+
+    def parse_id(self, text: str) -> str | None:
+        return text
+
+    async def retrieve(self, context: Context, id: str) -> Any:
+        if id == "lost":
+            await self.database.write.fetchval("SELECT pg_terminate_backend(pg_backend_pid())")
+        if id == "own":
+            raise ApiError(OWN, "Short and stout.", headers={"X-Tea": "yes"})
+        raise {"slow": TimeoutError, "crash": KeyError}[id]
+
+
+class Guarded(TableResource):
+    """Things that need If-Match."""
+
+    schema = Everything
+    verbs = "GET", "POST", "DELETE"
+    needs_match = True
+
+
+@pytest.fixture(scope="module")
+async def told(serve: Serve) -> Api:
+    failed = plugin("failed", Things)
+    failed.fail("it is broken")
+    plugins = [plugin("things", Things), plugin("faulty", Faulty), plugin("guarded", Guarded), failed]
+    api = await serve(plugins, receive_timeout=0.3, max_body=2000)
+    await api.service.clients.add("nobody", "without grants", [])
+    return api
+
+
+async def send(api: Api, data: bytes) -> Answer:
+    url = URL(api.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(data)
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return Answer(int(head.split(b" ")[1]), {}, body)
+
+
+class Ask(NamedTuple):
+    code: ErrorCode
+    method: str
+    path: str
+    body: Any = None
+    headers: dict[str, str] = {}
+
+
+ASKED = (
+    Ask(errors.JSON_PARSING, "POST", "/things", b"{"),
+    Ask(errors.BODY_SHAPE, "POST", "/things", b"5"),
+    Ask(errors.BODY_MISSING, "POST", "/things", b""),
+    Ask(errors.MEDIA_TYPE, "POST", "/things", b"{}", {"Content-Type": "text/csv"}),
+    Ask(errors.NOT_ACCEPTABLE, "GET", "/things", None, {"Accept": "image/png"}),
+    Ask(errors.BODY_TOO_LARGE, "POST", "/things", b" " * 2001),
+    Ask(errors.URL_TOO_LONG, "GET", "/" + "x" * 9000),
+    Ask(errors.HEAD_TOO_LARGE, "GET", "/things", None, {"X": "x" * 40_000}),
+    Ask(errors.BAD_PARAMETER, "GET", "/things?limit=x"),
+    Ask(errors.UNKNOWN_PARAMETER, "GET", "/things?x=1"),
+    Ask(errors.BAD_CURSOR, "GET", "/things?after=xyz"),
+    Ask(errors.BAD_HEADER, "GET", "/things", None, {"If-None-Match": "x"}),
+    Ask(errors.INVALID, "POST", "/things", {"must": 1, "odd": 2}),
+    Ask(errors.REQUIRED, "POST", "/things", {}),
+    Ask(errors.UNKNOWN_FIELD, "POST", "/things", {"must": 1, "x": 1}),
+    Ask(errors.NULL, "POST", "/things", {"must": None}),
+    Ask(errors.WRONG_TYPE, "POST", "/things", {"must": "x"}),
+    Ask(errors.TOO_SHORT, "POST", "/things", {"must": 1, "text": "x"}),
+    Ask(errors.TOO_LONG, "POST", "/things", {"must": 1, "text": "x" * 6}),
+    Ask(errors.OUT_OF_RANGE, "POST", "/things", {"must": 2**63}),
+    Ask(errors.NOT_A_CHOICE, "POST", "/things", {"must": 1, "choice": "c"}),
+    Ask(errors.BAD_EMAIL, "POST", "/things", {"must": 1, "email": "x"}),
+    Ask(errors.BAD_URL, "POST", "/things", {"must": 1, "url": "x"}),
+    Ask(errors.BAD_UUID, "POST", "/things", {"must": 1, "uuid": "x"}),
+    Ask(errors.BAD_DATE, "POST", "/things", {"must": 1, "date": "x"}),
+    Ask(errors.BAD_CHARACTERS, "POST", "/things", {"must": 1, "text": "x\0"}),
+    Ask(errors.NOT_AUTHENTICATED, "GET", "/things", None, {"Authorization": "Bearer x"}),
+    Ask(errors.WRONG_CREDENTIALS, "GET", "/things", None, {"Authorization": "Basic YWRtaW46d3JvbmcgcGFzc3dvcmQ="}),
+    Ask(errors.NOT_FOUND, "GET", "/nothing"),
+    Ask(errors.VERB_NOT_ALLOWED, "DELETE", "/things"),
+    Ask(errors.CONFLICT, "POST", "/things", {"must": 7}),
+    Ask(errors.STILL_REFERENCED, "DELETE", "{item}"),
+    Ask(
+        errors.PATCH_CONFLICT,
+        "PATCH",
+        "{item}",
+        [{"op": "remove", "path": "/x"}],
+        {"Content-Type": "application/json-patch+json"},
+    ),
+    Ask(errors.PRECONDITION_FAILED, "DELETE", "{item}", None, {"If-Match": '"0"'}),
+    Ask(errors.PRECONDITION_REQUIRED, "DELETE", "{guarded}"),
+    Ask(errors.KEY_REUSED, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "used"}),
+    Ask(errors.KEY_IN_USE, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "held"}),
+    Ask(errors.INTERNAL, "GET", "/faulty/crash"),
+    Ask(errors.PLUGIN_UNAVAILABLE, "GET", "/failed"),
+    Ask(errors.DATABASE_UNAVAILABLE, "GET", "/faulty/lost"),
+    Ask(errors.TIMED_OUT, "GET", "/faulty/slow"),
+    Ask(OWN, "GET", "/faulty/own"),
+)
+
+SENT = (
+    (errors.EXPECTATION, b"GET / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n"),
+    (errors.TOO_SLOW, b"GET / HTTP/1.1\r\nHost: a\r\n"),
+    (errors.HTTP_VERSION, b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
+    (errors.BAD_REQUEST, b"GET / HTTP/1.1\r\n\r\n"),
+    (errors.METHOD_NOT_IMPLEMENTED, b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
+)
+
+SHOWN_BELOW = (errors.NOT_ALLOWED, errors.TOO_MANY_REQUESTS, errors.SHUTTING_DOWN)
+SHOWN_ELSEWHERE = (errors.BUSY,)
+"""Only exports meet it."""
+NEVER_TOLD = (errors.LENGTH_REQUIRED,)
+"""Bodies are taken without a length; the number is kept for its status."""
+
+
+# The catalogue -----------------------------------------------------------------------------------------------
+
+
+def test_every_code_is_one_of_its_range() -> None:
+    for code in CATALOGUE:
+        ((_, statuses),) = [(numbers, statuses) for numbers, statuses in RANGES if code.code in numbers]
+        assert code.status in statuses
+        assert code.message.endswith(".")
+        assert code.message == code.message.strip()
+
+
+def test_codes_are_given_once_and_in_order() -> None:
+    numbers = [code.code for code in CATALOGUE]
+    assert numbers == sorted(set(numbers))
+    assert CATALOGUE[0] == ErrorCode(10_000, 400, "JSON parsing error.")
+
+
+def test_codes_never_change() -> None:
+    assert [(code.code, code.status) for code in CATALOGUE] == [
+        *((10000, 400), (10001, 400), (10002, 400), (10003, 415), (10004, 406), (10005, 413), (10006, 414)),
+        *((10007, 417), (10008, 431), (10009, 408), (10010, 411), (10011, 505), (10012, 400), (10013, 400)),
+        *((10014, 400), (10015, 400), (10016, 400)),
+        *((number, 422) for number in range(11000, 11014)),
+        *((12000, 401), (12001, 401), (12002, 403), (12003, 429)),
+        *((13000, 404), (13001, 405), (13002, 409), (13003, 409), (13004, 409), (13005, 412), (13006, 428)),
+        *((13007, 422), (13008, 409)),
+        *((15000, 500), (15001, 501), (15002, 503), (15003, 503), (15004, 503), (15005, 504)),
+        (15006, 503),
+    ]
+
+
+def test_every_code_is_shown_here() -> None:
+    shown = {ask.code for ask in ASKED} | {code for code, _ in SENT} | {*SHOWN_BELOW, *SHOWN_ELSEWHERE, *NEVER_TOLD}
+    assert shown == {*CATALOGUE, OWN}
+
+
+async def test_the_catalogue_is_told_with_the_codes_of_plugins(told: Api) -> None:
+    items = (await told.get("/errors")).json["items"]
+    assert [item for item in items if item["plugin"] is None] == [
+        {"code": code.code, "status": code.status, "message": code.message, "plugin": None} for code in CATALOGUE
+    ]
+    theirs = [item for item in items if item["plugin"] == "things"]
+    assert theirs == [{"code": 20200, "status": 418, "message": "This is a teapot.", "plugin": "things"}]
+
+
+# Each of them over HTTP --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def places(told: Api) -> dict[str, str]:
+    """Return the paths of an item that another refers to, and of a guarded one."""
+    item = (await told.post("/things", {"must": 7})).headers["Location"]
+    guarded = (await told.post("/guarded", {"must": 1}, headers={"Idempotency-Key": "used"})).headers["Location"]
+    write = told.service.database.write
+    await write.execute("CREATE TABLE things.other (thing uuid NOT NULL REFERENCES things.things)")
+    await write.execute("INSERT INTO things.other SELECT id FROM things.things")
+    return {"item": item, "guarded": guarded}
+
+
+@pytest.mark.parametrize("ask", ASKED, ids=lambda ask: str(ask.code.code))
+async def test_a_code_is_told_where_it_belongs(told: Api, places: dict[str, str], ask: Ask) -> None:
+    path = ask.path.replace("{item}", places["item"]).replace("{guarded}", places["guarded"])
+    body = {"data": ask.body} if isinstance(ask.body, bytes) else {"json": ask.body}
+    headers = {"Content-Type": "application/json", **ask.headers}
+    client = await told.service.database.write.fetchval("SELECT id::text FROM pegboard.client WHERE username = 'admin'")
+    async with told.service.database.write.transaction() as connection:
+        # As a first request with this key would that is still running.
+        claim = f"{client}\n/guarded\nheld"
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", claim)
+        answer = await told.request(ask.method, path, headers=headers, **body)
+    assert (answer.status, [code for code, _ in answer.faults]) == (ask.code.status, [ask.code.code]), answer.body
+    if ask.code.status in (409, 429, 503) and ask.code not in (errors.CONFLICT,):
+        waits = ask.code in (errors.KEY_IN_USE, errors.PLUGIN_UNAVAILABLE, errors.DATABASE_UNAVAILABLE)
+        assert ("Retry-After" in answer.headers) is waits
+    if ask.code.status >= 500:
+        assert answer.headers["X-Request-Id"] in answer.json["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(("code", "data"), SENT, ids=lambda value: str(getattr(value, "code", "")))
+async def test_a_code_is_told_to_what_is_hardly_http(told: Api, code: ErrorCode, data: bytes) -> None:
+    answer = await send(told, data)
+    assert (answer.status, [number for number, _ in answer.faults]) == (code.status, [code.code])
+
+
+async def test_a_verb_without_a_grant_is_told_so(told: Api) -> None:
+    answer = await told.as_client("nobody", "without grants").get("/things")
+    assert (answer.status, answer.faults) == (403, [(12002, None)])
+
+
+async def test_a_plugin_words_its_own_errors(told: Api) -> None:
+    answer = await told.get("/faulty/own")
+    assert answer.json == {"errors": [{"message": "Short and stout.", "code": 20200}]}
+    assert answer.headers["X-Tea"] == "yes"
+
+
+async def test_a_crash_tells_nothing_and_the_log_everything(told: Api, caplog: pytest.LogCaptureFixture) -> None:
+    name = uuid4().hex
+    answer = await told.get("/faulty/crash", headers={"X-Request-Id": name})
+    assert answer.json == {"errors": [{"message": f"Internal error. The request was {name}.", "code": 15000}]}
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert name in record.getMessage()
+
+
+async def test_a_service_that_drains_tells_so(serve: Serve) -> None:
+    api = await serve([])
+    api.service.draining = True
+    answer = await api.get("/ready")
+    assert (answer.status, answer.faults) == (503, [(15004, None)])
+
+
+async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
+    api = await serve([])
+    guesser = api.as_client("somebody", "wrong password")
+    async with asyncio.timeout(30):
+        while (answer := await guesser.get("/")).status == 401:
+            assert answer.faults == [(12001, None)]
+    assert (answer.status, answer.faults) == (429, [(12003, None)])
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+# What errors are made of -------------------------------------------------------------------------------------
+
+
+def test_an_error_without_faults_is_one() -> None:
+    error = ApiError(errors.NOT_FOUND, pointer="/a")
+    assert error.faults == (Fault(13000, "Not found.", pointer="/a"),)
+    assert (str(error), error.status) == ("Not found.", 404)
+
+
+def test_a_fault_says_where_only_if_there_is_a_where() -> None:
+    assert Fault(1, "x").as_json() == {"message": "x", "code": 1}
+    assert Fault(1, "x", pointer="").as_json() == {"message": "x", "code": 1, "pointer": ""}
+    assert Fault(1, "x", header="Accept").as_json() == {"message": "x", "code": 1, "header": "Accept"}
+
+
+@pytest.mark.parametrize(("steps", "text"), [((), ""), (("a", 0), "/a/0"), (("a/b", "~1"), "/a~1b/~01"), (("",), "/")])
+def test_pointers_are_escaped(steps: tuple[str | int, ...], text: str) -> None:
+    assert pointer(steps) == text
+
+
+def test_gathering_tells_all_that_failed() -> None:
+    def fail(code: ErrorCode) -> None:
+        raise ApiError(code)
+
+    assert gather(lambda: 1, lambda: None) == [1, None]
+    with pytest.raises(ApiError) as caught:
+        gather(lambda: fail(errors.BAD_HEADER), lambda: 5, lambda: fail(errors.BAD_CURSOR))
+    assert caught.value.kind is errors.BAD_HEADER
+    assert [fault.code for fault in caught.value.faults] == [10015, 10014]

@@ -1,0 +1,193 @@
+"""What an author builds on beyond fields and verbs: passwords, one's own item, codes, conflicts, tables that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+
+from pegboard import ApiError, Client, Context, ErrorCode, Schema, TableResource, discovery, errors, fields
+from pegboard.passwords import Cost, Passwords
+from tests.conftest import Api, Serve, plugin
+
+SECRET = "a password"
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+ODD = ErrorCode(20700, 422, "An even number, please.")
+TAKEN = ErrorCode(20701, 409, "The room is taken.")
+
+
+def even(value: int) -> None:
+    if value % 2:
+        raise ApiError(ODD, f"{value} is odd.")
+
+
+class Door(Schema):
+    code = fields.Password(allow_none=True)
+    hint = fields.String(load_only=True, load_default="none")
+    number = fields.Integer(load_default=0, validate=even)
+
+
+class Doors(TableResource):
+    """Doors that open to who knows the code."""
+
+    schema = Door
+    verbs = ALL
+    creates_by_put = True
+    error_codes = (ODD,)
+
+
+class Booking(Schema):
+    room = fields.String(required=True)
+
+
+class Bookings(TableResource):
+    """Rooms in a table that is there already."""
+
+    schema = Booking
+    verbs = ALL
+    table = "hotel.booking"
+    conflicts: ClassVar[Mapping[str, ErrorCode]] = {"one_at_a_time": TAKEN}
+    error_codes = (TAKEN,)
+
+
+class Profile(Schema):
+    motto = fields.String(allow_none=True)
+    rank = fields.String(allow_none=True)
+
+
+class Profiles(TableResource):
+    """Who everyone is; each has one under an id that is known."""
+
+    schema = Profile
+    verbs = ALL
+    creates_by_put = True
+    me = "GET", "PATCH"
+
+    def my_id(self, client: Client) -> str:
+        return client.id[:-1] + "0"
+
+
+class Told(TableResource):
+    """What tells of all that is sure to stay."""
+
+    schema = Booking
+    verbs = ALL
+    told: list[str] = []
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        item = await super().create(context, data)
+        context.after_commit(lambda: self.told.append(item["room"]))
+        if data["room"] == "bad":
+            raise ApiError(errors.CONFLICT)
+        return item
+
+
+HOTEL = """
+CREATE SCHEMA hotel;
+CREATE TABLE hotel.booking (
+    id uuid PRIMARY KEY, room text COLLATE "C" NOT NULL,
+    created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL, "_version" bigint NOT NULL,
+    CONSTRAINT one_at_a_time EXCLUDE USING btree (room WITH =)
+)"""
+
+
+@pytest.fixture(scope="module")
+async def api(serve: Serve) -> Api:
+    resources = {"doors": Doors, "bookings": Bookings, "profiles": Profiles, "told": Told}
+    api = await serve([plugin(name, resource) for name, resource in resources.items()])
+    await api.service.database.write.execute(HOTEL)
+    return api
+
+
+async def stored(api: Api, identity: str) -> Any:
+    return await api.service.database.write.fetchrow("SELECT * FROM doors.doors WHERE id = $1", identity)
+
+
+async def test_a_password_of_any_resource_is_stored_as_its_hash_and_never_shown(api: Api) -> None:
+    passwords = Passwords(Cost())
+    headers = {"Idempotency-Key": "door"}
+    items = [
+        (await api.post("/doors", {"code": SECRET})).json,
+        (await api.post("/doors", {"code": SECRET}, headers=headers)).json,
+        *(await api.post("/doors", [{"code": SECRET}, {"code": SECRET}])).json["items"],
+    ]
+    for item in items:
+        assert list(item) == ["id", "number", "created_at", "updated_at"]
+        assert await passwords.verify((await stored(api, item["id"]))["code"], SECRET.encode())
+    path = f"/doors/{items[0]['id']}"
+    assert (await api.patch(path, {"code": "another one"})).status == 200
+    assert await passwords.verify((await stored(api, items[0]["id"]))["code"], b"another one")
+    assert (await api.patch(path, {"code": None})).status == 200
+    assert (await stored(api, items[0]["id"]))["code"] is None
+
+
+async def test_a_put_leaves_what_nobody_can_read_as_it_is(api: Api) -> None:
+    item = (await api.post("/doors", {"code": SECRET, "hint": "h", "number": 2})).json
+    before = await stored(api, item["id"])
+    assert (await api.put(f"/doors/{item['id']}", {})).json["number"] == 0
+    after = await stored(api, item["id"])
+    assert (after["code"], after["hint"]) == (before["code"], "h")
+    assert (await api.put(f"/doors/{item['id']}", {"hint": "i"})).status == 200
+    assert (await stored(api, item["id"]))["hint"] == "i"
+    new = "018cc251-f400-7000-8000-000000000001"
+    assert (await api.put(f"/doors/{new}", {})).status == 201
+    assert (await stored(api, new))["hint"] == "none"
+
+
+async def test_a_validator_tells_a_code_of_its_own(api: Api) -> None:
+    answer = await api.post("/doors", {"number": 7, "code": "short"})
+    assert (answer.status, answer.faults) == (422, [(11005, "/code"), (20700, "/number")])
+    assert answer.json["errors"][1]["message"] == "7 is odd."
+
+
+async def test_a_table_that_is_there_is_served_as_it_is(api: Api) -> None:
+    assert (await api.post("/bookings", {"room": "1"})).status == 201
+    answer = await api.post("/bookings", {"room": "1"})
+    assert (answer.status, answer.faults) == (409, [(20701, None)])
+    assert answer.json["errors"][0]["message"] == "The room is taken."
+    assert (await api.get("/bookings?room=1&count=exact")).json["total"] == 1
+    plugins = {item["name"]: item for item in (await api.get("/plugins")).json["items"]}
+    assert plugins["bookings"]["migrations"] == []
+
+
+async def test_ones_own_item_is_where_the_resource_says(api: Api) -> None:
+    ada = await api.service.clients.add("ada", SECRET)
+    own = api.as_client("ada", SECRET)
+    assert (await own.get("/profiles/me")).status == 404
+    path = f"/profiles/{ada.id[:-1]}0"
+    assert (await api.put(path, {"motto": "Think"})).status == 201
+    assert (await own.get("/profiles/me")).json["motto"] == "Think"
+    assert (await own.patch("/profiles/me", {"motto": "More", "rank": "countess"})).json["rank"] == "countess"
+    assert (await own.head("/profiles/me")).status == 405
+    assert (await own.get(path)).status == 403
+
+
+@pytest.mark.parametrize("me", [("PUT",), ("DELETE",), ("POST",), ("HEAD",)])
+def test_ones_own_item_has_few_verbs_and_only_declared_ones(me: tuple[str, ...]) -> None:
+    fault = discovery.mistake(
+        type("Wrong", (Profiles,), {"me": me, "verbs": ("GET", "PUT", "DELETE", "POST", "PATCH")})
+    )
+    assert fault is not None
+    assert me[0] in fault
+
+
+async def test_what_waits_for_the_commit_is_called_after_it_and_never_without(api: Api) -> None:
+    assert (await api.post("/told", {"room": "alone"})).status == 201
+    assert (await api.post("/told", [{"room": "a"}, {"room": "bad"}])).status == 409
+    assert (await api.post("/told", [{"room": "b"}, {"room": "c"}])).status == 201
+    headers = {"Idempotency-Key": "once"}
+    assert (await api.post("/told", {"room": "keyed"}, headers=headers)).status == 201
+    assert (await api.post("/told", {"room": "keyed"}, headers=headers)).status == 201
+    assert (await api.post("/told", {"room": "bad"}, headers={"Idempotency-Key": "bad"})).status == 409
+    assert Told.told == ["alone", "b", "c", "keyed"]
+
+
+def test_a_client_says_what_it_holds() -> None:
+    client = Client("0", "x", frozenset({"contacts:GET", "notes:*", "*:POST"}))
+    for grant in ("contacts:GET", "notes:any", "notes:*", "other:POST", "*:POST"):
+        assert client.holds(grant)
+    for grant in ("contacts:*", "contacts:any", "*:GET", "*:*", "other:GET"):
+        assert not client.holds(grant)
+    assert replace(client, grants=frozenset({"*:*"})).holds("*:*")

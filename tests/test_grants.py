@@ -1,0 +1,214 @@
+"""What each grant opens: every client on every verb of every route that the catalogue and the service itself have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pegboard import Context, Resource, Schema, TableResource, discovery, fields
+from pegboard.passwords import Cost, Passwords
+from tests.conftest import Api, Serve, plugin
+
+SECRET = "a password"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PUBLIC = {"/health", "/ready", "/docs", "/openapi.json"}
+"""What needs not even credentials, with all that stands below it."""
+FREE = {"/", "/errors", "*"}
+"""What needs credentials, and no grant."""
+NOT_ALLOWED = 12002
+
+
+class Note(Schema):
+    text = fields.String(required=True)
+
+
+class Notes(TableResource):
+    """What belongs to whoever wrote it."""
+
+    schema = Note
+    verbs = METHODS
+    owned = True
+    creates_by_put = True
+
+
+class Moods(Resource):
+    """What can only be read, and is kept nowhere."""
+
+    schema = Note
+    verbs = "GET", "HEAD"
+    reads = 0
+
+    async def list(self, context: Context) -> list[Any]:
+        type(self).reads += 1
+        return []
+
+
+class Box(TableResource):
+    """What can only be filled."""
+
+    schema = Note
+    verbs = ("POST",)
+
+
+@pytest.fixture(scope="module")
+async def api(serve: Serve) -> Api:
+    """Run a service with all that is installed, and what is declared in other ways."""
+    own = {"notes": Notes, "moods": Moods, "box": Box}
+    installed = discovery.discover(discovery.installed())
+    api = await serve([*installed, *(plugin(name, resource) for name, resource in own.items())])
+    api.service.clients.passwords = Passwords(Cost(memory=8, passes=1))
+    return api
+
+
+@pytest.fixture(scope="module")
+async def names(api: Api) -> list[str]:
+    """Return the names of all resources."""
+    return [entry["name"] for entry in (await api.get("/")).json["resources"]]
+
+
+@pytest.fixture(scope="module")
+async def clients(api: Api, names: list[str]) -> dict[str, Api]:
+    """Return a client for each grant that there can be, under that grant; one without any is under the empty one."""
+    own = [path[1:] for path in own_paths(api) if path.count("/") == 1 and path not in PUBLIC | FREE]
+    whats = [*VERBS, "*", "any", "archive"]
+    grants = [
+        "",
+        "*:*",
+        *(f"*:{verb}" for verb in VERBS),
+        *(f"{name}:{what}" for name in [*names, *own, "other"] for what in whats),
+    ]
+    for grant in grants:
+        await api.service.clients.add(f"with {grant.replace(':', ' ')}", SECRET, [grant] if grant else [])
+    return {grant: api.as_client(f"with {grant.replace(':', ' ')}", SECRET) for grant in grants}
+
+
+def own_paths(api: Api) -> list[str]:
+    return list(api.service._router._own)
+
+
+def sufficing(name: str, method: str) -> set[str]:
+    verb = "GET" if method == "HEAD" else method
+    return {f"{name}:{verb}", f"{name}:*", f"*:{verb}", "*:*"}
+
+
+def routes(name: str) -> Iterator[tuple[str, str]]:
+    yield f"/{name}", f"/{name}"
+    yield f"/{name}/{{id}}", f"/{name}/{uuid4()}"
+    yield f"/{name}/me", f"/{name}/me"
+
+
+async def allowed(api: Api, path: str) -> list[str]:
+    """Return the verbs of a path, which are told without a grant; none where there is no such path."""
+    answer = await api.request("OPTIONS", path)
+    if answer.status == 404:
+        return []
+    assert answer.status == 204
+    return [verb for verb in answer.headers["Allow"].split(", ") if verb != "OPTIONS"]
+
+
+async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice(
+    api: Api, names: list[str], clients: dict[str, Api]
+) -> None:
+    checked = set()
+    for name in names:
+        for template, path in routes(name):
+            there = await allowed(clients[""], path)
+            mine = template.endswith("/me")
+            for method in METHODS if there else ():
+                for grant, client in clients.items():
+                    # A body that is none: what is let through is refused before it does anything.
+                    answer = await client.request(method, path, data=b"{", headers={"Content-Type": "application/json"})
+                    what = f"{method} {path} with {grant!r}: {answer.status}"
+                    if method not in there:
+                        assert answer.status == 405, what
+                    elif mine or grant in sufficing(name, method):
+                        assert answer.status in (200, 400, 404), what
+                    else:
+                        assert answer.status == 403, what
+                        assert method == "HEAD" or answer.faults == [(NOT_ALLOWED, None)], what
+            if there:
+                checked.add(template)
+    mounted = {
+        place.template
+        for mount in api.service._router.mounts.values()
+        for place in (mount.collection, mount.item, mount.me)
+        if place is not None
+    }
+    assert checked == mounted
+
+
+async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are_free(
+    api: Api, clients: dict[str, Api]
+) -> None:
+    for path in own_paths(api):
+        if path == "*":
+            continue
+        public = path in PUBLIC or path.startswith("/docs/")
+        for method in ("GET", "HEAD"):
+            assert ((await api.as_client("", "").request(method, path)).status == 401) is not public, path
+            for grant, client in clients.items():
+                answer = await client.request(method, path, headers={"Accept": "*/*"})
+                free = public or path in FREE or grant in sufficing(path[1:], method)
+                assert (answer.status == 403) is not free, f"{method} {path} with {grant!r}: {answer.status}"
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert (await clients["*:*"].request(method, path)).status == 405, f"{method} {path}"
+            assert (await clients[""].request(method, path)).status == 405
+
+
+async def test_an_unknown_path_is_told_before_a_grant_is_missed(clients: dict[str, Api]) -> None:
+    for path in ("/nothing", "/contacts/x", "/contacts/x/y", "/contacts/me", f"/moods/{uuid4()}"):
+        assert (await clients[""].get(path)).status == 404
+    assert (await clients[""].request("BREW", "/contacts")).status == 501
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+async def test_whether_an_item_is_there_stays_hidden(api: Api, clients: dict[str, Api], method: str) -> None:
+    contact = (await api.post("/contacts", {"name": "Ada", "email": f"{uuid4()}@example.org"})).json
+    for path in (f"/contacts/{contact['id']}", f"/contacts/{uuid4()}"):
+        for headers in (
+            {},
+            {"If-Match": '"0"'},
+            {"If-None-Match": "*"},
+            {"Accept": "text/nonsense"},
+            {"If-Match": "x"},
+        ):
+            answer = await clients["other:*"].request(method, f"{path}?nonsense=1", headers=headers)
+            assert answer.status == 403
+            assert method == "HEAD" or answer.faults == [(NOT_ALLOWED, None)]
+
+
+async def test_nothing_is_read_for_who_may_not(clients: dict[str, Api]) -> None:
+    before = Moods.reads
+    assert (await clients["notes:*"].get("/moods")).status == 403
+    assert Moods.reads == before
+    assert (await clients["moods:GET"].get("/moods")).status == 200
+    assert Moods.reads == before + 1
+
+
+async def test_several_grants_add_up(api: Api) -> None:
+    await api.service.clients.add("both", SECRET, ["contacts:GET", "notes:POST"])
+    both = api.as_client("both", SECRET)
+    assert (await both.get("/contacts")).status == 200
+    assert (await both.post("/notes", {"text": "x"})).status == 201
+    assert (await both.get("/notes")).status == 403
+    assert (await both.post("/contacts", {})).status == 403
+
+
+async def test_any_opens_nothing_by_itself_and_everyones_beside_another(api: Api, clients: dict[str, Api]) -> None:
+    item = (await api.post("/notes", {"text": "x"})).json
+    assert (await clients["notes:any"].get(f"/notes/{item['id']}")).status == 403
+    assert (await clients["notes:GET"].get(f"/notes/{item['id']}")).status == 404
+    assert (await clients["*:GET"].get(f"/notes/{item['id']}")).status == 404
+    assert (await clients["notes:*"].get(f"/notes/{item['id']}")).status == 200
+    assert (await clients["*:*"].get(f"/notes/{item['id']}")).status == 200
+
+
+async def test_a_put_that_would_make_an_item_takes_the_grant_to_make_one(api: Api) -> None:
+    await api.service.clients.add("put only", SECRET, ["notes:PUT", "*:GET"])
+    path = f"/notes/{uuid4()}"
+    assert (await api.as_client("put only", SECRET).put(path, {"text": "x"})).status == 404
+    assert (await api.put(path, {"text": "x"})).status == 201

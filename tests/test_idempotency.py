@@ -1,0 +1,297 @@
+"""`Idempotency-Key`: a POST that is sent again is done once, and answered as the first time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from yarl import URL
+
+from pegboard import ApiError, Context, Schema, TableResource, Unique, errors, fields, validate
+from tests.conftest import Answer, Api, Serve, plugin
+
+CHANGING = ("date", "x-request-id", "idempotency-replayed")
+
+
+class Order(Schema):
+    name = fields.String(required=True, validate=validate.Length(1, 50))
+    notes = fields.String(allow_none=True)
+    rank = fields.Integer(allow_none=True)
+
+
+class Orders(TableResource):
+    """Orders, some of which fail after they were stored."""
+
+    schema = Order
+    verbs = "GET", "POST"
+    unique = (Unique("name"),)
+
+    async def create(self, context: Context, data: Any) -> Any:
+        item = await super().create(context, data)
+        if data["name"].startswith("refused"):
+            raise ApiError(errors.NOT_ALLOWED)
+        if data["name"].startswith("crash"):
+            raise LookupError("the printer is on fire")
+        if data["name"].startswith("slow"):
+            await asyncio.sleep(0.5)
+        return item
+
+
+class Bulk(TableResource):
+    """Orders that come in many."""
+
+    schema = Order
+    verbs = "GET", "POST"
+    unique = (Unique("name"),)
+
+
+@pytest.fixture(scope="module")
+async def shop(serve: Serve) -> Api:
+    api = await serve([plugin("orders", Orders), plugin("bulk", Bulk)])
+    await api.service.clients.add("other", "another client", ["*:*"])
+    await api.service.clients.add("leaver", "will lose it", ["orders:POST"])
+    return api
+
+
+def key(value: str | None = None) -> dict[str, str]:
+    return {"Idempotency-Key": value or uuid4().hex}
+
+
+def told(answer: Answer) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.lower() not in CHANGING}
+
+
+async def stored(api: Api, name: str) -> int:
+    count: int = await api.service.database.write.fetchval("SELECT count(*) FROM orders.orders WHERE name = $1", name)
+    return count
+
+
+async def answers_kept(api: Api, value: str) -> int:
+    sql = "SELECT count(*) FROM pegboard.idempotency WHERE key = $1"
+    count: int = await api.service.database.write.fetchval(sql, value)
+    return count
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Prefer": "return=minimal"}, {"Accept-Encoding": "gzip"}],
+    ids=["plain", "minimal", "compressed"],
+)
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_retry_gets_the_first_answer_byte_for_byte(shop: Api, headers: dict[str, str], many: bool) -> None:
+    name = uuid4().hex
+    one = {"name": name, "notes": "x" * 3000}
+    body: Any = [one, {"name": f"{name}-2"}] if many else one
+    first_headers = {**headers, **key()}
+    first = await shop.post("/orders", body, headers=first_headers)
+    assert first.status == 201
+    assert "Idempotency-Replayed" not in first.headers
+    await shop.service.database.write.execute("UPDATE orders.orders SET rank = 5 WHERE name = $1", name)
+    for _ in range(2):
+        again = await shop.post("/orders", body, headers=first_headers)
+        assert (again.status, again.body, told(again)) == (first.status, first.body, told(first))
+        assert again.headers["Idempotency-Replayed"] == "true"
+    assert await stored(shop, name) == 1
+
+
+async def test_a_key_with_another_body_is_422(shop: Api) -> None:
+    headers = key()
+    await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+    answer = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+    assert (answer.status, answer.faults) == (422, [(13007, "Idempotency-Key")])
+
+
+async def test_bodies_are_compared_byte_for_byte(shop: Api) -> None:
+    headers = {**key(), "Content-Type": "application/json"}
+    name = uuid4().hex.encode()
+    first = await shop.request("POST", "/orders", data=b'{"name": "%b"}' % name, headers=headers)
+    answer = await shop.request("POST", "/orders", data=b'{"name":"%b"}' % name, headers=headers)
+    assert (first.status, answer.status) == (201, 422)
+
+
+async def test_a_key_elsewhere_is_another_key(shop: Api) -> None:
+    headers, body = key(), {"name": uuid4().hex}
+    first, other = await shop.post("/orders", body, headers=headers), await shop.post("/bulk", body, headers=headers)
+    assert (first.status, other.status) == (201, 201)
+    assert "Idempotency-Replayed" not in other.headers
+
+
+async def test_a_key_of_another_client_is_another_key(shop: Api) -> None:
+    headers = key()
+    other = shop.as_client("other", "another client")
+    assert (await shop.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
+    answer = await other.post("/orders", {"name": uuid4().hex}, headers=headers)
+    assert (answer.status, "Idempotency-Replayed" in answer.headers) == (201, False)
+
+
+async def test_a_replay_needs_the_grant_still(shop: Api) -> None:
+    leaver, headers, body = shop.as_client("leaver", "will lose it"), key(), {"name": uuid4().hex}
+    assert (await leaver.post("/orders", body, headers=headers)).status == 201
+    await shop.service.clients.set_grants("leaver", ["orders:GET"])
+    async with asyncio.timeout(5):
+        while (answer := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize("value", ["x", "x" * 255, "a b c", "~!@#$%^&*()", "00000000-0000-0000-0000-000000000000"])
+async def test_a_key_is_any_printable_text(shop: Api, value: str) -> None:
+    body = {"name": uuid4().hex}
+    assert (await shop.post("/orders", body, headers=key(value))).status == 201
+    assert (await shop.post("/orders", body, headers=key(value))).headers["Idempotency-Replayed"] == "true"
+
+
+async def test_the_first_that_runs_still_is_told_so(shop: Api) -> None:
+    headers, body = key(), {"name": f"slow {uuid4().hex}"}
+    first = asyncio.create_task(shop.post("/orders", body, headers=headers))
+    await asyncio.sleep(0.2)
+    second = await shop.post("/orders", body, headers=headers)
+    assert (second.status, second.faults) == (409, [(13008, "Idempotency-Key")])
+    assert int(second.headers["Retry-After"]) >= 1
+    assert (await first).status == 201
+    again = await shop.post("/orders", body, headers=headers)
+    assert (again.status, again.body) == (201, (await first).body)
+
+
+async def test_of_many_at_once_one_does_the_work(shop: Api) -> None:
+    headers, body = key(), {"name": uuid4().hex}
+    answers = await asyncio.gather(*(shop.post("/orders", body, headers=headers) for _ in range(40)))
+    assert {answer.status for answer in answers} <= {201, 409}
+    made = [answer for answer in answers if answer.status == 201]
+    assert len({answer.body for answer in made}) == 1
+    assert sum("Idempotency-Replayed" not in answer.headers for answer in made) == 1
+    assert await stored(shop, body["name"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"name": ""}', 422),
+        (b'{"name": 5}', 422),
+        (b"{}", 422),
+        (b"[]", 422),
+        (b"{]", 400),
+        (b"5", 400),
+        (b"", 400),
+        (b'{"name": "refused"}', 403),
+        (b'{"name": "crash"}', 500),
+    ],
+)
+async def test_what_failed_stores_nothing(shop: Api, body: bytes, status: int) -> None:
+    headers = {**key(), "Content-Type": "application/json"}
+    for _ in range(2):
+        answer = await shop.request("POST", "/orders", data=body, headers=headers)
+        assert answer.status == status
+        assert "Idempotency-Replayed" not in answer.headers
+    assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
+    assert await stored(shop, "refused") == await stored(shop, "crash") == 0
+    assert (await shop.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
+
+
+@pytest.mark.parametrize("path", ["/orders", "/bulk"])
+async def test_a_conflict_stores_nothing_and_names_the_field(shop: Api, path: str) -> None:
+    name, headers = uuid4().hex, key()
+    await shop.post(path, {"name": name})
+    assert (await shop.post(path, {"name": name}, headers=headers)).faults == [(13002, "/name")]
+    many = [{"name": uuid4().hex}, {"name": name}]
+    plain = await shop.post(path, many)
+    keyed = await shop.post(path, many, headers=headers)
+    assert plain.faults == keyed.faults == [(13002, "/1/name")]
+    assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
+    assert not (await shop.get(f"{path}?name={many[0]['name']}")).json["items"]
+    assert (await shop.post(path, many[:1], headers=headers)).status == 201
+
+
+async def test_a_key_is_forgotten_after_a_day(shop: Api) -> None:
+    headers = key()
+    await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+    pool = shop.service.database.write
+    for age, status in (("23 hours 59 minutes", 422), ("24 hours 1 minute", 201)):
+        await pool.execute(
+            f"UPDATE pegboard.idempotency SET created_at = now() - interval '{age}' WHERE key = $1",
+            headers["Idempotency-Key"],
+        )
+        answer = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+        assert answer.status == status
+
+
+async def test_what_is_forgotten_is_swept_away(shop: Api) -> None:
+    pool, headers = shop.service.database.write, key()
+    await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+    await pool.execute(
+        "UPDATE pegboard.idempotency SET created_at = now() - interval '2 days' WHERE key = $1",
+        headers["Idempotency-Key"],
+    )
+    for _ in range(3):
+        await shop.post("/orders", {"name": uuid4().hex}, headers=key())
+    assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
+
+
+async def test_other_verbs_take_no_key(shop: Api) -> None:
+    answer = await shop.get("/orders", headers=key())
+    assert (answer.status, "Idempotency-Replayed" in answer.headers) == (200, False)
+
+
+async def test_what_is_stored_tells_nothing_of_the_body_but_its_answer(shop: Api) -> None:
+    headers, secret = key(), uuid4().hex
+    await shop.post("/orders", {"name": secret}, headers={**headers, "Prefer": "return=minimal"})
+    row = await shop.service.database.write.fetchrow(
+        "SELECT * FROM pegboard.idempotency WHERE key = $1", headers["Idempotency-Key"]
+    )
+    assert row is not None
+    assert secret not in repr(dict(row))
+    assert "X-Request-Id" not in row["headers"]
+
+
+# Clients that go away ----------------------------------------------------------------------------------------
+
+
+async def hang_up(api: Api, name: str, seconds: float, headers: dict[str, str]) -> None:
+    """Send a POST and close the connection after some time, whatever has come by then."""
+    url = URL(api.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    body = b'[{"name": "%b-1"}, {"name": "%b-2"}]' % (name.encode(), name.encode())
+    told = {
+        "Host": "test",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        **api.headers,
+        **headers,
+    }
+    head = "".join(f"{field}: {value}\r\n" for field, value in told.items())
+    writer.write(f"POST /orders HTTP/1.1\r\n{head}\r\n".encode() + body)
+    await asyncio.sleep(seconds)
+    writer.transport.abort()
+
+
+async def test_clients_that_hang_up_leave_whole_writes_or_none(shop: Api, database_url: str) -> None:
+    await shop.get("/orders")
+    run = uuid4().hex[:8]
+    # The table's own `create` is not taken here: each array is many statements.
+    names = [f"gone-{run}-{number}" for number in range(200)]
+    await asyncio.gather(
+        *(hang_up(shop, name, number % 40 / 1000, key() if number % 2 else {}) for number, name in enumerate(names))
+    )
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with asyncio.timeout(15):
+            while await connection.fetchval(  # noqa: ASYNC110 - nothing tells
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+                "application_name = 'pegboard' AND state <> 'idle'"
+            ):
+                await asyncio.sleep(0.05)
+        rows = await connection.fetch("SELECT name FROM orders.orders WHERE name LIKE $1", f"gone-{run}-%")
+        made = {row["name"] for row in rows}
+        halves = [name for name in names if len({f"{name}-1", f"{name}-2"} & made) == 1]
+        assert not halves
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = $1"
+        oid = await connection.fetchval("SELECT oid FROM pg_database WHERE datname = current_database()")
+        assert await connection.fetchval(locks, oid) == 0
+    finally:
+        await connection.close()
+    pool = shop.service.database.write
+    assert (pool.idle, pool.waiting) == (pool.size, 0)
+    assert (await shop.post("/orders", {"name": uuid4().hex}, headers=key())).status == 201

@@ -1,0 +1,370 @@
+"""Items that belong to the client that made them: to all others they are not there, whatever they try."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pegboard import Schema, TableResource, Unique, fields, validate
+from tests.conftest import Answer, Api, Serve, new_database, plugin
+
+SECRET = "a password"
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+JSON_PATCH = {"Content-Type": "application/json-patch+json"}
+NOT_FOUND, CONFLICT, INVALID = 13000, 13002, 11000
+
+
+class Note(Schema):
+    text = fields.String(required=True, validate=validate.Length(max=200))
+    slug = fields.String(allow_none=True)
+    label = fields.String(allow_none=True)
+    parent = fields.Reference("notes", allow_none=True)
+
+
+class Notes(TableResource):
+    """What one writes for oneself."""
+
+    schema = Note
+    verbs = ALL
+    owned = True
+    creates_by_put = True
+    unique = (Unique("slug"), Unique("_owner", "label"))
+    indexes = ("text", "-created_at,text")
+    search = ("text",)
+
+
+class Strict(TableResource):
+    """Notes that are only written by who has read them."""
+
+    schema = Note
+    verbs = ALL
+    owned = True
+    needs_match = True
+
+
+class Comment(Schema):
+    note = fields.Reference("notes", required=True)
+
+
+class Comments(TableResource):
+    """What everyone reads, about what is one's own."""
+
+    schema = Comment
+    verbs = ALL
+
+
+RESOURCES: dict[str, type[TableResource]] = {"notes": Notes, "strict": Strict, "comments": Comments}
+OWN = ["notes:GET", "notes:POST", "notes:PUT", "notes:PATCH", "notes:DELETE"]
+OTHERS = ["*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE"]
+CLIENTS = {
+    "ada": [*OWN, *OTHERS],
+    "bob": [*OWN, *OTHERS],
+    "any": [*OWN, "notes:any"],
+    "star": ["notes:*"],
+    "deaf": ["notes:any"],
+}
+
+
+@pytest.fixture(scope="module")
+async def running(serve: Serve) -> Api:
+    running = await serve([plugin(name, resource) for name, resource in RESOURCES.items()])
+    for name, grants in CLIENTS.items():
+        await running.service.clients.add(name, SECRET, grants)
+    return running
+
+
+@pytest.fixture
+async def api(running: Api) -> Api:
+    """Give the service as the administrator sees it, empty."""
+    await running.service.database.write.execute("TRUNCATE notes.notes, strict.strict, comments.comments")
+    return running
+
+
+@pytest.fixture
+def ada(api: Api) -> Api:
+    return api.as_client("ada", SECRET)
+
+
+@pytest.fixture
+def bob(api: Api) -> Api:
+    return api.as_client("bob", SECRET)
+
+
+async def made(api: Api, path: str = "/notes", **values: Any) -> Any:
+    answer = await api.post(path, {"text": "hers", **values} if path != "/comments" else values)
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def texts(api: Api, query: str = "") -> list[str]:
+    return [item["text"] for item in (await api.get(f"/notes?{query}")).json["items"]]
+
+
+def plain(answer: Answer) -> tuple[Any, ...]:
+    """Return all of an answer that could tell whether something is there."""
+    passing = ("date", "x-request-id")
+    return answer.status, answer.body, [(k, v) for k, v in answer.headers.items() if k.lower() not in passing]
+
+
+async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
+    item = await made(ada)
+    assert list(item) == ["id", "text", "slug", "label", "parent", "created_at", "updated_at"]
+    for query in ("_owner=x", "sort=_owner", "fields=_owner", "_owner__isnull=true"):
+        assert (await ada.get(f"/notes?{query}")).status == 400
+    assert (await ada.post("/notes", {"text": "x", "_owner": str(uuid4())})).status == 422
+    assert (await ada.patch(f"/notes/{item['id']}", {"_owner": str(uuid4())})).status == 422
+
+
+async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: Api, ada: Api) -> None:
+    path = f"/notes/{(await made(ada))['id']}"
+    for name in ("any", "star"):
+        other = api.as_client(name, SECRET)
+        assert (await other.get(path)).status == 200
+        assert (await other.patch(path, {"text": name})).status == 200
+        assert await texts(other) == [name]
+    assert (await api.get(path)).status == 200
+    assert (await ada.get(path)).json["text"] == "star"
+    assert (await api.as_client("bob", SECRET).get(path)).status == 404
+    assert (await api.as_client("deaf", SECRET).get(path)).status == 403
+    # Whoever changes it, it stays hers; and what they make is theirs.
+    theirs = await made(api.as_client("any", SECRET), text="theirs")
+    assert (await ada.get(f"/notes/{theirs['id']}")).status == 404
+    assert (await api.as_client("star", SECRET).delete(f"/notes/{theirs['id']}")).status == 204
+
+
+Attempt = Callable[[Api, str], Awaitable[Answer]]
+ITEM = {"text": "his"}
+ATTEMPTS: dict[str, Attempt] = {
+    "get": lambda api, path: api.get(path),
+    "get expanded": lambda api, path: api.get(f"{path}?expand=parent"),
+    "get if none match": lambda api, path: api.get(path, headers={"If-None-Match": "*"}),
+    "get if match": lambda api, path: api.get(path, headers={"If-Match": '"0"'}),
+    "head": lambda api, path: api.head(path),
+    "put if match": lambda api, path: api.put(path, ITEM, headers={"If-Match": '"0"'}),
+    "put if any": lambda api, path: api.put(path, ITEM, headers={"If-Match": "*"}),
+    "put unmodified": lambda api, path: api.put(path, ITEM, headers={"If-Match": "*", "If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}),
+    "put what is wrong": lambda api, path: api.put(path, {"text": 7}, headers={"If-Match": "*"}),
+    "patch": lambda api, path: api.patch(path, ITEM),
+    "patch nothing": lambda api, path: api.patch(path, {}),
+    "patch what is wrong": lambda api, path: api.patch(path, {"text": 7}),
+    "patch if match": lambda api, path: api.patch(path, ITEM, headers={"If-Match": '"0"'}),
+    "patch if none": lambda api, path: api.patch(path, ITEM, headers={"If-None-Match": "*"}),
+    "patch unmodified": lambda api, path: api.patch(path, ITEM, headers={"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}),
+    "json patch": lambda api, path: api.patch(path, [{"op": "test", "path": "/text", "value": "hers"}], headers=JSON_PATCH),
+    "delete": lambda api, path: api.delete(path),
+    "delete if match": lambda api, path: api.delete(path, headers={"If-Match": '"0"'}),
+    "delete if any": lambda api, path: api.delete(path, headers={"If-Match": "*"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/notes", "/strict"])
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+async def test_anothers_item_answers_as_one_that_is_not_there(ada: Api, bob: Api, attempt: Attempt, path: str) -> None:
+    item = await made(ada, path)
+    there, nowhere = await attempt(bob, f"{path}/{item['id']}"), await attempt(bob, f"{path}/{uuid4()}")
+    assert there.status == 404
+    assert plain(there) == plain(nowhere)
+    assert (await ada.get(f"{path}/{item['id']}")).json == item
+
+
+async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> None:
+    item = await made(ada)
+    for headers in ({}, {"If-None-Match": "*"}, {"If-Match": "*"}):
+        answer = await bob.put(f"/notes/{item['id']}", ITEM, headers=headers)
+        assert (answer.status, answer.faults) == (404, [(NOT_FOUND, None)])
+    assert (await ada.get(f"/notes/{item['id']}")).json == item
+    path = f"/notes/{uuid4()}"
+    assert (await bob.put(path, ITEM)).status == 201
+    assert (await bob.put(path, {"text": "again"})).status == 200
+    assert (await bob.put(path, ITEM, headers={"If-None-Match": "*"})).status == 412
+    assert (await ada.put(path, ITEM)).status == 404
+
+
+async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api) -> None:
+    for _ in range(5):
+        path = f"/notes/{uuid4()}"
+        answers = await asyncio.gather(*(who.put(path, {"text": str(n)}) for n, who in enumerate([ada, bob] * 4)))
+        statuses = [[answer.status for answer in answers[start::2]] for start in (0, 1)]
+        assert sorted(map(set, statuses), key=len) == [{404}, {200, 201}]
+
+
+async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Api, bob: Api) -> None:
+    for number in range(5):
+        await made(ada, text=f"word {number}")
+    await made(bob, text="word 9")
+    own, everyones = [f"word {number}" for number in range(5)], [*(f"word {number}" for number in range(5)), "word 9"]
+    for client, expected in (
+        (ada, own),
+        (bob, ["word 9"]),
+        (api, everyones),
+        (api.as_client("any", SECRET), everyones),
+    ):
+        for query in ("", "sort=text", "q=word&sort=text", "text__prefix=word&sort=text", "text__contains=or"):
+            assert await texts(client, query) == expected
+        assert sorted(await texts(client, "q=word")) == expected
+        for count in ("exact", "estimated"):
+            answer = await client.get(f"/notes?count={count}&limit=1")
+            assert (answer.json["total"], answer.headers["X-Total-Count"]) == (len(expected), str(len(expected)))
+            assert (await client.head(f"/notes?count={count}")).headers["X-Total-Count"] == str(len(expected))
+        lines = await client.get("/notes?sort=text&count=exact", headers={"Accept": "application/x-ndjson"})
+        assert lines.body.count(b"\n") == len(expected)
+        assert lines.headers["X-Total-Count"] == str(len(expected))
+        table = await client.get("/notes?fields=text&sort=text", headers={"Accept": "text/csv"})
+        assert [line.partition(",")[2] for line in table.body.decode().splitlines()] == ["text", *expected]
+
+
+async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -> None:
+    for number in range(6):
+        await made(ada, text=f"a{number}")
+        await made(bob, text=f"b{number}")
+    found, url = [], "/notes?limit=2&sort=-text"
+    pages = []
+    while url:
+        page = (await ada.get(url)).json
+        found += [item["text"] for item in page["items"]]
+        pages.append(url)
+        url = page["next"]
+    assert found == [f"a{number}" for number in reversed(range(6))]
+    assert len(pages) == 3
+    back = (await ada.get((await ada.get(pages[-1])).json["prev"])).json
+    assert [item["text"] for item in back["items"]] == ["a3", "a2"]
+    # Another client's cursor leads to a place, and shows what is one's own beyond it.
+    assert [item["text"] for item in (await bob.get(pages[1])).json["items"]] == []
+
+
+async def test_an_estimate_is_no_guess_about_everyone(api: Api, bob: Api) -> None:
+    await api.service.database.write.execute(
+        "INSERT INTO notes.notes (id, text, _owner, _version) SELECT gen_random_uuid(), 'x', gen_random_uuid(), 1 "
+        "FROM generate_series(1, 20000)"
+    )
+    await api.service.database.write.execute("ANALYZE notes.notes")
+    assert (await api.get("/notes?count=estimated")).json["total"] > 10_000
+    assert (await bob.get("/notes?count=estimated")).json["total"] == 0
+
+
+async def test_ones_own_are_found_by_an_index(api: Api) -> None:
+    rows = await api.service.database.write.fetch("SELECT indexdef FROM pg_indexes WHERE schemaname = 'notes'")
+    definitions = [row["indexdef"].partition("USING ")[2] for row in rows]
+    assert {"btree (_owner, id)", "btree (_owner, text, id)", "btree (_owner, created_at DESC, text, id)"} <= {
+        *definitions
+    }
+
+
+async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api, bob: Api) -> None:
+    await made(ada, slug="taken", label="mine")
+    answer = await bob.post("/notes", {"text": "his", "slug": "taken"})
+    assert (answer.status, answer.faults) == (409, [(CONFLICT, "/slug")])
+    assert b"taken" not in answer.body
+    # Unless it is declared to be so for each owner.
+    assert (await bob.post("/notes", {"text": "his", "label": "mine"})).status == 201
+    assert (await bob.post("/notes", {"text": "his", "label": "mine"})).faults == [(CONFLICT, "/label")]
+
+
+async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api, bob: Api) -> None:
+    hers, his = await made(ada), await made(bob)
+    for reference in (hers["id"], str(uuid4())):
+        for answer in (
+            await bob.post("/comments", {"note": reference}),
+            await bob.post("/comments", {"note": reference}, headers={"Idempotency-Key": str(uuid4())}),
+        ):
+            assert (answer.status, answer.faults) == (422, [(INVALID, "/note")])
+        answer = await bob.post("/comments", [{"note": his["id"]}, {"note": reference}])
+        assert (answer.status, answer.faults) == (422, [(INVALID, "/1/note")])
+        answer = await bob.post("/comments", [{"note": reference}])
+        assert (answer.status, answer.faults) == (422, [(INVALID, "/0/note")])
+        comment = await made(bob, "/comments", note=his["id"])
+        for answer in (
+            await bob.patch(f"/comments/{comment['id']}", {"note": reference}),
+            await bob.put(f"/comments/{comment['id']}", {"note": reference}),
+            await bob.patch(f"/notes/{his['id']}", {"parent": reference}),
+        ):
+            assert (answer.status, answer.faults[0][0]) == (422, INVALID)
+    assert (await made(api, "/comments", note=hers["id"]))["note"] == hers["id"]
+    assert (await made(bob, parent=his["id"]))["parent"] == his["id"]
+
+
+async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: Api, bob: Api) -> None:
+    hers = await made(ada)
+    comment = await made(ada, "/comments", note=hers["id"])
+    path = f"/comments/{comment['id']}?expand=note"
+    assert (await ada.get(path)).json["note"] == hers
+    assert (await api.get(path)).json["note"] == hers
+    assert (await bob.get(path)).json["note"] is None
+    assert [item["note"] for item in (await bob.get("/comments?expand=note")).json["items"]] == [None]
+    lines = await bob.get("/comments?expand=note", headers={"Accept": "application/x-ndjson"})
+    assert b'"note":null' in lines.body
+    assert (await bob.patch(f"/comments/{comment['id']}?expand=note", {})).json["note"] is None
+
+
+async def test_a_key_is_its_clients_own(ada: Api, bob: Api) -> None:
+    headers = {"Idempotency-Key": "the same"}
+    hers, his = (
+        await ada.post("/notes", {"text": "x"}, headers=headers),
+        await bob.post("/notes", {"text": "x"}, headers=headers),
+    )
+    assert (hers.status, his.status) == (201, 201)
+    assert hers.json["id"] != his.json["id"]
+    again = await bob.post("/notes", {"text": "x"}, headers=headers)
+    assert (again.headers["Idempotency-Replayed"], again.body) == ("true", his.body)
+    assert (await ada.get(f"/notes/{his.json['id']}")).status == 404
+
+
+async def test_items_made_at_once_are_ones_own(ada: Api, bob: Api) -> None:
+    items = (await ada.post("/notes", [{"text": "a"}, {"text": "b"}])).json["items"]
+    assert [(await bob.get(f"/notes/{item['id']}")).status for item in items] == [404, 404]
+    assert await texts(ada) == ["a", "b"]
+
+
+async def test_a_grant_is_felt_at_once_in_what_is_seen(api: Api, ada: Api) -> None:
+    await made(ada)
+    await api.service.clients.add("late", SECRET, ["notes:GET"])
+    late = api.as_client("late", SECRET)
+    assert await texts(late) == []
+    await api.service.clients.set_grants("late", ["notes:GET", "notes:any"])
+    async with asyncio.timeout(1):
+        while True:
+            if await texts(late) == ["hers"]:
+                return
+            await asyncio.sleep(0.01)
+
+
+# Tables that are there already.
+
+
+class Text(Schema):
+    text = fields.String(required=True)
+
+
+class Plain(TableResource):
+    """Texts as they were before they belonged to anybody."""
+
+    schema = Text
+    verbs = ALL
+
+
+class Owned(Plain):
+    """Texts as they are from then on."""
+
+    owned = True
+
+
+async def test_rows_that_belong_to_nobody_are_for_the_author_to_give(postgres: str, serve: Serve) -> None:
+    url = await new_database(postgres)
+    before = await serve([plugin("texts", Plain)], database_url=url)
+    await made(before, "/texts", text="whose?")
+    after = await serve([plugin("texts", Owned)], database_url=url)
+    assert (await after.get("/texts")).status == 503
+    [found] = (await after.get("/plugins")).json["items"]
+    assert "the column _owner is new" in found["fault"]
+    assert 'ADD COLUMN "_owner" uuid' in found["fault"]
+
+
+async def test_an_empty_table_is_made_anew(postgres: str, serve: Serve) -> None:
+    url = await new_database(postgres)
+    await serve([plugin("texts", Plain)], database_url=url)
+    after = await serve([plugin("texts", Owned)], database_url=url)
+    assert (await after.post("/texts", {"text": "mine"})).status == 201

@@ -1,0 +1,451 @@
+"""PATCH in its three media types, and PUT that creates, over items of every shape."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from pegboard import Schema, TableResource, Unique, ValidationError, fields, validate, validates_schema
+from tests.conftest import Answer, Api, Serve, plugin
+
+JSON, MERGE, OPERATIONS = "application/json", "application/merge-patch+json", "application/json-patch+json"
+
+
+class Address(Schema):
+    street = fields.String(required=True, validate=validate.Length(max=20))
+    city = fields.String(allow_none=True)
+
+
+class Profile(Schema):
+    name = fields.String(required=True, validate=validate.Length(1, 50))
+    email = fields.Email(required=True)
+    nick = fields.String(allow_none=True)
+    score = fields.Integer(load_default=7)
+    level = fields.Integer()
+    active = fields.Boolean(load_default=True)
+    tags = fields.List(fields.String(), load_default=list)
+    address = fields.Nested(Address, allow_none=True)
+    extra = fields.Dict(load_default=dict)
+    anything = fields.Raw(allow_none=True)
+    seen = fields.DateTime(allow_none=True)
+    secret = fields.String(load_only=True, validate=validate.Length(min=8))
+    price = fields.Decimal(allow_none=True)
+    starts = fields.Date(allow_none=True, data_key="from")
+
+
+class Profiles(TableResource):
+    """Profiles with fields of every kind."""
+
+    schema = Profile
+    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+    unique = (Unique("email"),)
+    creates_by_put = True
+
+
+class Span(Schema):
+    begin = fields.Integer(required=True)
+    end = fields.Integer(required=True)
+    step = fields.Integer(load_default=1)
+    label = fields.String(allow_none=True)
+    secret = fields.String(load_only=True, required=True)
+
+    @validates_schema
+    def in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if data["begin"] > data["end"]:
+            raise ValidationError("Must not end before it begins.", "end")
+
+
+class Spans(TableResource):
+    """Spans, whose fields depend on each other."""
+
+    schema = Span
+    verbs = "GET", "POST", "PUT", "PATCH"
+
+
+class Guarded(TableResource):
+    """Items that only those change who have seen them."""
+
+    schema = Address
+    verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
+    needs_match = True
+    creates_by_put = True
+
+
+@pytest.fixture(scope="module")
+async def shapes(serve: Serve) -> Api:
+    api = await serve([plugin("profiles", Profiles), plugin("spans", Spans), plugin("guarded", Guarded)])
+    await api.service.clients.add("putter", "may only put", ["profiles:PUT", "profiles:GET"])
+    return api
+
+
+ADA = {
+    "name": "Ada",
+    "nick": "Countess",
+    "score": 9,
+    "active": False,
+    "tags": ["a", "b"],
+    "address": {"street": "Square 1", "city": "London"},
+    "extra": {"deep": {"one": 1, "two": [1, 2]}, "flat": "x"},
+    "anything": [1, {"x": None}],
+    "seen": "2015-02-15T05:21:07Z",
+    "price": "1.50",
+    "from": "2015-02-15",
+    "secret": "correct horse",
+}
+
+
+async def created(api: Api, **changes: Any) -> str:
+    answer = await api.post("/profiles", {**ADA, "email": f"{uuid4().hex}@example.org", **changes})
+    assert answer.status == 201, answer.body
+    return str(answer.headers["Location"])
+
+
+async def patched(api: Api, item: str, body: Any, kind: str = JSON, **headers: str) -> Answer:
+    return await api.patch(item, body, headers={"Content-Type": kind, **headers})
+
+
+# Merge patches -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [JSON, MERGE])
+@pytest.mark.parametrize(
+    ("patch", "changes"),
+    [
+        ({"nick": "C"}, {"nick": "C"}),
+        ({"nick": None}, {"nick": None}),
+        ({"score": None}, {"score": 7}),
+        ({"active": None, "tags": None, "extra": None}, {"active": True, "tags": [], "extra": {}}),
+        ({"tags": ["c"]}, {"tags": ["c"]}),
+        ({"address": {"city": "Rome"}}, {"address": {"street": "Square 1", "city": "Rome"}}),
+        ({"address": {"city": None}}, {"address": {"street": "Square 1"}}),
+        ({"address": None}, {"address": None}),
+        ({"extra": {"flat": None}}, {"extra": {"deep": {"one": 1, "two": [1, 2]}}}),
+        ({"extra": {"deep": {"one": {"x": 1}}}}, {"extra": {"deep": {"one": {"x": 1}, "two": [1, 2]}, "flat": "x"}}),
+        ({"extra": {"flat": {"x": None, "y": 1}}}, {"extra": {**ADA["extra"], "flat": {"y": 1}}}),  # type: ignore[dict-item]
+        ({"anything": {"a": {"b": None}}}, {"anything": {"a": {}}}),
+        ({"anything": 5}, {"anything": 5}),
+        ({"anything": None}, {"anything": None}),
+        ({"seen": "2015-02-15T07:21:07.9+02:00"}, {}),
+        ({"seen": "2015-02-15T07:21:08"}, {"seen": "2015-02-15T07:21:08Z"}),
+        ({"price": 2.5}, {"price": "2.5"}),
+        ({"from": None}, {"from": None}),
+        ({"secret": "battery staple"}, {}),
+        ({}, {}),
+    ],
+)
+async def test_a_merge_patch_changes_what_it_names(shapes: Api, kind: str, patch: Any, changes: Any) -> None:
+    item = await created(shapes)
+    before = (await shapes.get(item)).json
+    answer = await patched(shapes, item, patch, kind)
+    assert answer.status == 200, answer.body
+    assert answer.json == {**before, **changes, "updated_at": answer.json["updated_at"]}
+    assert (await shapes.get(item)).json == answer.json
+
+
+@pytest.mark.parametrize(
+    ("patch", "faults"),
+    [
+        ({"name": None}, {(11003, "/name")}),
+        ({"address": {"street": None}}, {(11001, "/address/street")}),
+        ({"address": {"street": 5, "x": 1}}, {(11004, "/address/street"), (11002, "/address/x")}),
+        ({"address": []}, {(11004, "/address")}),
+        ({"extra": []}, {(11004, "/extra")}),
+        ({"extra": {"deep": {"x": "\0"}}}, {(11013, "/extra")}),
+        ({"anything": {"\0": 1}}, {(11013, "/anything")}),
+        ({"secret": "short"}, {(11005, "/secret")}),
+        ({"from": "x", "starts": "2015-02-15"}, {(11012, "/from"), (11002, "/starts")}),
+        ({"extra": {"x": 1}, "name": "", "id": "x"}, {(11005, "/name"), (11000, "/id")}),
+    ],
+)
+async def test_a_merge_patch_to_something_invalid_is_422(shapes: Api, patch: Any, faults: Any) -> None:
+    item = await created(shapes)
+    before = await shapes.get(item)
+    answer = await patched(shapes, item, patch, MERGE)
+    assert answer.status == 422
+    assert set(answer.faults) == faults
+    after = await shapes.get(item)
+    assert (after.body, after.headers["ETag"]) == (before.body, before.headers["ETag"])
+
+
+# JSON Patch --------------------------------------------------------------------------------------------------
+
+
+def op(name: str, path: str, value: Any = ..., source: str | None = None) -> dict[str, Any]:
+    told = {"op": name, "path": path}
+    return told | ({} if value is ... else {"value": value}) | ({} if source is None else {"from": source})
+
+
+@pytest.mark.parametrize(
+    ("patch", "changes"),
+    [
+        ([], {}),
+        ([op("replace", "/name", "Bob")], {"name": "Bob"}),
+        ([op("remove", "/nick")], {"nick": None}),
+        ([op("remove", "/score"), op("remove", "/tags")], {"score": 7, "tags": []}),
+        ([op("add", "/tags/-", "c"), op("add", "/tags/0", "z")], {"tags": ["z", "a", "b", "c"]}),
+        ([op("remove", "/tags/0")], {"tags": ["b"]}),
+        ([op("test", "/score", 9.0), op("replace", "/score", 1)], {"score": 1}),
+        ([op("move", "/nick", source="/tags/0")], {"nick": "a", "tags": ["b"]}),
+        ([op("copy", "/extra/copy", source="/address")], {"extra": {**ADA["extra"], "copy": ADA["address"]}}),  # type: ignore[dict-item]
+        ([op("remove", "/address/city")], {"address": {"street": "Square 1"}}),
+        ([op("replace", "/anything", None)], {"anything": None}),
+        ([op("add", "/secret", "battery staple")], {}),
+        ([op("test", "/active", False), op("replace", "/active", True)], {"active": True}),
+        ([op("add", "/extra/a~1b~0c", 1)], {"extra": {**ADA["extra"], "a/b~c": 1}}),  # type: ignore[dict-item]
+        ([op("replace", "/anything/0", True)], {"anything": [True, {"x": None}]}),
+        ([op("replace", "/created_at", "x")], {}),
+        ([op("remove", "/updated_at")], {}),
+    ],
+)
+async def test_a_json_patch_does_its_operations(shapes: Api, patch: Any, changes: Any) -> None:
+    item = await created(shapes)
+    before = (await shapes.get(item)).json
+    answer = await patched(shapes, item, patch, OPERATIONS)
+    assert answer.status == 200, answer.body
+    expected = {**before, **changes, "updated_at": answer.json["updated_at"]}
+    # As bytes, in which true is not 1.
+    assert orjson.dumps(answer.json, option=orjson.OPT_SORT_KEYS) == orjson.dumps(expected, option=orjson.OPT_SORT_KEYS)
+    assert (await shapes.get(item)).json == answer.json
+
+
+@pytest.mark.parametrize(
+    ("patch", "status", "faults"),
+    [
+        ([op("test", "/active", 0)], 409, {(13004, "/0")}),
+        ([op("replace", "/name", "B"), op("test", "/name", "Ada")], 409, {(13004, "/1")}),
+        ([op("remove", "/secret")], 409, {(13004, "/0")}),
+        ([op("test", "/secret", "correct horse")], 409, {(13004, "/0")}),
+        ([op("add", "/extra/x/y", 1)], 409, {(13004, "/0")}),
+        ([op("remove", "/name")], 422, {(11003, "/name")}),
+        ([op("replace", "/active", 0)], 422, {(11004, "/active")}),
+        ([op("replace", "/id", "x")], 422, {(11000, "/id")}),
+        ([op("remove", "/id")], 422, {(11000, "/id")}),
+        ([op("replace", "", {})], 422, {(11000, "/id"), (11003, "/name"), (11003, "/email")}),
+        ([op("replace", "", 5)], 422, {(11004, "")}),
+        ([op("remove", "")], 422, {(11004, "")}),
+    ],
+)
+async def test_a_json_patch_is_done_whole_or_not_at_all(shapes: Api, patch: Any, status: int, faults: Any) -> None:
+    item = await created(shapes)
+    before = await shapes.get(item)
+    answer = await patched(shapes, item, patch, OPERATIONS)
+    assert answer.status == status
+    assert set(answer.faults) == faults
+    assert (await shapes.get(item)).headers["ETag"] == before.headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        [op("add", "/extra/x", {})] + [op("copy", "/extra/x/x", source="/extra/x")] * 200,
+        [op("add", "/extra/x", {})] + [op("copy", "/extra/x/x", source="/extra/x")] * 440,
+        [op("add", "/extra" + "/x" * 95 * n, orjson.loads('{"x":' * 95 + "{}" + "}" * 95)) for n in range(40)],
+        [op("add", "/extra" + "/x" * 95 * n, orjson.loads('{"x":' * 95 + "{}" + "}" * 95)) for n in range(40)]
+        + [op("test", "/extra", {}), op("copy", "/anything", source="/extra")],
+    ],
+)
+async def test_a_patch_cannot_nest_without_end(shapes: Api, patch: Any) -> None:
+    item = await created(shapes)
+    answer = await patched(shapes, item, patch, OPERATIONS)
+    assert answer.status in (400, 409, 422), answer.body
+    assert (await shapes.get(item)).json["extra"] == ADA["extra"]
+
+
+# A PATCH that changes nothing, races, schema-wide checks -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch"),
+    [
+        (JSON, {"name": "Ada", "seen": "2015-02-15T05:21:07.5Z", "price": "1.50"}),
+        (JSON, {"extra": {"flat": "x"}, "address": {"city": "London"}}),
+        (OPERATIONS, [op("test", "/name", "Ada")]),
+        (OPERATIONS, [op("add", "/tags/-", "c"), op("remove", "/tags/2")]),
+    ],
+)
+async def test_a_patch_that_changes_nothing_leaves_no_trace(shapes: Api, kind: str, patch: Any) -> None:
+    item = await created(shapes)
+    await shapes.service.database.write.execute("UPDATE profiles.profiles SET updated_at = '2015-02-15'")
+    before = await shapes.get(item)
+    answer = await patched(shapes, item, patch, kind)
+    assert (answer.status, answer.json) == (200, before.json)
+    assert answer.headers["ETag"] == before.headers["ETag"]
+
+
+async def test_patches_that_race_are_all_done(shapes: Api) -> None:
+    item = await created(shapes, tags=[], extra={})
+    answers = await asyncio.gather(
+        *(patched(shapes, item, [op("add", "/tags/-", str(n))], OPERATIONS) for n in range(20)),
+        *(patched(shapes, item, {"extra": {str(n): n}}, MERGE) for n in range(20)),
+    )
+    assert {answer.status for answer in answers} == {200}
+    after = (await shapes.get(item)).json
+    assert sorted(after["tags"], key=int) == [str(n) for n in range(20)]
+    assert after["extra"] == {str(n): n for n in range(20)}
+
+
+async def test_of_patches_that_race_with_one_tag_one_wins(shapes: Api) -> None:
+    item = await created(shapes)
+    tag = (await shapes.get(item)).headers["ETag"]
+    answers = await asyncio.gather(
+        *(patched(shapes, item, [op("replace", "/nick", str(n))], OPERATIONS, **{"If-Match": tag}) for n in range(10)),
+        *(patched(shapes, item, {"extra": {str(n): n}}, MERGE, **{"If-Match": tag}) for n in range(10)),
+    )
+    assert sorted(answer.status for answer in answers) == [200] + [412] * 19
+
+
+async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(shapes: Api) -> None:
+    new = await shapes.post("/spans", {"begin": 1, "end": 5, "secret": "x"})
+    item = new.headers["Location"]
+    assert (await patched(shapes, item, {"end": 3})).json["end"] == 3
+    assert (await patched(shapes, item, {"label": "x"})).json["label"] == "x"
+    assert (await patched(shapes, item, [op("replace", "/begin", 2)], OPERATIONS)).json["begin"] == 2
+    for kind, patch in ((JSON, {"begin": 4}), (MERGE, {"end": 0}), (OPERATIONS, [op("replace", "/end", 0)])):
+        answer = await patched(shapes, item, patch, kind)
+        assert (answer.status, answer.faults) == (422, [(11000, "/end")])
+    assert (await patched(shapes, item, {"begin": 9, "end": 9, "step": None})).json["step"] == 1
+    assert set((await patched(shapes, item, {"begin": "x", "y": 1})).faults) == {(11004, "/begin"), (11002, "/y")}
+    assert (await patched(shapes, item, {"begin": None})).faults == [(11003, "/begin")]
+    assert (await patched(shapes, item, {"label": None})).json["label"] is None
+    assert (await patched(shapes, item, {"secret": None})).faults == [(11003, "/secret")]
+    assert (await patched(shapes, item, {"secret": "new", "id": item.rpartition("/")[2]})).status == 200
+    assert await shapes.service.database.read.fetchval("SELECT secret FROM spans.spans") == "new"
+    assert (await shapes.put(item, {"begin": 9, "end": 1, "secret": "x"})).faults == [(11000, "/end")]
+
+
+# Write-only fields -------------------------------------------------------------------------------------------
+
+
+async def test_a_write_only_field_never_comes_back(shapes: Api) -> None:
+    item = await created(shapes)
+    many = await shapes.post("/profiles", [{**ADA, "email": "many@example.org"}])
+    answers = [
+        many,
+        await shapes.get(item),
+        await shapes.get("/profiles"),
+        await patched(shapes, item, {"secret": "battery staple"}),
+        await patched(shapes, item, {"extra": {"x": 1}}),
+        await shapes.put(item, {**ADA, "email": f"{uuid4().hex}@example.org"}),
+    ]
+    for answer in answers:
+        assert answer.status in (200, 201)
+        assert b"correct horse" not in answer.body
+        assert b"battery" not in answer.body
+        assert b'"secret"' not in answer.body
+        assert b"_version" not in answer.body
+    for query in ("secret=x", "sort=secret", "fields=secret", "secret__isnull=true"):
+        assert (await shapes.get(f"/profiles?{query}")).status == 400
+    assert list(many.json["items"][0]) == list((await shapes.get("/profiles")).json["items"][0])
+
+
+async def test_fields_pick_what_a_write_answers_with(shapes: Api) -> None:
+    item = await created(shapes)
+    body = {**ADA, "email": f"{uuid4().hex}@example.org"}
+    for answer in (
+        await shapes.patch(item + "?fields=name", {"nick": "x"}),
+        await shapes.put(item + "?fields=name", body),
+        await shapes.post("/profiles?fields=name", {**body, "email": f"{uuid4().hex}@example.org"}),
+    ):
+        assert list(answer.json) == ["id", "name"]
+    many = await shapes.post("/profiles?fields=name", [{**body, "email": f"{uuid4().hex}@example.org"}])
+    assert [list(one) for one in many.json["items"]] == [["id", "name"]]
+
+
+async def test_what_an_array_made_is_shown_as_on_a_page(shapes: Api) -> None:
+    many = await shapes.post("/guarded", [{"street": "a"}, {"street": "b"}])
+    page = await shapes.get("/guarded")
+    assert (
+        list(many.json["items"][0])
+        == list(page.json["items"][0])
+        == ["id", "street", "city", "created_at", "updated_at"]
+    )
+    some = await shapes.post("/guarded?fields=city", [{"street": "a"}])
+    assert list(some.json["items"][0]) == ["id", "city"]
+
+
+async def test_an_item_that_was_read_can_be_sent_back_whole(shapes: Api) -> None:
+    # An optional field that takes no null shows one all the same, until it is given.
+    item = (await shapes.post("/profiles", {"name": "Ada", "email": f"{uuid4().hex}@example.org"})).json
+    path = f"/profiles/{item['id']}"
+    for method in ("PUT", "PATCH"):
+        answer = await shapes.request(method, path, item)
+        assert (answer.status, answer.json) == (200, item)
+
+
+# PUT that creates --------------------------------------------------------------------------------------------
+
+
+def someone(name: str = "New") -> dict[str, Any]:
+    return {"name": name, "email": f"{uuid4().hex}@example.org"}
+
+
+async def test_put_makes_what_is_not_there(shapes: Api) -> None:
+    identity = str(uuid4())
+    answer = await shapes.put(f"/profiles/{identity.upper()}", someone())
+    assert (answer.status, answer.headers["Location"]) == (201, f"/profiles/{identity}")
+    assert answer.json["id"] == identity
+    assert answer.headers["ETag"] == (await shapes.get(f"/profiles/{identity}")).headers["ETag"]
+    again = await shapes.put(f"/profiles/{identity}", someone("Other"))
+    assert (again.status, again.json["name"], "Location" in again.headers) == (200, "Other", False)
+
+
+async def test_put_only_creates_where_that_is_all_it_may_do(shapes: Api) -> None:
+    path, once = f"/profiles/{uuid4()}", {"If-None-Match": "*"}
+    assert (await shapes.put(path, someone(), headers=once)).status == 201
+    again = await shapes.put(path, someone(), headers=once)
+    assert (again.status, again.faults) == (412, [(13005, "If-None-Match")])
+
+
+async def test_put_with_if_match_makes_nothing(shapes: Api) -> None:
+    path = f"/profiles/{uuid4()}"
+    for tag in ("*", '"1"'):
+        assert (await shapes.put(path, someone(), headers={"If-Match": tag})).status == 404
+    assert (await shapes.get(path)).status == 404
+
+
+async def test_put_that_creates_is_checked_like_any_other(shapes: Api) -> None:
+    path = f"/profiles/{uuid4()}"
+    assert set((await shapes.put(path, {"name": ""})).faults) == {(11005, "/name"), (11001, "/email")}
+    assert (await shapes.put(path, {**someone(), "id": str(uuid4())})).faults == [(11000, "/id")]
+    assert (await shapes.put(path, {**someone(), "id": path.rpartition("/")[2]})).status == 201
+
+
+async def test_put_creates_only_for_those_who_may_post(shapes: Api) -> None:
+    putter = shapes.as_client("putter", "may only put")
+    assert (await putter.put(f"/profiles/{uuid4()}", someone())).status == 404
+    assert (await putter.put(await created(shapes), someone())).status == 200
+
+
+async def test_of_puts_that_race_one_creates(shapes: Api) -> None:
+    for headers, other in (({}, 200), ({"If-None-Match": "*"}, 412)):
+        path = f"/profiles/{uuid4()}"
+        answers = await asyncio.gather(*(shapes.put(path, someone(str(n)), headers=headers) for n in range(8)))
+        assert sorted(answer.status for answer in answers) == sorted([201] + [other] * 7)
+
+
+# Writes that need If-Match -----------------------------------------------------------------------------------
+
+
+async def test_a_write_without_if_match_is_428_where_it_is_needed(shapes: Api) -> None:
+    new = await shapes.post("/guarded", {"street": "a"})
+    item, tag = new.headers["Location"], {"If-Match": new.headers["ETag"]}
+    for method, body, kind in (
+        ("PATCH", {"street": "b"}, JSON),
+        ("PATCH", [op("replace", "/street", "b")], OPERATIONS),
+        ("PUT", {"street": "b"}, JSON),
+        ("DELETE", None, JSON),
+    ):
+        for headers in ({}, {"If-Unmodified-Since": "Mon, 01 Jan 2300 00:00:00 GMT"}):
+            answer = await shapes.request(method, item, body, headers={"Content-Type": kind, **headers})
+            assert (answer.status, answer.faults) == (428, [(13006, "If-Match")])
+    changed = await shapes.patch(item, {"street": "b"}, headers=tag)
+    assert changed.status == 200
+    assert (await shapes.delete(item, headers=tag)).status == 412
+    assert (await shapes.delete(item, headers={"If-Match": "*"})).status == 204
+    made = await shapes.put(item, {"street": "c"})
+    assert made.status == 201
+    assert (await shapes.put(item, {"street": "c"}, headers={"If-None-Match": "*"})).status == 412

@@ -1,0 +1,341 @@
+"""A resource over something that is no table: what its actions return comes out as every other resource's."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import pytest
+
+from pegboard import ApiError, Context, ErrorCode, Page, Resource, Schema, ValidationError, errors, fields, validate
+from pegboard.resource import Services
+from tests.conftest import Api, Serve, plugin
+
+TOKYO = timezone(timedelta(hours=9))
+LOCKED = ErrorCode(20100, 409, "The book is locked.")
+
+
+class Genre(Enum):
+    NOVEL = "novel"
+
+
+class Book(Schema):
+    title = fields.String(required=True, validate=validate.Length(1, 100))
+    published = fields.DateTime(allow_none=True)
+    notes = fields.Dict(load_default=dict)
+    seen = fields.Raw(dump_only=True)
+    shout = fields.Function(lambda book: book["title"].upper(), dump_only=True)
+
+
+class Books(Resource):
+    """Books on a shelf in memory."""
+
+    schema = Book
+    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+    error_codes = (LOCKED,)
+
+    def __init__(self, name: str, services: Services) -> None:
+        super().__init__(name, services)
+        self.shelf: dict[str, dict[str, Any]] = {}
+
+    def _found(self, identity: str) -> dict[str, Any]:
+        if identity not in self.shelf:
+            raise ApiError(errors.NOT_FOUND)
+        return self.shelf[identity]
+
+    async def list(self, context: Context) -> Any:
+        return list(self.shelf.values())
+
+    async def create(self, context: Context, data: dict[str, Any]) -> Any:
+        if data["title"] == "locked":
+            raise ApiError(LOCKED, pointer="/title")
+        if data["title"] == "refused":
+            raise ValidationError({"title": ["Not this one."]})
+        if data["title"] == "crash":
+            raise LookupError("the shelf fell down")
+        now = datetime.now(TOKYO)
+        book = {"id": str(uuid4()), "created_at": now, "updated_at": now, "seen": now, **data}
+        self.shelf[book["id"]] = book
+        return book
+
+    async def retrieve(self, context: Context, id: str) -> Any:
+        return self._found(id)
+
+    async def replace(self, context: Context, id: str, data: dict[str, Any]) -> Any:
+        return await self.update(context, id, data)
+
+    async def update(self, context: Context, id: str, data: dict[str, Any]) -> Any:
+        book = self._found(id)
+        book.update(data, updated_at=datetime.now(TOKYO))
+        return book
+
+    async def delete(self, context: Context, id: str) -> None:
+        self._found(id)
+        del self.shelf[id]
+
+
+NAIVE = datetime(2015, 2, 15, 5, 21, 7, 999_999)
+
+
+class Value(Schema):
+    value = fields.Raw()
+
+
+class Values(Resource):
+    """Values of every kind."""
+
+    schema = Value
+    verbs = "GET", "HEAD"
+    values: dict[str, Any] = {
+        "aware": NAIVE.replace(tzinfo=UTC),
+        "elsewhere": datetime(2015, 2, 15, 14, 21, 7, 1, TOKYO),
+        "naive": NAIVE,
+        "nested": {"list": [NAIVE, (datetime(2015, 2, 15, 14, 21, 7, tzinfo=TOKYO),)], "key": {"deep": NAIVE}},
+        "old": datetime(1, 1, 1, tzinfo=UTC),
+        "day": date(2015, 2, 15),
+        "exact": Decimal("1.50"),
+        "uuid": UUID(int=7),
+        "enum": Genre.NOVEL,
+        "set": {5},
+        "none": None,
+        "infinite": float("inf"),
+    }
+
+    def parse_id(self, text: str) -> str | None:
+        return text if text in self.values else None
+
+    async def list(self, context: Context) -> Any:
+        items = [{"id": name, "value": value, "updated_at": NAIVE} for name, value in self.values.items()]
+        return Page(items, total=len(items))
+
+    async def retrieve(self, context: Context, id: str) -> Any:
+        return {"id": id, "value": self.values[id], "updated_at": NAIVE}
+
+
+class Named(Schema):
+    name = fields.String(required=True)
+
+
+class Place(NamedTuple):
+    id: str
+    name: str
+
+
+class Places(Resource):
+    """Places, whose ids are their names, and which are objects."""
+
+    schema = Named
+    verbs = "GET", "POST"
+
+    def parse_id(self, text: str) -> str | None:
+        return text or None
+
+    async def create(self, context: Context, data: dict[str, Any]) -> Any:
+        return Place(data["name"], data["name"])
+
+    async def retrieve(self, context: Context, id: str) -> Any:
+        return Place(id, id)
+
+
+class Odd(Resource):
+    """Answers with what cannot be written."""
+
+    schema = Value
+    verbs = ("GET",)
+    answers: dict[str, Any] = {
+        "nothing": None,
+        "object": {"id": "object", "value": object()},
+        "surrogate": {"id": "surrogate", "value": "\ud800"},
+        "nan": {"id": "nan", "value": Decimal("NaN")},
+        "text": "text",
+    }
+
+    def parse_id(self, text: str) -> str | None:
+        return text
+
+    async def retrieve(self, context: Context, id: str) -> Any:
+        if id in ("refused", "slow", "gone"):
+            raise {"refused": ConnectionRefusedError, "slow": TimeoutError, "gone": KeyError}[id]("/etc/secret")
+        return self.answers[id]
+
+
+@pytest.fixture(scope="module")
+async def shelf(serve: Serve) -> Api:
+    return await serve([plugin("books", Books), plugin("values", Values), plugin("places", Places), plugin("odd", Odd)])
+
+
+async def created(api: Api, **changes: Any) -> str:
+    answer = await api.post("/books", {"title": "Emma", **changes})
+    assert answer.status == 201, answer.body
+    return str(answer.headers["Location"])
+
+
+async def test_all_verbs_work_over_anything(shelf: Api) -> None:
+    new = await shelf.post("/books", {"title": "Emma", "published": "1815-12-23T01:00:00+01:00"})
+    item = new.headers["Location"]
+    assert (new.status, item) == (201, f"/books/{new.json['id']}")
+    assert list(new.json) == ["id", "title", "published", "notes", "seen", "shout", "created_at", "updated_at"]
+    assert new.json["published"] == "1815-12-23T00:00:00Z"
+    got, head = await shelf.get(item), await shelf.head(item)
+    assert got.json == new.json
+    assert (head.status, head.headers["Content-Length"], head.body) == (200, str(len(got.body)), b"")
+    assert [book["id"] for book in (await shelf.get("/books")).json["items"]] == [new.json["id"]]
+    put = await shelf.put(item, {"title": "Persuasion"})
+    assert (put.status, put.json["title"], put.json["notes"]) == (200, "Persuasion", {})
+    patch = await shelf.patch(item, {"title": "Emma"})
+    assert (patch.status, patch.json["shout"]) == (200, "EMMA")
+    assert (await shelf.delete(item)).status == 204
+    for method in ("GET", "HEAD", "PATCH", "PUT", "DELETE"):
+        assert (await shelf.request(method, item, {"title": "x"})).status == 404
+
+
+async def test_all_patches_work_over_anything(shelf: Api) -> None:
+    item = await created(shelf, notes={"a": 1, "b": 2})
+    answer = await shelf.patch(item, {"notes": {"a": None}}, headers={"Content-Type": "application/merge-patch+json"})
+    assert answer.json["notes"] == {"b": 2}
+    patch = [{"op": "add", "path": "/notes/c", "value": 3}, {"op": "test", "path": "/notes/b", "value": 2}]
+    answer = await shelf.patch(item, patch, headers={"Content-Type": "application/json-patch+json"})
+    assert answer.json["notes"] == {"b": 2, "c": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("aware", "2015-02-15T05:21:07Z"),
+        ("elsewhere", "2015-02-15T05:21:07Z"),
+        ("naive", "2015-02-15T05:21:07Z"),
+        (
+            "nested",
+            {"list": ["2015-02-15T05:21:07Z", ["2015-02-15T05:21:07Z"]], "key": {"deep": "2015-02-15T05:21:07Z"}},
+        ),
+        ("old", "0001-01-01T00:00:00Z"),
+        ("day", "2015-02-15"),
+        ("exact", "1.50"),
+        ("uuid", "00000000-0000-0000-0000-000000000007"),
+        ("enum", "novel"),
+        ("set", [5]),
+        ("none", None),
+        ("infinite", None),
+    ],
+)
+async def test_whatever_is_returned_comes_out_as_the_contract_has_it(shelf: Api, name: str, shown: Any) -> None:
+    answer = await shelf.get(f"/values/{name}")
+    assert answer.json == {"id": name, "value": shown, "updated_at": "2015-02-15T05:21:07Z"}
+    assert answer.headers["Last-Modified"] == "Sun, 15 Feb 2015 05:21:07 GMT"
+    assert answer.json in (await shelf.get("/values")).json["items"]
+
+
+async def test_instants_from_any_zone_are_in_utc(shelf: Api) -> None:
+    book = (await shelf.get(await created(shelf))).json
+    for name in ("created_at", "updated_at", "seen"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", book[name])
+        assert abs(datetime.fromisoformat(book[name]) - datetime.now(UTC)) < timedelta(seconds=10)
+
+
+async def test_conditions_are_held_against_whatever_is_returned(shelf: Api) -> None:
+    item = await created(shelf)
+    before = await shelf.get(item)
+    tag, modified = before.headers["ETag"], before.headers["Last-Modified"]
+    assert (await shelf.get(item, headers={"If-None-Match": tag})).status == 304
+    assert (await shelf.get(item, headers={"If-None-Match": f'"x", W/{tag}'})).status == 304
+    assert (await shelf.get(item, headers={"If-Modified-Since": modified})).status == 304
+    assert (await shelf.get(item, headers={"If-None-Match": '"x"', "If-Modified-Since": modified})).status == 200
+    assert (await shelf.get(item + "?fields=title")).headers["ETag"] == tag
+    unmodified = await shelf.patch(item, {"title": "A"}, headers={"If-Unmodified-Since": modified})
+    assert unmodified.status == 200
+    for headers in (
+        {"If-Match": tag},
+        {"If-Unmodified-Since": "Sun, 15 Feb 2015 05:21:07 GMT"},
+        {"If-None-Match": "*"},
+    ):
+        for method in ("PUT", "PATCH", "DELETE"):
+            answer = await shelf.request(method, item, {"title": "B"}, headers=headers)
+            assert (answer.status, answer.headers["ETag"]) == (412, unmodified.headers["ETag"])
+    assert (await shelf.get(item)).json["title"] == "A"
+    assert (await shelf.patch(item, {"title": "C"}, headers={"If-Match": unmodified.headers["ETag"]})).status == 200
+    assert (await shelf.delete(item, headers={"If-Match": "*"})).status == 204
+
+
+async def test_conditions_hold_where_the_source_has_no_offset(shelf: Api) -> None:
+    for headers, status in (
+        ({"If-Modified-Since": "Sun, 15 Feb 2015 05:21:07 GMT"}, 304),
+        ({"If-Modified-Since": "Sun, 15 Feb 2015 05:21:06 GMT"}, 200),
+        ({"If-Unmodified-Since": "Sun, 15 Feb 2015 05:21:07 GMT"}, 200),
+        ({"If-Unmodified-Since": "Sun, 15 Feb 2015 05:21:06 GMT"}, 412),
+    ):
+        assert (await shelf.get("/values/naive", headers=headers)).status == status
+
+
+async def test_fields_pick_what_is_shown(shelf: Api) -> None:
+    item = await created(shelf)
+    assert list((await shelf.get(item + "?fields=title")).json) == ["id", "title"]
+    for book in (await shelf.get("/books?fields=title")).json["items"]:
+        assert list(book) == ["id", "title"]
+
+
+@pytest.mark.parametrize("name", ["a b", "café", "50%", "a?b#c", "a&b=c;d", "é/x", "日本", "..", '"quoted"', "%2F"])
+async def test_ids_of_any_text_make_a_location_that_leads_there(shelf: Api, name: str) -> None:
+    new = await shelf.post("/places", {"name": name})
+    assert new.status == 201, new.body
+    location = new.headers["Location"]
+    assert re.fullmatch(r"/places/[A-Za-z0-9%._~!$&'()*+,;=:@-]+", location)
+    if ".." not in name:
+        assert (await shelf.get(location)).json == {"id": name, "name": name}
+
+
+async def test_a_path_below_an_item_leads_nowhere(shelf: Api) -> None:
+    assert (await shelf.get("/places/a/b")).status == 404
+
+
+async def test_an_error_of_a_plugin_is_told_as_it_says(shelf: Api) -> None:
+    answer = await shelf.post("/books", {"title": "locked"})
+    assert (answer.status, answer.json) == (
+        409,
+        {"errors": [{"message": "The book is locked.", "code": 20100, "pointer": "/title"}]},
+    )
+
+
+async def test_an_action_can_refuse_a_value_as_a_schema_does(shelf: Api) -> None:
+    answer = await shelf.post("/books", {"title": "refused"})
+    assert (answer.status, answer.faults) == (422, [(11000, "/title")])
+
+
+@pytest.mark.parametrize("name", ["nothing", "object", "surrogate", "nan", "text", "refused", "gone", "unknown"])
+async def test_a_plugin_that_answers_nonsense_is_a_500_that_tells_nothing(shelf: Api, name: str) -> None:
+    answer = await shelf.get(f"/odd/{name}")
+    assert (answer.status, answer.faults) == (500, [(15000, None)])
+    assert answer.json["errors"][0]["message"] == f"Internal error. The request was {answer.headers['X-Request-Id']}."
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert (await shelf.get("/books")).status == 200
+
+
+async def test_a_plugin_that_times_out_is_told_so(shelf: Api) -> None:
+    answer = await shelf.get("/odd/slow")
+    assert (answer.status, answer.faults) == (504, [(15005, None)])
+
+
+async def test_a_resource_without_create_all_takes_no_arrays(shelf: Api) -> None:
+    answer = await shelf.post("/books", [{"title": "Emma"}])
+    assert (answer.status, answer.faults) == (400, [(10001, "")])
+
+
+async def test_a_collection_without_a_list_cannot_be_read(shelf: Api) -> None:
+    assert (await shelf.get("/places")).headers["Allow"] == "POST, OPTIONS"
+    assert (await shelf.request("OPTIONS", "/places/x")).headers["Allow"] == "GET, OPTIONS"
+    assert (await shelf.get("/odd")).status == 404
+    assert (await shelf.request("OPTIONS", "/values")).headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert (await shelf.delete("/values/aware")).status == 405
+
+
+async def test_an_idempotency_key_works_over_anything(shelf: Api) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+    first, second = [await shelf.post("/books", {"title": "Once"}, headers=headers) for _ in range(2)]
+    assert first.body == second.body
+    assert second.headers["Idempotency-Replayed"] == "true"
+    crash = {"Idempotency-Key": uuid4().hex}
+    assert (await shelf.post("/books", {"title": "crash"}, headers=crash)).status == 500
+    assert (await shelf.post("/books", {"title": "Twice"}, headers=crash)).status == 201
