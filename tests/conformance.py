@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,7 +11,6 @@ import orjson
 
 from pegboard.app import Service
 
-METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 # What HTTP itself, or the CORS protocol, says about any answer.
 ANYWHERE = frozenset(
     ("date", "server", "connection", "content-type", "content-length", "content-encoding", "transfer-encoding")
@@ -33,9 +31,7 @@ class Conformance:
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         self._components = {"schemas": {n: _closed(s) for n, s in document["components"]["schemas"].items()}}
         self._plain = {path: item for path, item in document["paths"].items() if "{" not in path}
-        self._templates = {
-            tuple(path.split("/")): item for path, item in document["paths"].items() if "{" in path
-        }
+        self._templates = {tuple(path.split("/")): item for path, item in document["paths"].items() if "{" in path}
 
     def check(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Raise `Undescribed` unless the document describes such an answer to such a request."""
@@ -69,12 +65,12 @@ class Conformance:
                 return item
         return None
 
-    def _check_undocumented(
-        self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
-    ) -> None:
-        """What the document has no word on is an error of the usual form, or something that a page loads."""
+    def _check_undocumented(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Take an error of the usual form, and what a page loads: the document has no word on them."""
         if status >= 400:
-            self._check_body(method, {"application/json": {"schema": {"$ref": "#/components/schemas/Errors"}}}, headers, body)
+            self._check_body(
+                method, {"application/json": {"schema": {"$ref": "#/components/schemas/Errors"}}}, headers, body
+            )
         elif not (path.startswith("/docs/assets/") or (method == "options" and path == "*")):
             raise Undescribed("there is no such operation")
 
@@ -94,9 +90,7 @@ class Conformance:
                 value = int(value)
             self._validate(header["schema"], value)
 
-    def _check_body(
-        self, method: str, content: Mapping[str, Any], headers: Mapping[str, str], body: bytes
-    ) -> None:
+    def _check_body(self, method: str, content: Mapping[str, Any], headers: Mapping[str, str], body: bytes) -> None:
         if method == "head":
             if body:
                 raise Undescribed("there is a body")
@@ -143,11 +137,6 @@ def _closed(schema: Any) -> Any:
         return schema
     closed = {key: _closed(part) for key, part in schema.items()}
     return closed if "properties" not in schema else {"additionalProperties": False} | closed
-
-
-def references(part: Any) -> Iterator[str]:
-    """Yield everything that a document refers to."""
-    yield from (line for line in json.dumps(part).split('"') if line.startswith("#/components/"))
 
 
 _KNOWN: dict[tuple[Any, ...], Conformance] = {}

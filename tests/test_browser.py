@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright, expect
 
 from tests.conftest import ADMIN, PASSWORD, Api
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # The first lets it run as root, as in a container; the second keeps it from asking anybody but us.
 FLAGS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 360, "height": 740}
+DESKTOP, PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=360, height=740)
 
 # Every text whose contrast with what is behind it is below AA (WCAG 2.2, 1.4.3).
 FAINT = """() => {
@@ -131,7 +131,9 @@ async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Ap
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/contacts", "/docs/clients"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_text_can_be_told_from_what_is_behind_it(browser: Browser, running: Api, path: str, scheme: str) -> None:
+async def test_every_text_can_be_told_from_what_is_behind_it(
+    browser: Browser, running: Api, path: str, scheme: str
+) -> None:
     context = await browser.new_context(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]  # one of these
     page, faults, _ = await opened(context)
     await page.goto(running.url + path)

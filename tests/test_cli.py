@@ -347,9 +347,7 @@ def test_plugins_lists_what_is_installed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_the_health_of_a_service_is_told_by_the_status(
-    start: Callable[..., Service], folder: Path, host: str
-) -> None:
+def test_the_health_of_a_service_is_told_by_the_status(start: Callable[..., Service], folder: Path, host: str) -> None:
     service = start()
     port = str(service.port)
     # A proxy is for the way out, and this never leaves the machine.

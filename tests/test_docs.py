@@ -215,7 +215,24 @@ def check_serve(words: list[str], _: Session) -> None:
     main.commands["serve"].make_context("serve", words[2:])
 
 
+def check_docker(words: list[str], _: Session) -> None:
+    """Hold a command for containers, which no test runs, against what it names: services, plugins and settings."""
+    services = re.findall(r"^  (\w+):$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    if words[1] == "compose":
+        assert words[2] in ("up", "down", "exec", "logs", "ps", "restart")
+        named = [word for word in words[3:] if not word.startswith("-")]
+        assert not named or named[0] in services, named[0]
+    else:
+        assert words[1] in ("build", "run")
+    for word in words[2:]:
+        if word.startswith("PLUGINS="):
+            assert all((ROOT / "plugins" / name / "pyproject.toml").is_file() for name in word[8:].split())
+        if word.startswith("PEGBOARD_"):
+            check_settings(dict([word.split("=", 1)]))
+
+
 CHECKS: dict[str, Callable[[list[str], Session], None]] = {
+    "docker": check_docker,
     "make": check_make,
     "pip": check_pip,
     "pegboard": check_serve,
@@ -268,6 +285,8 @@ KINDS: dict[str, Callable[[Snippet, Session], None]] = {
     "python": write_file,
     "toml": write_file,
     "sql": write_file,
+    "dockerfile": write_file,
+    "yaml": write_file,
     "json": check_json,
 }
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 
-from pegboard import ErrorCode, Schema, TableResource, errors, fields, validate
+from pegboard import ErrorCode, Schema, TableResource, columns, errors, fields, validate
 from pegboard.discovery import Plugin, State
-from tests.conftest import Api, Serve, plugin
+from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}
 # Elements that hold text and what belongs to text, and those that cannot stand in them.
-PHRASES = {"p", "h1", "h2", "h3", "h4", "title", "summary", "button", "code", "span"}
+PHRASES = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "title", "summary", "button", "code", "span"}
 BLOCKS = {"p", "div", "table", "ul", "ol", "pre", "section", "details", "h1", "h2", "h3", "h4", "form"}
 HOSTILE = '"><script>alert(1)</script><img src=http://elsewhere.example/x.png onerror=alert(1)>'
 
@@ -78,6 +80,8 @@ class Bill(Schema):
 
 class Bills(TableResource):
     __doc__ = f"""Bills & what they are for: {HOSTILE}
+
+    ### Main
 
     Each has *lines*. [Run](javascript:alert(1)) ![seen](http://elsewhere.example/seen.png)
     """
@@ -183,6 +187,25 @@ async def test_the_overview_tells_the_limits_as_they_are_set(serve: Serve) -> No
     assert "3 MiB" in text
     assert "1000 bytes" in text
     assert "17 levels" in text
+
+
+async def test_the_overview_tells_what_there_is_to_ask(documented: Api) -> None:
+    guide = (files("pegboard") / "reference" / "guide.md").read_text()
+    rules = replace(Bills.rules(), searchable=True, expandable=("due",))
+    operators = {operator for names in columns.OPERATORS.values() for operator in names} | {"has", "isnull"}
+    assert set(re.findall(r"`FIELD__(\w+)`", guide)) == operators - {"eq"}
+    [parameters] = re.findall(r"### Reading collections\n(.*?)\n\n\n", guide, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`(?=[^|\n]* \|)", parameters)) == rules.reserved
+    text = (await read(documented, "/docs/bills")).text
+    assert {f"__{operator}" for _, operator in Bills.rules().filters.values()} - {"__eq"} <= set(text.split())
+
+
+async def test_the_paths_that_the_overview_names_are_there(documented: Api) -> None:
+    guide = (files("pegboard") / "reference" / "guide.md").read_text()
+    paths = re.findall(r"^\| `(/[^`]*)` \|", guide, re.MULTILINE)
+    assert len(paths) > 5
+    for path in paths:
+        assert (await documented.as_client(ADMIN, PASSWORD).get(path)).status == 200
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -298,7 +321,7 @@ async def test_head_has_the_headers_of_get(documented: Api) -> None:
 
 
 async def test_what_is_not_there_and_what_is_not_allowed(documented: Api) -> None:
-    admin = documented.as_client("admin", "correct horse")
+    admin = documented.as_client(ADMIN, PASSWORD)
     assert (await admin.get("/docs/nothing")).status == 404
     assert (await admin.get("/docs/assets/style.css")).status == 404
     assert (await documented.post("/docs", {})).headers["Allow"] == "GET, HEAD, OPTIONS"

@@ -77,7 +77,8 @@ async def test_filters_and_sorts_mean_what_they_mean_on_a_table(running: Api, qu
 )
 async def test_pages_lead_through_all_items_and_back(running: Api, sort: str) -> None:
     whole = numbers(await running.get(f"/readings?limit=100{sort}"))
-    path, forward, last = f"/readings?limit=7{sort}", [], None
+    forward: list[int] = []
+    path, last = f"/readings?limit=7{sort}", None
     while path:
         page = await running.get(path)
         forward, last, path = forward + numbers(page), page, page.json["next"]

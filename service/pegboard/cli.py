@@ -1,9 +1,10 @@
-"""The command line: `pegboard serve`, `healthcheck`, `migrate`, `plugins`, `client`."""
+"""The command line: `pegboard serve`, `healthcheck`, `migrate`, `plugins`, `openapi`, `client`."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
 import socket
 import sys
@@ -24,6 +25,7 @@ from pegboard.embedded import EmbeddedError, EmbeddedServer, dsn_of
 from pegboard.errors import ApiError
 from pegboard.running import StartError
 from pegboard.settings import SETTINGS, Expected, Setting, Settings, SettingsError
+from pegboard.specification import Specification
 from pegboard.sqlfiles import MigrationError
 
 T = TypeVar("T")
@@ -128,7 +130,7 @@ def healthcheck() -> None:
         connection.request("GET", "/health")
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise click.ClickException(f"no service answers on {host}:{settings.port}: {reason}") from error
     finally:
         connection.close()
@@ -166,6 +168,14 @@ def plugins() -> None:
     for plugin in found:
         parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.fault or "")
         click.echo("\t".join(parts).rstrip())
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI document of all that is installed; no database is needed."""
+    settings = _settings()
+    specification = Specification(version("pegboard"), settings, _plugins(settings))
+    click.echo(json.dumps(specification.document(), indent=2, ensure_ascii=False))
 
 
 @main.group()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from calendar import monthrange
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal as Number
 from decimal import InvalidOperation
 from typing import Any, ClassVar
@@ -17,18 +16,13 @@ from marshmallow import fields as marshmallow
 from marshmallow import validate as checks
 from marshmallow.fields import Constant, Field, Function, Method, Nested
 
-from pegboard import passwords
+from pegboard import passwords, rfc3339
 
 __all__ = (
     "UUID", "Boolean", "Constant", "Date", "DateTime", "Decimal", "Dict", "Email", "Field", "Float", "Function",
     "Integer", "List", "Method", "Nested", "Password", "Raw", "Reference", "String", "Time", "Url",
 )  # fmt: skip
 
-_DATE = r"(\d{4})-(\d\d)-(\d\d)"
-_CLOCK = r"(\d\d):(\d\d):(\d\d)(?:\.\d+)?"
-_INSTANT = re.compile(rf"{_DATE}[Tt]{_CLOCK}(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?", re.ASCII)
-_DAY = re.compile(_DATE, re.ASCII)
-_TIME = re.compile(_CLOCK, re.ASCII)
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
@@ -235,11 +229,8 @@ class Date(Field[date]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> date:
         if not isinstance(value, str):
             raise self.make_error("type")
-        match = _DAY.fullmatch(value)
-        if match is None:
-            raise self.make_error("date")
         try:
-            return date(int(match[1]), int(match[2]), int(match[3]))
+            return rfc3339.day(value)
         except ValueError:
             raise self.make_error("date") from None
 
@@ -256,11 +247,8 @@ class Time(Field[time]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> time:
         if not isinstance(value, str):
             raise self.make_error("type")
-        match = _TIME.fullmatch(value)
-        if match is None:
-            raise self.make_error("date")
         try:
-            return time(int(match[1]), int(match[2]), int(match[3]))
+            return rfc3339.clock(value)
         except ValueError:
             raise self.make_error("date") from None
 
@@ -280,24 +268,10 @@ class DateTime(Field[datetime]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
         if not isinstance(value, str):
             raise self.make_error("type")
-        if not _INSTANT.fullmatch(value):
-            raise self.make_error("date")
         try:
-            return _instant(value)
-        except (ValueError, OverflowError):
+            return rfc3339.instant(value)
+        except ValueError:
             raise self.make_error("date") from None
-
-
-def _instant(text: str) -> datetime:
-    leap = text[17:19] == "60"
-    local = datetime.fromisoformat((f"{text[:17]}59{text[19:]}" if leap else text).upper()).replace(microsecond=0)
-    moment = local.replace(tzinfo=UTC) if local.tzinfo is None else local.astimezone(UTC)
-    if not leap:
-        return moment
-    last_day = monthrange(moment.year, moment.month)[1]
-    if (moment.day, moment.hour, moment.minute) != (last_day, 23, 59):
-        raise ValueError("no leap second can be here")
-    return moment + timedelta(seconds=1)
 
 
 class List(marshmallow.List[Any]):

@@ -10,7 +10,7 @@ from pegboard import markup
 from pegboard.discovery import Plugin, State
 from pegboard.markup import Html, element
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 
 STATES: Mapping[State, str] = {
     State.FAILED: "out of service",
@@ -64,9 +64,10 @@ def page(site: Site, current: str, title: str, sections: Sequence[Section], cont
     menu = element(
         "details", element("summary", "Menu"), element("nav", links, aria_label="API Reference"), class_="menu"
     )
+    name = element("strong", "Pegboard"), " ", element("span", "API Reference")
     header = element(
         "header",
-        element("a", element("strong", "Pegboard"), " ", element("span", "API Reference"), href=site.page(), class_="home"),
+        element("a", name, href=site.page(), class_="home"),
         element("span", site.version, class_="version"),
         element("a", "OpenAPI", href=f"{site.prefix}/openapi.json", class_="tool"),
         menu,

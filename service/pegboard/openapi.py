@@ -10,9 +10,10 @@ from typing import Any
 from pegboard import mapping, openapi_errors, openapi_system
 from pegboard.discovery import Plugin, State
 from pegboard.openapi_errors import Answers
+from pegboard.openapi_fields import ref
 from pegboard.openapi_parameters import HEADERS, Parameters
 from pegboard.openapi_paths import PATCH, Parts, ResourcePaths
-from pegboard.openapi_schemas import Names, Schemas, ref
+from pegboard.openapi_schemas import Names, Schemas
 from pegboard.resource import Resource
 
 log = logging.getLogger("pegboard.openapi")

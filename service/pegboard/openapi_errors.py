@@ -8,7 +8,7 @@ from typing import Any
 
 from pegboard import errors
 from pegboard.errors import ErrorCode, Fault
-from pegboard.openapi_schemas import ref
+from pegboard.openapi_fields import ref
 
 REQUEST_ID = "4f1c2b7a9e-2a"
 

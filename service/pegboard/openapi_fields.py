@@ -46,6 +46,11 @@ _OF_VALIDATORS = ("enum", "pattern", "minLength", "maxLength", "minItems", "maxI
 _OF_APISPEC = ("x-minimum", "x-maximum", "example", "default", "min")
 
 
+def ref(name: str, kind: str = "schemas") -> JsonSchema:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
 def mend(converter: Any, field: Any, ret: JsonSchema) -> JsonSchema:
     """Put right what apispec says of `field` in `ret`; one of its attribute functions, run after all others."""
     for wrong in (*_OF_VALIDATORS, *_OF_APISPEC):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pegboard import query
 from pegboard.columns import Column
-from pegboard.openapi_fields import CLOCK
-from pegboard.openapi_schemas import ref
+from pegboard.openapi_fields import CLOCK, ref
 from pegboard.query import Rules
 
 Parameter = dict[str, Any]
@@ -30,6 +30,21 @@ _TYPES: Mapping[str, Parameter] = {
 }
 """What a value of each PostgreSQL type looks like in a URL; what is not here is text."""
 
+_SYNTAX = re.compile(r"([\^$\\.*+?()\[\]{}|/])")
+"""What ECMA-262 lets be escaped, and no more."""
+
+_TEXT = {"type": "string"}
+_WHOLE = r"-?\d{1,18}"
+_LISTED: Mapping[str, str] = {
+    "boolean": "(true|false)",
+    "smallint": _WHOLE,
+    "integer": _WHOLE,
+    "bigint": _WHOLE,
+    "date": r"\d{4}-\d{2}-\d{2}",
+    "uuid": "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+}
+"""What several values of a type look like, between commas; of the others the pattern says nothing."""
+
 _MEANINGS: Mapping[str, str] = {
     "eq": "Only items whose `{}` is this.",
     "ne": "Only items whose `{}` is not this; one that is null is not.",
@@ -37,7 +52,7 @@ _MEANINGS: Mapping[str, str] = {
     "lte": "Only items whose `{}` is this or less.",
     "gt": "Only items whose `{}` is greater than this.",
     "gte": "Only items whose `{}` is this or greater.",
-    "in": "Only items whose `{}` is one of these; `\\,` is a comma within a value.",
+    "in": "Only items whose `{}` is one of these, separated by commas; `\\,` is a comma within a value.",
     "prefix": "Only items whose `{}` begins with this.",
     "contains": "Only items whose `{}` contains this, in upper or lower case.",
     "isnull": "Only items whose `{}` is null, or only those where it is not.",
@@ -197,33 +212,35 @@ def _limit(rules: Rules) -> Parameter:
 
 
 def _sort(rules: Rules) -> Parameter:
-    names = [name for field in rules.sorts for name in (field, f"-{field}")]
-    text = "The fields to sort by, each once, `-` in front of one for descending; without it by `id`."
-    found = _listed("sort", text, names, min(query.MOST_SORTS, len(rules.sorts)))
-    found["schema"]["uniqueItems"] = True
-    return found
+    return _listed(
+        "sort", "Sort by these fields, `-` in front of one for descending; by `id` without.", rules.sorts, "-?"
+    )
 
 
 def _fields(rules: Rules) -> Parameter:
-    names = [column.name for column in rules.columns if column.readable]
-    return _listed("fields", "Only these fields; `id` always comes.", names, query.MOST_VALUES)
+    return _listed("fields", "Only these fields; `id` always comes.", [c.name for c in rules.columns if c.readable])
 
 
 def _expand(rules: Rules) -> Parameter:
-    return _listed("expand", "Show these items in place of their ids.", list(rules.expandable), query.MOST_VALUES)
+    return _listed("expand", "Show these items in place of their ids.", rules.expandable)
 
 
-def _listed(name: str, description: str, choices: list[str], most: int) -> Parameter:
-    items = {"type": "string", "enum": choices}
-    schema = {"type": "array", "items": items, "minItems": 1, "maxItems": most}
-    return _query(name, description, schema, style="form", explode=False, example=[choices[-1]])
+def _listed(name: str, description: str, choices: Iterable[str], sign: str = "") -> Parameter:
+    """Return a parameter that takes names separated by commas: as text, since few clients can write a list so."""
+    names = list(choices)
+    escaped = [_SYNTAX.sub(r"\\\1", choice) for choice in names]
+    one = f"{sign}({'|'.join(escaped)})"
+    about = f"{description} Separated by commas, out of {', '.join(f'`{choice}`' for choice in names)}."
+    return _query(name, about, {"type": "string", "pattern": f"^{one}(,{one})*$"}, example=names[-1])
 
 
 def _filter(name: str, column: Column, operator: str) -> Parameter:
-    description = _MEANINGS[operator].format(column.name)
-    one = _TYPES.get(column.base_type.removesuffix("[]"), {"type": "string"})
-    if operator == "in":
-        many = {"type": "array", "items": one, "minItems": 1, "maxItems": query.MOST_VALUES}
-        return _query(name, description, many, style="form", explode=False)
-    plain = {"isnull": {"type": "boolean"}, "prefix": {"type": "string"}, "contains": {"type": "string"}}
-    return _query(name, description, plain.get(operator, one))
+    kind = column.base_type.removesuffix("[]")
+    one = _TYPES.get(kind, _TEXT)
+    own = {
+        "in": {"type": "string", **({"pattern": f"^{_LISTED[kind]}(,{_LISTED[kind]})*$"} if kind in _LISTED else {})},
+        "isnull": {"type": "boolean"},
+        "prefix": _TEXT,
+        "contains": _TEXT,
+    }
+    return _query(name, _MEANINGS[operator].format(column.name), own.get(operator, one))

@@ -12,8 +12,9 @@ from pegboard.errors import ApiError, ErrorCode, Fault
 from pegboard.loading import Loader
 from pegboard.openapi_errors import ACTIONS, CONNECTION, CREDENTIALS, Answers
 from pegboard.openapi_examples import IDENTITY, NOTHING, example
+from pegboard.openapi_fields import ref
 from pegboard.openapi_parameters import READING, WRITING, Parameters
-from pegboard.openapi_schemas import Names, Schemas, identity, ref
+from pegboard.openapi_schemas import Names, Schemas, identity
 from pegboard.reading import JSON
 from pegboard.rendering import dumps
 from pegboard.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource

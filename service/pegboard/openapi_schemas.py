@@ -10,7 +10,7 @@ from marshmallow import missing
 from marshmallow.fields import Field
 
 from pegboard import fields, mapping
-from pegboard.openapi_fields import JsonSchema, mend, with_null
+from pegboard.openapi_fields import JsonSchema, mend, ref, with_null
 from pegboard.resource import Resource
 from pegboard.writing import MOST_ITEMS
 
@@ -18,11 +18,6 @@ _SUFFIXES = ("", "Page", "Items", "Create", "Replace", "Update", "UpdateOwn")
 _ID = "The item's own id, given by the service."
 _CREATED = "When the item was made."
 _UPDATED = "When the item was last changed."
-
-
-def ref(name: str, kind: str = "schemas") -> JsonSchema:
-    """Return a reference to a component."""
-    return {"$ref": f"#/components/{kind}/{name}"}
 
 
 def camel(name: str) -> str:

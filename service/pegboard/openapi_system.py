@@ -10,8 +10,8 @@ from pegboard import errors
 from pegboard.errors import ErrorCode
 from pegboard.openapi_errors import CONNECTION, CREDENTIALS
 from pegboard.openapi_examples import example
+from pegboard.openapi_fields import ref
 from pegboard.openapi_paths import Operation, Parts, succeed
-from pegboard.openapi_schemas import ref
 from pegboard.reading import JSON
 from pegboard.resource import VERBS
 

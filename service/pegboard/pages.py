@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from string import Template
 from typing import Any
 
@@ -16,8 +15,6 @@ from pegboard.prose import code, prose
 from pegboard.query import Rules
 
 _OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "prefix", "contains", "has", "isnull")
-_NAMING = ("sort", "fields")
-"""The parameters whose values are names of fields."""
 
 _OUTAGES: Mapping[State, str] = {
     State.FAILED: "The plugin could not be loaded, brought up to date or mounted. The others are not touched by it.",
@@ -38,7 +35,7 @@ _RANGES = (
 
 def overview(site: Site, texts: Sequence[str], values: Mapping[str, str], codes: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the page that tells what holds for every resource; the codes end it."""
-    parts = [prose(Template(text).safe_substitute(values), 2) for text in texts]
+    parts = [prose(Template(text).substitute(values), 2, anchored=True) for text in texts]
     sections = [Section(*section) for part in parts for section in part.sections]
     content = [part.html for part in parts]
     return frame.page(site, "", "Overview", sections, element("div", content, _codes(codes), class_="prose"))
@@ -125,7 +122,7 @@ def _rule(rule: str) -> str:
 
 
 def _text(text: str) -> Html | None:
-    return prose(text, 4).html if text else None
+    return prose(text, 3).html if text else None
 
 
 def _operation(site: Site, one: Operation, rules: Rules) -> Html:
@@ -149,7 +146,7 @@ def _operation(site: Site, one: Operation, rules: Rules) -> Html:
 
 def _details(one: Operation, rules: Rules) -> tuple[Html | None, ...]:
     """Return what an operation takes beside its body, and what it answers."""
-    plain = [_without_choices(field) for field in one.parameters if field.name not in rules.filters]
+    plain = [field for field in one.parameters if field.name not in rules.filters]
     is_searched = any(field.name == "sort" or field.name in rules.filters for field in one.parameters)
     return (
         _titled("Parameters", _table(("Parameter", "Meaning"), plain) if plain else None),
@@ -157,13 +154,6 @@ def _details(one: Operation, rules: Rules) -> tuple[Html | None, ...]:
         _titled("Headers", _table(("Header", "Meaning"), one.headers) if one.headers else None),
         _titled("Answers", _answers([answer for answer in one.answers if answer not in one.errors])),
         _errors(one.errors),
-    )
-
-
-def _without_choices(field: Field) -> Field:
-    """Return a parameter without the names of fields that it takes: they are told elsewhere on the page."""
-    return replace(
-        field, rules=tuple(rule for rule in field.rules if "one of" not in rule or field.name not in _NAMING)
     )
 
 

@@ -25,15 +25,19 @@ class Prose:
     sections: tuple[tuple[str, str], ...] = ()
 
 
-def prose(text: str, level: int) -> Prose:
-    """Return Markdown as HTML, its highest headings at `level` and with anchors.
+def prose(text: str, level: int, *, anchored: bool = False) -> Prose:
+    """Return Markdown as HTML, its highest headings at `level`; with anchors where no other text is on the page.
 
     HTML in it is text, and an image what is said in its place: nothing of it is run or fetched.
     """
     markdown = _markdown()
     tokens = markdown.parse(text)
     sections = _place_headings(tokens, level)
-    return Prose(Html(markdown.renderer.render(tokens, markdown.options, {})), tuple(sections))
+    if anchored:
+        for index, anchor, _ in sections:
+            tokens[index].attrSet("id", anchor)
+    html = Html(markdown.renderer.render(tokens, markdown.options, {}))
+    return Prose(html, tuple((anchor, title) for _, anchor, title in sections))
 
 
 def code(text: str, language: str = "") -> Html:
@@ -57,17 +61,17 @@ def _markdown() -> MarkdownIt:
     return markdown
 
 
-def _place_headings(tokens: Sequence[Token], level: int) -> list[tuple[str, str]]:
-    """Bring the headings to their level, give them anchors, and return these with their titles."""
-    found: list[tuple[str, str]] = []
+def _place_headings(tokens: Sequence[Token], level: int) -> list[tuple[int, str, str]]:
+    """Bring the headings to their levels, skipping none; return where the highest are, their anchors and titles."""
+    found: list[tuple[int, str, str]] = []
     headings = [index for index, token in enumerate(tokens) if token.type == "heading_open"]
     highest = min((int(tokens[index].tag[1]) for index in headings), default=1)
+    depth = level - 1
     for index in headings:
-        title = tokens[index + 1].content
-        depth = min(6, int(tokens[index].tag[1]) - highest + level)
+        depth = min(6, depth + 1, int(tokens[index].tag[1]) - highest + level)
         tokens[index].tag = tokens[index + 2].tag = f"h{depth}"
+        title = tokens[index + 1].content
         anchor = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-        if depth == level and anchor and anchor not in dict(found):
-            tokens[index].attrSet("id", anchor)
-            found.append((anchor, title))
+        if depth == level:
+            found.append((index, anchor, title))
     return found

@@ -103,9 +103,9 @@ class Query:
 class Rules:
     """Say what a resource's queries may ask for; made once, at start.
 
-    `filterable` and `sortable` name the fields that are; None means all whose type allows it. `computed` names those that
-    are shown although no column holds them. Raises `ValueError` for a field whose name could not be told from something
-    else in a URL.
+    `filterable` and `sortable` name the fields that are; None means all whose type allows it. `computed` names those
+    that are shown although no column holds them. Raises `ValueError` for a field whose name could not be told from
+    something else in a URL.
     """
 
     columns: tuple[Column, ...]

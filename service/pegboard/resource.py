@@ -132,9 +132,9 @@ class Resource:
     A subclass sets `schema` and `verbs` and writes the actions of its verbs as coroutines: `list(context)` for GET on
     the collection, `create(context, data)` for POST, and on an item `retrieve(context, id)` for GET,
     `replace(context, id, data)` for PUT, `update(context, id, data)` for PATCH, `delete(context, id)` for DELETE.
-    `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump); `list` all
-    of them, which are then filtered, sorted and paged, or a `Page` that it has made itself; `delete` nothing. It raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item
-    that is not there.
+    `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump); `list`
+    all of them, which are then filtered, sorted and paged, or a `Page` that it has made itself; `delete` nothing. It
+    raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item that is not there.
     """
 
     schema: ClassVar[type[Schema]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pegboard import conditions, openapi, rendering
+from pegboard import conditions, rendering
 from pegboard.discovery import Plugin
 from pegboard.http import Request, Response
 from pegboard.reading import JSON, accept, conditional, item_headers
@@ -28,6 +28,9 @@ class Specification:
 
     def document(self) -> Mapping[str, Any]:
         """Make the document; it takes some tens of milliseconds."""
+        # Only here: a worker that is never asked for it does without what makes it.
+        from pegboard import openapi
+
         settings = self.settings
         return openapi.document(self.version, self.plugins, settings.path_prefix, docs_public=settings.docs_public)
 

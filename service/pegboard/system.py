@@ -30,7 +30,6 @@ def places(version: str, plugins: Sequence[Plugin], ready: Readiness, prefix: st
     ]
 
 
-
 class Public(Container[str]):
     """Tell which paths need no credentials; the reference is among them unless it is to be kept for clients."""
 

@@ -209,8 +209,10 @@ class TableResource(Resource):
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         """Make an item; `data` may bring its id."""
-        data = await self.hashed(data)
-        await referring.check(context, self._references, self.resources, (data,))
+        if self._hashed:
+            data = await self.hashed(data)
+        if self._references:
+            await referring.check(context, self._references, self.resources, (data,))
         statement = self._table.insert(data.get("id") or uuid7(), _version(), self._new_values(context, data))
         return dict(await self._write(context, statement))
 
@@ -218,8 +220,10 @@ class TableResource(Resource):
         """Make all items, or none."""
         if type(self).create is not TableResource.create:
             return await self._create_each(context, data)
-        data = [await self.hashed(one) for one in data] if self._hashed else data
-        await referring.check(context, self._references, self.resources, data, indexed=True)
+        if self._hashed:
+            data = [await self.hashed(one) for one in data]
+        if self._references:
+            await referring.check(context, self._references, self.resources, data, indexed=True)
         rows = [(uuid7(), _version(), self._new_values(context, one)) for one in data]
         statement = self._table.insert_many(rows)
         try:
@@ -265,7 +269,8 @@ class TableResource(Resource):
 
     async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
         versions, extra = _versions(context), self._within_reach(context.client)
-        await referring.check(context, self._references, self.resources, (values,))
+        if self._references:
+            await referring.check(context, self._references, self.resources, (values,))
         statement = self._table.update(identity, _version(), values, extra, versions=versions)
         row = await self._write(context, statement)
         if row is None:

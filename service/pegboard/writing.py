@@ -141,7 +141,7 @@ class Writer:
     async def _replace_after_all(
         self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
     ) -> Any:
-        """Replace an item that somebody else has made meanwhile; raises `conflict` where it was about something else."""
+        """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
         try:
             return await self._write(context, identity, self._resource.replace, load)
         except ApiError as error:

@@ -1,0 +1,50 @@
+"""Instants, dates and times of day as RFC 3339 writes them, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from datetime import UTC, date, datetime, time, timedelta
+
+_DATE = r"\d{4}-\d\d-\d\d"
+_CLOCK = r"\d\d:\d\d:\d\d(?:\.\d+)?"
+_INSTANT = re.compile(rf"{_DATE}[Tt]{_CLOCK}(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?", re.ASCII)
+_DAY = re.compile(_DATE, re.ASCII)
+_TIME = re.compile(_CLOCK, re.ASCII)
+
+
+def instant(text: str) -> datetime:
+    """Return an instant in UTC, its fraction of a second dropped; raises `ValueError`.
+
+    Without an offset it is taken as UTC. A leap second counts as the second that follows it.
+    """
+    if not _INSTANT.fullmatch(text):
+        raise ValueError("no instant of RFC 3339")
+    leap = text[17:19] == "60"
+    local = datetime.fromisoformat((f"{text[:17]}59{text[19:]}" if leap else text).upper()).replace(microsecond=0)
+    try:
+        moment = local.replace(tzinfo=UTC) if local.tzinfo is None else local.astimezone(UTC)
+        return _after_leap_second(moment) if leap else moment
+    except OverflowError:
+        raise ValueError("UTC moves it out of the years 1 to 9999") from None
+
+
+def day(text: str) -> date:
+    """Return a calendar date written as `2015-02-15`; raises `ValueError`."""
+    if not _DAY.fullmatch(text):
+        raise ValueError("no date of RFC 3339")
+    return date.fromisoformat(text)
+
+
+def clock(text: str) -> time:
+    """Return a time of day without an offset, its fraction of a second dropped; raises `ValueError`."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("no time of RFC 3339")
+    return time.fromisoformat(text[:8])
+
+
+def _after_leap_second(moment: datetime) -> datetime:
+    last_day = monthrange(moment.year, moment.month)[1]
+    if (moment.day, moment.hour, moment.minute) != (last_day, 23, 59):
+        raise ValueError("no leap second can be here")
+    return moment + timedelta(seconds=1)

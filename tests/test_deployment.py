@@ -1,0 +1,75 @@
+"""The files for containers, as far as they can be held against the service without an engine that runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pegboard.settings import SETTINGS, Settings
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+
+
+@pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE], ids=["Dockerfile", "docker-compose.yml"])
+def test_only_settings_that_there_are_are_named(text: str) -> None:
+    known = {name for setting in SETTINGS for name in (setting.variable, setting.file_variable)}
+    named = set(re.findall(r"\bPEGBOARD_[A-Z_]+", text))
+    assert named
+    assert named <= known
+
+
+def test_running_requests_get_their_time_to_end() -> None:
+    match = re.search(r"  pegboard:\n.*?stop_grace_period: (\d+)s", COMPOSE, re.DOTALL)
+    assert match
+    assert int(match[1]) >= Settings().shutdown_timeout + 5
+
+
+def test_the_image_runs_as_the_user_for_whom_the_secrets_are() -> None:
+    match = re.search(r"^USER (\d+):\1$", DOCKERFILE, re.MULTILINE)
+    assert match
+    assert f"PEGBOARD, POSTGRES = {match[1]}, 999" in COMPOSE
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    script = re.search(r"    command:\n      - \|\n(.*?)\n    deploy:", COMPOSE, re.DOTALL)
+    assert script
+    # Only root may give a file to another user.
+    program = textwrap.dedent(script[1]).replace("os.chown(", "(lambda *_: None)(")
+    for folder in ("secrets", "setup"):
+        (tmp_path / folder).mkdir()
+        program = program.replace(f'"/{folder}/', f'"{tmp_path}/{folder}/')
+
+    def run() -> dict[str, str]:
+        command = [sys.executable, "-c", program]
+        environment = os.environ | {"PUBLISH": "127.0.0.1:8080"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "http://127.0.0.1:8080" in done.stdout
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert {path.stat().st_mode & 0o777 for path in files} == {0o400}
+        found = {path.name: path.read_text() for path in files}
+        assert not any(secret.strip() in done.stdout for secret in found.values())
+        return found
+
+    first = run()
+    assert first.keys() == {"admin-password", "database-url", "postgres-password", "database.sql"}
+    assert run() == first
+    settings = Settings.load(
+        {
+            "PEGBOARD_DATABASE_URL_FILE": str(tmp_path / "secrets/database-url"),
+            "PEGBOARD_ADMIN_PASSWORD_FILE": str(tmp_path / "secrets/admin-password"),
+        }
+    )
+    match = re.fullmatch(r"postgresql://pegboard:([0-9a-f]{48})@postgres/pegboard", settings.database_url or "")
+    assert match
+    assert f"PASSWORD '{match[1]}'" in first["database.sql"]
+    # What was left half done is done again.
+    (tmp_path / "setup/database.sql").unlink()
+    assert run().keys() == first.keys()
