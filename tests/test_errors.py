@@ -41,7 +41,6 @@ class Things(TableResource):
     schema = Everything
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     unique = (Unique("must"),)
-    error_codes = (OWN,)
 
 
 class Faulty(Resource):
@@ -49,6 +48,7 @@ class Faulty(Resource):
 
     schema = Everything
     verbs = ("GET",)
+    error_codes = (OWN,)
 
     def parse_id(self, text: str) -> str | None:
         return text
@@ -204,8 +204,8 @@ async def test_the_catalogue_is_told_with_the_codes_of_plugins(told: Api) -> Non
     assert [item for item in items if item["plugin"] is None] == [
         {"code": code.code, "status": code.status, "message": code.message, "plugin": None} for code in CATALOGUE
     ]
-    theirs = [item for item in items if item["plugin"] == "things"]
-    assert theirs == [{"code": 20200, "status": 418, "message": "This is a teapot.", "plugin": "things"}]
+    theirs = [item for item in items if item["plugin"] is not None]
+    assert theirs == [{"code": 20200, "status": 418, "message": "This is a teapot.", "plugin": "faulty"}]
 
 
 # Each of them over HTTP --------------------------------------------------------------------------------------

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -412,3 +417,13 @@ async def test_the_document_changes_with_the_plugins(serve: Serve) -> None:
     after = await api.get("/openapi.json")
     assert "/makers" not in after.json["paths"]
     assert before.headers["ETag"] != after.headers["ETag"]
+
+
+def test_the_document_is_printed_without_a_database(tmp_path: Path) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
+    settings = {"PEGBOARD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "PEGBOARD_PATH_PREFIX": "/api"}
+    command = [str(Path(sys.executable).parent / "pegboard"), "openapi"]
+    done = subprocess.run(command, env=others | settings, cwd=tmp_path, capture_output=True, check=True)
+    plugins = discovery.discover(discovery.installed())
+    assert json.loads(done.stdout) == openapi.document(version("pegboard"), plugins, "/api")
+    assert not list(tmp_path.iterdir())

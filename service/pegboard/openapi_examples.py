@@ -63,8 +63,9 @@ class _Making:
                 return schema[given][0]
         if "const" in schema:
             return schema["const"]
-        if "anyOf" in schema and "type" not in schema:
-            made = (self.value(part, name) for part in schema["anyOf"])
+        if "anyOf" in schema:
+            rest = {key: value for key, value in schema.items() if key != "anyOf"}
+            made = (self.value(rest | part, name) for part in schema["anyOf"])
             return next((one for one in made if one is not NOTHING), NOTHING)
         kinds = schema.get("type", "string")
         made = _KINDS[kinds if isinstance(kinds, str) else kinds[0]](self, schema, name)

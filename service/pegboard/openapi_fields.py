@@ -208,7 +208,8 @@ def _none_of(check: Any, field: Any, shape: JsonSchema) -> None:
 
 
 def _equal(check: Any, field: Any, shape: JsonSchema) -> None:
-    shape["const"] = plain(check.comparable)
+    # Not `const`, which could not be widened for a field that may be null.
+    shape["enum"] = [plain(check.comparable)]
 
 
 def _regexp(check: validate.Regexp, field: Any, shape: JsonSchema) -> None:

@@ -113,8 +113,7 @@ class ResourcePaths:
         title, about = _HEAD if verb == "HEAD" else _SUMMARIES[action]
         if action == "create" and hasattr(self._resource, "create_all"):
             about = _SEVERAL
-        more = [codes for codes in (self._resource.error_codes,) if codes]
-        codes = (*CONNECTION, *CREDENTIALS, *ACTIONS[action], *(code for extra in more for code in extra))
+        codes = (*CONNECTION, *CREDENTIALS, *ACTIONS[action], *self._resource.error_codes)
         if self._resource.needs_match and verb in ("PUT", "PATCH", "DELETE"):
             codes = (*codes, errors.PRECONDITION_REQUIRED)
         described = self._described(level + ("head" if verb == "HEAD" else action), title, about, level)
