@@ -1,6 +1,7 @@
 # Everything is run from here, in a virtual environment of its own (.venv).
 PYTHON ?= python3
-PYTEST_ARGS ?=
+# Two processes: each file runs in one of them, on a PostgreSQL of its own.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq

@@ -150,8 +150,6 @@ HEADERS: Mapping[str, Parameter] = {
     ),
     "Cache-Control": _answered("`private, no-cache` where there is an entity tag, else `no-store`.", always=True),
     "Vary": _answered("The headers of the request that the answer depends on."),
-    "Content-Security-Policy": _answered("What the page may load, and from where."),
-    "Referrer-Policy": _answered("What links on the page tell of where they were followed."),
     "Allow": _answered("The methods that are allowed here."),
     "Accept": _answered("The media types that a body may have."),
     "Accept-Patch": _answered("The media types that a patch may have (RFC 5789)."),
