@@ -36,7 +36,7 @@ class Conformance:
     def check(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Raise `Undescribed` unless the document describes such an answer to such a request."""
         try:
-            self._check(method.lower(), unquote(path.partition("?")[0]), status, headers, body)
+            self._check(method.lower(), path.partition("?")[0], status, headers, body)
         except Undescribed as error:
             raise Undescribed(f"{method} {path} -> {status} {dict(headers)} {body[:500]!r}: {error}") from None
 
