@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -95,7 +96,12 @@ class Service:
     def children(self) -> list[psutil.Process]:
         """Return the processes that serve, where there are several."""
         own = psutil.Process(self.process.pid).children()
-        return [child for child in own if child.name() != "postgres"]
+        found = []
+        for child in own:
+            # One that has just ended is none any more.
+            with suppress(psutil.NoSuchProcess):
+                found += [child] if child.name() != "postgres" else []
+        return found
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
