@@ -20,7 +20,7 @@ from benchmarks import measure, report, services
 from benchmarks.load import Job, Load
 from benchmarks.operations import OPERATIONS, Operation, WrongAnswer, ready
 from benchmarks.services import NotServing, Service
-from pegboard.embedded import EmbeddedError
+from pegboard.postgres.embedded import EmbeddedError
 
 _SERVICES = ("bare", "pegboard")
 _COMMAND = f"{shlex.quote(str(Path(sys.executable).with_name('pegboard')))} serve --port {{port}}"

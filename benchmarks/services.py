@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks import bare, data
 from benchmarks.client import Client, Request
-from pegboard.embedded import DATABASE, EmbeddedServer
+from pegboard.postgres.embedded import DATABASE, EmbeddedServer
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PASSWORD = "a-password-for-benchmarks"

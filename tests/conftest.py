@@ -19,9 +19,9 @@ from aiohttp import web
 from pegboard import discovery
 from pegboard.app import SERVICE, Service, create_app
 from pegboard.discovery import Plugin
-from pegboard.embedded import EmbeddedServer
-from pegboard.server import Runner
+from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.settings import Settings
+from pegboard.web.server import Runner
 from tests import conformance
 
 ADMIN, PASSWORD = "admin", "correct horse"

@@ -1,106 +1,77 @@
 """The layers of the core: what may import what."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import pegboard
 
-PACKAGE = Path(pegboard.__file__).parent
+ROOT = Path(pegboard.__file__).parent
 
-LEVELS = (
-    # values and rules that know nothing of each other
-    (
-        "columns",
-        "credentials",
-        "cursor",
-        "embedded",
-        "errors",
-        "markup",
-        "notices",
-        "openapi_examples",
-        "rendering",
-        "rfc3339",
-        "settings",
-        "sqlfiles",
-        "throttle",
-        "uuid7",
-    ),
-    # a request and a response, a schema, a query, a session, a table: one thing each
-    (
-        "conditions",
-        "ddl",
-        "http",
-        "negotiation",
-        "passwords",
-        "patching",
-        "payload",
-        "prose",
-        "query",
-        "schema",
-        "session",
-        "wording",
-    ),
-    ("fields",),
-    (
-        "alteration",
-        "cors",
-        "filtering",
-        "listing",
-        "loading",
-        "logs",
-        "manual",
-        "openapi_fields",
-        "ordering",
-        "pool",
-        "routing",
-        "server",
-        "standing",
-    ),
-    # what asks the database
-    ("clients", "database", "inspection", "sql"),
-    ("auth", "idempotency", "mapping", "migrating", "pipeline"),
-    # what a plugin declares and does
-    ("resource",),
-    ("discovery", "expanding", "export", "referring"),
-    ("frame", "table"),
-    # a resource over HTTP
-    ("reading", "samples"),
-    ("pages", "system", "writing"),
-    ("docs", "endpoint"),
-    # all of it as one document
-    ("openapi_errors", "openapi_parameters", "openapi_schemas"),
-    ("openapi_paths",),
-    ("openapi_system",),
-    ("openapi",),
-    ("specification",),
-    # all of it together, and how it is run
-    ("app",),
-    ("running",),
-    ("workers",),
-    ("cli",),
+LAYERS = (
+    "errors, rendering, settings, uuid7",
+    "web",
+    "postgres",
+    "logs",
+    "access",
+    "tables",
+    "schemas",
+    "queries",
+    "resources",
+    "discovery, pipeline",
+    "system",
+    "openapi",
+    "reference",
+    "app",
+    "running",
+    "workers",
+    "cli",
 )
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+"""Packages, and modules that stand by themselves, from the lowest to the highest; those of one line know nothing of each
+other. Within a package, imports go round in no circle."""
+LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split(", ")}
 
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(ROOT.rglob("*.py"))
+    if path.name not in ("__init__.py", "__main__.py")
+}
 
 
 def imports(path: Path) -> set[str]:
+    """Return the modules of the core that one of them imports, by their names below `pegboard`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "pegboard":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pegboard."):
-            found.add(node.module.split(".")[1])
-    return found
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "pegboard":
+            below = node.module.partition(".")[2]
+            for alias in node.names:
+                whole = f"{below}.{alias.name}".removeprefix(".")
+                found.add(whole if whole in MODULES else below)
+    return found - {""}
 
 
-def test_every_module_has_one_level() -> None:
-    assert sorted(name for names in LEVELS for name in names) == MODULES
+def layer_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_downward(name: str) -> None:
-    upward = {other for other in imports(PACKAGE / f"{name}.py") if LEVEL[other] >= LEVEL[name]}
-    assert not upward
+def test_every_module_is_in_a_layer() -> None:
+    assert {layer_of(module) for module in MODULES} == set(LAYER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downward(module: str) -> None:
+    own = layer_of(module)
+    others = {layer_of(other) for other in imports(MODULES[module])} - {own}
+    assert not {other for other in others if LAYER[other] >= LAYER[own]}
+
+
+@pytest.mark.parametrize("package", sorted({layer_of(module) for module in MODULES if "." in module}))
+def test_imports_within_a_package_go_round_in_no_circle(package: str) -> None:
+    within = {
+        module: {other for other in imports(path) if layer_of(other) == package and other != module}
+        for module, path in MODULES.items()
+        if layer_of(module) == package
+    }
+    assert list(TopologicalSorter(within).static_order())

@@ -19,9 +19,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from pegboard.clients import Clients
-from pegboard.embedded import EmbeddedServer
-from pegboard.passwords import Cost, Passwords
+from pegboard.access.clients import Clients
+from pegboard.access.passwords import Cost, Passwords
+from pegboard.postgres.embedded import EmbeddedServer
 
 # Made at once, so that a flood in a test is one of requests and not of hashes.
 CHEAP = Cost(memory=8, passes=1)

@@ -10,11 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard import errors, migrating
-from pegboard.clients import Actor, Clients, parse_grants, sufficing
+from pegboard import errors
+from pegboard.access.clients import Actor, Clients, parse_grants, sufficing
+from pegboard.access.passwords import Cost, Passwords
 from pegboard.errors import ApiError, ErrorCode
-from pegboard.passwords import Cost, Passwords
-from pegboard.pool import Pool
+from pegboard.postgres.pool import Pool
+from pegboard.tables import migrating
 
 SECRET = "correct horse"
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pegboard import Context, Schema, TableResource, fields
+from pegboard import Context, Schema, TableResource
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegboard import cursor
+from pegboard.queries import cursor
 
 SECRET = b"s" * 32
 PLACE = ("Ångström", None, 7, "0190a4f2-0000-7000-8000-000000000001")

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from pegboard import errors
-from pegboard.database import Database, translate
-from pegboard.embedded import EmbeddedServer
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.postgres.database import Database, translate
+from pegboard.postgres.embedded import EmbeddedServer
 
 SCHEMA = """
 DROP TABLE IF EXISTS pet, owner, choice;

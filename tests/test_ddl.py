@@ -9,8 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.alteration import Change, difference
-from pegboard.ddl import (
+from pegboard.postgres.embedded import EmbeddedServer
+from pegboard.tables.alteration import Change, difference
+from pegboard.tables.ddl import (
     ColumnSpec,
     Index,
     TableSpec,
@@ -20,8 +21,7 @@ from pegboard.ddl import (
     fingerprint,
     object_name,
 )
-from pegboard.embedded import EmbeddedServer
-from pegboard.inspection import inspect, lacking
+from pegboard.tables.inspection import inspect, lacking
 
 CONTACTS = TableSpec(
     "contacts",

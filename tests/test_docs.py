@@ -363,4 +363,5 @@ def test_every_command_is_documented_and_no_other() -> None:
 def test_every_module_is_documented_and_no_other() -> None:
     package = Path(pegboard.__file__).parent
     listed = [row[0].strip("`") for row in rows("architecture.md") if row[0].startswith("`")]
-    assert sorted(listed) == sorted(path.stem for path in package.glob("*.py") if path.stem != "__init__")
+    modules = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py") if path.stem != "__init__")
+    assert sorted(listed) == sorted(".".join(module.parts) for module in modules)

@@ -9,8 +9,10 @@ from importlib.resources import files
 
 import pytest
 
-from pegboard import ErrorCode, Schema, TableResource, columns, errors, fields, validate
+from pegboard import ErrorCode, Schema, TableResource, errors, validate
 from pegboard.discovery import Plugin, State
+from pegboard.schemas import fields
+from pegboard.tables import columns
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}

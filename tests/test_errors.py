@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 from yarl import URL
 
-from pegboard import ApiError, Context, ErrorCode, Resource, Schema, TableResource, Unique, errors, fields, validate
+from pegboard import ApiError, Context, ErrorCode, Resource, Schema, TableResource, Unique, errors, validate
 from pegboard.errors import CATALOGUE, Fault, gather, pointer
+from pegboard.schemas import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 RANGES = (

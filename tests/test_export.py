@@ -24,8 +24,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pegboard import Context, Page, Resource, Schema, TableResource, fields
-from pegboard.export import cell, record
+from pegboard import Context, Page, Resource, Schema, TableResource
+from pegboard.resources.export import cell, record
+from pegboard.schemas import fields
 from tests.conftest import ADMIN, PASSWORD, Answer, Api, Serve, basic, new_database, plugin
 
 NDJSON = {"Accept": "application/x-ndjson"}

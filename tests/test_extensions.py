@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pegboard import ApiError, Client, Context, ErrorCode, Schema, TableResource, discovery, errors, fields
-from pegboard.passwords import Cost, Passwords
+from pegboard import ApiError, Client, Context, ErrorCode, Schema, TableResource, discovery, errors
+from pegboard.access.passwords import Cost, Passwords
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 
 SECRET = "a password"

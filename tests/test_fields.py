@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from marshmallow import ValidationError
 
-from pegboard import fields, validate
+from pegboard import validate
 from pegboard.errors import Fault
-from pegboard.schema import Schema, invalid
+from pegboard.schemas import fields
+from pegboard.schemas.schema import Schema, invalid
 
 
 def load(field: Any, value: Any) -> Any:

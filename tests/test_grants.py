@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import Context, Resource, Schema, TableResource, discovery, fields
-from pegboard.passwords import Cost, Passwords
+from pegboard import Context, Resource, Schema, TableResource, discovery
+from pegboard.access.passwords import Cost, Passwords
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 
 SECRET = "a password"
@@ -135,7 +136,7 @@ async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice
     mounted = {
         place.template
         for mount in api.service._router.mounts.values()
-        for place in (mount.collection, mount.item, mount.me)
+        for place in (mount.collection, mount.item, *mount.beside.values(), *mount.below.values())
         if place is not None
     }
     assert checked == mounted

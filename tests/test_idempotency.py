@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from pegboard import ApiError, Context, Schema, TableResource, Unique, errors, fields, validate
+from pegboard import ApiError, Context, Schema, TableResource, Unique, errors, validate
+from pegboard.schemas import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 CHANGING = ("date", "x-request-id", "idempotency-replayed")

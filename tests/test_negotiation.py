@@ -4,8 +4,9 @@ import gzip
 
 import pytest
 
-from pegboard import errors, negotiation
+from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.web import negotiation
 
 JSON = "application/json"
 CSV = "text/csv"

@@ -20,11 +20,13 @@ import marshmallow.fields
 import pytest
 from openapi_spec_validator import validate as validate_document
 
-from pegboard import ErrorCode, Resource, Schema, TableResource, discovery, fields, openapi, validate
+from pegboard import ErrorCode, Resource, Schema, TableResource, discovery, validate
 from pegboard.discovery import State
 from pegboard.errors import CATALOGUE
-from pegboard.openapi_errors import ACTIONS
-from pegboard.openapi_fields import ecma
+from pegboard.openapi.answers import ACTIONS
+from pegboard.openapi.document import document as make_document
+from pegboard.openapi.fields import ecma
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 
 Document = dict[str, Any]
@@ -115,7 +117,7 @@ PLUGINS = [plugin("makers", Makers), plugin("readings", Readings), plugin("thing
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    return openapi.document("1", PLUGINS)
+    return make_document("1", PLUGINS)
 
 
 def resolved(document: Document, part: Any) -> Any:
@@ -128,7 +130,7 @@ def resolved(document: Document, part: Any) -> Any:
 
 
 def installed() -> Document:
-    return openapi.document("1", discovery.discover(discovery.installed()))
+    return make_document("1", discovery.discover(discovery.installed()))
 
 
 def media(part: Any) -> Iterator[Mapping[str, Any]]:
@@ -143,7 +145,7 @@ def media(part: Any) -> Iterator[Mapping[str, Any]]:
             yield from media(inner)
 
 
-@pytest.mark.parametrize("make", [installed, lambda: openapi.document("1", PLUGINS, "/api", docs_public=False)])
+@pytest.mark.parametrize("make", [installed, lambda: make_document("1", PLUGINS, "/api", docs_public=False)])
 def test_the_document_is_sound_and_its_examples_are_what_they_are_examples_of(make: Any) -> None:
     document = make()
     validate_document(document)
@@ -319,7 +321,7 @@ def test_the_faults_of_a_body_are_real_ones(document: Document) -> None:
 
 def test_only_what_is_open_does_without_credentials() -> None:
     for public in (True, False):
-        paths = openapi.document("1", PLUGINS, docs_public=public)["paths"]
+        paths = make_document("1", PLUGINS, docs_public=public)["paths"]
         free = {path for path, item in paths.items() if item["get"].get("security") == []} if public else set()
         closed = {path for path, item in paths.items() if "get" in item and item["get"].get("security") == []}
         reference = {"/docs", "/docs/{resource}", "/openapi.json"}
@@ -335,7 +337,7 @@ def test_a_plugin_that_is_out_is_named_without_its_fault() -> None:
         one.fail("2 distributions claim it", State.CONFLICT)
     off = plugin("off", Makers)
     off.state = State.DISABLED
-    document = openapi.document("1", [broken, off, *twice, plugin("makers", Makers)])
+    document = make_document("1", [broken, off, *twice, plugin("makers", Makers)])
     validate_document(document)
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     assert tags["broken"] == "Out of service (failed)."
@@ -355,7 +357,7 @@ def test_a_plugin_that_cannot_be_described_hides_no_other(caplog: pytest.LogCapt
         def rules(cls) -> Any:
             raise RuntimeError("no rules today")
 
-    document = openapi.document("1", [plugin("odd", Odd), plugin("makers", Makers)])
+    document = make_document("1", [plugin("odd", Odd), plugin("makers", Makers)])
     validate_document(document)
     assert "/makers" in document["paths"]
     assert "/odd" not in document["paths"]
@@ -363,7 +365,7 @@ def test_a_plugin_that_cannot_be_described_hides_no_other(caplog: pytest.LogCapt
 
 
 def test_two_schemas_of_one_name_are_told_apart() -> None:
-    document = openapi.document("1", [plugin("makers", Makers), plugin("old-makers", Makers)])
+    document = make_document("1", [plugin("makers", Makers), plugin("old-makers", Makers)])
     validate_document(document)
     assert {"Maker", "OldMakers"} <= document["components"]["schemas"].keys()
 
@@ -425,5 +427,5 @@ def test_the_document_is_printed_without_a_database(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "pegboard"), "openapi"]
     done = subprocess.run(command, env=others | settings, cwd=tmp_path, capture_output=True, check=True)
     plugins = discovery.discover(discovery.installed())
-    assert json.loads(done.stdout) == openapi.document(version("pegboard"), plugins, "/api")
+    assert json.loads(done.stdout) == make_document(version("pegboard"), plugins, "/api")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,8 @@ import orjson
 import pytest
 from yarl import URL
 
-from pegboard import Schema, TableResource, Unique, fields
+from pegboard import Schema, TableResource, Unique
+from pegboard.schemas import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 

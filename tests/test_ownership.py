@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import Schema, TableResource, Unique, fields, validate
+from pegboard import Schema, TableResource, Unique, validate
+from pegboard.schemas import fields
 from tests.conftest import Answer, Api, Serve, new_database, plugin
 
 SECRET = "a password"

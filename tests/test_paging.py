@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pegboard import Schema, TableResource, fields, validate
-from pegboard.query import parse
+from pegboard import Schema, TableResource, validate
+from pegboard.queries.query import parse
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 
 MILLION = 1_000_000

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from pegboard import errors
+from pegboard.access.passwords import Cost, Passwords, prepare
 from pegboard.errors import ApiError, ErrorCode
-from pegboard.passwords import Cost, Passwords, prepare
 
 CHEAP = Cost(memory=8, passes=1)
 SLOW = Cost(memory=16 * 1024, passes=2)

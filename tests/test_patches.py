@@ -9,7 +9,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from pegboard import Schema, TableResource, Unique, ValidationError, fields, validate, validates_schema
+from pegboard import Schema, TableResource, Unique, ValidationError, validate, validates_schema
+from pegboard.schemas import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 JSON, MERGE, OPERATIONS = "application/json", "application/merge-patch+json", "application/json-patch+json"

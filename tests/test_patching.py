@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pegboard import patching
 from pegboard.errors import ApiError
+from pegboard.schemas import patching
 
 
 @pytest.mark.parametrize(

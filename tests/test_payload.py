@@ -2,8 +2,8 @@
 
 import pytest
 
-from pegboard import payload
 from pegboard.errors import ApiError
+from pegboard.web import payload
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.embedded import EmbeddedServer
 from pegboard.errors import BUSY, DATABASE_UNAVAILABLE, ApiError
-from pegboard.pool import Pool
+from pegboard.postgres.embedded import EmbeddedServer
+from pegboard.postgres.pool import Pool
 
 MakePool = Callable[..., Any]
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegboard import errors, fields
-from pegboard.columns import Column
+from pegboard import errors
 from pegboard.errors import ApiError, Fault
-from pegboard.query import Query, Rules, Sort, parse, parse_item
+from pegboard.queries.query import Query, Rules, Sort, parse, parse_item
+from pegboard.schemas import fields
+from pegboard.tables.columns import Column
 
 
 def column(name, field, type_of=None, nullable=False, **kwargs):

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import ApiError, Context, Resource, Schema, TableResource, discovery, errors, fields, validate
+from pegboard import ApiError, Context, Resource, Schema, TableResource, discovery, errors, validate
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"

@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 
 from pegboard.errors import NOT_FOUND, ApiError
-from pegboard.http import Request, Response, Stream, error_response
-from pegboard.server import PIPELINE, Runner
 from pegboard.settings import Settings
+from pegboard.web.http import Request, Response, Stream, error_response
+from pegboard.web.server import PIPELINE, Runner
 
 SETTINGS = Settings(max_body=1000, max_head=4096, max_url=512, receive_timeout=5.0, shutdown_timeout=5.0)
 HURRIED = replace(SETTINGS, receive_timeout=0.3)

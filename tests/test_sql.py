@@ -15,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pegboard import ddl, fields, rendering
-from pegboard.columns import Column
-from pegboard.embedded import EmbeddedServer
-from pegboard.query import Filter, Query, Rules, parse
-from pegboard.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
+from pegboard import rendering
+from pegboard.postgres.embedded import EmbeddedServer
+from pegboard.queries.query import Filter, Query, Rules, parse
+from pegboard.queries.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
+from pegboard.schemas import fields
+from pegboard.tables import ddl
+from pegboard.tables.columns import Column
 
 SECRET = b"secret"
 

@@ -9,9 +9,10 @@ from importlib.metadata import version
 import pytest
 from yarl import URL
 
-from pegboard import ErrorCode, Schema, TableResource, fields
+from pegboard import ErrorCode, Schema, TableResource
 from pegboard.discovery import Plugin, State
-from pegboard.embedded import EmbeddedServer
+from pegboard.postgres.embedded import EmbeddedServer
+from pegboard.schemas import fields
 from tests.conftest import Api, Serve, new_database, plugin
 
 

@@ -5,13 +5,14 @@ This is the whole public interface for authors of plugins; everything else may c
 
 from marshmallow import ValidationError, validate, validates, validates_schema
 
-from pegboard import errors, fields
-from pegboard.clients import Client, check_grant, check_username
-from pegboard.ddl import Unique
+from pegboard import errors
+from pegboard.access.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
-from pegboard.resource import Context, Page, Resource
-from pegboard.schema import Schema
-from pegboard.table import TableResource
+from pegboard.resources.resource import Context, Page, Resource
+from pegboard.resources.table import TableResource
+from pegboard.schemas import fields
+from pegboard.schemas.schema import Schema
+from pegboard.tables.ddl import Unique
 
 __all__ = (
     "ApiError",

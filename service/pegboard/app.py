@@ -12,23 +12,25 @@ from importlib.util import find_spec
 
 from aiohttp import web
 
-from pegboard import endpoint, errors, migrating, pipeline, system
-from pegboard.auth import Authentication
-from pegboard.clients import Clients
-from pegboard.cors import Cors
-from pegboard.database import Database
-from pegboard.ddl import TableSpec
+from pegboard import errors, pipeline, system
+from pegboard.access.auth import Authentication
+from pegboard.access.clients import Clients
 from pegboard.discovery import Plugin, State
-from pegboard.docs import Docs
 from pegboard.errors import ApiError
-from pegboard.idempotency import Idempotency
-from pegboard.resource import Resource, Services
-from pegboard.routing import Mount, Router
-from pegboard.server import PIPELINE
+from pegboard.openapi.specification import Specification
+from pegboard.postgres.database import Database
+from pegboard.reference.docs import Docs
+from pegboard.resources import endpoint
+from pegboard.resources.idempotency import Idempotency
+from pegboard.resources.resource import Resource, Services
+from pegboard.resources.table import TableResource
 from pegboard.settings import Settings
-from pegboard.specification import Specification
-from pegboard.standing import Outcome, PluginMigrations
-from pegboard.table import TableResource
+from pegboard.tables import migrating
+from pegboard.tables.ddl import TableSpec
+from pegboard.tables.standing import Outcome, PluginMigrations
+from pegboard.web.cors import Cors
+from pegboard.web.routing import Mount, Router
+from pegboard.web.server import PIPELINE
 
 log = logging.getLogger("pegboard")
 

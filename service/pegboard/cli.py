@@ -17,16 +17,17 @@ from typing import Any, TypeVar
 import asyncpg
 import click
 
-from pegboard import discovery, logs, migrating, running
+from pegboard import discovery, logs, running
+from pegboard.access.clients import Clients
 from pegboard.app import Service, migrations, note_outcomes, open_database
-from pegboard.clients import Clients
 from pegboard.discovery import Plugin
-from pegboard.embedded import EmbeddedError, EmbeddedServer, dsn_of
 from pegboard.errors import ApiError
+from pegboard.openapi.specification import Specification
+from pegboard.postgres.embedded import EmbeddedError, EmbeddedServer, dsn_of
 from pegboard.running import StartError
 from pegboard.settings import SETTINGS, Expected, Setting, Settings, SettingsError
-from pegboard.specification import Specification
-from pegboard.sqlfiles import MigrationError
+from pegboard.tables import migrating
+from pegboard.tables.sqlfiles import MigrationError
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -13,8 +13,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pegboard.errors import ErrorCode
-from pegboard.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
-from pegboard.schema import Schema
+from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.schemas.schema import Schema
 
 GROUP = "pegboard.resources"
 RESERVED = frozenset(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from pegboard import rendering
-from pegboard.http import Request, Response
+from pegboard.web.http import Request, Response
 
 access = logging.getLogger("pegboard.access")
 """One line for each request, at level info; what it tells stands in `extra` under `fields`."""

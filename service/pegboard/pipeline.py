@@ -9,10 +9,13 @@ from functools import partial
 
 from marshmallow import ValidationError
 
-from pegboard import database, errors, logs, negotiation, schema
+from pegboard import errors, logs
 from pegboard.errors import ApiError
-from pegboard.http import Request, Response, error_response
-from pegboard.routing import METHODS, Redirect, Router
+from pegboard.postgres import database
+from pegboard.schemas import schema
+from pegboard.web import negotiation
+from pegboard.web.http import Request, Response, error_response
+from pegboard.web.routing import METHODS, Redirect, Router
 
 Next = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[..., Awaitable[Response]]

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from pegboard.app import SERVICE, Service, create_app
 from pegboard.discovery import Plugin
-from pegboard.server import Runner
 from pegboard.settings import Settings
+from pegboard.web.server import Runner
 
 log = logging.getLogger("pegboard")
 

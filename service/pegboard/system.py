@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from pegboard import clients, errors, rendering
+from pegboard import errors, rendering
+from pegboard.access import clients
 from pegboard.discovery import Plugin, State
 from pegboard.errors import ErrorCode
-from pegboard.http import Request, Response
-from pegboard.reading import JSON, VARY, accept
-from pegboard.resource import VERBS
-from pegboard.routing import Handler, Place
+from pegboard.resources.reading import JSON, VARY, accept
+from pegboard.resources.resource import VERBS
+from pegboard.web.http import Request, Response
+from pegboard.web.routing import Handler, Place
 
 Readiness = Callable[[], Any]
 

@@ -16,9 +16,9 @@ from pegboard import (
     check_grant,
     check_username,
     errors,
-    fields,
     validate,
 )
+from pegboard.schemas import fields
 
 LAST = replace(errors.CONFLICT, message="The last active client that holds *:* stays as it is.")
 

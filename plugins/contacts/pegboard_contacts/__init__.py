@@ -1,6 +1,7 @@
 """Contacts: people you keep in touch with, as a resource of Pegboard."""
 
-from pegboard import Schema, TableResource, Unique, fields, validate
+from pegboard import Schema, TableResource, Unique, validate
+from pegboard.schemas import fields
 
 
 class Contact(Schema):

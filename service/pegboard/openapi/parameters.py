@@ -1,0 +1,246 @@
+"""What can be said beside a body: the query parameters of a resource, the headers of requests and answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pegboard.openapi.fields import CLOCK, ref
+from pegboard.queries import query
+from pegboard.queries.query import Rules
+from pegboard.tables.columns import Column
+
+Parameter = dict[str, Any]
+
+_INTEGER = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
+_NUMBER = {"type": "number", "format": "double"}
+_TYPES: Mapping[str, Parameter] = {
+    "boolean": {"type": "boolean"},
+    "smallint": _INTEGER,
+    "integer": _INTEGER,
+    "bigint": _INTEGER,
+    "real": _NUMBER,
+    "double precision": _NUMBER,
+    "numeric": {"type": "string", "pattern": r"^-?\d{1,100}(\.\d+)?$"},
+    "date": {"type": "string", "format": "date"},
+    "time": {"type": "string", "pattern": CLOCK},
+    "timestamptz": {"type": "string", "format": "date-time"},
+    "uuid": {"type": "string", "format": "uuid"},
+}
+"""What a value of each PostgreSQL type looks like in a URL; what is not here is text."""
+
+_SYNTAX = re.compile(r"([\^$\\.*+?()\[\]{}|/])")
+"""What ECMA-262 lets be escaped, and no more."""
+
+_TEXT = {"type": "string"}
+_WHOLE = r"-?\d{1,18}"
+_LISTED: Mapping[str, str] = {
+    "boolean": "(true|false)",
+    "smallint": _WHOLE,
+    "integer": _WHOLE,
+    "bigint": _WHOLE,
+    "date": r"\d{4}-\d{2}-\d{2}",
+    "uuid": "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+}
+"""What several values of a type look like, between commas; of the others the pattern says nothing."""
+
+_MEANINGS: Mapping[str, str] = {
+    "eq": "Only items whose `{}` is this.",
+    "ne": "Only items whose `{}` is not this; one that is null is not.",
+    "lt": "Only items whose `{}` is less than this.",
+    "lte": "Only items whose `{}` is this or less.",
+    "gt": "Only items whose `{}` is greater than this.",
+    "gte": "Only items whose `{}` is this or greater.",
+    "in": "Only items whose `{}` is one of these, separated by commas; `\\,` is a comma within a value.",
+    "prefix": "Only items whose `{}` begins with this.",
+    "contains": "Only items whose `{}` contains this, in upper or lower case.",
+    "isnull": "Only items whose `{}` is null, or only those where it is not.",
+    "has": "Only items whose `{}` has this among its elements.",
+}
+
+_TAGS = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
+_CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+
+
+def _query(name: str, description: str, schema: Parameter, **more: Any) -> Parameter:
+    return {"name": name, "in": "query", "description": description, "schema": schema, **more}
+
+
+def _header(name: str, description: str, schema: Parameter | None = None, **more: Any) -> Parameter:
+    return {"name": name, "in": "header", "description": description, "schema": schema or {"type": "string"}, **more}
+
+
+SHARED: Mapping[str, Parameter] = {
+    "after": _query("after", "Go on behind this place: a cursor, as `next` has it.", _CURSOR),
+    "before": _query("before", "Go back from this place: a cursor, as `prev` has it.", _CURSOR),
+    "count": _query(
+        "count",
+        "Tell how many there are: `total` in the page, and `X-Total-Count`.",
+        {"type": "string", "enum": ["exact", "estimated"]},
+    ),
+    "q": _query(
+        "q",
+        "Only items in which these words are found.",
+        {"type": "string", "minLength": 1, "maxLength": query.LONGEST_SEARCH, "pattern": r"\S"},
+    ),
+    "X-Request-Id": _header(
+        "X-Request-Id",
+        "What the request is to be called in the answer and in the log: 1 to 128 characters of `A-Za-z0-9._-`.",
+    ),
+    "If-Match": _header(
+        "If-Match",
+        "Go on only if the item still has one of these entity tags; else 412.",
+        {"type": "string", "pattern": _TAGS},
+        example='"2c1f7a90b35d8e64"',
+    ),
+    "If-Match-Required": _header(
+        "If-Match",
+        "Go on only if the item still has one of these entity tags; else 412, and 428 without.",
+        {"type": "string", "pattern": _TAGS},
+        required=True,
+        example='"2c1f7a90b35d8e64"',
+    ),
+    "If-None-Match": _header(
+        "If-None-Match",
+        "Reading: 304 if what is there still has one of these entity tags. Writing: 412 then.",
+        {"type": "string", "pattern": _TAGS},
+        example='"2c1f7a90b35d8e64"',
+    ),
+    "If-Modified-Since": _header(
+        "If-Modified-Since",
+        "304 if nothing has changed since this HTTP date; without effect beside `If-None-Match`.",
+        example="Sun, 15 Feb 2015 05:21:07 GMT",
+    ),
+    "If-Unmodified-Since": _header(
+        "If-Unmodified-Since",
+        "412 if the item has changed since this HTTP date; without effect beside `If-Match`.",
+        example="Sun, 15 Feb 2015 05:21:07 GMT",
+    ),
+    "Prefer": _header("Prefer", "`return=minimal` answers without the item (RFC 7240).", example="return=minimal"),
+    "Idempotency-Key": _header(
+        "Idempotency-Key",
+        "Makes repeating safe: the first answer to this key is kept for 24 hours and given again.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+        example="8e03978e-40d5-43dd-bc93-6894a57f9324",
+    ),
+}
+"""The parameters that are the same wherever they are taken."""
+
+READING = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
+WRITING = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+
+
+def _answered(description: str, *, always: bool = False, schema: Parameter | None = None) -> Parameter:
+    header: Parameter = {"description": description, "schema": schema or {"type": "string"}}
+    return header | ({"required": True} if always else {})
+
+
+HEADERS: Mapping[str, Parameter] = {
+    "ETag": _answered("The entity tag of what was sent, strong; for `If-Match` and `If-None-Match`."),
+    "Last-Modified": _answered("When the item was last changed, as an HTTP date."),
+    "Link": _answered('The pages beside this one (RFC 8288): `rel="next"`, `"prev"` and `"first"`.'),
+    "Location": _answered("The path of the new item.", schema={"type": "string", "format": "uri-reference"}),
+    "X-Total-Count": _answered(
+        "How many items there are, where `count` asked.", schema={"type": "integer", "minimum": 0}
+    ),
+    "X-Request-Id": _answered("What the request is called in the log.", always=True),
+    "X-Content-Type-Options": _answered(
+        "Always `nosniff`.", always=True, schema={"type": "string", "const": "nosniff"}
+    ),
+    "Cache-Control": _answered("`private, no-cache` where there is an entity tag, else `no-store`.", always=True),
+    "Vary": _answered("The headers of the request that the answer depends on."),
+    "Allow": _answered("The methods that are allowed here."),
+    "Accept": _answered("The media types that a body may have."),
+    "Accept-Patch": _answered("The media types that a patch may have (RFC 5789)."),
+    "Accept-Encoding": _answered("How a body may be encoded: as it is."),
+    "Idempotency-Replayed": _answered("`true` where this is the answer to an earlier request with the same key."),
+    "Preference-Applied": _answered("The preference that was followed (RFC 7240)."),
+    "Content-Security-Policy": _answered("What the page may load: nothing but what the service has."),
+    "Referrer-Policy": _answered("That the page is not named to where its links lead."),
+    "Retry-After": _answered("In how many seconds to try again.", schema={"type": "integer", "minimum": 0}),
+    "WWW-Authenticate": _answered("How to authenticate (RFC 7617).", always=True),
+}
+"""The headers of answers."""
+
+
+class Parameters:
+    """Gather the query parameters of a document."""
+
+    def __init__(self) -> None:
+        self._components: dict[str, Parameter] = dict(SHARED)
+
+    @property
+    def components(self) -> dict[str, Parameter]:
+        """Return all parameters by their names in the document."""
+        return {name: self._components[name] for name in sorted(self._components)}
+
+    def headers(self, *names: str) -> list[Parameter]:
+        """Return references to headers of a request."""
+        return [ref(name, "parameters") for name in (*names, "X-Request-Id")]
+
+    def item(self, resource: str, rules: Rules) -> list[Parameter]:
+        """Return references to the query parameters that an item takes."""
+        own = [_fields(rules)] + ([_expand(rules)] if rules.expandable else [])
+        return [self._add(resource, parameter) for parameter in own]
+
+    def collection(self, resource: str, rules: Rules) -> list[Parameter]:
+        """Return references to the query parameters that a collection takes."""
+        own = [_limit(rules), *([_sort(rules)] if rules.sorts else [])]
+        shared = ["after", "before", "count", *(["q"] if "q" in rules.reserved else [])]
+        filters = [_filter(name, column, operator) for name, (column, operator) in sorted(rules.filters.items())]
+        return [
+            *(self._add(resource, parameter) for parameter in own),
+            *(ref(name, "parameters") for name in shared),
+            *self.item(resource, rules),
+            *(self._add(resource, parameter) for parameter in filters),
+        ]
+
+    def _add(self, resource: str, parameter: Parameter) -> Parameter:
+        # The keys of components take these characters and no others.
+        kept = "".join(one if one.isascii() and (one.isalnum() or one in "-_") else "." for one in parameter["name"])
+        name = f"{resource}.{kept}"
+        while self._components.get(name, parameter) != parameter:
+            name += "."
+        self._components[name] = parameter
+        return ref(name, "parameters")
+
+
+def _limit(rules: Rules) -> Parameter:
+    bounds = {"minimum": 1, "maximum": rules.max_limit, "default": rules.default_limit}
+    return _query("limit", "How many items a page has at most.", {"type": "integer", **bounds})
+
+
+def _sort(rules: Rules) -> Parameter:
+    return _listed(
+        "sort", "Sort by these fields, `-` in front of one for descending; by `id` without.", rules.sorts, "-?"
+    )
+
+
+def _fields(rules: Rules) -> Parameter:
+    return _listed("fields", "Only these fields; `id` always comes.", [c.name for c in rules.columns if c.readable])
+
+
+def _expand(rules: Rules) -> Parameter:
+    return _listed("expand", "Show these items in place of their ids.", rules.expandable)
+
+
+def _listed(name: str, description: str, choices: Iterable[str], sign: str = "") -> Parameter:
+    """Return a parameter that takes names separated by commas: as text, since few clients can write a list so."""
+    names = list(choices)
+    escaped = [_SYNTAX.sub(r"\\\1", choice) for choice in names]
+    one = f"{sign}({'|'.join(escaped)})"
+    about = f"{description} Separated by commas, out of {', '.join(f'`{choice}`' for choice in names)}."
+    return _query(name, about, {"type": "string", "pattern": f"^{one}(,{one})*$"}, example=names[-1])
+
+
+def _filter(name: str, column: Column, operator: str) -> Parameter:
+    kind = column.base_type.removesuffix("[]")
+    one = _TYPES.get(kind, _TEXT)
+    own = {
+        "in": {"type": "string", **({"pattern": f"^{_LISTED[kind]}(,{_LISTED[kind]})*$"} if kind in _LISTED else {})},
+        "isnull": {"type": "boolean"},
+        "prefix": _TEXT,
+        "contains": _TEXT,
+    }
+    return _query(name, _MEANINGS[operator].format(column.name), own.get(operator, one))

@@ -1,0 +1,187 @@
+"""The two pools, for reads and for writes: how they are reached, and what their errors mean to a client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+import asyncpg
+from asyncpg.exceptions import InterfaceError, InvalidCachedStatementError, OutdatedSchemaCacheError
+
+from pegboard import errors
+from pegboard.errors import ApiError, ErrorCode
+from pegboard.postgres.pool import Pool
+from pegboard.postgres.session import found_closed
+
+log = logging.getLogger("pegboard")
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+_SIGN_OF_LIFE = 2.0
+
+_BY_STATE: Mapping[str, ErrorCode] = {
+    "22001": errors.TOO_LONG,  # string data right truncation
+    "22003": errors.OUT_OF_RANGE,  # numeric value out of range
+    "22008": errors.OUT_OF_RANGE,  # datetime field overflow
+    "22015": errors.OUT_OF_RANGE,  # interval field overflow
+    "22021": errors.BAD_CHARACTERS,  # character not in repertoire
+    "22P05": errors.BAD_CHARACTERS,  # untranslatable character
+    "23001": errors.STILL_REFERENCED,  # restrict violation
+    "23502": errors.NULL,  # not null violation
+    "23505": errors.CONFLICT,  # unique violation
+    "23514": errors.INVALID,  # check violation
+    "23P01": errors.CONFLICT,  # exclusion violation
+    "25006": errors.DATABASE_UNAVAILABLE,  # read only transaction: another server has taken over
+    "25P03": errors.TIMED_OUT,  # idle in transaction session timeout
+    "25P04": errors.TIMED_OUT,  # transaction timeout
+    "54000": errors.TOO_LONG,  # program limit exceeded: a value too long for its index
+    "55P03": errors.DATABASE_UNAVAILABLE,  # lock not available
+    "57014": errors.TIMED_OUT,  # query canceled
+    "57P01": errors.DATABASE_UNAVAILABLE,  # admin shutdown
+    "57P02": errors.DATABASE_UNAVAILABLE,  # crash shutdown
+    "57P03": errors.DATABASE_UNAVAILABLE,  # cannot connect now
+    "57P04": errors.DATABASE_UNAVAILABLE,  # database dropped
+    "57P05": errors.DATABASE_UNAVAILABLE,  # idle session timeout
+}
+_BY_CLASS: Mapping[str, ErrorCode] = {
+    "08": errors.DATABASE_UNAVAILABLE,  # connection exception
+    "22": errors.INVALID,  # data exception
+    "40": errors.DATABASE_UNAVAILABLE,  # transaction rollback: serialization failure, deadlock
+    "53": errors.DATABASE_UNAVAILABLE,  # insufficient resources: too many connections, disk full
+}
+# What went wrong before a value was sent, by the reason that asyncpg gives.
+_BY_CAUSE: tuple[tuple[type[BaseException], ErrorCode], ...] = (
+    (OverflowError, errors.OUT_OF_RANGE),
+    (UnicodeError, errors.BAD_CHARACTERS),
+)
+_BY_TYPE: tuple[tuple[type[BaseException], ErrorCode], ...] = (
+    (InvalidCachedStatementError, errors.DATABASE_UNAVAILABLE),
+    (OutdatedSchemaCacheError, errors.DATABASE_UNAVAILABLE),
+    (TimeoutError, errors.TIMED_OUT),
+)
+
+_FOREIGN_KEY = "23503"
+NO_SUCH_ITEM = "Refers to an item that does not exist."
+_DELETES = re.compile(r"\bDELETE\b", re.IGNORECASE)
+
+
+class Database:
+    """Hold the pool for reads, whose sessions cannot write, and the pool for writes.
+
+    `on_available` is awaited once, as soon as both answer; while it fails it is tried again.
+    """
+
+    def __init__(
+        self,
+        write_dsn: str,
+        read_dsn: str | None = None,
+        *,
+        write_size: int = 10,
+        read_size: int = 10,
+        timeout: float = 5.0,
+        statement_timeout: float = 30.0,
+        prepare: bool = True,
+        on_available: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.write_dsn = write_dsn
+        self.write = Pool(
+            write_dsn, size=write_size, timeout=timeout, statement_timeout=statement_timeout, prepare=prepare
+        )
+        self.read = Pool(
+            read_dsn or write_dsn,
+            size=read_size,
+            timeout=timeout,
+            statement_timeout=statement_timeout,
+            prepare=prepare,
+            read_only=True,
+        )
+        self._on_available = on_available
+        self._begun = asyncio.Event()
+        self._beginning: asyncio.Task[None] | None = None
+
+    @property
+    def available(self) -> bool:
+        """Return whether the database has answered since the start and `on_available` is done."""
+        return self._begun.is_set()
+
+    async def wait(self) -> None:
+        """Wait until the database is `available`."""
+        await self._begun.wait()
+
+    async def start(self) -> None:
+        """Try once to reach the database; where that fails, go on in the background until it answers."""
+        if not await self._begin():
+            self._beginning = asyncio.get_running_loop().create_task(self._go_on())
+
+    async def close(self) -> None:
+        """Close both pools."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beginning
+        await asyncio.gather(self.write.close(), self.read.close())
+
+    async def answers(self) -> bool:
+        """Ask both pools for a sign of life."""
+        try:
+            async with asyncio.timeout(_SIGN_OF_LIFE):
+                await asyncio.gather(self.write.fetchval("SELECT 1"), self.read.fetchval("SELECT 1"))
+        except (ApiError, InterfaceError, asyncpg.PostgresError, OSError):
+            return False
+        return True
+
+    async def _begin(self) -> bool:
+        try:
+            await self.write.open()
+            await self.read.open()
+            if self._on_available is not None:
+                await self._on_available()
+        except (InterfaceError, asyncpg.PostgresError, OSError) as error:
+            log.warning("the database cannot be used yet: %s: %s", type(error).__name__, error)
+            return False
+        except Exception:
+            log.exception("the database answers, but the service cannot begin")
+            return False
+        self._begun.set()
+        return True
+
+    async def _go_on(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            if await self._begin():
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def translate(error: BaseException) -> ApiError | None:
+    """Return what an error of the database, or of the way to it, means to a client; None where it is a fault of ours.
+
+    The message never holds a stored value. What a constraint is about is told by its name, `error.constraint_name`.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        state = getattr(error, "sqlstate", None) or ""
+        if state == _FOREIGN_KEY:
+            return _foreign_key(error)
+        kind = _first(_BY_TYPE, error) or _BY_STATE.get(state) or _BY_CLASS.get(state[:2])
+        if kind is errors.INVALID and error.__cause__ is not None:
+            kind = _first(_BY_CAUSE, error.__cause__) or kind
+    else:
+        kind = errors.DATABASE_UNAVAILABLE if found_closed(error) else _first(_BY_TYPE, error)
+    if kind is None:
+        return None
+    return ApiError(kind, headers={"Retry-After": "1"} if kind is errors.DATABASE_UNAVAILABLE else {})
+
+
+def _foreign_key(error: asyncpg.PostgresError) -> ApiError:
+    """Tell the two ends of a reference apart: PostgreSQL has one SQLSTATE for both, and words in any language."""
+    if str(error).startswith("update or delete") or _DELETES.search(getattr(error, "query", None) or ""):
+        return ApiError(errors.STILL_REFERENCED)
+    return ApiError(errors.INVALID, NO_SUCH_ITEM)
+
+
+def _first(table: tuple[tuple[type[BaseException], ErrorCode], ...], error: BaseException) -> ErrorCode | None:
+    return next((kind for known, kind in table if isinstance(error, known)), None)

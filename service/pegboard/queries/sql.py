@@ -1,0 +1,328 @@
+"""The statements of one table, as texts with their arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, NamedTuple
+
+from pegboard import rendering
+from pegboard.queries import filtering, ordering
+from pegboard.queries.query import Filter, Query
+from pegboard.schemas.fields import UUID, DateTime, query_parser
+from pegboard.tables.columns import Column, parameter, quoted
+from pegboard.tables.ddl import OWNER, VERSION
+
+ID = Column("id", "id", "uuid", False, query_parser(UUID()), writable=False)
+CREATED_AT = Column("created_at", "created_at", "timestamptz", False, query_parser(DateTime()), writable=False)
+UPDATED_AT = Column("updated_at", "updated_at", "timestamptz", False, query_parser(DateTime()), writable=False)
+OWNED_BY = Column(OWNER, OWNER, "uuid", False, query_parser(UUID()), readable=False, writable=False)
+"""The client that an item belongs to; only what is owned has it, and nobody sees it."""
+
+_NOW = "date_trunc('second', now())"
+_IDENTIFIED = 't."id" = $1::uuid'
+_CACHED = 1_000
+
+# In PostgreSQL's own text of these nothing is lost, and nothing is left for us to convert.
+_AS_TEXT = {"uuid": "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
+
+
+class Statement(NamedTuple):
+    """Hold the text of a statement and its arguments."""
+
+    text: str
+    args: tuple[Any, ...]
+
+
+class Page(NamedTuple):
+    """Hold the statement of one page, and how to read its rows.
+
+    There is one more than the limit, where there are as many. A row begins with the values of the fields `names`, in
+    this order; `keys` says where in it the values of its place are. Of a page before a cursor the last row comes first.
+    """
+
+    text: str
+    args: tuple[Any, ...]
+    names: tuple[str, ...]
+    keys: tuple[int, ...]
+
+    def place(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the place of a row, for a cursor."""
+        return tuple([row[index] for index in self.keys])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Describe a table and write its statements.
+
+    `columns` are all that statements name, `ID`, `CREATED_AT` and `UPDATED_AT` among them, in the order in which fields
+    are shown. Beyond those the table has "_version", a number that each change replaces, and, where it can be searched,
+    "_search". Values to write are given by SQL column. `extra` filters stand beside those of a query: they are for what
+    the client does not decide. A text is made once and kept.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    _by_column: dict[str, Column] = field(init=False, repr=False, compare=False)
+    _texts: dict[tuple[Any, ...], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a field that would hide the version of its row."""
+        object.__setattr__(self, "_by_column", {column.column: column for column in self.columns})
+        if VERSION in self._by_column or any(column.name == VERSION for column in self.columns):
+            raise ValueError(f"{self.name}: a field cannot be called {VERSION!r}")
+
+    @property
+    def sql_name(self) -> str:
+        """Return the table's quoted name with its schema."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    def select(
+        self, identity: str, wanted: frozenset[str] | None = None, extra: tuple[Filter, ...] = (), *, lock: bool = False
+    ) -> Statement:
+        """Read one item and its "_version"; `lock` keeps others from changing it until the transaction ends."""
+
+        def write() -> str:
+            ending = " FOR NO KEY UPDATE" if lock else ""
+            return f"SELECT {self._item(wanted)} FROM {self.sql_name} AS t{self._one(extra, 2)}{ending}"
+
+        text: str = self._text(("select", wanted, filtering.shape(extra), lock), write)
+        return _statement(text, identity, *filtering.arguments(extra))
+
+    def select_all(self, identities: Collection[str], extra: tuple[Filter, ...] = ()) -> Statement:
+        """Read the items of these ids that there are, in any order, each with its "_version"."""
+
+        def write() -> str:
+            where = _where(['t."id" = ANY($1::uuid[])', *filtering.conditions(extra, 2)])
+            return f"SELECT {self._item(None)} FROM {self.sql_name} AS t{where}"
+
+        text: str = self._text(("select_all", filtering.shape(extra)), write)
+        return _statement(text, list(identities), *filtering.arguments(extra))
+
+    def page(self, query: Query, position: tuple[Any, ...] | None = None, extra: tuple[Filter, ...] = ()) -> Page:
+        """Read one page: what follows `position`, or comes before it where the query says `before`."""
+        filters = (*query.filters, *extra)
+        nulls = None if position is None else tuple([value is None for value in position])
+        sort = tuple([(sort.column.name, sort.descending) for sort in query.sort])
+        backwards = query.before is not None
+        shape = (sort, filtering.shape(filters), query.fields, query.q is None, nulls, backwards, query.limit)
+        text, names, keys = self._text(("page", *shape), lambda: self._page(query, filters, nulls))
+        place = () if position is None else [value for value in position if value is not None]
+        return Page(text, _sent((*filtering.arguments(filters, query.q), *place)), names, keys)
+
+    def _page(
+        self, query: Query, filters: tuple[Filter, ...], nulls: tuple[bool, ...] | None
+    ) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+        backwards = query.before is not None
+        keys = ordering.keys(query, ID, filtering.RANK)
+        shown = self._shown(query.fields)
+        names = tuple(column.name for column in shown)
+        hidden = [key for key in keys if key.name not in names]
+        places = tuple(len(names) + hidden.index(key) if key in hidden else names.index(key.name or "") for key in keys)
+        selected = ", ".join((*map(_selected, shown), *(_as_text(key.expression, key.type) for key in hidden)))
+        order = ", ".join(key.order(backwards) for key in keys)
+        # The limit stands in the text: PostgreSQL would plan anew each time for one that it does not know.
+        ending = f" ORDER BY {order} LIMIT {query.limit + 1}"
+        conditions = filtering.conditions(filters, 1, query.q)
+        branches: list[list[str]] = [[]]
+        if nulls is not None:
+            number = 1 + len(filtering.arguments(filters, query.q))
+            branches = [[condition] for condition in ordering.beyond(keys, _values(keys, nulls, number), backwards)]
+        texts = [
+            f"SELECT {selected} FROM {self.sql_name} AS t{_where(conditions + branch)}{ending}" for branch in branches
+        ]
+        if len(texts) == 1:
+            return texts[0], names, places
+        # PostgreSQL runs the parts one after the other, and none that is not needed to fill the page: parts that have
+        # a LIMIT are never run in parallel. To order the whole once more would make it run them all.
+        return " UNION ALL ".join(f"({text})" for text in texts) + f" LIMIT {query.limit + 1}", names, places
+
+    def whole(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
+        """Read all that a query finds, up to its limit, in its order."""
+        filters = (*query.filters, *extra)
+        found = filtering.arguments(filters, query.q)
+
+        def write() -> str:
+            selected = ", ".join(map(_selected, self._shown(query.fields)))
+            order = ", ".join(key.order(False) for key in ordering.keys(query, ID, filtering.RANK))
+            where = _where(filtering.conditions(filters, 1, query.q))
+            limit = parameter(len(found) + 1, "bigint")
+            return f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
+
+        sort = tuple([(sort.column.name, sort.descending) for sort in query.sort])
+        text: str = self._text(("whole", sort, filtering.shape(filters), query.fields, query.q is None), write)
+        return _statement(text, *found, query.limit)
+
+    def count(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
+        """Count what a query finds on all its pages."""
+        return self._found("SELECT count(*)", query, extra)
+
+    def estimate(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
+        """Ask the planner how much a query finds; `estimated` reads its answer."""
+        return self._found("EXPLAIN (FORMAT JSON) SELECT", query, extra)
+
+    def _found(self, start: str, query: Query, extra: tuple[Filter, ...]) -> Statement:
+        filters = (*query.filters, *extra)
+
+        def write() -> str:
+            return f"{start} FROM {self.sql_name} AS t{_where(filtering.conditions(filters, 1, query.q))}"
+
+        text: str = self._text((start, filtering.shape(filters), query.q is None), write)
+        return _statement(text, *filtering.arguments(filters, query.q))
+
+    def exists(self, identity: str, extra: tuple[Filter, ...] = ()) -> Statement:
+        """Give true where there is such an item, and no row where there is none."""
+
+        def write() -> str:
+            return f"SELECT true FROM {self.sql_name} AS t{self._one(extra, 2)}"
+
+        text: str = self._text(("exists", filtering.shape(extra)), write)
+        return _statement(text, identity, *filtering.arguments(extra))
+
+    def insert(self, identity: str, version: int, values: Mapping[str, Any]) -> Statement:
+        """Make one row and give its item with "_version"."""
+
+        def write() -> str:
+            casts = self._casts(values, 3).values()
+            return self._insertion(values, f"VALUES ({', '.join(('$1::uuid', _NOW, _NOW, '$2::bigint', *casts))})")
+
+        text: str = self._text(("insert", *values), write)
+        return _statement(text, identity, version, *values.values())
+
+    def insert_many(self, rows: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Statement:
+        """Make a row of each (id, version, values) in one statement and give the items in the same order.
+
+        A column that only some of the rows name is null in the others.
+        """
+        names = tuple(dict.fromkeys(name for _, _, values in rows for name in values))
+
+        def write() -> str:
+            types = {"id": "uuid", VERSION: "bigint"} | {name: self._by_column[name].base_type for name in names}
+            record = ", ".join(f"{quoted(name)} {type_of}" for name, type_of in types.items())
+            selected = ", ".join(('r."id"', _NOW, _NOW, 'r."_version"', *(f"r.{quoted(name)}" for name in names)))
+            return self._insertion(names, f"SELECT {selected} FROM json_to_recordset($1::text::json) AS r({record})")
+
+        given = [{"id": identity, VERSION: version, **values} for identity, version, values in rows]
+        text: str = self._text(("insert_many", *names), write)
+        return Statement(text, (rendering.dumps(given).decode(),))
+
+    def _insertion(self, names: Collection[str], source: str) -> str:
+        columns = ", ".join(map(quoted, ("id", "created_at", "updated_at", VERSION, *names)))
+        return f"INSERT INTO {self.sql_name} AS t ({columns}) {source} RETURNING {self._item(None)}"
+
+    def update(
+        self,
+        identity: str,
+        version: int,
+        changes: Mapping[str, Any],
+        extra: tuple[Filter, ...] = (),
+        *,
+        versions: Collection[int] | None = None,
+    ) -> Statement:
+        """Change one row and give its item with "_version", or no row: there is none, or it has none of `versions`.
+
+        The version and `updated_at` change only when a value does.
+        """
+
+        def write() -> str:
+            casts = self._casts(changes, 3)
+            now = ", ".join(f"t.{quoted(name)}::{self._by_column[name].base_type}" for name in changes)
+            # *<> compares what is stored: 1.0 equals 1.00, but is not what the client reads; and it takes every type.
+            changed = f"ROW({now})::record *<> ROW({', '.join(casts.values())})::record" if changes else "false"
+            sets = [
+                *(f"{quoted(name)} = {value}" for name, value in casts.items()),
+                f'"_version" = CASE WHEN {changed} THEN $2::bigint ELSE t."_version" END',
+                f'"updated_at" = CASE WHEN {changed} THEN greatest({_NOW}, t."updated_at") ELSE t."updated_at" END',
+            ]
+            where = self._one(extra, 3 + len(changes), versions)
+            return f"UPDATE {self.sql_name} AS t SET {', '.join(sets)}{where} RETURNING {self._item(None)}"
+
+        text: str = self._text(("update", tuple(changes), filtering.shape(extra), versions is None), write)
+        return _statement(text, identity, version, *changes.values(), *filtering.arguments(extra), *_given(versions))
+
+    def delete(
+        self, identity: str, extra: tuple[Filter, ...] = (), *, versions: Collection[int] | None = None
+    ) -> Statement:
+        """Delete one row and give true, or no row: there is none, or it has none of `versions`."""
+
+        def write() -> str:
+            return f"DELETE FROM {self.sql_name} AS t{self._one(extra, 2, versions)} RETURNING true"
+
+        text: str = self._text(("delete", filtering.shape(extra), versions is None), write)
+        return _statement(text, identity, *filtering.arguments(extra), *_given(versions))
+
+    def _one(self, extra: tuple[Filter, ...], number: int, versions: Collection[int] | None = None) -> str:
+        """Return what finds one row: its id, then what `extra` demands, from argument `number` on, then its version."""
+        conditions = [_IDENTIFIED, *filtering.conditions(extra, number)]
+        if versions is not None:
+            conditions.append(f't."_version" = ANY(${number + len(filtering.arguments(extra))}::bigint[])')
+        return _where(conditions)
+
+    def _casts(self, names: Collection[str], first: int) -> dict[str, str]:
+        return {name: parameter(number, self._by_column[name].base_type) for number, name in enumerate(names, first)}
+
+    def _item(self, wanted: frozenset[str] | None) -> str:
+        return ", ".join((*map(_selected, self._shown(wanted)), f"t.{quoted(VERSION)}"))
+
+    def _shown(self, wanted: frozenset[str] | None) -> list[Column]:
+        readable = [column for column in self.columns if column.readable]
+        return readable if wanted is None else [c for c in readable if c.name == "id" or c.name in wanted]
+
+    def _text(self, shape: tuple[Any, ...], write: Callable[[], Any]) -> Any:
+        """Return what was written for a statement of this shape, and write it when it is new."""
+        text = self._texts.get(shape)
+        if text is None:
+            if len(self._texts) >= _CACHED:
+                self._texts.clear()
+            text = self._texts[shape] = write()
+        return text
+
+
+def estimated(plan: Any) -> int:
+    """Return the number of rows that the planner's answer to `Table.estimate` tells, be it text or read already."""
+    read = json.loads(plan) if isinstance(plan, str) else plan
+    return int(read[0]["Plan"]["Plan Rows"])
+
+
+def _statement(text: str, *args: Any) -> Statement:
+    return Statement(text, _sent(args))
+
+
+def _sent(args: Iterable[Any]) -> tuple[Any, ...]:
+    """Return arguments as `columns.parameter` wants them: days as text."""
+    return tuple([_plain(value) if type(value) is date or type(value) is list else value for value in args])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [part.isoformat() if type(part) is date else part for part in value]
+    return value.isoformat()
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return " WHERE " + " AND ".join(conditions) if conditions else ""
+
+
+def _given(versions: Collection[int] | None) -> tuple[list[int], ...]:
+    return () if versions is None else (list(versions),)
+
+
+def _selected(column: Column) -> str:
+    return f"{_as_text(f't.{quoted(column.column)}', column.base_type)} AS {quoted(column.name)}"
+
+
+def _as_text(expression: str, type_of: str) -> str:
+    as_text = _AS_TEXT.get(type_of)
+    return expression if as_text is None else f"({expression})::{as_text}"
+
+
+def _values(keys: Sequence[ordering.Key], nulls: tuple[bool, ...], number: int) -> list[str | None]:
+    """Return how the values of a place stand in the text, its arguments beginning with `number`."""
+    values: list[str | None] = []
+    for key, null in zip(keys, nulls, strict=True):
+        values.append(None if null else parameter(number, key.type))
+        number += not null
+    return values

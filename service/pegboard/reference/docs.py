@@ -1,0 +1,171 @@
+"""The reference as it is served: pages made once for the plugins that are there, and what they load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from pegboard import rendering, system
+from pegboard.discovery import Plugin, State
+from pegboard.reference import frame, pages
+from pegboard.reference.frame import Site
+from pegboard.reference.manual import manual
+from pegboard.resources.reading import VARY, accept, conditional
+from pegboard.resources.resource import Representation
+from pegboard.resources.writing import MOST_ITEMS
+from pegboard.settings import Settings
+from pegboard.web import conditions
+from pegboard.web.http import Request, Response
+from pegboard.web.routing import Handler, Place
+
+_ROOT = "/docs"
+_TEXTS = ("overview.md", "guide.md")
+_ASSETS: Mapping[str, str] = {
+    "style.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_HTML = "text/html; charset=utf-8"
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+_HEADERS = {"Vary": VARY, "Referrer-Policy": "no-referrer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """Hold a file that the pages load; its path changes whenever the file does."""
+
+    path: str
+    media_type: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class Docs:
+    """Make the pages when they are first asked for, and again when the state of a plugin has changed.
+
+    `document` gives the OpenAPI document of what is mounted.
+    """
+
+    version: str
+    settings: Settings
+    plugins: Sequence[Plugin]
+    document: Callable[[], Mapping[str, Any]]
+    _assets: dict[str, Asset] = field(init=False)
+    _made: dict[str, Representation] = field(init=False, default_factory=dict)
+    _standing: tuple[Any, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        self._assets = {name: _asset(name, media_type) for name, media_type in _ASSETS.items()}
+
+    def places(self) -> list[Place]:
+        """Return the places of the pages and of what they load."""
+        names = dict.fromkeys(plugin.name for plugin in self.plugins if frame.has_page(plugin.name))
+        return [
+            _place(_ROOT, self._showing("")),
+            *(_place(f"{_ROOT}/{name}", self._showing(name)) for name in names),
+            *(_place(asset.path, _sending(asset)) for asset in self._assets.values()),
+        ]
+
+    def _showing(self, name: str) -> Handler:
+        async def show(request: Request, _: str) -> Response:
+            accept(request, "text/html")
+            demanded = conditions.read(request.headers)
+            page = await self._page(name)
+            headers = {
+                "Content-Type": _HTML,
+                "ETag": f'"{page.tag}"',
+                "Cache-Control": "private, no-cache",
+                "Content-Security-Policy": _POLICY,
+                **_HEADERS,
+            }
+            return conditional(Response(200, headers, page.body), page, demanded)
+
+        return show
+
+    async def _page(self, name: str) -> Representation:
+        standing = tuple((plugin.name, plugin.state) for plugin in self.plugins)
+        if standing != self._standing:
+            self._standing, self._made = standing, {}
+        made = self._made
+        page = made.get(name)
+        if page is None:
+            # Beside the loop: it takes some tens of milliseconds.
+            body = await asyncio.to_thread(self._make, name)
+            page = made[name] = Representation(body, rendering.digest(body), None)
+        return page
+
+    def _make(self, name: str) -> bytes:
+        prefix = self.settings.path_prefix
+        assets = {asset: prefix + self._assets[asset].path for asset in self._assets}
+        site = Site(prefix, self.version, assets, self.plugins)
+        if not name:
+            return pages.overview(
+                site, [_read(text).decode() for text in _TEXTS], self._values(), system.codes(self.plugins)
+            )
+        plugins = [plugin for plugin in self.plugins if plugin.name == name]
+        plugin = plugins[0]
+        if plugin.state is not State.READY or plugin.resource is None:
+            return pages.outage(site, plugins)
+        told = manual(self.document(), name)
+        return pages.resource(site, plugin, told, plugin.resource.rules(), plugin.resource.text())
+
+    def _values(self) -> Mapping[str, str]:
+        """Return what the texts say of this service."""
+        settings = self.settings
+        return {
+            "max_body": _size(settings.max_body),
+            "max_head": _size(settings.max_head),
+            "max_url": _size(settings.max_url),
+            "max_nesting": str(settings.max_nesting),
+            "most_items": f"{MOST_ITEMS:,}",
+            "receive_timeout": f"{settings.receive_timeout:g}",
+        }
+
+
+def _place(path: str, handler: Handler) -> Place:
+    return Place(path, "", {"GET": handler, "HEAD": handler})
+
+
+def _sending(asset: Asset) -> Handler:
+    media_type = asset.media_type.partition(";")[0]
+
+    async def send(request: Request, _: str) -> Response:
+        accept(request, media_type)
+        headers = {"Content-Type": asset.media_type, "Cache-Control": "public, max-age=31536000, immutable", **_HEADERS}
+        return Response(200, headers, asset.body)
+
+    return send
+
+
+def _asset(name: str, media_type: str) -> Asset:
+    body = _read(name)
+    stem, _, ending = name.rpartition(".")
+    return Asset(f"{_ROOT}/assets/{stem}.{sha256(body).hexdigest()[:12]}.{ending}", media_type, body)
+
+
+def _read(name: str) -> bytes:
+    return (files("pegboard") / "reference" / name).read_bytes()
+
+
+def _size(size: int) -> str:
+    """Return a number of bytes as people write it."""
+    for unit, name in ((1024**2, "MiB"), (1024, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"

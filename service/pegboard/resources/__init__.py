@@ -1,0 +1,1 @@
+"""What a plugin declares and does, and its resource over HTTP."""

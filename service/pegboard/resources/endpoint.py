@@ -1,0 +1,74 @@
+"""One resource over HTTP: its verbs joined to what serves them, worked out once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pegboard.access import clients
+from pegboard.resources.idempotency import Idempotency
+from pegboard.resources.reading import Reader
+from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.resources.writing import PATCHES, Writer
+from pegboard.settings import Settings
+from pegboard.web.http import Request, Response
+from pegboard.web.routing import Handler, Mount, Place
+
+
+def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> Mount:
+    """Return the places of `resource`; raises `ValueError` where a field cannot be named in a URL."""
+    rules = resource.rules()
+    path = f"{settings.path_prefix}/{resource.name}"
+    reader = Reader(resource, rules, path)
+    writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
+    own_writer = Writer(resource, rules, path, idempotency, settings.max_nesting, resource.me_writable)
+    serving: Mapping[str, Handler] = {
+        "list": reader.list,
+        "retrieve": reader.retrieve,
+        "create": writer.create,
+        "replace": writer.replace,
+        "update": writer.update,
+        "delete": writer.delete,
+    }
+    return Mount(
+        collection=_place(resource, COLLECTION_ACTIONS, serving, f"/{resource.name}"),
+        item=_place(resource, ITEM_ACTIONS, serving, f"/{resource.name}/{{id}}"),
+        beside=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}),
+        parse_id=resource.parse_id,
+    )
+
+
+def _me(resource: Resource, serving: Mapping[str, Handler]) -> Mapping[str, Place]:
+    """Return the place of the client's own item, where every client may do what is declared, if there is one."""
+    if not resource.me:
+        return {}
+
+    def own(handler: Handler) -> Handler:
+        async def serve(request: Request, _: str) -> Response:
+            return await handler(request, resource.my_id(request.client))
+
+        return serve
+
+    place = Place(
+        template=f"/{resource.name}/me",
+        plugin=resource.name,
+        handlers={verb: own(serving[ITEM_ACTIONS[verb]]) for verb in VERBS if verb in resource.me},
+        accept_patch=", ".join(PATCHES) if "PATCH" in resource.me else None,
+    )
+    return {"me": place}
+
+
+def _place(
+    resource: Resource, actions: Mapping[str, str], serving: Mapping[str, Handler], template: str
+) -> Place | None:
+    """Return the place of the declared verbs that have an action here; None where there is none."""
+    there = resource.actions()
+    verbs = [verb for verb in VERBS if verb in resource.verbs and actions.get(verb) in there]
+    if not verbs:
+        return None
+    return Place(
+        template=template,
+        plugin=resource.name,
+        handlers={verb: serving[actions[verb]] for verb in verbs},
+        grants={verb: clients.sufficing(resource.name, verb) for verb in verbs},
+        accept_patch=", ".join(PATCHES) if "PATCH" in verbs else None,
+    )

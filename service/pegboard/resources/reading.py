@@ -1,0 +1,156 @@
+"""GET and HEAD over a resource: items and pages with their headers, and 304 where the client has them already."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+from pegboard import errors, rendering
+from pegboard.errors import ApiError
+from pegboard.queries.query import Rules, parse, parse_item
+from pegboard.resources import export
+from pegboard.resources.expanding import Expander
+from pegboard.resources.resource import Context, Page, Representation, Resource
+from pegboard.web import conditions, negotiation
+from pegboard.web.conditions import Conditions, Outcome
+from pegboard.web.http import Request, Response, Stream
+
+JSON = "application/json"
+VARY = "Accept, Accept-Encoding"
+_KEPT = "%=&,:;+-._~!*'()/?@$[]"
+
+
+class Reader:
+    """Serve the reading verbs of one resource, mounted at `path`."""
+
+    def __init__(self, resource: Resource, rules: Rules, path: str) -> None:
+        self._resource = resource
+        self._rules = rules
+        self._streaming = rules.streaming()
+        self._path = path
+        self._expander = Expander(resource)
+
+    async def retrieve(self, request: Request, identity: str) -> Response:
+        """Answer with one item."""
+        accept(request, JSON)
+        query, demanded = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+        )
+        if query.expand:
+            self._expander.check(request.client, query)
+        context = Context(request.client, request.id, query, demanded)
+        item = await self._resource.retrieve(context, identity)  # type: ignore[attr-defined]  # there, as its verb is declared
+        shown = self._resource.represent(item, query)
+        if query.expand:
+            shown = await self._expander.item(context, shown)
+        return conditional(Response(200, item_headers(shown), shown.body), shown, demanded)
+
+    async def list(self, request: Request, _: str) -> Response:
+        """Answer with one page of the collection, or with all of it where the client takes it as a stream."""
+        media_type = accept(request, JSON, export.NDJSON, export.CSV)
+        if media_type != JSON:
+            return await self._stream(request, media_type)
+        query, demanded = errors.gather(
+            lambda: parse(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+        )
+        if query.expand:
+            self._expander.check(request.client, query)
+        context = Context(request.client, request.id, query, demanded)
+        found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
+        page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
+        items = self._resource.represent_all(page.items, query)
+        if query.expand:
+            items = await self._expander.items(context, items)
+        links = self._links(request, page)
+        parts = [
+            b'{"items":', items,
+            b',"next":', rendering.dumps(links.get("next")), b',"prev":', rendering.dumps(links.get("prev")),
+        ]  # fmt: skip
+        headers = {"Content-Type": JSON, "Vary": VARY, "Cache-Control": "private, no-cache"}
+        headers["Link"] = ", ".join([f'<{url}>; rel="{relation}"' for relation, url in links.items()])
+        if page.total is not None:
+            headers["X-Total-Count"] = str(page.total)
+            parts += [b',"total":', str(page.total).encode()]
+        body = b"".join((*parts, b"}"))
+        tag = rendering.digest(body)
+        headers["ETag"] = f'"{tag}"'
+        return conditional(Response(200, headers, body), Representation(body, tag, None), demanded)
+
+    async def _stream(self, request: Request, media_type: str) -> Response:
+        query, demanded = errors.gather(
+            lambda: parse(request.raw_query, self._streaming), lambda: conditions.read(request.headers)
+        )
+        if query.expand:
+            if media_type == export.CSV:
+                raise ApiError(errors.BAD_PARAMETER, "CSV has no place for items within items.", parameter="expand")
+            self._expander.check(request.client, query)
+        # It has no entity tag: there is none that could match.
+        if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
+            raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
+        context = Context(request.client, request.id, query, demanded)
+        parts = self._resource.stream(context)
+        first = await anext(parts, Page(()))
+        headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
+        if first.total is not None:
+            headers["X-Total-Count"] = str(first.total)
+        chunks = export.lines(self._resource, query, media_type, first, parts)
+        if query.expand:
+            chunks = self._expander.lines(context, chunks)
+        if negotiation.encoding(line(request, "Accept-Encoding")) == "gzip":
+            headers["Content-Encoding"] = "gzip"
+            chunks = export.compressed(chunks)
+        return await Stream.begin(200, headers, chunks)
+
+    def _links(self, request: Request, page: Page) -> dict[str, str]:
+        """Return the URLs of the pages beside `page` and of the first one, to which an empty cursor leads, too."""
+        kept = [part for part in request.raw_query.split("&") if part and _name_of(part) not in ("after", "before")]
+        first = f"{self._path}?{quote('&'.join(kept), safe=_KEPT)}" if kept else self._path
+        further = f"{first}{'&' if kept else '?'}"
+        links = {}
+        for relation, parameter, cursor in (("next", "after", page.next), ("prev", "before", page.prev)):
+            if cursor is not None:
+                links[relation] = f"{further}{parameter}={quote(cursor, safe=_KEPT)}" if cursor else first
+        return links | {"first": first}
+
+
+def _name_of(part: str) -> str:
+    return unquote(part.partition("=")[0])
+
+
+def accept(request: Request, *offered: str) -> str:
+    """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
+    chosen = negotiation.acceptable(line(request, "Accept"), offered)
+    if chosen is None:
+        raise ApiError(errors.NOT_ACCEPTABLE, f"Accept one of: {', '.join(offered)}.", header="Accept")
+    return chosen
+
+
+def line(request: Request, name: str) -> str | None:
+    """Return a header as one line, in however many it came (RFC 9110 §5.3); None where it is not there."""
+    values = request.headers.getall(name, None)
+    return None if values is None else values[0] if len(values) == 1 else ", ".join(values)
+
+
+def item_headers(shown: Representation) -> dict[str, str]:
+    """Return the headers that go with an item."""
+    headers = {
+        "Content-Type": JSON,
+        "ETag": f'"{shown.tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": VARY,
+    }
+    if shown.modified is not None:
+        headers["Last-Modified"] = rendering.http_date(shown.modified)
+    return headers
+
+
+def conditional(response: Response, shown: Representation, demanded: Conditions) -> Response:
+    """Return `response`, or 304 in its place; raises `ApiError` 412."""
+    if demanded is conditions.NONE:
+        return response
+    outcome = demanded.evaluate(shown.tag, shown.modified, reading=True)
+    if outcome is Outcome.FAILED:
+        raise demanded.refusal(shown.tag)
+    if outcome is Outcome.NOT_MODIFIED:
+        response.headers.pop("Content-Type")
+        return Response(304, response.headers, b"")
+    return response

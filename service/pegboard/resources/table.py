@@ -1,0 +1,396 @@
+"""`TableResource`: the actions on one table, each a single statement wherever one will do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import asyncpg
+
+from pegboard import errors, rendering
+from pegboard.access.clients import Client, sufficing
+from pegboard.errors import ApiError, ErrorCode, Fault
+from pegboard.postgres import database
+from pegboard.queries import mapping, sql
+from pegboard.queries.query import Filter, Query, Rules
+from pegboard.resources import referring
+from pegboard.resources.resource import Context, Page, Representation, Resource, Services, listed, page
+from pegboard.schemas.fields import Reference
+from pegboard.schemas.loading import default_of
+from pegboard.tables.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
+from pegboard.uuid7 import uuid7
+
+_READING = ("list", "retrieve", "dump")
+_LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more than 2,704 bytes
+_LITTLE = 10_000
+_PART = 250
+"""So many rows are fetched at once where all are read."""
+
+
+class TableResource(Resource):
+    """Keep the items in a PostgreSQL table made from the schema; a subclass needs `schema` and `verbs` and no more.
+
+    Every field but `Method`, `Function` and `Constant` is stored. An action that does more than its verb says calls
+    `super()`.
+    """
+
+    checks_version: ClassVar[bool] = True
+    unique: ClassVar[tuple[Unique, ...]] = ()
+    """What no two items may share, as `Unique("email", ignore_case=True)`; a conflict is 409 and names the field."""
+    indexes: ClassVar[tuple[str, ...]] = ()
+    """The sorts that are made fast, as `sort` would name them: `"name"`, `"-created_at,name"`."""
+    search: ClassVar[tuple[str, ...]] = ()
+    """The text fields that `q` searches; none means that there is no `q`."""
+    owned: ClassVar[bool] = False
+    """Whether each item belongs to the client that made it, and others reach it only with the grant `NAME:any`."""
+    table: ClassVar[str | None] = None
+    """A table that is there, as `SCHEMA.TABLE`, and has the standard columns; it is neither made nor changed."""
+    conflicts: ClassVar[Mapping[str, ErrorCode]] = {}
+    """What is told where a constraint of the author's own refuses a write, by the constraint's name."""
+
+    def __init__(self, name: str, services: Services) -> None:
+        super().__init__(name, services)
+        spec = self.spec(name)
+        columns = mapping.columns(self._dumper)
+        self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns)
+        self._everyones = sufficing(name, "any")
+        self._key = f"{spec.name}_pkey"
+        self._references = {
+            attribute: (mapping.name_of(field, attribute), field.resource)
+            for attribute, field, _ in mapping.stored(self._dumper)
+            if isinstance(field, Reference)
+        }
+        self._names = {column.column: column.name for column in columns}
+        self._constraints = constraint_columns(spec)
+        self._renamed = {name: column for column, name in self._names.items() if name != column}
+        self._defaults = {
+            attribute: field for attribute, field, _ in mapping.stored(self._dumper) if not field.dump_only
+        }
+        self._write_only = frozenset(
+            attribute for attribute, field, _ in mapping.stored(self._dumper) if field.load_only
+        )
+        unchanged = all(getattr(type(self), action) is getattr(TableResource, action) for action in _READING)
+        self._plain = unchanged and mapping.is_plain(self._dumper)
+
+    @classmethod
+    def rules(cls) -> Rules:
+        """Return what the queries of the resource may ask for."""
+        return replace(super().rules(), searchable=bool(cls.search))
+
+    @classmethod
+    def spec(cls, name: str) -> TableSpec:
+        """Return the table that is made where there are no migrations; raises `ValueError` for an impossible one."""
+        own = mapping.table_columns(cls.schema())
+        indexes = tuple(Index(tuple(part.strip() for part in index.split(","))) for index in cls.indexes)
+        schema, _, table = (cls.table or f"{name}.{name}").rpartition(".")
+        return TableSpec(schema, table, own, cls.unique, indexes, cls.search, cls.owned)
+
+    @classmethod
+    def mistake(cls) -> str | None:
+        """Return what is wrong with the declaration and how to mend it; None for a sound one."""
+        for attribute, field, type_of in mapping.stored(cls.schema()):
+            if isinstance(getattr(field, "inner", None), Reference):
+                return f"the field {attribute} is a list of references, which no foreign key can keep: leave it out"
+            if type_of is None:
+                return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
+            if attribute in ("id", "created_at", "updated_at"):
+                return f"the field {attribute} is one that the service gives every item: leave it out of the schema"
+        return super().mistake() or cls._index_mistake()
+
+    @classmethod
+    def _index_mistake(cls) -> str | None:
+        """Refuse an index over text that may be too long for one: the insert itself would fail."""
+        lengths = {column.name: column.max_length for column in mapping.table_columns(cls.schema()) if column.is_text}
+        for name in (part.strip().removeprefix("-") for index in cls.indexes for part in index.split(",")):
+            if name in lengths and not 0 < (lengths[name] or 0) <= _LONGEST_INDEXED:
+                return f"an index over {name} needs validate.Length(max=...) on the field, at most {_LONGEST_INDEXED}"
+        return None
+
+    @asynccontextmanager
+    async def transaction(self, context: Context) -> AsyncIterator[None]:
+        """Do what is inside in one transaction; an item that is retrieved there is locked until its end."""
+        if context.connection is not None:
+            yield
+            return
+        try:
+            async with self.database.write.transaction() as connection:
+                context.begin(connection)
+                yield
+        except BaseException:
+            context.end(committed=False)
+            raise
+        context.end(committed=True)
+
+    def _within_reach(self, client: Client) -> tuple[Filter, ...]:
+        """Return what an item must be to be there for `client`."""
+        if not self.owned or not client.grants.isdisjoint(self._everyones):
+            return ()
+        return (Filter(sql.OWNED_BY, "eq", client.id),)
+
+    async def list(self, context: Context) -> Page:
+        """Read one page."""
+        query = context.query
+        position = query.position(self._secret, self.name)
+        extra = self._within_reach(context.client)
+        statement = self._table.page(self._selected(query), position, extra)
+        source = context.connection or self.database.read
+        rows = await source.fetch(statement.text, *statement.args)
+        total = None if query.count is None else await self._count(source, query, extra)
+
+        def cursor(row: asyncpg.Record) -> str:
+            return query.cursor(self._secret, self.name, statement.place(tuple(row)))
+
+        found = page(rows, query, position, cursor)
+        return Page(_dicts(found.items, statement), found.next, found.prev, total)
+
+    async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
+        """Read the whole collection as it is at one moment, in parts."""
+        query = context.query
+        async with self.database.read.snapshot() as connection:
+            context.connection = connection
+            if type(self).list is not TableResource.list:
+                # What it leaves out or adds, it leaves out or adds here too.
+                async for part in listed(self, context, _PART):
+                    yield part
+                return
+            extra = self._within_reach(context.client)
+            total = None if query.count is None else await self._count(connection, query, extra)
+            statement = self._table.whole(self._selected(query), extra)
+            # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
+            prepared = await connection.prepare(statement.text)
+            cursor = await prepared.cursor(*statement.args)
+            while True:
+                rows = await cursor.fetch(_PART)
+                yield Page([dict(row) for row in rows], total=total)
+                if len(rows) < _PART:
+                    return
+
+    def _selected(self, query: Query) -> Query:
+        """Return the query with the columns that its fields are made from: all, where some are computed."""
+        return query if self._plain or query.fields is None else replace(query, fields=None)
+
+    async def _count(self, source: Any, query: Query, extra: tuple[Filter, ...]) -> int:
+        # What the planner knows is about everyone's items.
+        if query.count == "estimated" and not extra:
+            statement = self._table.estimate(query)
+            total = sql.estimated(await source.fetchval(statement.text, *statement.args))
+            # What the planner says of little is a guess, and little is quickly counted.
+            if total > _LITTLE:
+                return total
+        statement = self._table.count(query, extra)
+        return int(await source.fetchval(statement.text, *statement.args))
+
+    async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
+        """Read one item; inside a transaction it is locked."""
+        connection = context.connection
+        extra = self._within_reach(context.client)
+        statement = self._table.select(identity, extra=extra, lock=connection is not None and context.locks)
+        row = await (connection or self.database.read).fetchrow(statement.text, *statement.args)
+        if row is None:
+            raise ApiError(errors.NOT_FOUND)
+        return dict(row)
+
+    async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[dict[str, Any]]:
+        """Read the items of these ids that there are, in one statement; none of them is locked."""
+        if type(self).retrieve is not TableResource.retrieve:
+            return await super().retrieve_all(context, identities)
+        statement = self._table.select_all(identities, self._within_reach(context.client))
+        rows = await (context.connection or self.database.read).fetch(statement.text, *statement.args)
+        return [dict(row) for row in rows]
+
+    async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return those of the ids that lead to no item for the client, where it does not see all there are."""
+        extra = self._within_reach(context.client)
+        if not extra:
+            return set()
+        statement = self._table.select_all(identities, extra)
+        rows = await (context.connection or self.database.write).fetch(statement.text, *statement.args)
+        return {*identities} - {row["id"] for row in rows}
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an item; `data` may bring its id."""
+        if self._hashed:
+            data = await self.hashed(data)
+        if self._references:
+            await referring.check(context, self._references, self.resources, (data,))
+        statement = self._table.insert(data.get("id") or uuid7(), _version(), self._new_values(context, data))
+        return dict(await self._write(context, statement))
+
+    async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Make all items, or none."""
+        if type(self).create is not TableResource.create:
+            return await self._create_each(context, data)
+        if self._hashed:
+            data = [await self.hashed(one) for one in data]
+        if self._references:
+            await referring.check(context, self._references, self.resources, data, indexed=True)
+        rows = [(uuid7(), _version(), self._new_values(context, one)) for one in data]
+        statement = self._table.insert_many(rows)
+        try:
+            rows = await self._insert_all(context, statement)
+        except asyncpg.IntegrityConstraintViolationError:
+            # One of them is at fault, and the statement does not tell which.
+            return await self._create_each(context, data)
+        return [dict(row) for row in rows]
+
+    async def _insert_all(self, context: Context, statement: sql.Statement) -> Any:
+        if context.connection is None:
+            return await self.database.write.fetch(statement.text, *statement.args)
+        # Within a savepoint, so that the transaction can go on where the statement fails.
+        async with context.connection.transaction():
+            return await context.connection.fetch(statement.text, *statement.args)
+
+    async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        items = []
+        async with self.transaction(context):
+            for index, one in enumerate(data):
+                try:
+                    items.append(await self.create(context, one))
+                except ApiError as error:
+                    raise _within(error, index) from error
+        return items
+
+    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an item's fields; those that `data` lacks go back to their defaults, but for write-only ones."""
+        values = self._values(await self.hashed(data))
+        kept = self._write_only - data.keys()
+        return await self._change(context, identity, {name: values[name] for name in values if name not in kept})
+
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the fields that `data` has."""
+        return await self._change(context, identity, await self.hashed(data))
+
+    async def delete(self, context: Context, identity: str) -> None:
+        """Delete an item."""
+        versions = _versions(context)
+        statement = self._table.delete(identity, self._within_reach(context.client), versions=versions)
+        if await self._write(context, statement) is None:
+            await self._refuse(context, identity, versions)
+
+    async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        versions, extra = _versions(context), self._within_reach(context.client)
+        if self._references:
+            await referring.check(context, self._references, self.resources, (values,))
+        statement = self._table.update(identity, _version(), values, extra, versions=versions)
+        row = await self._write(context, statement)
+        if row is None:
+            await self._refuse(context, identity, versions)
+        return dict(row)
+
+    async def _refuse(self, context: Context, identity: str, versions: Collection[int] | None) -> None:
+        """Raise why a write found no row: 404, or 412 for one that has changed."""
+        statement = self._table.select(identity, extra=self._within_reach(context.client))
+        row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
+        if row is None or versions is None:
+            raise ApiError(errors.NOT_FOUND)
+        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{_tag(dict(row))}"'})
+
+    async def _write(self, context: Context, statement: sql.Statement) -> Any:
+        try:
+            return await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
+        """Return the conflict with pointers to the fields that its constraint is about."""
+        known = database.translate(error)
+        constraint = getattr(error, "constraint_name", None) or ""
+        if constraint in self.conflicts:
+            return ApiError(self.conflicts[constraint])
+        if self.owned and constraint == self._key:
+            return ApiError(errors.NOT_FOUND)
+        fields = [name for name in self._constraints.get(constraint, ()) if name in self._names]
+        if known is None or not fields or known.kind is errors.STILL_REFERENCED:
+            return known or error
+        message = known.faults[0].message
+        code = known.kind.code
+        places = [errors.pointer((self._names[name],)) for name in fields]
+        return ApiError(known.kind, faults=tuple(Fault(code, message, pointer) for pointer in places))
+
+    def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        values = self._values(data)
+        return values | {OWNER: context.client.id} if self.owned else values
+
+    def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a value for every column that clients write, and for the others that `data` has."""
+        values = {name: data[name] if name in data else default_of(field) for name, field in self._defaults.items()}
+        return values | {name: data[name] for name in data if name in self._names and name != "id"}
+
+    def dump(self, item: Any) -> dict[str, Any]:
+        """Return an item's plain values by the schema, which knows fields by their attributes; a row by their names."""
+        if self._renamed:
+            item = {self._renamed.get(key, key): value for key, value in item.items()}
+        return super().dump(item)
+
+    def represent(self, item: Any, query: Query) -> Representation:
+        """Return an item as it goes out, its tag made of its version."""
+        tag, modified = _tag(item), item["updated_at"]
+        if self._plain:
+            shown = {**item}
+            del shown[VERSION]
+        else:
+            shown = self.dump(item)
+        if query.fields is not None:
+            shown = {key: value for key, value in shown.items() if key in query.fields}
+        write = rendering.dumps_rows if self._plain else rendering.dumps
+        return Representation(write(shown), tag, modified)
+
+    def represent_all(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a page as a JSON array."""
+        return rendering.dumps_rows(self.plain(items, query)) if self._plain else super().represent_all(items, query)
+
+    def represent_lines(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a part of the collection as lines of JSON."""
+        if self._plain:
+            return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.plain(items, query)])
+        return super().represent_lines(items, query)
+
+    def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
+        """Return the items' values as they go out."""
+        if not self._plain:
+            return super().plain(items, query)
+        if not items or VERSION not in items[0]:
+            return items
+        # They were written just now: a page has the fields that are asked for, and no more.
+        wanted = self.shown(query)
+        return [{name: item[name] for name in wanted} for item in items]
+
+
+def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
+    """Return the fields of each row, without the values that only its place needs."""
+    if max(statement.keys) < len(statement.names):
+        return [dict(row) for row in rows]
+    return [dict(zip(statement.names, row, strict=False)) for row in rows]
+
+
+def _version() -> int:
+    """Return a version that no state of the item had before."""
+    return random.getrandbits(63)
+
+
+def _tag(item: Mapping[str, Any]) -> str:
+    return f"{item[VERSION]:x}"
+
+
+def _versions(context: Context) -> list[int] | None:
+    """Return the versions of which the item must have one; None where any will do."""
+    demanded = context.conditions.if_match
+    if demanded is None or demanded.anything:
+        return None
+    return [int(tag, 16) for tag in demanded.strong if _is_version(tag)]
+
+
+def _is_version(tag: str) -> bool:
+    return len(tag) <= 16 and all(digit in "0123456789abcdef" for digit in tag) and tag != "" and int(tag, 16) < 2**63
+
+
+def _within(error: ApiError, index: int) -> ApiError:
+    """Return the same error with pointers that begin at the item `index` of an array."""
+    faults = tuple(
+        Fault(fault.code, fault.message, f"/{index}{fault.pointer or ''}", fault.parameter, fault.header)
+        for fault in error.faults
+    )
+    return ApiError(error.kind, faults=faults, headers=error.headers)

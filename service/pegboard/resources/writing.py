@@ -1,0 +1,301 @@
+"""POST, PUT, PATCH and DELETE over a resource: load, act, answer; and the order in which faults are told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import orjson
+
+from pegboard import errors
+from pegboard.access.clients import sufficing
+from pegboard.errors import ApiError, Fault
+from pegboard.queries.query import Rules, parse_item
+from pegboard.resources.expanding import Expander
+from pegboard.resources.idempotency import Idempotency, key_of
+from pegboard.resources.reading import JSON, accept, item_headers, line
+from pegboard.resources.resource import Context, Resource
+from pegboard.schemas import patching
+from pegboard.schemas.loading import Loader
+from pegboard.web import conditions, negotiation, payload
+from pegboard.web.conditions import Conditions, Outcome
+from pegboard.web.http import Request, Response
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
+MOST_ITEMS = 1_000
+_PLAIN = "!$&'()*+,;=:@"
+"""What stands in a segment of a path as it is (RFC 3986 §3.3), beside letters, digits and `-._~`."""
+
+
+class Writer:
+    """Serve the writing verbs of one resource, mounted at `path`.
+
+    PATCH changes the fields that `writable` names; None means all.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        rules: Rules,
+        path: str,
+        idempotency: Idempotency,
+        max_nesting: int,
+        writable: Collection[str] | None = None,
+    ) -> None:
+        self._resource: Any = resource
+        self._idempotency = idempotency
+        self._rules = rules
+        self._path = path
+        self._max_nesting = max_nesting
+        self._writable = writable
+        self._loader = Loader(resource.schema)
+        self._creating = sufficing(resource.name, "POST")
+        self._expander = Expander(resource)
+
+    async def create(self, request: Request, _: str) -> Response:
+        """Make one item, or all items of an array at once."""
+        accept(request, JSON)
+        negotiation.check_content(request.headers, (JSON,), "Accept")
+        body = await request.body()
+        query, key, value = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules),
+            lambda: key_of(request.headers),
+            lambda: self._new(payload.parse(body, self._max_nesting)),
+        )
+        if query.expand:
+            self._expander.check(request.client, query)
+            # What is stored is given again only to one who asks for the same items, and so may see them.
+            body += b"\n" + ",".join(query.expand).encode()
+        context = Context(request.client, request.id, query)
+        if key is None:
+            return await self._create(request, context, value)
+
+        async def work(connection: asyncpg.Connection) -> Response:
+            context.begin(connection)
+            return await self._create(request, context, value)
+
+        response = await self._idempotency.once(request, key, body, work)
+        context.end(committed=True)
+        return response
+
+    async def _create(self, request: Request, context: Context, value: Any) -> Response:
+        if isinstance(value, list):
+            return await self._create_all(request, context, value)
+        data = self._loader.create(value)
+        item = await self._resource.create(context, data)
+        return await self._created(request, item, context)
+
+    def _new(self, value: Any) -> Any:
+        """Return `value`, which is to be an object, or an array where the resource takes one."""
+        if not isinstance(value, list):
+            return _object(value)
+        if not hasattr(self._resource, "create_all"):
+            raise ApiError(errors.BODY_SHAPE, "Send one JSON object: this resource takes no arrays.", pointer="")
+        return value
+
+    async def _create_all(self, request: Request, context: Context, values: list[Any]) -> Response:
+        if not values:
+            raise ApiError(errors.TOO_SHORT, "Send at least one item.", pointer="")
+        if len(values) > MOST_ITEMS:
+            raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
+        loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
+        items = await self._resource.create_all(context, errors.gather(*loads))
+        headers = {"Content-Type": JSON}
+        if _wants_minimal(request):
+            return Response(201, {"Preference-Applied": "return=minimal"}, b"")
+        body = self._resource.represent_all(items, context.query)
+        if context.query.expand:
+            async with self._resource.transaction(context):
+                body = await self._expander.items(context, body)
+        return Response(201, headers, b'{"items":' + body + b"}")
+
+    def _load_one(self, index: int, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ApiError(errors.WRONG_TYPE, "Not a valid object.", pointer=f"/{index}")
+        return self._loader.create(value, (index,))
+
+    async def replace(self, request: Request, identity: str) -> Response:
+        """Replace an item, or make it where the resource declares that PUT does."""
+        _, body, context = await self._receive(request, (JSON,), "Accept")
+
+        def load() -> dict[str, Any]:
+            return self._loader.replace(body, identity)
+
+        try:
+            item = await self._write(context, identity, self._resource.replace, load)
+        except ApiError as error:
+            if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
+                raise
+            data = self._loader.replace(body, identity, new=True) | {"id": identity}
+            try:
+                return await self._created(request, await self._resource.create(context, data), context)
+            except ApiError as conflict:
+                # An id that is taken by what the client cannot see is not found either.
+                if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
+                    raise
+                item = await self._replace_after_all(context, identity, load, conflict)
+        return await self._written(request, item, context)
+
+    async def _replace_after_all(
+        self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
+    ) -> Any:
+        """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
+        try:
+            return await self._write(context, identity, self._resource.replace, load)
+        except ApiError as error:
+            raise conflict if error.kind is errors.NOT_FOUND else error from conflict
+
+    def _may_create(self, request: Request, context: Context) -> bool:
+        demanded = context.conditions
+        return (
+            self._resource.creates_by_put
+            and demanded.if_match is None
+            and not request.client.grants.isdisjoint(self._creating)
+        )
+
+    async def update(self, request: Request, identity: str) -> Response:
+        """Change the fields that a patch names."""
+        kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
+        if self._writable is not None:
+            targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
+            _permit(targets, self._writable)
+        if kind == JSON_PATCH:
+            item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, value))
+        elif self._loader.needs_whole(value):
+            item = await self._rewrite(context, identity, lambda whole: _merge(whole, value))
+        else:
+            item = await self._write(
+                context, identity, self._resource.update, lambda: self._loader.update(value, identity)
+            )
+        return await self._written(request, item, context)
+
+    async def delete(self, request: Request, identity: str) -> Response:
+        """Delete an item."""
+        query, demanded = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+        )
+        context = Context(request.client, request.id, query, demanded)
+
+        async def act(context: Context, identity: str, _: object) -> None:
+            await self._resource.delete(context, identity)
+
+        await self._write(context, identity, act, lambda: None)
+        return Response(204, {}, b"")
+
+    async def _receive(self, request: Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
+        """Return the type and the value of the body and the context of a write to an item; raises what is wrong."""
+        accept(request, JSON)
+        kind = negotiation.check_content(request.headers, taken, header)
+        shape = patching.operations if kind == JSON_PATCH else _object
+        body = await request.body()
+        query, demanded, value = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules),
+            lambda: conditions.read(request.headers),
+            lambda: shape(payload.parse(body, self._max_nesting)),
+        )
+        if query.expand:
+            self._expander.check(request.client, query)
+        return kind, value, Context(request.client, request.id, query, demanded)
+
+    async def _write(
+        self,
+        context: Context,
+        identity: str,
+        act: Callable[[Context, str, Any], Awaitable[Any]],
+        load: Callable[[], Any],
+    ) -> Any:
+        """Do one write to an item.
+
+        Where its own statement can hold the conditions, that is all; else they are held against the item first, in the
+        same transaction. What the load finds wrong is told only after a 404, 412 or 428: so is the order of faults.
+        """
+        demanded = context.conditions
+        if self._resource.needs_match and demanded.if_match is None:
+            await self._check(context, identity)
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        try:
+            data = load()
+        except ApiError:
+            await self._check(context, identity)
+            raise
+        if demanded is conditions.NONE or (self._resource.checks_version and _only_if_match(demanded)):
+            return await act(context, identity, data)
+        async with self._resource.transaction(context):
+            await self._check(context, identity)
+            return await act(context, identity, data)
+
+    async def _rewrite(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
+        """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
+        if self._resource.needs_match and context.conditions.if_match is None:
+            await self._check(context, identity)
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        async with self._resource.transaction(context):
+            before = await self._check(context, identity)
+            after = patch(before)
+            if not isinstance(after, dict):
+                raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
+            if payload.deeper(after, self._max_nesting):
+                raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
+            return await self._resource.update(context, identity, self._loader.change(before, after, identity))
+
+    async def _check(self, context: Context, identity: str) -> Any:
+        """Hold the conditions against the item as it is and return it as plain JSON; raises 404 and 412."""
+        item = await self._resource.retrieve(context, identity)
+        shown = self._resource.represent(item, self._rules.whole)
+        outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
+        if outcome is Outcome.FAILED:
+            raise context.conditions.refusal(shown.tag)
+        return orjson.loads(shown.body)
+
+    async def _created(self, request: Request, item: Any, context: Context) -> Response:
+        identity = item["id"] if isinstance(item, Mapping) else item.id
+        location = {"Location": f"{self._path}/{quote(str(identity), safe=_PLAIN)}"}
+        response = await self._written(request, item, context)
+        return Response(201, response.headers | location, response.body)
+
+    async def _written(self, request: Request, item: Any, context: Context) -> Response:
+        shown = self._resource.represent(item, context.query)
+        if context.query.expand:
+            # In a transaction, since only what is read where it was written is sure to be there.
+            async with self._resource.transaction(context):
+                shown = await self._expander.item(context, shown)
+        headers = item_headers(shown)
+        if _wants_minimal(request):
+            headers.pop("Content-Type")
+            return Response(204, headers | {"Preference-Applied": "return=minimal"}, b"")
+        return Response(200, headers, shown.body)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ApiError(errors.BODY_SHAPE, "Send a JSON object.", pointer="")
+    return value
+
+
+def _merge(whole: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item changed by a merge patch; a null stays for a field that is never shown, so that it is reset."""
+    unseen = {key: value for key, value in patch.items() if value is None and key not in whole}
+    merged: dict[str, Any] = patching.merge(whole, patch)
+    return merged | unseen
+
+
+def _permit(targets: Collection[tuple[str | int, str]], writable: Collection[str]) -> None:
+    """Raise `ApiError` 403 that points at every part of a patch that changes another field than those `writable`."""
+    message = f"Only {', '.join(writable)} can be changed here."
+    places = dict.fromkeys(place for place, name in targets if name not in writable)
+    faults = tuple(Fault(errors.NOT_ALLOWED.code, message, errors.pointer((place,))) for place in places)
+    if faults:
+        raise ApiError(errors.NOT_ALLOWED, faults=faults)
+
+
+def _only_if_match(demanded: Conditions) -> bool:
+    return demanded.unmodified_since is None and demanded.if_none_match is None
+
+
+def _wants_minimal(request: Request) -> bool:
+    preference = line(request, "Prefer")
+    return preference is not None and "return=minimal" in negotiation.prefer(preference)
