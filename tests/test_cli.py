@@ -303,6 +303,51 @@ def test_workers_end_with_the_process_that_started_them(start: Callable[..., Ser
     assert names(start("--workers", "2"), password) == ["Ada"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_has_the_settings_read_again_and_fails_no_request(
+    start: Callable[..., Service], password: str, tmp_path: Path, workers: str
+) -> None:
+    limit = tmp_path / "limit"
+    limit.write_text("1KiB")
+    service = start("--workers", workers, max_body_file=str(limit), shutdown_timeout="5")
+    large = {"name": "Grace", "email": "grace@example.org", "notes": "x" * 2_000}
+    assert service.request("POST", "/contacts", password, large)[0] == 413
+    limit.write_text("nonsense")
+    service.process.send_signal(signal.SIGHUP)
+    service.await_line(
+        re.compile("the settings stay as they were: The content of PEGBOARD_MAX_BODY"), lambda: service.err
+    )
+    assert service.request("POST", "/contacts", password, large)[0] == 413
+    limit.write_text("4KiB")
+    service.process.send_signal(signal.SIGHUP)
+    statuses: list[int] = []
+    while not statuses or statuses[-1] == 413:
+        statuses.append(service.request("POST", "/contacts", password, large)[0])
+    assert set(statuses) <= {413, 201}
+    assert service.request("GET", "/contacts", password)[0] == 200
+    assert service.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_while_it_drains_the_service_serves_but_is_not_ready(
+    start: Callable[..., Service], password: str, workers: str
+) -> None:
+    service = start("--workers", workers, drain_seconds="60")
+    assert service.request("GET", "/ready")[0] == 200
+    service.process.send_signal(signal.SIGTERM)
+    while service.request("GET", "/ready")[0] == 200:
+        pass
+    status, told = service.request("GET", "/ready")
+    assert (status, told["errors"][0]["code"]) == (503, 15004)
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection.request("GET", "/contacts", headers={"Authorization": encode_basic_auth("admin", password)})
+    response = connection.getresponse()
+    assert (response.status, response.headers["Connection"]) == (200, "close")
+    connection.close()
+    # A second word is the last.
+    assert service.end(signal.SIGINT) == 0
+
+
 def test_clients_are_looked_after_beside_the_service_and_without_it(
     start: Callable[..., Service], folder: Path, password: str
 ) -> None:

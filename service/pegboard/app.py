@@ -72,9 +72,13 @@ class Service:
         await self.authentication.close()
         await self.database.close()
 
-    async def drain(self, _: web.Application) -> None:
+    def drain(self) -> None:
         """Tell whoever asks that no more requests should come."""
         self.draining = True
+
+    async def shut_down(self, _: web.Application) -> None:
+        """Take part in the end of the application, which has begun."""
+        self.drain()
 
     def missing(self) -> list[str]:
         """Return the names of the required plugins that do not serve."""
@@ -134,7 +138,7 @@ def create_app(settings: Settings, plugins: Sequence[Plugin]) -> web.Application
     app[SERVICE] = service = Service(settings, plugins)
     app[PIPELINE] = service.answer
     app.cleanup_ctx.append(service.lifespan)
-    app.on_shutdown.append(service.drain)
+    app.on_shutdown.append(service.shut_down)
     return app
 
 

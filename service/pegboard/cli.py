@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
@@ -90,25 +90,39 @@ def main() -> None:
 def serve(**options: Any) -> None:
     """Serve the API until interrupted."""
     running.end_on_signals()
-    settings = _settings()
-    settings = dataclasses.replace(settings, **{name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = dataclasses.replace(_settings(), **given)
     logs.configure(settings.log_level, settings.log_format)
     with running.listen(settings.host, settings.port) as listening, _database(settings) as settings:
         address = _address(listening)
-        plugins = _plugins(settings)
-        if settings.workers == 1:
+        kept = _serve(settings, given, listening, lambda: _announce(address))
+    if kept is not None:
+        running.begin_anew(kept)
 
-            def started(service: Service) -> None:
-                running.require(service)
-                _announce(address)
 
-            running.run(running.serve(settings, plugins, listening, started))
-        else:
-            # Only here, since gunicorn is more than a single process should hold in memory.
-            from pegboard.workers import Workers
+def _serve(
+    settings: Settings, given: Mapping[str, Any], listening: socket.socket, announce: Callable[[], None]
+) -> socket.socket | None:
+    """Serve until told to stop; return the socket on which this process is to begin anew, if it is."""
 
-            running.run(running.prepare(settings, plugins))
-            Workers(settings, lambda: _plugins(settings), listening, lambda: _announce(address)).run()
+    def read_settings() -> Settings:
+        fresh = dataclasses.replace(_settings(), **given)
+        # An embedded database stays where it is.
+        return dataclasses.replace(fresh, database_url=fresh.database_url or settings.database_url)
+
+    if settings.workers == 1:
+
+        def started(service: Service) -> None:
+            running.require(service)
+            announce()
+
+        return running.run(running.serve(settings, _plugins(settings), listening, started, read_settings))
+    # Only here, since gunicorn is more than a single process should hold in memory.
+    from pegboard import workers
+
+    workers.prepare(settings, _plugins)
+    workers.Workers(read_settings, _plugins, listening, announce).run()
+    return None
 
 
 def _address(listening: socket.socket) -> str:

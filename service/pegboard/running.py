@@ -1,25 +1,30 @@
-"""How the service runs in one process until it is told to stop."""
+"""How the service runs in one process until it is told to stop, or to begin anew."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar, cast
 
 from aiohttp import web
 
 from pegboard.app import SERVICE, Service, create_app
 from pegboard.discovery import Plugin
-from pegboard.settings import Settings
-from pegboard.web.server import Runner
+from pegboard.settings import Settings, SettingsError
+from pegboard.web.server import Runner, Server
 
 log = logging.getLogger("pegboard")
 
+T = TypeVar("T")
+
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_FIRST_INHERITED = 3  # as sd_listen_fds(3) has it
 
 
 class StartError(Exception):
@@ -38,18 +43,28 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run `main` on the fastest loop there is."""
+def ends_with_its_terminal() -> bool:
+    """Return whether SIGHUP says that somebody's terminal was closed, and not that the service is to begin anew."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on the fastest loop there is, and return what it returns."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on `host` and `port`; raises `StartError`."""
+    """Return a socket that listens on `host` and `port`, or the one that this process was given.
+
+    A socket is given as systemd does it (sd_listen_fds(3)), by `begin_anew` too. Raises `StartError`.
+    """
+    given = _given()
+    if given is not None:
+        return given
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
@@ -57,6 +72,35 @@ def listen(host: str, port: int) -> socket.socket:
         # Python adds the address in brackets, which stands there already.
         reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         raise StartError(f"cannot listen on {host}:{port}: {reason}") from error
+
+
+def _given() -> socket.socket | None:
+    """Return the socket that this process was given to listen on, if there is one."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    many = os.environ.pop("LISTEN_FDS", "")
+    del os.environ["LISTEN_PID"]
+    if many != "1":
+        raise StartError(f"one socket can be listened on, and {many or 'none'} of LISTEN_FDS were given")
+    try:
+        given = socket.socket(fileno=_FIRST_INHERITED)
+        given.getsockname()
+    except OSError as error:
+        raise StartError(f"cannot listen on the socket that was given: {error.strerror}") from error
+    os.set_inheritable(_FIRST_INHERITED, False)
+    return given
+
+
+def begin_anew(listening: socket.socket) -> NoReturn:
+    """Replace this process by a new one of the same command, which listens on the same socket.
+
+    Whoever connects meanwhile waits for it.
+    """
+    if listening.fileno() != _FIRST_INHERITED:
+        os.dup2(listening.fileno(), _FIRST_INHERITED)
+    os.set_inheritable(_FIRST_INHERITED, True)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 async def prepare(settings: Settings, plugins: Sequence[Plugin]) -> None:
@@ -70,25 +114,60 @@ async def prepare(settings: Settings, plugins: Sequence[Plugin]) -> None:
 
 
 async def serve(
-    settings: Settings, plugins: Sequence[Plugin], listening: socket.socket, started: Callable[[Service], None]
-) -> None:
+    settings: Settings,
+    plugins: Sequence[Plugin],
+    listening: socket.socket,
+    started: Callable[[Service], None],
+    read_settings: Callable[[], Settings],
+) -> socket.socket | None:
     """Serve on `listening` until a signal says stop; what was accepted by then is answered.
 
-    `started` is called once requests can be taken; what it raises ends the service.
+    `started` is called once requests can be taken; what it raises ends the service. Returns None; after SIGHUP the
+    socket, on which the service is to `begin_anew`, and which has waiting whoever has connected meanwhile. Where
+    `read_settings` then fails, it goes on as it is.
     """
-    stop = asyncio.Event()
+    kept = None
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in _STOPPING:
-        loop.add_signal_handler(number, stop.set)
+    for number in (*_STOPPING, signal.SIGHUP):
+        loop.add_signal_handler(number, signals.put_nowait, number)
     runner = Runner(create_app(settings, plugins), settings)
     try:
         await runner.setup()
         started(runner.app[SERVICE])
         await web.SockSite(runner, listening).start()
-        await stop.wait()
-        log.info("stopping")
+        told = await _told(signals, read_settings)
+        log.info("told to stop by %s", told.name)
+        if told == signal.SIGHUP and not ends_with_its_terminal():
+            kept = listening.dup()
+        elif told == signal.SIGTERM and settings.drain_seconds:
+            await _drain(runner, settings.drain_seconds, signals)
     finally:
         await runner.cleanup()
+    return kept
+
+
+async def _told(signals: asyncio.Queue[signal.Signals], read_settings: Callable[[], Settings]) -> signal.Signals:
+    """Wait for the signal that ends this; one to begin anew does not, while there are no settings to do it with."""
+    while True:
+        told = await signals.get()
+        if told != signal.SIGHUP or ends_with_its_terminal():
+            return told
+        try:
+            read_settings()
+        except SettingsError as error:
+            log.error("the settings stay as they were: %s", error)
+        else:
+            return told
+
+
+async def _drain(runner: Runner, seconds: float, signals: asyncio.Queue[signal.Signals]) -> None:
+    """Go on serving, and let balancers see that they should look elsewhere; a further signal ends that."""
+    runner.app[SERVICE].drain()
+    cast(Server, runner.server).draining = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await signals.get()
 
 
 def require(service: Service) -> None:

@@ -215,6 +215,11 @@ class Settings:
     shutdown_timeout: float = _setting(
         "25", _seconds(0, 3600), "How many seconds running requests get to end when the service stops."
     )
+    drain_seconds: float = _setting(
+        "0",
+        _seconds(0, 3600),
+        "How many seconds the service goes on taking requests after SIGTERM, while `/ready` says 503 to balancers.",
+    )
     pool_size: int = _setting("10", _whole(1, 1000), "How many connections for writes each worker opens at most.")
     read_pool_size: int = _setting("10", _whole(1, 1000), "How many connections for reads each worker opens at most.")
     pool_timeout: float = _setting(

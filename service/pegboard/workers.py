@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from pegboard import running
 from pegboard.discovery import Plugin
-from pegboard.settings import Settings
+from pegboard.settings import Settings, SettingsError
 
 log = logging.getLogger("pegboard")
 
-Discover = Callable[[], Sequence[Plugin]]
+Discover = Callable[[Settings], Sequence[Plugin]]
 
 _BEAT = 1.0
 
 
+def prepare(settings: Settings, discover: Discover) -> None:
+    """Bring the database up to date before any process serves; raises `StartError` where a required plugin is out.
+
+    It is done in a process of its own: what is imported of the plugins there is not in those that are forked later,
+    which so have the newest after SIGHUP.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
+        apart.submit(_prepare, settings, discover).result()
+
+
+def _prepare(settings: Settings, discover: Discover) -> None:
+    running.run(running.prepare(settings, discover(settings)))
+
+
 class Workers(BaseApplication):
-    """Serve in several processes; gunicorn starts them, replaces those that die and stops them."""
+    """Serve in several processes; gunicorn starts them, replaces those that die and stops them.
+
+    On SIGHUP, `read_settings` is asked again and new processes take the place of the old, which end in order.
+    """
 
     def __init__(
-        self, settings: Settings, discover: Discover, listening: socket.socket, announce: Callable[[], None]
+        self,
+        read_settings: Callable[[], Settings],
+        discover: Discover,
+        listening: socket.socket,
+        announce: Callable[[], None],
     ) -> None:
-        self.settings = settings
+        self.settings = read_settings()
         self.discover = discover
+        self.read_settings = read_settings
         self._listening = listening.detach()
         self._announce = announce
         super().__init__()
@@ -44,13 +70,36 @@ class Workers(BaseApplication):
             "workers": self.settings.workers,
             "worker_class": Worker,
             "logger_class": _Log,
-            "graceful_timeout": int(self.settings.shutdown_timeout) + 5,
+            "graceful_timeout": int(self.settings.drain_seconds + self.settings.shutdown_timeout) + 5,
             "control_socket_disable": True,
             "proc_name": "pegboard",
             "when_ready": lambda _: self._announce(),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def reload(self) -> None:
+        """Take the settings as they are now; those that cannot be used leave everything as it was."""
+        importlib.invalidate_caches()
+        try:
+            self.settings = self.read_settings()
+        except SettingsError as error:
+            log.error("the settings stay as they were: %s", error)
+        super().reload()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        _Arbiter(self).run()
+
+
+class _Arbiter(Arbiter):
+    """Look after the processes; where a terminal started them, they end with it."""
+
+    def handle_hup(self) -> None:
+        """Put new processes in the place of the old."""
+        if running.ends_with_its_terminal():
+            raise StopIteration
+        super().handle_hup()
 
 
 class Worker(GunicornWorker):
@@ -76,7 +125,8 @@ class Worker(GunicornWorker):
         app = self.app
         beating = asyncio.get_running_loop().create_task(self._beat())
         # What is required was there at the start; where it is gone, one who comes later serves the rest, unready.
-        await running.serve(app.settings, app.discover(), self.sockets[0], lambda _: None)
+        plugins = app.discover(app.settings)
+        await running.serve(app.settings, plugins, self.sockets[0], lambda _: None, app.read_settings)
         beating.cancel()
 
     async def _beat(self) -> None:

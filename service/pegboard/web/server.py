@@ -223,6 +223,8 @@ class Server(web.Server):
         self._numbers = count(1)
         self._period = min(1.0, settings.receive_timeout / 4)
         self._inspection: asyncio.TimerHandle | None = None
+        self.draining = False
+        """Whether each answer is the last one of its connection, so that clients go elsewhere."""
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
@@ -268,6 +270,8 @@ class Server(web.Server):
         request.receive_timeout = settings.receive_timeout
         if message.upgrade:
             request.closing = _leaves_http(message)
+        if self.draining:
+            request.closing = True
         fault = _fault(message)
         if protocol.measures and _head_size(message) > settings.max_head:
             fault = errors.HEAD_TOO_LARGE
