@@ -22,6 +22,8 @@ lint: .venv/developing ## check the form and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 format: .venv/developing ## bring the source into its form
 	$(BIN)/ruff check --fix .

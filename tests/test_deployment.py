@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from pegboard import errors
 from pegboard.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+PROXIES = {name: (ROOT / "deploy" / name).read_text() for name in ("haproxy.cfg", "Caddyfile")}
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE], ids=["Dockerfile", "docker-compose.yml"])
@@ -27,9 +30,20 @@ def test_only_settings_that_there_are_are_named(text: str) -> None:
 
 
 def test_running_requests_get_their_time_to_end() -> None:
-    match = re.search(r"  pegboard:\n.*?stop_grace_period: (\d+)s", COMPOSE, re.DOTALL)
-    assert match
-    assert int(match[1]) >= Settings().shutdown_timeout + 5
+    grace = re.search(r"x-service:.*?\n  stop_grace_period: (\d+)s", COMPOSE, re.DOTALL)
+    drain = re.search(r"PEGBOARD_DRAIN_SECONDS: (\d+)", COMPOSE)
+    assert grace
+    assert drain
+    assert int(grace[1]) >= int(drain[1]) + Settings().shutdown_timeout + 5
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_what_a_proxy_tells_itself_has_the_form_and_the_codes_of_the_service(proxy: str) -> None:
+    bodies = [json.loads(body) for body in re.findall(r"""[`']({"errors":.*})[`']""", PROXIES[proxy])]
+    assert len(bodies) >= 3
+    known = {code.code for code in errors.CATALOGUE}
+    for body in bodies:
+        assert all(entry["code"] in known and entry["message"] for entry in body["errors"])
 
 
 def test_the_image_runs_as_the_user_for_whom_the_secrets_are() -> None:

@@ -217,7 +217,11 @@ def check_serve(words: list[str], _: Session) -> None:
 
 def check_docker(words: list[str], _: Session) -> None:
     """Hold a command for containers, which no test runs, against what it names: services, plugins and settings."""
-    services = re.findall(r"^  (\w+):$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    compose = (ROOT / "docker-compose.yml").read_text()
+    services = re.findall(r"^  (\w+):$", compose, re.MULTILINE)
+    if words[2] == "--profile":
+        assert f"profiles: [{words[3]}]" in compose
+        del words[2:4]
     if words[1] == "compose":
         assert words[2] in ("up", "down", "exec", "logs", "ps", "restart")
         named = [word for word in words[3:] if not word.startswith("-")]
@@ -231,11 +235,16 @@ def check_docker(words: list[str], _: Session) -> None:
             check_settings(dict([word.split("=", 1)]))
 
 
+def check_script(words: list[str], _: Session) -> None:
+    assert os.access(ROOT / words[0], os.X_OK)
+
+
 CHECKS: dict[str, Callable[[list[str], Session], None]] = {
     "docker": check_docker,
     "make": check_make,
     "pip": check_pip,
     "pegboard": check_serve,
+    "rolling-restart": check_script,
 }
 
 
