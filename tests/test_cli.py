@@ -304,9 +304,12 @@ def test_workers_end_with_the_process_that_started_them(start: Callable[..., Ser
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_has_the_settings_read_again_and_fails_no_request(
-    start: Callable[..., Service], password: str, tmp_path: Path, workers: str
+def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
+    start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(site))
     limit = tmp_path / "limit"
     limit.write_text("1KiB")
     service = start("--workers", workers, max_body_file=str(limit), shutdown_timeout="5")
@@ -318,14 +321,31 @@ def test_a_hangup_has_the_settings_read_again_and_fails_no_request(
         re.compile("the settings stay as they were: The content of PEGBOARD_MAX_BODY"), lambda: service.err
     )
     assert service.request("POST", "/contacts", password, large)[0] == 413
+    assert service.request("GET", "/notes", password)[0] == 404
     limit.write_text("4KiB")
+    install_notes(site)
     service.process.send_signal(signal.SIGHUP)
     statuses: list[int] = []
     while not statuses or statuses[-1] == 413:
         statuses.append(service.request("POST", "/contacts", password, large)[0])
     assert set(statuses) <= {413, 201}
-    assert service.request("GET", "/contacts", password)[0] == 200
+    while service.request("GET", "/notes", password)[0] == 404:
+        assert service.request("GET", "/contacts", password)[0] == 200
+    assert service.request("GET", "/notes", password) == (200, {"items": [], "next": None, "prev": None})
     assert service.end(signal.SIGTERM) == 0
+
+
+def install_notes(site: Path) -> None:
+    """Install a plugin as pip would, beside a service that runs."""
+    (site / "notes.py").write_text(
+        "from pegboard import Schema, TableResource, fields\n\n"
+        "class Note(Schema):\n    text = fields.String()\n\n"
+        'class Notes(TableResource):\n    schema = Note\n    verbs = "GET", "POST"\n'
+    )
+    about = site / "notes-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: notes\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pegboard.resources]\nnotes = notes:Notes\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
