@@ -21,6 +21,7 @@ import uvloop
 from aiohttp import web
 
 DDL = """
+CREATE TABLE companies (id uuid PRIMARY KEY DEFAULT uuidv7(), name text COLLATE "C" NOT NULL);
 CREATE TABLE contacts (
     id uuid PRIMARY KEY DEFAULT uuidv7(),
     created_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
@@ -29,6 +30,7 @@ CREATE TABLE contacts (
     name text COLLATE "C" NOT NULL,
     email text COLLATE "C" NOT NULL,
     phone text COLLATE "C",
+    company uuid REFERENCES companies (id),
     notes text COLLATE "C",
     birthday date,
     tags text[] COLLATE "C" NOT NULL DEFAULT '{}',
@@ -38,13 +40,16 @@ CREATE TABLE contacts (
     ) STORED
 );
 CREATE UNIQUE INDEX contacts_email ON contacts (lower(email));
+CREATE INDEX contacts_company ON contacts (company, id);
 CREATE INDEX contacts_name ON contacts (name, id);
 CREATE INDEX contacts_created_at ON contacts (created_at, id);
 CREATE INDEX contacts_tags ON contacts USING gin (tags);
 CREATE INDEX contacts_search ON contacts USING gin (search)
 """
 # The id as text: orjson writes it as it is, and would send asyncpg's own UUID type through Python.
-COLUMNS = "id::text, created_at, updated_at, name, email, phone, notes, birthday, tags, last_contacted_at"
+COLUMNS = (
+    "id::text, created_at, updated_at, name, email, phone, company::text, notes, birthday, tags, last_contacted_at"
+)
 GET = f"SELECT {COLUMNS} FROM contacts WHERE id = $1"
 # Qualified, for a plain `id` would be the text of the select list, which no index is ordered by.
 PAGE = f"SELECT {COLUMNS} FROM contacts WHERE contacts.id > $1 ORDER BY contacts.id LIMIT $2"
@@ -59,6 +64,7 @@ POOL = web.AppKey("POOL", asyncpg.Pool)
 USERS = web.AppKey("USERS", dict[str, bytes])
 
 TAKEN = ("Another contact has it.", "/email")
+NO_COMPANY = ("No such item.", "/company")
 NOWHERE = UUID(int=0)
 LAST = "\U0010ffff"
 ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
@@ -101,6 +107,13 @@ def instant(value: Any) -> Any:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def reference(value: Any) -> Any:
+    """Return the id of an item."""
+    if not isinstance(value, str):
+        raise ValueError("Not a valid UUID.")
+    return UUID(value)
+
+
 def labels(value: Any) -> Any:
     """Return a list of short texts."""
     if not isinstance(value, list) or len(value) > 20:
@@ -115,6 +128,7 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "name": (text(1, 200), False),
     "email": (email, False),
     "phone": (text(0, 40), True),
+    "company": (reference, True),
     "notes": (text(0, 10_000), True),
     "birthday": (day, True),
     "tags": (labels, False),
@@ -264,6 +278,8 @@ async def create(request: web.Request) -> web.Response:
         [row] = await request.app[POOL].fetch(insertion(fields), *fields.values())
     except asyncpg.UniqueViolationError:
         return errors(409, TAKEN)
+    except asyncpg.ForeignKeyViolationError:
+        return errors(422, NO_COMPANY)
     return answer(dict(row), 201, {"Location": f"/contacts/{row['id']}"})
 
 
@@ -280,6 +296,8 @@ async def patch(request: web.Request) -> web.Response:
         row = key and await request.app[POOL].fetchrow(change(fields), key, *fields.values())
     except asyncpg.UniqueViolationError:
         return errors(409, TAKEN)
+    except asyncpg.ForeignKeyViolationError:
+        return errors(422, NO_COMPANY)
     return answer(dict(row)) if row else errors(404, ("Not found.", ""))
 
 

@@ -48,6 +48,7 @@ def person(number: int) -> dict[str, Any]:
         "name": f"Person {number}",
         "email": f"person{number}@example.com",
         "phone": f"+1555{number:07}",
+        "company": None,
         "notes": None if number % 2 else f"Met at the fair; likes tea, café crème and long walks. Number {number}",
         "birthday": (_FIRST_DAY + timedelta(days=number % 20_000)).isoformat(),
         "tags": ["friend", f"tag{number % 100}"],

@@ -331,7 +331,7 @@ QUERIES = (
     get("/contacts?name=%FF", 400, (10012, "name")),
     get("/contacts?name=%2", 400, (10012, "name")),
     get("/contacts?q=", 400, (10012, "q")),
-    get("/contacts?expand=x", 400, (10013, "expand")),
+    get("/contacts?expand=x", 400, (10012, "expand")),
     get("/contacts?a=1&b=2&limit=x", 400, (10013, "a"), (10013, "b"), (10012, "limit")),
     get("/contacts?" + "&".join(f"x{n}=1" for n in range(101)), 400, (10012, None)),
     get(ITEM + "?limit=1", 400, (10013, "limit")),

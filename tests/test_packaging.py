@@ -22,6 +22,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = sorted(file.parent.name for file in ROOT.glob("plugins/*/pyproject.toml"))
+REFERS_TO = {"contacts": ("companies",)}
 NOT_SOURCE = (".*", "__pycache__", "*.egg-info", "build", "dist")
 
 
@@ -96,16 +97,17 @@ def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Pat
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_the_wheel_of_a_plugin_holds_its_package_and_nothing_else(source: Path, tmp_path: Path, name: str) -> None:
-    project = source / "plugins" / name
+    folder = source / "plugins" / name
     package = f"pegboard_{name.replace('-', '_')}"
-    wheel = build(project, tmp_path)
-    expected = package_files(project / package)
+    wheel = build(folder, tmp_path)
+    expected = package_files(folder / package)
     assert {f"{package}/__init__.py", f"{package}/py.typed"} <= expected
     assert {name for name in wheel.files if ".dist-info/" not in name} == expected
     assert wheel.metadata["Name"] == f"pegboard-{name}"
     assert wheel.metadata["License-Expression"] == "Apache-2.0"
     assert wheel.metadata["Description-Content-Type"] == "text/markdown"
-    assert wheel.metadata.get_all("Requires-Dist") == ["pegboard<0.2,>=0.1"]
+    needed = ["pegboard", *(f"pegboard-{other}" for other in REFERS_TO.get(name, ()))]
+    assert wheel.metadata.get_all("Requires-Dist") == [f"{project}<0.2,>=0.1" for project in needed]
     assert wheel.entry_points == {"pegboard.resources": {name: f"{package}:{name.title().replace('-', '')}"}}
     assert_entry_points_lead_somewhere(wheel)
 

@@ -38,6 +38,7 @@ async def test_a_new_contact_has_every_field_and_its_place(api: Api) -> None:
         "name",
         "email",
         "phone",
+        "company",
         "notes",
         "birthday",
         "tags",

@@ -1,7 +1,6 @@
 """Contacts: people you keep in touch with, as a resource of Pegboard."""
 
-from pegboard import Schema, TableResource, Unique, validate
-from pegboard.schemas import fields
+from pegboard import Schema, TableResource, Unique, fields, validate
 
 
 class Contact(Schema):
@@ -10,6 +9,7 @@ class Contact(Schema):
     name = fields.String(required=True, validate=validate.Length(1, 200))
     email = fields.Email(required=True, validate=validate.Length(max=254))
     phone = fields.String(allow_none=True, validate=validate.Length(max=40))
+    company = fields.Reference("companies", allow_none=True)
     notes = fields.String(allow_none=True, validate=validate.Length(max=10_000))
     birthday = fields.Date(allow_none=True)
     tags = fields.List(

@@ -1,0 +1,112 @@
+"""Companies, and the contacts that refer to them, as a client of the API meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import Api
+
+LOVELACE = {
+    "name": "Lovelace & Co.",
+    "website": "https://lovelace.example.com",
+    "industry": "Computing",
+    "vat_number": "GB123456789",
+    "city": "London",
+    "country": "GB",
+    "employees": 7,
+}
+ADA = {"name": "Ada", "email": "ada@example.org"}
+
+
+@pytest.fixture
+async def api(running: Api) -> Api:
+    """Give the running service, its companies and contacts gone."""
+    await running.service.database.write.execute("TRUNCATE companies.companies, contacts.contacts")
+    return running
+
+
+async def company(api: Api, **fields: Any) -> Any:
+    answer = await api.post("/companies", {**LOVELACE, **fields})
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def test_a_new_company_has_every_field(api: Api) -> None:
+    item = await company(api)
+    assert item == {
+        **LOVELACE,
+        "address": None,
+        "tags": [],
+        "notes": None,
+        **{name: item[name] for name in ("id", "created_at", "updated_at")},
+    }
+    assert (await api.get(f"/companies/{item['id']}")).json == item
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("name", "", 11005),
+        ("website", "lovelace", 11010),
+        ("website", "ftp://lovelace.example.com", 11010),
+        ("country", "gb", 11000),
+        ("vat_number", "123456", 11000),
+        ("employees", -1, 11007),
+        ("employees", 1.5, 11004),
+        ("turnover", 5, 11002),
+    ],
+)
+async def test_a_field_of_the_wrong_form_is_refused(api: Api, field: str, value: Any, code: int) -> None:
+    answer = await api.post("/companies", {**LOVELACE, field: value})
+    assert (answer.status, answer.faults) == (422, [(code, f"/{field}")])
+
+
+async def test_no_two_companies_share_a_vat_number(api: Api) -> None:
+    await company(api)
+    answer = await api.post("/companies", {"name": "Other", "vat_number": "gb123456789"})
+    assert (answer.status, answer.faults) == (409, [(13002, "/vat_number")])
+    for _ in range(2):
+        await company(api, vat_number=None)
+
+
+async def test_companies_are_searched_filtered_and_sorted(api: Api) -> None:
+    await company(api)
+    await company(api, name="Babbage Ltd", vat_number=None, industry="Engines", city="Totnes")
+    await company(api, name="Conti", vat_number=None, country="IT", city="Milano")
+
+    async def names(query: str) -> list[str]:
+        return [item["name"] for item in (await api.get(f"/companies?{query}")).json["items"]]
+
+    assert await names("q=engines") == ["Babbage Ltd"]
+    assert await names("country=GB&sort=name") == ["Babbage Ltd", "Lovelace & Co."]
+    assert await names("sort=country,name") == ["Babbage Ltd", "Lovelace & Co.", "Conti"]
+    assert await names("vat_number__isnull=true&sort=-name") == ["Conti", "Babbage Ltd"]
+
+
+async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
+    item = await company(api)
+    contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
+    assert contact["company"] == item["id"]
+    assert (await api.get(f"/contacts/{contact['id']}?expand=company")).json == {**contact, "company": item}
+    assert (await api.get(f"/contacts?company={item['id']}&expand=company")).json["items"] == [
+        {**contact, "company": item}
+    ]
+    left = (await api.patch(f"/contacts/{contact['id']}?expand=company", {"company": None})).json
+    assert left["company"] is None
+
+
+async def test_a_contact_refers_to_no_company_that_is_not_there(api: Api) -> None:
+    answer = await api.post("/contacts", {**ADA, "company": str(uuid4())})
+    assert (answer.status, answer.faults) == (422, [(11000, "/company")])
+
+
+async def test_a_company_that_has_contacts_stays(api: Api) -> None:
+    item = await company(api)
+    contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
+    answer = await api.delete(f"/companies/{item['id']}")
+    assert (answer.status, answer.faults) == (409, [(13003, None)])
+    assert (await api.delete(f"/contacts/{contact['id']}")).status == 204
+    assert (await api.delete(f"/companies/{item['id']}")).status == 204
