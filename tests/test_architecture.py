@@ -27,6 +27,7 @@ LAYERS = (
     "app",
     "running",
     "workers",
+    "testing",
     "cli",
 )
 """Packages, and modules that stand by themselves, from the lowest to the highest; those of one line know nothing of each

@@ -1,68 +1,14 @@
-"""What the test client holds every answer against: answers that the document does not describe do not pass."""
+"""The suite of the kit, over the resources that come with the service."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
-import pytest
-from multidict import CIMultiDict
-
-from tests.conformance import Conformance, Undescribed, of
-from tests.conftest import Answer, Api
-
-ADA = {"name": "Ada", "email": "ada@example.org"}
+from pegboard.testing import Conformance
 
 
-@pytest.fixture
-def promised(api: Api) -> Conformance:
-    return of(api.service)
+class TestContacts(Conformance):
+    resource = "contacts"
 
 
-@pytest.fixture
-async def contact(api: Api) -> Answer:
-    return await api.post("/contacts", ADA)
-
-
-def _with(answer: Answer, name: str, value: str) -> CIMultiDict[str]:
-    headers = CIMultiDict(answer.headers)
-    headers[name] = value
-    return headers
-
-
-async def test_what_is_described_passes(promised: Conformance, contact: Answer) -> None:
-    promised.check("POST", "/contacts", contact.status, contact.headers, contact.body)
-    headers = CIMultiDict(contact.headers)
-    del headers["Location"]
-    fewer = orjson.dumps({"id": contact.json["id"]})
-    promised.check("GET", f"/contacts/{contact.json['id']}?fields=id", 200, headers, fewer)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"colour": "red"}, {"id": "5"}, {"updated_at": "2015-02-15 05:21:07"}, {"name": None}, {"tags": "x"}],
-)
-async def test_another_body_does_not(promised: Conformance, contact: Answer, changes: Any) -> None:
-    with pytest.raises(Undescribed):
-        promised.check("POST", "/contacts", 201, contact.headers, orjson.dumps({**contact.json, **changes}))
-
-
-async def test_another_status_header_or_media_type_does_not(promised: Conformance, contact: Answer) -> None:
-    lacking = CIMultiDict(contact.headers)
-    del lacking["X-Request-Id"]
-    for status, told, reason in (
-        (202, contact.headers, "the status is none of"),
-        (201, _with(contact, "X-Powered-By", "us"), "X-Powered-By is not described"),
-        (201, lacking, "X-Request-Id is missing"),
-        (201, _with(contact, "Content-Type", "text/plain"), "the media type is none of"),
-    ):
-        with pytest.raises(Undescribed, match=reason):
-            promised.check("POST", "/contacts", status, told, contact.body)
-
-
-async def test_an_operation_that_is_not_described_can_only_be_refused(promised: Conformance, contact: Answer) -> None:
-    for method, path in (("POST", "/contacts/5/archive"), ("TRACE", "/contacts"), ("GET", "/nothing")):
-        with pytest.raises(Undescribed, match="there is no such operation"):
-            promised.check(method, path, 200, contact.headers, contact.body)
-        with pytest.raises(Undescribed):
-            promised.check(method, path, 404, contact.headers, b'{"error": "not found"}')
+class TestClients(Conformance):
+    resource = "clients"
+    changed = ("grants",)

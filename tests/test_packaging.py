@@ -86,12 +86,13 @@ def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Pat
     wheel = build(source, tmp_path)
     expected = package_files(source / "service" / "pegboard")
     assert {"pegboard/__init__.py", "pegboard/py.typed"} <= expected
-    assert {name for name in wheel.files if ".dist-info/" not in name} == expected
+    assert {name for name in wheel.files if ".dist-info/" not in name} == expected | {"pytest_pegboard.py"}
     assert info_files(wheel) == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
     assert wheel.metadata["Name"] == "pegboard"
     assert wheel.metadata["License-Expression"] == "Apache-2.0"
     assert wheel.metadata["Description-Content-Type"] == "text/markdown"
     assert wheel.entry_points["console_scripts"] == {"pegboard": "pegboard.cli:main"}
+    assert wheel.entry_points["pytest11"] == {"pegboard": "pytest_pegboard"}
     assert_entry_points_lead_somewhere(wheel)
 
 

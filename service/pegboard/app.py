@@ -15,6 +15,7 @@ from aiohttp import web
 from pegboard import errors, pipeline, system
 from pegboard.access.auth import Authentication
 from pegboard.access.clients import Clients
+from pegboard.access.passwords import Passwords
 from pegboard.discovery import Plugin, State
 from pegboard.errors import ApiError
 from pegboard.openapi.specification import Specification
@@ -44,11 +45,11 @@ SELECT value FROM made UNION ALL SELECT value FROM pegboard.secret WHERE name = 
 class Service:
     """Hold the parts of one running service and know how it fares."""
 
-    def __init__(self, settings: Settings, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, settings: Settings, plugins: Sequence[Plugin], passwords: Passwords | None = None) -> None:
         self.settings = settings
         self.plugins = plugins
         self.database = open_database(settings, self._bring_up)
-        self.clients = Clients(self.database.write)
+        self.clients = Clients(self.database.write, passwords)
         self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
         self.draining = False
         self._resources: dict[str, Resource] = {}
@@ -132,10 +133,13 @@ class Service:
 SERVICE = web.AppKey("service", Service)
 
 
-def create_app(settings: Settings, plugins: Sequence[Plugin]) -> web.Application:
-    """Return the application that serves `plugins`; give it to a `server.Runner`."""
+def create_app(settings: Settings, plugins: Sequence[Plugin], passwords: Passwords | None = None) -> web.Application:
+    """Return the application that serves `plugins`; give it to a `server.Runner`.
+
+    `passwords` says how passwords are hashed, where that is not to be as secure as it should be.
+    """
     app = web.Application()
-    app[SERVICE] = service = Service(settings, plugins)
+    app[SERVICE] = service = Service(settings, plugins, passwords)
     app[PIPELINE] = service.answer
     app.cleanup_ctx.append(service.lifespan)
     app.on_shutdown.append(service.shut_down)

@@ -23,7 +23,7 @@ class Undescribed(AssertionError):
     """An answer that the document does not describe."""
 
 
-class Conformance:
+class Promise:
     """Know a document, and what answers it allows."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -140,13 +140,13 @@ def _closed(schema: Any) -> Any:
     return closed if "properties" not in schema else {"additionalProperties": False} | closed
 
 
-_KNOWN: dict[tuple[Any, ...], Conformance] = {}
+_KNOWN: dict[tuple[Any, ...], Promise] = {}
 
 
-def of(service: Service) -> Conformance:
+def of(service: Service) -> Promise:
     """Return what `service` promises just now; services that serve the same share it."""
     plugins = tuple((plugin.name, plugin.state, plugin.resource) for plugin in service.plugins)
     key = (plugins, service.settings.path_prefix, service.settings.docs_public)
     if key not in _KNOWN:
-        _KNOWN[key] = Conformance(service.specification.document())
+        _KNOWN[key] = Promise(service.specification.document())
     return _KNOWN[key]

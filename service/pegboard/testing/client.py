@@ -1,0 +1,105 @@
+"""A client of a running service as a test has it: every answer is read whole, and held against `/openapi.json`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+import orjson
+import yarl
+
+from pegboard.app import Service
+from pegboard.testing import promise
+
+ADMIN, PASSWORD = "admin", "correct horse"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: all of it, read."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """Return what the body says."""
+        return orjson.loads(self.body)
+
+    @property
+    def faults(self) -> list[tuple[int, str | None]]:
+        """Return the code and the place of every error."""
+        return [
+            (error["code"], error.get("pointer", error.get("parameter", error.get("header"))))
+            for error in self.json["errors"]
+        ]
+
+
+def basic(username: str, password: str) -> dict[str, str]:
+    """Return the header that tells who one is (RFC 7617)."""
+    return {"Authorization": aiohttp.encode_basic_auth(username, password)}
+
+
+@dataclass(frozen=True)
+class Client:
+    """Speak to a running service, with the credentials of its administrator unless it has others.
+
+    It can be used on any event loop; what it sends goes out on the one that `session` belongs to. Each method returns
+    an `Answer`, whatever its status, and follows no redirect. Raises `Undescribed`, an `AssertionError`, for an answer
+    that the service's own `/openapi.json` has no word of.
+    """
+
+    service: Service
+    url: str
+    session: aiohttp.ClientSession
+    loop: asyncio.AbstractEventLoop
+    headers: dict[str, str] = field(default_factory=lambda: basic(ADMIN, PASSWORD))
+
+    async def request(self, method: str, path: str, json: Any = None, **options: Any) -> Answer:
+        """Send a request; `json` becomes its body, and `options` are those of `aiohttp.ClientSession.request`."""
+        sending = self._send(method, path, json, options)
+        if asyncio.get_running_loop() is self.loop:
+            return await sending
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self.loop))
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        """Send a GET."""
+        return await self.request("GET", path, **options)
+
+    async def head(self, path: str, **options: Any) -> Answer:
+        """Send a HEAD."""
+        return await self.request("HEAD", path, **options)
+
+    async def post(self, path: str, json: Any = None, **options: Any) -> Answer:
+        """Send a POST."""
+        return await self.request("POST", path, json, **options)
+
+    async def put(self, path: str, json: Any = None, **options: Any) -> Answer:
+        """Send a PUT."""
+        return await self.request("PUT", path, json, **options)
+
+    async def patch(self, path: str, json: Any = None, **options: Any) -> Answer:
+        """Send a PATCH."""
+        return await self.request("PATCH", path, json, **options)
+
+    async def delete(self, path: str, **options: Any) -> Answer:
+        """Send a DELETE."""
+        return await self.request("DELETE", path, **options)
+
+    def as_client(self, username: str, password: str) -> Client:
+        """Return the same service as seen by another client; without a user name by nobody."""
+        return replace(self, headers=basic(username, password) if username else {})
+
+    async def _send(self, method: str, path: str, json: Any, options: dict[str, Any]) -> Answer:
+        headers = {"Accept-Encoding": "identity", **self.headers, **options.pop("headers", {})}
+        if json is not None:
+            options["data"] = orjson.dumps(json)
+            headers.setdefault("Content-Type", "application/json")
+        url = yarl.URL(self.url + path, encoded=True)
+        async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as response:
+            answer = Answer(response.status, response.headers, await response.read())
+        promise.of(self.service).check(method, path, answer.status, answer.headers, answer.body)
+        return answer
