@@ -117,7 +117,9 @@ def test_every_library_that_the_service_imports_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
     declared = {re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in requirements}
-    distributions = packages_distributions()
+    distributions = {
+        module: {name.replace("_", "-") for name in names} for module, names in packages_distributions().items()
+    }
     for file in (ROOT / "service").rglob("*.py"):
         for module in imported(file) - sys.stdlib_module_names - {"pegboard"}:
             assert declared.intersection(distributions.get(module, ())), f"{file.name} imports {module}"
