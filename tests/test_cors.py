@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from tests.conftest import Answer, Api, Serve
 
@@ -16,7 +18,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-H
 @pytest.fixture(scope="module")
 async def some(serve: Serve) -> Api:
     """Let in pages of two origins."""
-    return await serve(cors_origins=(APP, "http://localhost:3000"))
+    return await serve(cors_origins=(APP, "http://localhost:3000"), receive_timeout=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +137,78 @@ async def test_nothing_is_said_unless_it_is_set(running: Api) -> None:
     assert "Origin" not in answer.headers["Vary"]
     preflight = await running.as_client("", "").request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
     assert (preflight.status, told(preflight)) == (401, {})
+
+
+# What is told before there is a request.
+
+
+async def refused(api: Api, *pieces: bytes) -> tuple[int, dict[str, str]]:
+    """Send what is no request, piece by piece, and return the status and the headers that speak of origins."""
+    url = URL(api.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.02)
+    async with asyncio.timeout(5):
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+    writer.close()
+    headers = dict(line.split(": ", 1) for line in lines)
+    return int(status.split()[1]), {
+        name: value for name, value in headers.items() if name.startswith("Access-Control-") or name == "Vary"
+    }
+
+
+TOO_LONG = b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n"
+ORIGIN = f"Origin: {APP}\r\n".encode()
+REFUSED = {
+    "url": (414, (TOO_LONG + ORIGIN + b"\r\n",)),
+    "head": (431, (b"GET / HTTP/1.1\r\nHost: a\r\n" + ORIGIN, b"X: " + b"a" * 20_000, b"a" * 20_000)),
+    "headers": (431, (b"GET / HTTP/1.1\r\nHost: a\r\noRIGIN:" + APP.encode() + b" \r\n" + b"X: a\r\n" * 200,)),
+    "slow": (408, (b"GET / HTTP/1.1\r\nHost: a\r\n" + ORIGIN,)),
+    "host": (400, (b"GET / HTTP/1.1\r\n", ORIGIN, b"\r\n")),
+    "version": (505, (b"GET / HTTP/3.0\r\n" + ORIGIN + b"\r\n",)),
+    "method": (501, (b"BREW / HTTP/1.1\r\nHost: a\r\n" + ORIGIN + b"\r\n",)),
+    "expectation": (417, (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n" + ORIGIN + b"\r\n",)),
+    "header": (400, (b"GET / HTTP/1.1\r\nHost: a\r\n" + ORIGIN + b"X y: z\r\n\r\n",)),
+}
+
+
+@pytest.mark.parametrize(("status", "pieces"), REFUSED.values(), ids=REFUSED)
+async def test_what_is_no_request_is_refused_readably(
+    some: Api, everyone: Api, running: Api, status: int, pieces: tuple[bytes, ...]
+) -> None:
+    answer = await refused(some, *pieces)
+    assert (answer[0], answer[1]["Access-Control-Allow-Origin"], answer[1]["Vary"]) == (status, APP, "Origin")
+    assert "X-Request-Id" in answer[1]["Access-Control-Expose-Headers"]
+    foreign = [piece.replace(APP.encode(), EVIL.encode()) for piece in pieces]
+    assert await refused(some, *foreign) == (status, {"Vary": "Origin"})
+    if status != 408:
+        assert (await refused(everyone, *foreign))[1]["Access-Control-Allow-Origin"] == "*"
+        assert await refused(running, *pieces) == (status, {})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/1.1\r\n" + ORIGIN + b"Origin: http://localhost:3000\r\n\r\n",
+    ],
+    ids=["none", "two"],
+)
+async def test_where_no_origin_is_known_none_is_let_in(some: Api, everyone: Api, data: bytes) -> None:
+    assert await refused(some, data) == (400, {"Vary": "Origin"})
+    assert (await refused(everyone, data))[1]["Access-Control-Allow-Origin"] == "*"
+
+
+async def test_the_origin_of_a_request_before_it_is_not_taken_for_that_of_a_refused_one(some: Api) -> None:
+    good = f"GET /health HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\n\r\n".encode()
+    url = URL(some.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    for piece in (good, b"garbage\r\n\r\n"):
+        writer.write(piece)
+        await asyncio.sleep(0.05)
+    first, second = (await reader.read()).split(b"HTTP/1.1 ")[1:]
+    writer.close()
+    assert APP.encode() in first
+    assert second.startswith(b"400")
+    assert APP.encode() not in second

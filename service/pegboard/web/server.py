@@ -25,6 +25,7 @@ from multidict import istr
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.settings import Settings
+from pegboard.web.cors import Cors, origin_of
 from pegboard.web.http import BrokenBody, Request, Response, error_response
 
 Pipeline = Callable[[Request], Awaitable[Response]]
@@ -64,10 +65,18 @@ class Protocol(RequestHandler):
     end for clients that do not read.
     """
 
-    __slots__ = ("_body", "_deadline", "_failed", "_head_size", "_settings", "_stalled_since", "_unsent", "measures")
+    __slots__ = (
+        *("_body", "_cors", "_deadline", "_failed", "_head_size", "_origin", "_received", "_settings"),
+        *("_stalled_since", "_unsent", "measures"),
+    )
 
-    def __init__(self, manager: Server, settings: Settings, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+    def __init__(
+        self, manager: Server, settings: Settings, cors: Cors | None, *, loop: asyncio.AbstractEventLoop, **options: Any
+    ) -> None:
         super().__init__(manager, loop=loop, **options)
+        self._cors = cors
+        self._origin: str | None = None
+        self._received = b""
         self._settings = settings
         self._body: StreamReader = EMPTY_PAYLOAD
         self._failed = False
@@ -91,12 +100,13 @@ class Protocol(RequestHandler):
         if len(data) > self._settings.max_head >> 2:
             self.measures = True
         if self._request_count != requests:
-            self._head_ended(body)
+            self._head_ended(body, data)
         elif in_head and data and not (self._close or self._force_close or self._buffer_paused or self._upgraded):
-            self._head_grew(len(data))
+            self._head_grew(data)
 
-    def _head_ended(self, body: StreamReader) -> None:
+    def _head_ended(self, body: StreamReader, data: bytes) -> None:
         message, payload = self._messages[-1]
+        received, self._received = self._received, b""
         self._head_size = 0
         self._deadline = inf
         self._body = payload
@@ -104,10 +114,13 @@ class Protocol(RequestHandler):
             if not body.is_eof():
                 body.set_exception(BrokenBody())
             self._messages.pop()
+            self._received = received + data
             self._fail(message)
 
-    def _head_grew(self, size: int) -> None:
-        self._head_size += size
+    def _head_grew(self, data: bytes) -> None:
+        self._head_size += len(data)
+        if self._cors is not None:
+            self._received += data
         if self._head_size > self._settings.max_head >> 2:
             self.measures = True
         if self._head_size > self._settings.max_head:
@@ -126,6 +139,8 @@ class Protocol(RequestHandler):
         """
         self._failed = True
         self._deadline = inf
+        if self._cors is not None:
+            self._origin = origin_of(self._received)
         self._body = StreamReader(self, 2**16, loop=self._loop)
         self._messages.append((error, self._body))
         waiter = self._waiter
@@ -177,7 +192,11 @@ class Protocol(RequestHandler):
             log.error("request %s failed", request.id, exc_info=exc)
         else:
             log.debug("request %s from %s was refused: %s", request.id, request.remote, error)
-        return error_response(error, request.id)
+        answer = error_response(error, request.id)
+        if self._cors is not None:
+            # What could not be parsed comes as a request without headers.
+            self._cors.tell(answer.headers, request.headers.get(hdrs.ORIGIN) if request.headers else self._origin)
+        return answer
 
     def _told(self, status: int, exc: BaseException | None) -> ApiError:
         if isinstance(exc, ApiError):
@@ -219,6 +238,7 @@ class Server(web.Server):
         )
         self._pipeline = pipeline
         self._settings = settings
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self._prefix = token_hex(5)
         self._numbers = count(1)
         self._period = min(1.0, settings.receive_timeout / 4)
@@ -228,7 +248,7 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
-        return Protocol(self, self._settings, loop=self._loop, **self._kwargs)
+        return Protocol(self, self._settings, self._cors, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Take a connection in; while there are any, they are inspected."""
@@ -280,13 +300,15 @@ class Server(web.Server):
         return request
 
     def _handle(self, request: Request) -> Awaitable[Response]:
-        return self._pipeline(request) if request.fault is None else _refuse(request, request.fault)
+        return self._pipeline(request) if request.fault is None else self._refuse(request, request.fault)
 
-
-async def _refuse(request: Request, fault: ErrorCode) -> Response:
-    request.closing = True
-    log.debug("request %s from %s was refused: %s", request.id, request.remote, fault.message)
-    return error_response(ApiError(fault), request.id)
+    async def _refuse(self, request: Request, fault: ErrorCode) -> Response:
+        request.closing = True
+        log.debug("request %s from %s was refused: %s", request.id, request.remote, fault.message)
+        answer = error_response(ApiError(fault), request.id)
+        if self._cors is not None:
+            self._cors.tell(answer.headers, request.headers.get(hdrs.ORIGIN))
+        return answer
 
 
 def _fault(message: RawRequestMessage) -> ErrorCode | None:
