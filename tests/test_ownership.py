@@ -49,6 +49,7 @@ class Strict(TableResource):
 
 class Comment(Schema):
     note = fields.Reference("notes", required=True)
+    reply = fields.Reference("comments", allow_none=True)
 
 
 class Comments(TableResource):
@@ -286,6 +287,15 @@ async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api
             assert (answer.status, answer.faults[0][0]) == (422, INVALID)
     assert (await made(api, "/comments", note=hers["id"]))["note"] == hers["id"]
     assert (await made(bob, parent=his["id"]))["parent"] == his["id"]
+
+
+async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, bob: Api) -> None:
+    hers, his = await made(ada), await made(bob)
+    for reply in (str(uuid4()), hers["id"]):
+        comment = {"note": hers["id"], "reply": reply}
+        assert (await bob.post("/comments", comment)).faults == [(INVALID, "/note"), (INVALID, "/reply")]
+        array = [{"note": his["id"], "reply": reply}, {"note": hers["id"]}]
+        assert (await bob.post("/comments", array)).faults == [(INVALID, "/0/reply"), (INVALID, "/1/note")]
 
 
 async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: Api, bob: Api) -> None:

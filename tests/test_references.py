@@ -190,6 +190,39 @@ async def test_in_an_array_the_pointer_begins_with_the_place(api: Api, headers: 
     assert (await api.get("/people")).json["items"] == []
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "several"}])
+async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[str, str]) -> None:
+    company = (await made(api, "/companies", name="Analytical"))["id"]
+    person = {"name": "Ada", "company": NOWHERE, "manager": NOWHERE}
+    places = [(11000, "/company"), (11000, "/manager")]
+    assert (await api.post("/people", person, headers=headers)).faults == places
+    assert (await api.post("/people", {**person, "company": company}, headers=headers)).faults == places[1:]
+    array = [{**person, "company": company}, {"name": "Bob"}, person]
+    answer = await api.post("/people", array, headers=headers)
+    assert (answer.status, answer.faults) == (
+        422,
+        [(11000, f"/{at}") for at in ("0/manager", "2/company", "2/manager")],
+    )
+    assert (await api.get("/people")).json["items"] == []
+    path = (await api.post("/people", {"name": "Ada", "company": company})).headers["Location"]
+    assert (await api.put(path, person)).faults == places
+    assert (await api.patch(path, {"company": NOWHERE, "manager": NOWHERE})).faults == places
+    kind = {"Content-Type": "application/json-patch+json"}
+    patch = [{"op": "replace", "path": f"/{name}", "value": NOWHERE} for name in ("company", "manager")]
+    assert (await api.patch(path, patch, headers=kind)).faults == places
+    assert (await api.put(f"/people/{NOWHERE}", person)).faults == places
+
+
+async def test_a_reference_that_fails_takes_nothing_with_it_within_a_transaction(api: Api) -> None:
+    company = (await made(api, "/companies", name="Analytical"))["id"]
+    path = f"/people/{(await made(api, '/people', name='Ada', company=company))['id']}"
+    # Both references are set, in the transaction that the condition needs.
+    headers = {"If-Unmodified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"}
+    both = {"company": company, "manager": path.rpartition("/")[2]}
+    assert (await api.patch(path, both, headers=headers)).status == 200
+    assert {**(await api.get(path)).json, **both} == (await api.get(path)).json
+
+
 async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
     company = await made(api, "/companies", name="Analytical")
     boss = await made(api, "/people", name="Ada", company=company["id"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pegboard import errors
 from pegboard.errors import ApiError, Fault
@@ -21,29 +21,40 @@ async def check(
     items: Sequence[Mapping[str, Any]],
     *,
     indexed: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Raise `ApiError` 422 that points at every id of a hidden item; `indexed` pointers begin with the item's place."""
-    faults: list[Fault] = []
-    for attribute, (field, name) in references.items():
-        ids = {str(item[attribute]) for item in items if item.get(attribute) is not None}
-        hidden = await _hidden(context, resources, name, ids) if ids else ids
-        faults += [
-            Fault(
-                errors.INVALID.code,
-                database.NO_SUCH_ITEM,
-                errors.pointer((index, field) if indexed else (field,)),
-            )
-            for index, item in enumerate(items)
-            if str(item.get(attribute)) in hidden
-        ]
+    """Raise `ApiError` 422 that points at every reference that leads nowhere; `indexed` ones begin with its place.
+
+    What the client must not know of is looked for; what is not there only where something was found, or with `whole`:
+    else the foreign keys look for it as the items are written.
+    """
+    bad = {} if whole else await _leading_nowhere(context, references, resources, items, "hidden")
+    if whole or any(bad.values()):
+        bad = await _leading_nowhere(context, references, resources, items, "missing")
+    faults = [
+        Fault(errors.INVALID.code, database.NO_SUCH_ITEM, errors.pointer((index, field) if indexed else (field,)))
+        for index, item in enumerate(items)
+        for attribute, (field, _) in references.items()
+        if str(item.get(attribute)) in bad.get(attribute, ())
+    ]
     if faults:
         raise ApiError(errors.INVALID, faults=tuple(faults))
 
 
-async def _hidden(context: Context, resources: Callable[[str], Resource], name: str, ids: set[str]) -> set[str]:
-    try:
-        resource = resources(name)
-    except ApiError:
-        # Its plugin is down: the foreign key is left, and nobody is shown the item.
-        return set()
-    return await resource.hidden(context, ids)
+async def _leading_nowhere(
+    context: Context,
+    references: References,
+    resources: Callable[[str], Resource],
+    items: Sequence[Mapping[str, Any]],
+    asked: Literal["hidden", "missing"],
+) -> dict[str, set[str]]:
+    """Return the ids, by the attribute that holds them, that the resources referred to say are `asked`."""
+    found = {}
+    for attribute, (_, name) in references.items():
+        ids = {str(item[attribute]) for item in items if item.get(attribute) is not None}
+        try:
+            found[attribute] = await getattr(resources(name), asked)(context, ids) if ids else ids
+        except ApiError:
+            # Its plugin is down: the foreign key is left, and nobody is shown the item.
+            continue
+    return found

@@ -226,6 +226,10 @@ class Resource:
         """Return the ids, of those given, of items that the client must not know of, and so cannot refer to."""
         return set()
 
+    async def missing(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return the ids, of those given, that lead to no item for the client, as far as others may refer to them."""
+        return set()
+
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
         return parse_uuid(text)

@@ -26,6 +26,7 @@ from pegboard.uuid7 import uuid7
 _READING = ("list", "retrieve", "dump")
 _LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more than 2,704 bytes
 _LITTLE = 10_000
+_NONE: Mapping[str, Any] = {}
 _PART = 250
 """So many rows are fetched at once where all are read."""
 
@@ -203,10 +204,11 @@ class TableResource(Resource):
 
     async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:
         """Return those of the ids that lead to no item for the client, where it does not see all there are."""
-        extra = self._within_reach(context.client)
-        if not extra:
-            return set()
-        statement = self._table.select_all(identities, extra)
+        return await self.missing(context, identities) if self._within_reach(context.client) else set()
+
+    async def missing(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return those of the ids that lead to no item for the client."""
+        statement = self._table.select_all(identities, self._within_reach(context.client))
         rows = await (context.connection or self.database.write).fetch(statement.text, *statement.args)
         return {*identities} - {row["id"] for row in rows}
 
@@ -217,7 +219,7 @@ class TableResource(Resource):
         if self._references:
             await referring.check(context, self._references, self.resources, (data,))
         statement = self._table.insert(data.get("id") or uuid7(), _version(), self._new_values(context, data))
-        return dict(await self._write(context, statement))
+        return dict(await self._write(context, statement, data))
 
     async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         """Make all items, or none."""
@@ -231,7 +233,9 @@ class TableResource(Resource):
         statement = self._table.insert_many(rows)
         try:
             rows = await self._insert_all(context, statement)
-        except asyncpg.IntegrityConstraintViolationError:
+        except asyncpg.IntegrityConstraintViolationError as error:
+            if isinstance(error, asyncpg.ForeignKeyViolationError) and self._references:
+                await referring.check(context, self._references, self.resources, data, indexed=True, whole=True)
             # One of them is at fault, and the statement does not tell which.
             return await self._create_each(context, data)
         return [dict(row) for row in rows]
@@ -275,7 +279,7 @@ class TableResource(Resource):
         if self._references:
             await referring.check(context, self._references, self.resources, (values,))
         statement = self._table.update(identity, _version(), values, extra, versions=versions)
-        row = await self._write(context, statement)
+        row = await self._write(context, statement, values)
         if row is None:
             await self._refuse(context, identity, versions)
         return dict(row)
@@ -288,11 +292,26 @@ class TableResource(Resource):
             raise ApiError(errors.NOT_FOUND)
         raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{_tag(dict(row))}"'})
 
-    async def _write(self, context: Context, statement: sql.Statement) -> Any:
+    async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NONE) -> Any:
+        """Do what writes `values` to one row; of several references that lead nowhere all are told."""
+        several = sum(values.get(name) is not None for name in self._references) > 1
         try:
-            return await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
+            return await self._fetchrow(context, statement, apart=several)
+        except asyncpg.ForeignKeyViolationError as error:
+            if several:
+                await referring.check(context, self._references, self.resources, (values,), whole=True)
+            raise self._explained(error) from error
         except asyncpg.IntegrityConstraintViolationError as error:
             raise self._explained(error) from error
+
+    async def _fetchrow(self, context: Context, statement: sql.Statement, *, apart: bool) -> Any:
+        if context.connection is None:
+            return await self.database.write.fetchrow(statement.text, *statement.args)
+        if not apart:
+            return await context.connection.fetchrow(statement.text, *statement.args)
+        # Within a savepoint, so that what was wrong can be asked where the statement fails.
+        async with context.connection.transaction():
+            return await context.connection.fetchrow(statement.text, *statement.args)
 
     def _explained(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
         """Return the conflict with pointers to the fields that its constraint is about."""
