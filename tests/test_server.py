@@ -379,6 +379,25 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
     assert (await (await service.connect()).ask(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)).status == 200
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service, version: str) -> None:
+    peer = await service.connect()
+    typed = head(f"POST /echo HTTP/{version}", "Host: a", "Content-Type: application/json")
+    answer = await peer.ask(typed)
+    assert (answer.status, answer.error["code"], answer.error["header"]) == (411, 10010, "Content-Length")
+    # What follows may be a body or a request, so nothing of it is taken.
+    assert answer.headers["Connection"] == "close"
+    await peer.send(GET)
+    assert await peer.rest() == b""
+
+
+async def test_a_request_that_tells_of_no_body_has_none(service: Service) -> None:
+    peer = await service.connect()
+    for lines in ((), ("Content-Type: application/json", "Content-Length: 0")):
+        answer = await peer.ask(head("POST /echo HTTP/1.1", "Host: a", *lines))
+        assert (answer.status, json.loads(answer.body)["body"]) == (200, "")
+
+
 async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> None:
     expecting = b"Expect: 100-continue\r\n"
     peer = await service.connect()

@@ -43,6 +43,7 @@ _BODY = (
     errors.BODY_MISSING,
     errors.MEDIA_TYPE,
     errors.BODY_TOO_LARGE,
+    errors.LENGTH_REQUIRED,
     *_VALIDATION,
 )
 _ITEM = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NOT_FOUND)
@@ -68,6 +69,7 @@ ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
 
 _PLACES: Mapping[ErrorCode, Mapping[str, str]] = {
     errors.BODY_SHAPE: {"pointer": ""},
+    errors.LENGTH_REQUIRED: {"header": "Content-Length"},
     errors.MEDIA_TYPE: {"header": "Content-Type"},
     errors.NOT_ACCEPTABLE: {"header": "Accept"},
     errors.BAD_PARAMETER: {"parameter": "limit"},

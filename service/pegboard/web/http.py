@@ -64,8 +64,8 @@ class Request(web.BaseRequest):
         """Return the whole body, empty if there is none.
 
         Only now is a client that waits for it (`Expect: 100-continue`) told to send it.
-        Raises `ApiError` 413 for one that is too large, 408 for one that is too slow and 400 for one that is
-        framed wrongly; `ConnectionError` when the client goes away.
+        Raises `ApiError` 411 where the head has its type but no length (RFC 9110 §8.6), 413 for one that is too large,
+        408 for one that is too slow and 400 for one that is framed wrongly; `ConnectionError` when the client is gone.
         """
         if self._read_bytes is None:
             self._read_bytes = await self._receive()
@@ -74,7 +74,9 @@ class Request(web.BaseRequest):
     async def _receive(self) -> bytes:
         payload, most = self._payload, self._client_max_size
         length = self._message.headers.get(hdrs.CONTENT_LENGTH)
-        if length is not None and int(length) > most:
+        if length is None:
+            self._check_announced()
+        elif int(length) > most:
             raise self._too_large()
         if payload.is_eof() and payload.total_bytes <= most:
             return payload.read_nowait()
@@ -90,6 +92,14 @@ class Request(web.BaseRequest):
         if size > most:
             raise self._too_large()
         return b"".join(blocks)
+
+    def _check_announced(self) -> None:
+        """Refuse a head that HTTP takes for one without a body, though its client means to send one."""
+        headers = self._message.headers
+        if hdrs.CONTENT_TYPE in headers and hdrs.TRANSFER_ENCODING not in headers:
+            # What follows may be that body.
+            self.closing = True
+            raise ApiError(errors.LENGTH_REQUIRED, header="Content-Length")
 
     def _invite(self) -> None:
         """Tell a client that waits for it to send the body; one of HTTP/1.0 knows no such thing."""
