@@ -147,7 +147,7 @@ def _sending(asset: Asset) -> Handler:
 
     async def send(request: Request, _: str) -> Response:
         accept(request, media_type)
-        headers = {"Content-Type": asset.media_type, "Cache-Control": "public, max-age=31536000, immutable", **_HEADERS}
+        headers = {"Content-Type": asset.media_type, "Cache-Control": "max-age=31536000, immutable", **_HEADERS}
         return Response(200, headers, asset.body)
 
     return send

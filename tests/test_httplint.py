@@ -1,0 +1,106 @@
+"""What httplint, which knows HTTP well, makes of the answers to GET, HEAD and conditional requests: nothing bad."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
+
+import pytest
+from httplint import HttpRequestLinter, HttpResponseLinter, Note, levels
+
+from tests.conftest import Answer, Api
+
+ITEM, PAGE, SORTED, DOCS, MANUAL, OPENAPI, STYLE, SCRIPT, ICON = (
+    *("item", "page", "sorted", "docs", "manual", "openapi", "style", "script", "icon"),
+)
+REFERENCE = (DOCS, MANUAL, OPENAPI, STYLE, SCRIPT, ICON)
+COMPLAINTS = (levels.WARN, levels.BAD)
+
+Paths = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+async def paths(running: Api) -> Paths:
+    """Make enough that pages are compressed; return where what is looked at answers."""
+    everyone = [{"name": f"Ada {number}", "email": f"ada{number}@example.com"} for number in range(10)]
+    assert (await running.post("/contacts", everyone)).status == 201
+    item = (await running.post("/contacts", {"name": "Bob", "email": "bob@example.com"})).headers["Location"]
+    assets = {
+        name.rsplit(".", 1)[1]: name
+        for name in re.findall(r"/docs/assets/[\w.]+", (await running.get("/docs")).body.decode())
+    }
+    return {
+        ITEM: item,
+        PAGE: "/contacts?limit=8",
+        SORTED: "/contacts?sort=-name&count=exact&fields=name",
+        DOCS: "/docs",
+        MANUAL: "/docs/contacts",
+        OPENAPI: "/openapi.json",
+        STYLE: assets["css"],
+        SCRIPT: assets["js"],
+        ICON: assets["svg"],
+    }
+
+
+def complaints(method: str, url: str, headers: Mapping[str, str], answer: Answer) -> list[str]:
+    """Return what httplint has against an answer, in the light of its request."""
+    moment = time.time()
+    request = HttpRequestLinter(start_time=moment)
+    request.process_request_topline(method.encode(), url.encode(), b"1.1")
+    request.process_headers([(name.encode(), value.encode()) for name, value in headers.items()])
+    request.finish_content(True)
+    response = HttpResponseLinter(start_time=moment)
+    response.request = request
+    response.is_head_response = method == "HEAD"
+    response.process_response_topline(b"1.1", str(answer.status).encode(), b"")
+    response.process_headers([(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()])
+    response.feed_content(answer.body)
+    response.finish_content(True)
+    return [note.summary for note in every(cast(Iterable[Note], response.notes)) if note.level in COMPLAINTS]
+
+
+def every(notes: Iterable[Note]) -> Iterator[Note]:
+    """Yield the notes, each followed by those below it."""
+    for note in notes:
+        yield note
+        yield from every(note.subnotes)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("name", [ITEM, PAGE, SORTED, *REFERENCE])
+async def test_nothing_is_wrong_with_an_answer(running: Api, paths: Paths, name: str, method: str, coding: str) -> None:
+    url, asked = paths[name], {"Accept-Encoding": coding, "Host": "localhost", "User-Agent": "test"}
+    answer = await running.request(method, url, headers=asked)
+    assert answer.status == 200
+    assert complaints(method, url, asked, answer) == []
+
+    tag = answer.headers.get("ETag")
+    assert (tag is None) is (name in (STYLE, SCRIPT, ICON))
+    if tag is not None:
+        known = await running.request(method, url, headers={**asked, "If-None-Match": tag})
+        assert (known.status, known.headers["ETag"]) == (304, tag)
+        assert complaints(method, url, {**asked, "If-None-Match": tag}, known) == []
+    since = answer.headers.get("Last-Modified")
+    if since is not None:
+        known = await running.request(method, url, headers={**asked, "If-Modified-Since": since})
+        assert known.status == 304
+        assert complaints(method, url, {**asked, "If-Modified-Since": since}, known) == []
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+async def test_nothing_is_wrong_with_the_refusal_of_a_condition(running: Api, paths: Paths, header: str) -> None:
+    asked = {"Host": "localhost", "User-Agent": "test", header: '"0"' if header == "If-Match" else "*"}
+    method = "GET" if header == "If-Match" else "DELETE"
+    answer = await running.request(method, paths[ITEM], headers=asked)
+    assert answer.status == 412
+    assert complaints(method, paths[ITEM], asked, answer) == []
+
+
+async def test_what_is_wrong_is_found(running: Api, paths: Paths) -> None:
+    asked = {"Host": "localhost", "User-Agent": "test"}
+    answer = await running.get(paths[ITEM])
+    broken = Answer(200, {**answer.headers, "ETag": "x", "Content-Length": "1"}, answer.body)
+    assert len(complaints("GET", paths[ITEM], asked, broken)) >= 2
