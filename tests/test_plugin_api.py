@@ -1,0 +1,93 @@
+"""The page of the plugin API: it has every public name, and no other."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import pegboard
+from pegboard import Resource, errors, fields
+
+PAGE = (Path(__file__).parent.parent / "docs" / "plugin-api.md").read_text()
+OURS = {name: value for name, value in vars(pegboard).items() if name in pegboard.__all__}
+CLASSES = [
+    value for value in OURS.values() if inspect.isclass(value) and value.__module__.partition(".")[0] == "pegboard"
+]
+
+
+def section(heading: str) -> str:
+    match = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert match, f"docs/plugin-api.md has no section {heading}"
+    return match[1]
+
+
+def listed(text: str) -> Iterator[str]:
+    """Yield the name that each row of the tables begins with."""
+    return (match[1] for match in re.finditer(r"^\| `([\w]+)(?:\(.*?\))?` \|", text, re.MULTILINE))
+
+
+def public(cls: type) -> set[str]:
+    """Return the public names of a class that it does not have from another: of the class, and of its instances."""
+    inherited = {name for parent in cls.__mro__[1:] for name in (*vars(parent), *inspect.get_annotations(parent))}
+    made = re.findall(r"^ +self\.(\w+)(?::.+)? =", inspect.getsource(cls), re.MULTILINE)
+    names = {*vars(cls), *inspect.get_annotations(cls), *made}
+    return {name for name in names - inherited if not name.startswith("_")}
+
+
+def test_every_name_is_documented_and_no_other() -> None:
+    names = list(listed(section("Names")))
+    assert sorted(names) == sorted(pegboard.__all__)
+    assert names == sorted(names)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_member_is_documented_and_no_other(cls: type) -> None:
+    names = list(listed(section(f"`{cls.__name__}`")))
+    assert len(names) == len(set(names))
+    expected = public(cls)
+    if cls is Resource:
+        # What it calls, and leaves to its subclasses.
+        expected |= {"list", "retrieve", "create", "replace", "update", "delete"}
+    assert set(names) == expected
+
+
+@pytest.mark.parametrize("module", [fields, errors], ids=lambda module: module.__name__.rsplit(".", 1)[1])
+def test_every_name_of_a_module_is_documented_and_no_other(module: ModuleType) -> None:
+    short = module.__name__.rsplit(".", 1)[1]
+    own = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", module.__name__) == module.__name__
+    ]
+    names = [name for name in own if not isinstance(getattr(module, name), ModuleType) and name != "annotations"]
+    assert sorted(listed(section(f"`{short}`"))) == sorted(names)
+
+
+def test_every_code_is_listed_with_its_number_and_status() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (\d+) \|$", section("`errors`"), re.MULTILINE)
+    codes = {name: value for name, value in vars(errors).items() if isinstance(value, pegboard.ErrorCode)}
+    assert rows == [(name, str(code.code), str(code.status)) for name, code in codes.items()]
+
+
+def own_fields() -> list[Any]:
+    found = (getattr(fields, name) for name in fields.__all__)
+    return [field for field in found if field.__module__ == fields.__name__]
+
+
+@pytest.mark.parametrize("field", own_fields(), ids=lambda field: field.__name__)
+def test_what_a_field_adds_is_documented(field: type) -> None:
+    (row,) = re.findall(rf"^\| `{field.__name__}` \|.*$", section("`fields`"), re.MULTILINE)
+    arguments = inspect.signature(vars(field)["__init__"]).parameters if "__init__" in vars(field) else {}
+    for name in arguments.keys() - {"self", "kwargs"}:
+        assert f"`{name}`" in row
+    column = vars(field).get("column_type")
+    if isinstance(column, str):
+        assert f"`{column}`" in row
+    for name in public(field) - {*arguments, "default_error_messages"}:
+        assert re.search(rf"`{name}(\(.*\))?`", section("`fields`")), name
