@@ -20,7 +20,7 @@ def read(*pairs: tuple[str, str]) -> conditions.Conditions:
 
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize(
-    "value", ["", " ", "abc", '"abc', 'w/"abc"', '"a" "b"', '"a",', '"a",,"b"', '*, "a"', '"a b"', "W/abc", '"a"b"']
+    "value", ["", " ", "abc", '"abc', 'w/"abc"', '"a" "b"', ",", '"a",b', '*, "a"', '"a b"', "W/abc", '"a"b"']
 )
 def test_a_malformed_tag_is_400_naming_the_header(name: str, value: str) -> None:
     with pytest.raises(ApiError) as caught:
@@ -35,6 +35,9 @@ def test_a_malformed_tag_is_400_naming_the_header(name: str, value: str) -> None
         ([("If-Match", '"a"')], PROCEED, PROCEED),
         ([("If-Match", '"b", "a"')], PROCEED, PROCEED),
         ([("If-Match", '"b"'), ("If-Match", '"a"')], PROCEED, PROCEED),
+        ([("If-Match", '"b",, "a" ,')], PROCEED, PROCEED),
+        ([("If-Match", '"a"'), ("If-Match", "")], PROCEED, PROCEED),
+        ([("If-None-Match", ', ,"a"')], NOT_MODIFIED, FAILED),
         ([("If-Match", '"a-gzip"')], PROCEED, PROCEED),
         ([("If-Match", "*")], PROCEED, PROCEED),
         ([("If-Match", 'W/"a"')], FAILED, FAILED),

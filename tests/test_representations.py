@@ -52,6 +52,7 @@ async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -
 async def test_an_accept_that_takes_no_json_is_406(api: Api, accept: str, path: str) -> None:
     answer = await api.get(path.replace("{item}", await created(api)), headers={"Accept": accept})
     assert (answer.status, answer.faults) == (406, [(10004, "Accept")])
+    assert answer.headers["Vary"] == "Accept, Accept-Encoding"
     assert answer.headers["Content-Type"] == "application/json"
 
 

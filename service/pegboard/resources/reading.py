@@ -120,7 +120,8 @@ def accept(request: Request, *offered: str) -> str:
     """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
     chosen = negotiation.acceptable(line(request, "Accept"), offered)
     if chosen is None:
-        raise ApiError(errors.NOT_ACCEPTABLE, f"Accept one of: {', '.join(offered)}.", header="Accept")
+        message = f"Accept one of: {', '.join(offered)}."
+        raise ApiError(errors.NOT_ACCEPTABLE, message, header="Accept", headers={"Vary": VARY})
     return chosen
 
 

@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 from pegboard import errors
 from pegboard.errors import ApiError
 
-_TAG = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)')
+_TAG = re.compile(r'[ \t,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|$)')
 # What a tag has beyond the state of the item: its encoding and, where that does not matter, what is shown with it.
 _VARIANT = re.compile(r"-gzip$")
 _VARIANTS = {"If-Match": re.compile(r"\..*$|-gzip$")}
@@ -91,7 +91,8 @@ NONE = Conditions()
 def read(headers: CIMultiDictProxy[str]) -> Conditions:
     """Return the conditions that a request's headers hold.
 
-    Raises `ApiError` 400 for a malformed or empty tag; a date that is none is ignored, as RFC 9110 §13.1.3 demands.
+    Raises `ApiError` 400 for a malformed tag, or for none; empty members of a list are ignored (RFC 9110 §5.6.1.2). A
+    date that is none is ignored, as RFC 9110 §13.1.3 demands.
     """
     for name in _GUARDED:
         if name in headers:
@@ -121,7 +122,7 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
             break
         found[match[1] is not None].add(_VARIANTS.get(name, _VARIANT).sub("", match[2]))
         position = match.end()
-    if position < len(text) or text.endswith(",") or not text:
+    if position < len(text) or not text:
         raise ApiError(
             errors.BAD_HEADER, f'{name} takes entity tags in quotes, separated by commas: "abc", or *.', header=name
         )
