@@ -9,7 +9,7 @@ from pegboard.web.http import Request, Response
 
 ANY = "*"
 
-_ORIGIN = re.compile(rb"\n(?i:origin):[ \t]*([^\r\n]*?)[ \t]*(?=\r?\n)")
+_ORIGIN = re.compile(rb"\n(?i:origin):([^\r\n]*)(?=\r?\n)")
 
 _ALLOWED = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
@@ -64,5 +64,5 @@ class Cors:
 
 def origin_of(head: bytes) -> str | None:
     """Return the origin that a head names which could not be parsed; None where it names none, or more than one."""
-    found = {bytes(value) for value in _ORIGIN.findall(head)}
+    found = {value.strip(b" \t") for value in _ORIGIN.findall(head)}
     return found.pop().decode("latin-1") if len(found) == 1 else None
