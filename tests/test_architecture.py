@@ -28,6 +28,7 @@ LAYERS = (
     "running",
     "workers",
     "testing",
+    "commands",
     "cli",
 )
 """Packages, and modules that stand by themselves, from the lowest to the highest; those of one line know nothing of each

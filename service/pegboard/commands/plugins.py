@@ -1,0 +1,35 @@
+"""`pegboard plugins` and `openapi`: what is installed, and what it makes of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib.metadata import version
+
+import click
+
+from pegboard.app import migrations, note_outcomes
+from pegboard.commands import surroundings
+from pegboard.openapi.specification import Specification
+from pegboard.tables import migrating
+
+
+@click.command()
+def plugins() -> None:
+    """List the plugins that are installed, and why one of them does not serve."""
+    settings = surroundings.settings()
+    with surroundings.database(settings, attach=True) as settings:
+        found = surroundings.plugins(settings)
+        outcomes = asyncio.run(migrating.status(settings.database_url or "", migrations(found)))
+    note_outcomes(found, outcomes)
+    for plugin in found:
+        parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.fault or "")
+        click.echo("\t".join(parts).rstrip())
+
+
+@click.command()
+def openapi() -> None:
+    """Print the OpenAPI document of all that is installed; no database is needed."""
+    settings = surroundings.settings()
+    specification = Specification(version("pegboard"), settings, surroundings.plugins(settings))
+    click.echo(json.dumps(specification.document(), indent=2, ensure_ascii=False))
