@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import asyncpg
@@ -290,6 +291,49 @@ async def test_a_change_that_rows_may_forbid_is_refused_with_its_sql(
     for statement in todo.statements:
         await connection.execute(statement)
     assert await change(connection, spec) == Change(())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value", "expected"),
+    [
+        (("bigint", None), ("text", "''::text"), 7, "7"),
+        (("bigint", "0"), ("text", "'a'"), 7, "7"),
+        (("text", "'0'"), ("bigint", "5"), "7", 7),
+        (("text", "'{}'"), ("text[]", "'{}'"), "a", ["a"]),
+        (("text[]", "'{}'"), ("jsonb", "'[]'"), ["a"], '["a"]'),
+        (("bigint", "0"), ("boolean", "false"), 7, True),
+        (("boolean", "false"), ("bigint", "0"), True, 1),
+        (("boolean", None), ("text", None), True, "true"),
+        (("boolean", None), ("double precision", None), True, 1.0),
+        (("timestamptz", "now()"), ("date", None), datetime(2015, 2, 15, 5, tzinfo=UTC), date(2015, 2, 15)),
+    ],
+)
+async def test_the_sql_for_another_type_keeps_what_rows_hold(
+    connection: asyncpg.Connection,
+    before: tuple[str, str | None],
+    after: tuple[str, str | None],
+    value: Any,
+    expected: Any,
+) -> None:
+    await make(connection, with_column(ColumnSpec("extra", before[0], default=before[1])))
+    await insert(connection, name="a", email="a", extra=value)
+    spec = with_column(ColumnSpec("extra", after[0], default=after[1]))
+    todo = await change(connection, spec)
+    assert len(todo.refused) == 1
+    for statement in todo.statements:
+        await connection.execute(statement)
+    assert await change(connection, spec) == Change(())
+    assert await connection.fetchval("SELECT extra FROM contacts.contacts") == expected
+
+
+async def test_the_sql_for_a_column_of_text_sorts_it_by_code_point(connection: asyncpg.Connection) -> None:
+    await make(connection, with_column(ColumnSpec("extra", "bigint")))
+    spec = with_column(ColumnSpec("extra", "text"))
+    spec = replace(spec, columns=(*spec.columns, ColumnSpec("more", "text", nullable=False)))
+    for statement in (await change(connection, spec)).statements:
+        await connection.execute(statement)
+    collations = "SELECT attcollation::regcollation::text FROM pg_attribute WHERE attname IN ('extra', 'more')"
+    assert [row[0] for row in await connection.fetch(collations)] == ['"C"', '"C"']
 
 
 async def test_a_reference_that_existing_rows_may_not_hold_is_refused(connection: asyncpg.Connection) -> None:

@@ -88,12 +88,16 @@ class Session:
             assert self.process.returncode == 0
             self.process = None
 
-    def install(self, project: str) -> None:
+    def install(self, project: str, *, editable: bool) -> None:
         """Install a project of the page as a user would, and see that all of it serves from the next start."""
         self.stop()
+        # Python reads what points at a source only in a folder for sites.
+        site = self.folder / "site"
+        site.mkdir(exist_ok=True)
+        (site / "sitecustomize.py").write_text("import os, site\nsite.addsitedir(os.path.dirname(__file__))\n")
         # The network is left out of it: what the project needs is here.
-        options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "install", *options, "--target", "site", project]
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--target", "site"]
+        command = [sys.executable, "-m", "pip", "install", *options, *(["-e"] if editable else []), project]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         metadata = tomllib.loads((self.folder / project / "pyproject.toml").read_text())["project"]
@@ -202,16 +206,18 @@ def check_make(words: list[str], _: Session) -> None:
 
 def check_pip(words: list[str], session: Session) -> None:
     assert words[1] == "install"
-    for name in words[2:]:
+    for name in [word for word in words[2:] if word != "-e"]:
         project = Path(name).name
         if (session.folder / project).is_dir():
-            session.install(f"./{project}")
+            session.install(f"./{project}", editable="-e" in words)
         else:
             assert (ROOT / name.partition("[")[0] / "pyproject.toml").is_file() or name in OURS, name
 
 
-def check_serve(words: list[str], _: Session) -> None:
+def check_serve(words: list[str], session: Session) -> None:
+    """Check the options, and let what follows be answered by a service that has just started."""
     assert words[1] == "serve"
+    session.stop()
     main.commands["serve"].make_context("serve", words[2:])
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.tables.ddl import ColumnSpec, TableSpec, create, fingerprint
-from pegboard.tables.migrating import drop, migrate, preview, status
+from pegboard.tables.migrating import Preview, migrate, preview, status
+from pegboard.tables.removal import drop
 from pegboard.tables.sqlfiles import MigrationError
 from pegboard.tables.standing import Outcome, PluginMigrations
 
@@ -331,16 +332,19 @@ async def test_status_and_preview_tell_what_is_to_come_and_change_nothing(
 ) -> None:
     files = with_files(folder, "files", _0001_first=FIRST)
     assert (await status(dsn, [files]))["files"] == Outcome(pending=("0001_first.sql",))
-    assert (await preview(dsn, [files, with_table()]))["files"] == f"-- 0001_first.sql\n{FIRST}"
+    assert (await preview(dsn, [files, with_table()]))["files"] == Preview(f"-- 0001_first.sql\n{FIRST}", False)
     assert await tables(connection, "pegboard") == []
     await migrate(dsn, [files, with_table(ColumnSpec("author", "text"))])
     await connection.execute("INSERT INTO notes.notes (id, \"_version\", text) VALUES (gen_random_uuid(), 1, 'a')")
     assert await preview(dsn, [files, with_table(ColumnSpec("author", "text"))]) == {}
     texts = await preview(dsn, [files, with_table()])
     assert list(texts) == ["notes"]
-    assert texts["notes"].startswith("-- refused: the column author is no longer declared\nALTER TABLE")
+    assert texts["notes"].refused
+    assert texts["notes"].sql.startswith(
+        "-- refused: the column author is no longer declared. Its values are lost.\nALTER"
+    )
     with_files(folder, _0001_first="SELECT 1")
-    assert (await preview(dsn, [files]))["files"].startswith("-- refused: 0001_first.sql was edited")
+    assert (await preview(dsn, [files]))["files"].sql.startswith("-- refused: 0001_first.sql was edited")
 
 
 async def test_a_plugin_that_is_gone_is_told_and_not_touched(
@@ -357,12 +361,12 @@ async def test_a_dropped_plugin_is_forgotten_and_can_come_back(
 ) -> None:
     source = with_files(folder, _0001_first=FIRST, _0002_second="SELECT 2")
     await migrate(dsn, [source])
-    await drop(dsn, "notes")
+    await drop(dsn, "notes", "/notes")
     assert await tables(connection) == []
     assert "notes" not in await status(dsn, [])
     for name in ("notes", "public", "pegboard", "nothing"):
         with pytest.raises(MigrationError, match=f"no plugin {name} has tables here"):
-            await drop(dsn, name)
+            await drop(dsn, name, f"/{name}")
     assert len((await migrate(dsn, [source]))["notes"].now) == 2
 
 

@@ -170,7 +170,7 @@ def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
         except ValueError as error:
             plugin.fail(str(error))
         else:
-            found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package), table))
+            found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
     return found
 
 
@@ -179,10 +179,13 @@ def _described(resource: type[Resource], name: str) -> TableSpec | None:
     return resource.spec(name) if issubclass(resource, TableResource) and resource.table is None else None
 
 
-def _sql_folder(package: str) -> Traversable | None:
-    """Return the folder `migrations` of a package; a plugin that is a single module has none."""
+def _sql_folder(package: str, name: str) -> Traversable | None:
+    """Return a package's folder `migrations/NAME`, or else `migrations`; a single module has neither."""
     spec = find_spec(package)
-    return files(package) / "migrations" if spec and spec.submodule_search_locations else None
+    if not (spec and spec.submodule_search_locations):
+        return None
+    folder = files(package) / "migrations"
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def note_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> None:

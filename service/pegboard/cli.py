@@ -7,7 +7,7 @@ from importlib.metadata import version
 import click
 
 from pegboard import logs
-from pegboard.commands import clients, migrations, plugins, serving
+from pegboard.commands import clients, drafts, migrations, plugins, removal, serving
 from pegboard.commands.console import Commands
 
 
@@ -23,8 +23,10 @@ for command in (
     serving.serve,
     serving.healthcheck,
     migrations.migrate,
+    drafts.make_migration,
     plugins.plugins,
     plugins.openapi,
+    removal.remove_plugin,
     clients.client,
 ):
     main.add_command(command)

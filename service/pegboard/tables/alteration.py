@@ -53,10 +53,11 @@ class Actual:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Say why a change is not made on its own, and the SQL an author would write to make it."""
+    """Say why a change is not made on its own, the SQL an author would write to make it, and what that does to rows."""
 
     reason: str
     sql: str
+    effect: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,18 @@ def _removed_columns(spec: TableSpec, actual: Actual) -> Iterator[Refusal]:
     for name in actual.columns:
         if name not in declared:
             sql = f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(name)}"
-            yield Refusal(f"the column {name} is no longer declared", sql)
+            effect = f"Its values are lost.{_renaming(spec, name, actual)}"
+            yield Refusal(f"the column {name} is no longer declared", sql, effect)
+
+
+def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
+    """Return what to write instead where a column may only have another name now; "" where none is like it."""
+    found = actual.columns[name].type
+    new = [c for c in spec.columns if c.name not in actual.columns and _long_type(c.type) == found]
+    if not new:
+        return ""
+    rename = f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(name)} TO {quoted(new[0].name)};"
+    return f" If it has only another name now, write instead of what is said about both: {rename}"
 
 
 def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iterator[str | Refusal]:
@@ -124,14 +136,18 @@ def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iter
     alter = f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)}"
     if _long_type(column.type) != found.type:
         reason = f"the column {column.name} is declared {_long_type(column.type)}, but is {found.type}"
-        yield Refusal(reason, f"{alter} TYPE {column.type} USING {quoted(column.name)}::{column.type}")
-    if _long_default(column.default) != _long_default(found.default):
+        # A default of the old type might not become one of the new.
+        drop = "" if found.default is None else f"{alter} DROP DEFAULT;\n"
+        again = "" if column.default is None else f";\n{alter} SET DEFAULT {column.default}"
+        sql = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING {_converted(column, found)}{again}"
+        yield Refusal(reason, sql, "It fails on a value that cannot be converted.")
+    elif _long_default(column.default) != _long_default(found.default):
         yield f"{alter} DROP DEFAULT" if column.default is None else f"{alter} SET DEFAULT {column.default}"
     if column.nullable and not found.nullable:
         yield f"{alter} DROP NOT NULL"
     if found.nullable and not column.nullable:
         sql = f"{_fill(spec, column)};\n{alter} SET NOT NULL"
-        yield Refusal(f"the column {column.name} is declared without null, but may hold it", sql)
+        yield Refusal(f"the column {column.name} is declared without null, but may hold it", sql, _filling(column))
 
 
 def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
@@ -139,10 +155,29 @@ def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
     sql = (
-        f"{add} {quoted(column.name)} {column.type};\n{_fill(spec, column)};\n"
+        f"{add} {quoted(column.name)} {ddl.type_definition(column)};\n{_fill(spec, column)};\n"
         f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)} SET NOT NULL"
     )
-    return Refusal(f"the column {column.name} is new, and has neither null nor a default for the rows there are", sql)
+    reason = f"the column {column.name} is new, and has neither null nor a default for the rows there are"
+    return Refusal(reason, sql, _filling(column))
+
+
+def _filling(column: ColumnSpec) -> str:
+    return f"Rows without it get {column.default}." if column.default else "Put in the value for rows without one."
+
+
+def _converted(column: ColumnSpec, found: ActualColumn) -> str:
+    """Return the old values as ones of the new type."""
+    name = quoted(column.name)
+    if column.type == "jsonb" and found.type != "text":
+        return f"to_jsonb({name})"
+    if column.is_list and not found.type.endswith("[]"):
+        return f"ARRAY[{name}]::{column.type}"
+    if found.type == "boolean" and column.type != "text":
+        return f"{name}::integer::{column.type}"
+    if column.type == "boolean" and found.type == "bigint":
+        return f"{name} <> 0"
+    return f"{name}::{column.type}"
 
 
 def _fill(spec: TableSpec, column: ColumnSpec) -> str:
@@ -159,7 +194,8 @@ def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
         sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {check.sql}"
         wider = check.column.name not in actual.columns or (found is not None and check.allows(found))
         reason = f"the column {check.column.name} is declared with length {check.operator} {check.limit}"
-        yield sql if wider else Refusal(f"{reason}, which its rows may not have", sql)
+        effect = "It fails on a value whose length is another."
+        yield sql if wider else Refusal(f"{reason}, which its rows may not have", sql, effect)
 
 
 def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
@@ -171,7 +207,8 @@ def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusa
         sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {ddl.reference_definition(column)}"
         new = column.name not in actual.columns and column.default is None
         target = ".".join(column.references or ())
-        yield sql if new else Refusal(f"the column {column.name} now refers to {target}, which its rows may not", sql)
+        reason = f"the column {column.name} now refers to {target}, which its rows may not"
+        yield sql if new else Refusal(reason, sql, "It fails on a value that leads nowhere.")
 
 
 def _search_changes(spec: TableSpec, actual: Actual) -> Iterator[str]:
@@ -188,7 +225,9 @@ def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
                 uniques[name]
                 if _all_null(spec, unique, actual)
                 else Refusal(
-                    f"{', '.join(unique.columns)} is declared unique, which its rows may not be", uniques[name]
+                    f"{', '.join(unique.columns)} is declared unique, which its rows may not be",
+                    uniques[name],
+                    "It fails on rows that share it.",
                 )
             )
     # A search column that was dropped above took its index along.

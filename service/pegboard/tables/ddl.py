@@ -188,11 +188,14 @@ def _plain(value: Any) -> Any:
     return {field.name: _plain(part) for field, part in parts if field.default is MISSING or part != field.default}
 
 
+def type_definition(column: ColumnSpec) -> str:
+    """Return a column's type; text sorts by code point."""
+    return f'{column.type} COLLATE "C"' if column.is_text else column.type
+
+
 def column_definition(column: ColumnSpec) -> str:
     """Return a column as `CREATE TABLE` and `ADD COLUMN` take it."""
-    parts = [quoted(column.name), column.type]
-    if column.is_text:
-        parts.append('COLLATE "C"')
+    parts = [quoted(column.name), type_definition(column)]
     if not column.nullable:
         parts.append("NOT NULL")
     if column.default is not None:

@@ -24,6 +24,30 @@ _CONSTRAINTS = """
 """
 _INDEXES = "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = $1 AND indisvalid"
 _REFERRED = "SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = $1::regclass AND conrelid <> confrelid)"
+_WRITTEN_COLUMNS = """
+    SELECT attname, concat_ws(
+        ' ', format_type(atttypid, atttypmod),
+        (SELECT format('COLLATE %I', collname) FROM pg_collation c, pg_type t
+         WHERE c.oid = attcollation AND t.oid = atttypid AND attcollation <> typcollation),
+        CASE WHEN attnotnull THEN 'NOT NULL' END,
+        CASE WHEN attgenerated <> '' THEN format('GENERATED ALWAYS AS (%s) %s', pg_get_expr(adbin, adrelid),
+                                                 CASE attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END)
+             WHEN adbin IS NOT NULL THEN 'DEFAULT ' || pg_get_expr(adbin, adrelid) END
+    ) AS definition
+    FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+    ORDER BY attnum
+"""
+_WRITTEN_CONSTRAINTS = """
+    SELECT conname, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+    WHERE conrelid = $1 AND contype IN ('p', 'u', 'c', 'f', 'x')
+    ORDER BY contype <> 'p', conname
+"""
+_WRITTEN_INDEXES = """
+    SELECT pg_get_indexdef(indexrelid) AS definition FROM pg_index
+    WHERE indrelid = $1 AND indisvalid AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+    ORDER BY indexrelid
+"""
 _BOUND = re.compile(r"[<>]= (\d+)")
 _SEARCHED = re.compile(r'COALESCE\(("(?:[^"]|"")+"|\w+),', re.IGNORECASE)
 
@@ -49,7 +73,8 @@ async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | N
     search = next((row["expression"] for row in columns if row["attname"] == SEARCH and row["generated"]), "")
     return Actual(
         columns={
-            row["attname"]: ActualColumn(row["type"], row["nullable"], row["expression"])
+            # What computes a column is its author's matter, and no default.
+            row["attname"]: ActualColumn(row["type"], row["nullable"], None if row["generated"] else row["expression"])
             for row in columns
             if row["attname"] != SEARCH
         },
@@ -79,6 +104,21 @@ async def lacking(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool
     if await connection.fetchval(_REFERRED, spec.sql_name):
         return change
     return Change((f"DROP TABLE {spec.sql_name}", *create(spec)))
+
+
+async def written(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
+    """Return the statements that make the table as it is there, with its constraints and indexes."""
+    table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
+    async with connection.transaction(readonly=True):
+        # PostgreSQL writes every name with its schema that is on no path.
+        await connection.execute("SET LOCAL search_path TO pg_catalog")
+        columns = await connection.fetch(_WRITTEN_COLUMNS, table)
+        constraints = await connection.fetch(_WRITTEN_CONSTRAINTS, table)
+        indexes = await connection.fetch(_WRITTEN_INDEXES, table)
+    lines = [f"{quoted(row['attname'])} {row['definition']}" for row in columns]
+    lines += [f"CONSTRAINT {quoted(row['conname'])} {row['definition']}" for row in constraints]
+    body = ",\n    ".join(lines)
+    return [f"CREATE TABLE {spec.sql_name} (\n    {body}\n)", *(row["definition"] for row in indexes)]
 
 
 async def absent_targets(connection: asyncpg.Connection, spec: TableSpec) -> list[tuple[str, str]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
-from pegboard.tables import ddl
+from pegboard.tables import ddl, ledger
 from pegboard.tables.alteration import Change
 from pegboard.tables.columns import quoted
 from pegboard.tables.ddl import TableSpec
@@ -21,55 +19,23 @@ from pegboard.tables.standing import (
     Applied,
     Outcome,
     PluginMigrations,
-    Records,
     ordered,
     standing,
     stands,
     steps_pending,
 )
 
-_LOCK = int.from_bytes(b"pegboard")  # one advisory lock of the database for all starters
-_WAIT = 60.0
-_POLLS = (0.02, 0.5)  # seconds between tries for that lock: at first, at most
-_SESSION = {
-    "application_name": "pegboard migrate",
-    "TimeZone": "UTC",
-    "statement_timeout": "0",
-    "idle_session_timeout": "0",
-    "default_transaction_read_only": "off",
-}
-_BOOTSTRAP = """
-    CREATE SCHEMA IF NOT EXISTS pegboard;
-    CREATE TABLE IF NOT EXISTS pegboard.migration (
-        plugin text NOT NULL,
-        version integer NOT NULL,
-        name text NOT NULL,
-        checksum text NOT NULL,
-        applied_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
-        PRIMARY KEY (plugin, version)
-    )
-"""
-# Where someone dropped the schema by hand, nothing is applied any more.
-_RECORDED = """
-    SELECT plugin, version, name, checksum FROM pegboard.migration
-    WHERE plugin IN (SELECT nspname FROM pg_namespace)
-    ORDER BY plugin, version
-"""
-_FORGET = "DELETE FROM pegboard.migration WHERE plugin = $1"
-_RECORD = """
-    INSERT INTO pegboard.migration (plugin, version, name, checksum) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (plugin, version) DO UPDATE SET checksum = excluded.checksum, applied_at = excluded.applied_at
-"""
-_HOLDER = """
-    SELECT pid FROM pg_locks
-    WHERE locktype = 'advisory' AND granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND (classid::bigint << 32) | objid::bigint = $1
-"""
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Hold the SQL that would run for one plugin; what would be refused stands in it as comments that say why."""
+
+    sql: str
+    refused: bool
 
 
 async def migrate(
-    dsn: str, plugins: Sequence[PluginMigrations], *, wait: float = _WAIT, lock_timeout: float = 10.0
+    dsn: str, plugins: Sequence[PluginMigrations], *, wait: float = ledger.WAIT, lock_timeout: float = 10.0
 ) -> dict[str, Outcome]:
     """Apply what is pending, the core's first, and return where each plugin stands, those no longer installed included.
 
@@ -80,13 +46,13 @@ async def migrate(
     database cannot be reached.
     """
     sources = ordered(plugins)
-    async with _connection(dsn) as connection:
-        outcomes = standing(sources, await _recorded(connection))
+    async with ledger.connection(dsn) as connection:
+        outcomes = standing(sources, await ledger.recorded(connection))
         if not any(outcome.pending for outcome in outcomes.values()):
             return _sound(outcomes)
-        async with _turn(connection, wait):
-            await connection.execute(_BOOTSTRAP)
-            records = await _recorded(connection)
+        async with ledger.turn(connection, wait):
+            await connection.execute(ledger.BOOTSTRAP)
+            records = await ledger.recorded(connection)
             outcomes = standing(sources, records)
             for source in sources:
                 if outcomes[source.plugin].pending:
@@ -98,82 +64,21 @@ async def migrate(
 
 async def status(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Outcome]:
     """Return where each plugin stands and change nothing; plugins that are no longer installed come last."""
-    async with _connection(dsn) as connection:
-        return standing(ordered(plugins), await _recorded(connection))
+    async with ledger.connection(dsn) as connection:
+        return standing(ordered(plugins), await ledger.recorded(connection))
 
 
-async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, str]:
-    """Return the SQL that `migrate` would run for each plugin that has something pending, and change nothing.
-
-    What would be refused, and why, stands in it as comments.
-    """
+async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Preview]:
+    """Return what `migrate` would do for each plugin that has something pending, and change nothing."""
     sources = ordered(plugins)
-    async with _connection(dsn) as connection:
-        records = await _recorded(connection)
+    async with ledger.connection(dsn) as connection:
+        records = await ledger.recorded(connection)
         outcomes = standing(sources, records)
         return {
             source.plugin: await _preview(connection, source, records.get(source.plugin, {}))
             for source in sources
             if outcomes[source.plugin].pending or outcomes[source.plugin].failure
         }
-
-
-async def drop(dsn: str, plugin: str, *, wait: float = _WAIT) -> None:
-    """Drop a plugin's schema with all its data and forget its migrations, in one transaction.
-
-    Raises `MigrationError` for a name that no plugin has migrated under, so that no other schema can be dropped.
-    """
-    async with _connection(dsn) as connection, _turn(connection, wait):
-        if plugin == CORE or plugin not in await _recorded(connection):
-            raise MigrationError(f"no plugin {plugin} has tables here")
-        async with connection.transaction():
-            await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(plugin)} CASCADE")
-            await connection.execute(_FORGET, plugin)
-
-
-@asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn, timeout=10, server_settings=_SESSION)
-    try:
-        yield connection
-    finally:
-        # Closing waits for the server, which may be gone, or be busy with what was cancelled.
-        try:
-            await connection.close(timeout=2)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            connection.terminate()
-
-
-@asynccontextmanager
-async def _turn(connection: asyncpg.Connection, wait: float) -> AsyncIterator[None]:
-    """Hold the lock that starters share; it goes with the connection.
-
-    It is polled: a session that blocks in `pg_advisory_lock` holds a snapshot, and deadlocks with the
-    `CREATE INDEX CONCURRENTLY` of the one that has it.
-    """
-    give_up, pause = time.monotonic() + wait, _POLLS[0]
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
-        if time.monotonic() >= give_up:
-            holder = await connection.fetchval(_HOLDER, _LOCK)
-            raise MigrationError(
-                f"waited {wait:g} s for migrations that another process (of PostgreSQL's backend {holder}) is running"
-            )
-        await asyncio.sleep(min(pause, max(give_up - time.monotonic(), 0)))
-        pause = min(pause * 2, _POLLS[1])
-    yield
-    await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
-
-
-async def _recorded(connection: asyncpg.Connection) -> Records:
-    """Return what is applied: each plugin's names and checksums by number."""
-    try:
-        rows = await connection.fetch(_RECORDED)
-    except asyncpg.UndefinedTableError:
-        return {}
-    records: dict[str, dict[int, tuple[str, str]]] = {}
-    for row in rows:
-        records.setdefault(row["plugin"], {})[row["version"]] = row["name"], row["checksum"]
-    return records
 
 
 def _sound(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
@@ -187,9 +92,9 @@ async def _bring_up(dsn: str, source: PluginMigrations, records: Applied, lock_t
     before = stands(source, records)
     now: list[str] = []
     failure = None
-    async with _connection(dsn) as connection:
+    async with ledger.connection(dsn) as connection:
         if not records:
-            await connection.execute(_FORGET, source.plugin)
+            await connection.execute(ledger.FORGET, source.plugin)
         for file in steps_pending(source, records)[1]:
             try:
                 await _apply(connection, source, file, records, lock_timeout)
@@ -219,20 +124,20 @@ async def _apply(
     if not file.in_transaction:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(source.plugin)}; SET {path}")
         await _run(connection, file)
-        await connection.execute(_RECORD, source.plugin, file.version, file.name, file.checksum)
+        await connection.execute(ledger.RECORD, source.plugin, file.version, file.name, file.checksum)
         return
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL {path}")
         if source.table is not None and file.version == SCHEMA_ROW[0]:
             await _make_table(connection, source.table, ours=described)
-            await connection.execute(_RECORD, source.plugin, *SCHEMA_ROW, ddl.fingerprint(source.table))
+            await connection.execute(ledger.RECORD, source.plugin, *SCHEMA_ROW, ddl.fingerprint(source.table))
             return
         if not (described and file.baseline):
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(source.plugin)}")
             await _run(connection, file)
         if not connection.is_in_transaction():
             raise MigrationError("it ends the transaction that it runs in, so it may be applied in part")
-        await connection.execute(_RECORD, source.plugin, file.version, file.name, file.checksum)
+        await connection.execute(ledger.RECORD, source.plugin, file.version, file.name, file.checksum)
 
 
 async def _run(connection: asyncpg.Connection, file: SqlFile) -> None:
@@ -253,7 +158,10 @@ async def _make_table(connection: asyncpg.Connection, spec: TableSpec, *, ours: 
 def _refusal(spec: TableSpec, change: Change) -> str:
     reasons = "; ".join(refusal.reason for refusal in change.refused)
     sql = "; ".join(change.statements)
-    return f"{spec.schema}.{spec.name} holds rows, and {reasons}. A migration that does it: {sql};"
+    return (
+        f"{spec.schema}.{spec.name} holds rows, and {reasons}. "
+        f"A migration that does it, which pegboard make-migration {spec.schema} writes: {sql};"
+    )
 
 
 def _line(file: SqlFile, error: asyncpg.PostgresError) -> str:
@@ -263,20 +171,21 @@ def _line(file: SqlFile, error: asyncpg.PostgresError) -> str:
     return f", line {file.text.count(chr(10), 0, int(position) - 1) + 1}"
 
 
-async def _preview(connection: asyncpg.Connection, source: PluginMigrations, records: Applied) -> str:
+async def _preview(connection: asyncpg.Connection, source: PluginMigrations, records: Applied) -> Preview:
     try:
         steps = steps_pending(source, records)[1]
     except (MigrationError, OSError) as error:
-        return f"-- refused: {error}\n"
+        return Preview(f"-- refused: {error}\n", refused=True)
     described = SCHEMA_ROW[0] in records
-    texts = []
+    refused, texts = False, []
     for file in steps:
         if source.table is not None and file.version == SCHEMA_ROW[0]:
             change = await lacking(connection, source.table, ours=described, lock=False)
-            texts += [f"-- refused: {refusal.reason}" for refusal in change.refused]
+            refused = bool(change.refused)
+            texts += [f"-- refused: {refusal.reason}. {refusal.effect}" for refusal in change.refused]
             texts += [f"{statement};" for statement in change.statements]
         elif described and file.baseline:
             texts.append(f"-- {file.name}: made already")
         else:
             texts.append(f"-- {file.name}\n{file.text.rstrip()}")
-    return "\n".join(texts) + "\n"
+    return Preview("\n".join(texts) + "\n", refused)

@@ -1,0 +1,72 @@
+"""Plugins in the making: source folders that count as installed, and the commands that work on them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pegboard.cli import main
+
+HEAD = "from pegboard import Resource, Schema, TableResource, Unique, fields, validate\n"
+
+
+@dataclass
+class Site:
+    """A folder that Python imports from, with projects as an editable install would show them."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+    def install(self, distribution: str, entry_points: str, *, copied: bool = False) -> Path:
+        """Install a distribution with the entry points `NAME = PACKAGE:CLASS`; return the folder of its package."""
+        info = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[pegboard.resources]\n{entry_points}\n")
+        package = self.folder / distribution.replace("-", "_")
+        (info / "RECORD").write_text(f"{package.name}/__init__.py,,\n" if copied else "")
+        package.mkdir()
+        return package
+
+    def write(self, package: Path, source: str) -> None:
+        """Write what a package says, new to whoever imports it next."""
+        (package / "__init__.py").write_text(HEAD + dedent(source))
+        for cached in package.glob("__pycache__/*"):
+            cached.unlink()
+        for module in [name for name in sys.modules if name.partition(".")[0] == package.name]:
+            self.patch.delitem(sys.modules, module)
+
+    def pegboard(self, *arguments: str, **settings: str) -> Result:
+        """Run a command with no settings but these."""
+        for name, value in settings.items():
+            self.patch.setenv(f"PEGBOARD_{name.upper()}", value)
+        return CliRunner().invoke(main, arguments)
+
+    def does(self, *arguments: str) -> str:
+        """Return what a command prints that does its work."""
+        result = self.pegboard(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def refuses(self, *arguments: str) -> str:
+        """Return the one line by which a command refuses."""
+        result = self.pegboard(*arguments)
+        assert (result.exit_code, result.stdout) == (1, ""), result.output
+        [line] = result.stderr.splitlines()
+        assert line.startswith("Error: ")
+        return line.removeprefix("Error: ")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Give a folder for projects from which Python imports."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return Site(folder, monkeypatch)

@@ -1,0 +1,271 @@
+"""`pegboard make-migration`, `migrate` and `remove-plugin`, on plugins whose source is here and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.conftest import new_database
+from tests.projects import Site, site
+
+__all__ = ("site",)
+
+BOOKS = """
+    class Book(Schema):
+        title = fields.String(required=True, validate=validate.Length(1, 200))
+        isbn = fields.String(allow_none=True, validate=validate.Length(equal=13))
+        year = fields.Integer(allow_none=True)
+        tags = fields.List(fields.String(), load_default=list)
+
+    class Books(TableResource):
+        schema = Book
+        verbs = "GET", "POST"
+        unique = (Unique("isbn"),)
+        indexes = ("year",)
+        search = ("title",)
+"""
+CATALOGUE = """
+    SELECT concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation,
+                     attgenerated, pg_get_expr(adbin, adrelid))
+    FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+    WHERE attrelid = 'books.books'::regclass AND attnum > 0 AND NOT attisdropped
+    UNION SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE conrelid = 'books.books'::regclass AND contype <> 'n'
+    UNION SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'books.books'::regclass
+    ORDER BY 1
+"""
+INSERT = 'INSERT INTO books.books (id, "_version", {}) VALUES (gen_random_uuid(), 1, {})'
+
+
+@pytest.fixture
+def database(postgres: str, site: Site) -> str:
+    """Make an empty database that the commands work on and give its URL."""
+    return fresh(postgres, site)
+
+
+def fresh(postgres: str, site: Site) -> str:
+    url = asyncio.run(new_database(postgres))
+    for name in [name for name in os.environ if name.startswith("PEGBOARD_")]:
+        site.patch.delenv(name)
+    site.patch.setenv("PEGBOARD_DATABASE_URL", url)
+    site.patch.setenv("PEGBOARD_PLUGINS", "books")
+    return url
+
+
+@pytest.fixture
+def books(site: Site) -> Path:
+    package = site.install("pegboard-books", "books = pegboard_books:Books")
+    site.write(package, BOOKS)
+    return package
+
+
+def run(url: str, *statements: str) -> list[Any]:
+    """Run statements and return the first column of the last one's rows."""
+
+    async def inside() -> list[Any]:
+        connection = await asyncpg.connect(url)
+        try:
+            found: list[Any] = []
+            for statement in statements:
+                found = [row[0] for row in await connection.fetch(statement)]
+            return found
+        finally:
+            await connection.close()
+
+    return asyncio.run(inside())
+
+
+def files(package: Path) -> list[str]:
+    return sorted(path.name for path in package.glob("migrations/*"))
+
+
+def test_a_table_is_taken_over_and_changed_by_files(site: Site, database: str, books: Path, postgres: str) -> None:
+    site.does("migrate")
+    run(database, INSERT.format("title", "'Emma'"))
+    assert "books: wrote" in site.does("make-migration", "books")
+    assert files(books) == ["0001_books.sql"]
+    assert "0001_books.sql is not applied yet" in site.refuses("make-migration", "books")
+    made = run(database, CATALOGUE)
+    assert "books: applied 0001_books.sql" in site.does("migrate")
+    assert run(database, CATALOGUE) == made
+    assert site.does("make-migration", "books").startswith("books: nothing to do")
+    assert files(books) == ["0001_books.sql"]
+
+    changed = BOOKS.replace("year = fields.Integer(allow_none=True)", 'year = fields.String(load_default="")')
+    changed = changed.replace("Length(equal=13)", "Length(max=10)").replace('search = ("title",)', "")
+    changed = changed.replace('indexes = ("year",)', 'indexes = ("created_at",)')
+    site.write(books, changed.replace("tags = ", "author = fields.String(required=True)\n        labels = "))
+    told = site.does("make-migration", "books", "--title", "labels_and_more")
+    assert "read this: The column tags is no longer declared. Its values are lost." in told
+    text = (books / "migrations/0002_labels_and_more.sql").read_text()
+    assert "-- READ THIS.\n-- The column tags is no longer declared. Its values are lost. If it has only" in text
+    assert 'RENAME COLUMN "tags" TO "labels"' in text
+    # What only its author knows stops the file, and leaves the table as it was.
+    refused = site.pegboard("migrate")
+    assert refused.exit_code == 1
+    assert 'books: 0002_labels_and_more.sql: column "author" of relation "books" contains null values' in refused.output
+    (books / "migrations/0002_labels_and_more.sql").write_text(text.replace("NULL /* a value */", "'Jane Austen'"))
+    assert "books: applied 0002_labels_and_more.sql" in site.does("migrate")
+    assert run(database, "SELECT author || year FROM books.books") == ["Jane Austen"]
+    assert site.does("make-migration", "books").startswith("books: nothing to do")
+
+    by_files = run(database, CATALOGUE)
+    again = fresh(postgres, site)
+    site.does("migrate")
+    assert run(again, CATALOGUE) == by_files
+    for path in books.glob("migrations/*"):
+        path.unlink()
+    by_schema = fresh(postgres, site)
+    site.does("migrate")
+    assert run(by_schema, CATALOGUE) == by_files
+
+
+def test_a_change_that_was_refused_becomes_files(site: Site, database: str, books: Path) -> None:
+    site.does("migrate")
+    run(database, INSERT.format("title, year", "'Emma', 1815"))
+    made = run(database, CATALOGUE)
+    site.write(books, BOOKS.replace("year", "published"))
+    refused = site.pegboard("migrate")
+    assert refused.exit_code == 1
+    assert "which pegboard make-migration books writes" in refused.output
+    site.does("make-migration", "books")
+    assert files(books) == ["0001_books.sql", "0002_change_books.sql"]
+    change = books / "migrations/0002_change_books.sql"
+    rename = re.search(r"ALTER TABLE \S+ RENAME COLUMN[^;]+;", change.read_text().replace("\n-- ", " "))
+    assert rename
+    change.write_text(f"{rename[0]}\nALTER INDEX books.books_year_index RENAME TO books_published_index;\n")
+    site.does("migrate")
+    assert run(database, "SELECT published FROM books.books") == [1815]
+    assert site.does("make-migration", "books").startswith("books: nothing to do")
+    # From nothing, the first file makes the table as it was.
+    change.unlink()
+    run(database, "DROP SCHEMA books CASCADE")
+    site.does("migrate")
+    assert run(database, CATALOGUE) == made
+
+
+def test_a_column_that_is_computed_is_its_authors(site: Site, database: str, books: Path) -> None:
+    site.does("make-migration", "books")
+    site.write(books, BOOKS.replace("tags =", "size = fields.Integer(dump_only=True)\n        tags ="))
+    size = "ALTER TABLE books ADD COLUMN size bigint GENERATED ALWAYS AS (char_length(title)) STORED;"
+    (books / "migrations/0002_size.sql").write_text(size)
+    site.does("migrate")
+    assert site.does("make-migration", "books").startswith("books: nothing to do")
+
+
+def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, postgres: str) -> None:
+    package = site.install("pegboard-shelf", "books = pegboard_shelf:Books\nloans = pegboard_shelf:Loans")
+    loans = """
+    class Loan(Schema):
+        book = fields.Reference("books", required=True)
+
+    class Loans(TableResource):
+        schema = Loan
+        verbs = "GET",
+    """
+    site.write(package, BOOKS + loans)
+    site.pegboard("migrate", plugins="books,loans")
+    site.does("make-migration", "loans")
+    assert [path.name for path in package.glob("migrations/loans/*")] == ["0001_loans.sql"]
+    assert "loans: applied 0001_loans.sql" in site.does("migrate")
+    assert site.does("migrate", "--status").count("\n") == 6
+    (package / "migrations/0001_x.sql").write_text("SELECT 1")
+    assert "are those of books, loans; move them" in site.refuses("make-migration", "books")
+
+
+def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, books: Path) -> None:
+    assert site.refuses("make-migration", "shelves") == "no plugin shelves is installed"
+    result = site.pegboard("make-migration", "books", "--title", "No Good")
+    assert (result.exit_code, "write 1 to 60 of a-z" in result.output) == (2, True)
+    site.write(books, "Books = 1 / 0\n")
+    assert site.refuses("make-migration", "books").startswith("books: pegboard_books:Books cannot be loaded")
+    site.write(books, BOOKS)
+    (books.parent / "pegboard_books-1.0.dist-info/RECORD").write_text("pegboard_books/__init__.py,,\n")
+    assert (
+        site.refuses("make-migration", "books") == f"books: {books} is not its source; install that with pip install -e"
+    )
+    (books.parent / "pegboard_books-1.0.dist-info/RECORD").write_text("")
+    (books / "migrations").write_text("a file where the folder should be")
+    assert "nothing was written" in site.refuses("make-migration", "books")
+    assert (books / "migrations").is_file()
+
+
+def test_an_edited_file_is_refused_and_shown(site: Site, database: str, books: Path) -> None:
+    site.does("make-migration", "books")
+    site.does("migrate")
+    with (books / "migrations/0001_books.sql").open("a") as file:
+        file.write("-- a word more\n")
+    edited = "0001_books.sql was edited after it was applied: put the change into a new file"
+    assert site.refuses("make-migration", "books") == edited
+    for arguments, shown in (
+        (("migrate",), f"books: {edited}"),
+        (("migrate", "--status"), f"books\t-\tfailed\t{edited}"),
+        (("migrate", "--dry-run"), f"-- books\n-- refused: {edited}"),
+    ):
+        result = site.pegboard(*arguments)
+        assert (result.exit_code, shown in result.stdout) == (1, True), result.output
+
+
+def test_what_would_run_is_shown_and_not_run(site: Site, database: str, books: Path) -> None:
+    shown = site.does("migrate", "--dry-run")
+    assert "-- pegboard\n-- 0001_clients.sql\n" in shown
+    assert '-- books\nCREATE SCHEMA IF NOT EXISTS "books";\nCREATE TABLE "books"."books" (' in shown
+    assert run(database, "SELECT nspname FROM pg_namespace WHERE nspname IN ('books', 'pegboard')") == []
+    assert site.does("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
+    site.does("migrate")
+    assert site.does("migrate", "--dry-run") == "-- nothing to do\n"
+    assert site.does("migrate", "--status").endswith("\nbooks\tschema\tapplied\n")
+    run(database, INSERT.format("title", "'Emma'"))
+    site.write(books, BOOKS.replace("required=True, validate=validate.Length(1, 200)", "required=True"))
+    site.does("migrate")
+    site.write(books, BOOKS)
+    result = site.pegboard("migrate", "--dry-run")
+    assert (result.exit_code, "-- refused: the column title is declared with length <= 200" in result.stdout) == (
+        1,
+        True,
+    )
+    assert site.pegboard("migrate", "--dry-run", "--status").exit_code == 2
+
+
+def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database: str, books: Path) -> None:
+    site.does("migrate")
+    run(database, INSERT.format("title", "'Emma'"))
+    answer = "INSERT INTO pegboard.idempotency VALUES (gen_random_uuid(), '{}', 'k', '', 201, '{{}}', '')"
+    run(database, answer.format("/books"), answer.format("/bookshelves"))
+    silent = site.pegboard("remove-plugin", "books")
+    assert (silent.exit_code, "there is no terminal to ask" in silent.stderr) == (1, True)
+    assert run(database, "SELECT title FROM books.books") == ["Emma"]
+    told = site.does("remove-plugin", "books", "--yes")
+    assert "  books.books\t1 row\nbooks was removed.\nIt is still installed, so the next start makes its tables" in told
+    assert run(database, "SELECT path FROM pegboard.idempotency") == ["/bookshelves"]
+    assert site.does("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
+    assert site.refuses("remove-plugin", "books", "--yes") == "no plugin books has tables here"
+    assert site.refuses("remove-plugin", "pegboard", "--yes") == "pegboard is no plugin's: it belongs to the service"
+    assert "books: applied schema" in site.does("migrate")
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (
+            "CREATE TABLE loans.loans (book uuid REFERENCES books.books)",
+            "books stays: loans.loans refers to it; remove that first",
+        ),
+        (
+            "CREATE VIEW loans.titles AS SELECT title FROM books.books",
+            "books stays: with it would go loans.titles.title",
+        ),
+    ],
+)
+def test_a_plugin_that_others_need_stays(site: Site, database: str, books: Path, made: str, reason: str) -> None:
+    site.does("migrate")
+    run(database, "CREATE SCHEMA loans", made)
+    result = site.pegboard("remove-plugin", "books", "--yes")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {reason}\n")
+    assert run(database, "SELECT title FROM books.books") == []
