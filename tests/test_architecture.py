@@ -21,7 +21,7 @@ LAYERS = (
     "queries",
     "resources",
     "discovery, pipeline",
-    "system",
+    "system, scaffold",
     "openapi",
     "reference",
     "app",

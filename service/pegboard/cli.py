@@ -7,7 +7,7 @@ from importlib.metadata import version
 import click
 
 from pegboard import logs
-from pegboard.commands import clients, drafts, migrations, plugins, removal, serving
+from pegboard.commands import checking, clients, drafts, migrations, plugins, removal, scaffolding, serving
 from pegboard.commands.console import Commands
 
 
@@ -26,6 +26,8 @@ for command in (
     drafts.make_migration,
     plugins.plugins,
     plugins.openapi,
+    checking.check,
+    scaffolding.new_plugin,
     removal.remove_plugin,
     clients.client,
 ):

@@ -98,10 +98,9 @@ def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None) -> 
     metadata = point.dist
     plugin = Plugin(point.name, metadata.name if metadata else "", metadata.version if metadata else "")
     plugin.package = point.module.partition(".")[0]
-    if not _NAME.fullmatch(point.name) or point.name in RESERVED or point.name.startswith("pg_"):
-        plugin.fail(
-            f"the name {point.name!r} cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _"
-        )
+    unfit = name_mistake(point.name)
+    if unfit is not None:
+        plugin.fail(unfit)
     elif claims > 1:
         plugin.fail(f"{claims} distributions claim the name {point.name!r}; uninstall all but one", State.CONFLICT)
     elif enabled is not None and point.name not in enabled:
@@ -109,6 +108,13 @@ def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None) -> 
     else:
         _load(plugin, point)
     return plugin
+
+
+def name_mistake(name: str) -> str | None:
+    """Return why a resource cannot have this name; None for one that it can."""
+    if _NAME.fullmatch(name) and name not in RESERVED and not name.startswith("pg_"):
+        return None
+    return f"the name {name!r} cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _"
 
 
 def _load(plugin: Plugin, point: EntryPoint) -> None:

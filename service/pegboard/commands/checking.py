@@ -1,0 +1,112 @@
+"""`pegboard check`: what is installed and set, loaded and held against itself, with nothing started."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+
+import click
+
+from pegboard import rendering
+from pegboard.app import migrations
+from pegboard.commands import surroundings
+from pegboard.discovery import Plugin, State
+from pegboard.openapi.specification import Specification
+from pegboard.queries import mapping
+from pegboard.schemas.fields import Reference
+from pegboard.settings import Settings
+from pegboard.tables.standing import PluginMigrations, ordered, stands
+
+
+@click.command()
+def check() -> None:
+    """Load all that is installed and say what is wrong with it, one line a fault; no database is needed."""
+    settings = surroundings.settings()
+    plugins = surroundings.plugins(settings)
+    sources = migrations(plugins)
+    faults = list(
+        dict.fromkeys((*_plugins(plugins), *_files(sources), *_references(plugins), *_named(plugins, settings)))
+    )
+    faults += _document(plugins, settings)
+    for fault in faults:
+        click.echo(fault, err=True)
+    if faults:
+        raise SystemExit(1)
+    serving = [plugin.name for plugin in plugins if plugin.state is State.READY]
+    click.echo(f"all is well: {', '.join(serving) or 'no plugin is installed'}")
+
+
+def _plugins(plugins: Sequence[Plugin]) -> Iterator[str]:
+    for plugin in plugins:
+        if plugin.fault:
+            yield f"{plugin.name}: {plugin.fault}"
+
+
+def _files(sources: Sequence[PluginMigrations]) -> Iterator[str]:
+    """Yield what is wrong with the SQL files, the core's included, as a database without any would meet it."""
+    for source in ordered(sources):
+        failure = stands(source, {}).failure
+        if failure:
+            yield f"{source.plugin}: {failure}"
+
+
+def _references(plugins: Sequence[Plugin]) -> Iterator[str]:
+    """Yield the fields that refer to a resource that does not serve."""
+    serving = {plugin.name for plugin in plugins if plugin.state is State.READY}
+    for plugin in plugins:
+        if plugin.name not in serving or plugin.resource is None:
+            continue
+        for attribute, field, _ in mapping.stored(plugin.resource.schema()):
+            if isinstance(field, Reference) and field.resource not in serving:
+                yield f"{plugin.name}: the field {attribute} refers to {field.resource}, which does not serve"
+
+
+def _named(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
+    """Yield the plugins that the settings ask for and that are not there, or required and out."""
+    states = {plugin.name: plugin.state for plugin in plugins}
+    for name in settings.plugins or ():
+        if name not in states:
+            yield f"{name}: PEGBOARD_PLUGINS names it, but it is not installed"
+    for name in settings.plugins_required:
+        state = states.get(name)
+        if state is not State.READY:
+            fares = "not installed" if state is None else "in conflict" if state is State.CONFLICT else state
+            yield f"{name}: PEGBOARD_PLUGINS_REQUIRED names it, but it is {fares}"
+
+
+def _document(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
+    """Yield the plugins that the OpenAPI document has to leave out, and why."""
+    kept = _Kept()
+    logger = logging.getLogger("pegboard.openapi")
+    logger.addHandler(kept)
+    logger.setLevel(logging.ERROR)
+    try:
+        rendering.dumps(Specification(version("pegboard"), settings, plugins).document())
+    except Exception as error:
+        yield f"the OpenAPI document cannot be made: {_line(error)}"
+    finally:
+        logger.removeHandler(kept)
+        logger.setLevel(logging.NOTSET)
+    yield from kept.faults
+
+
+class _Kept(logging.Handler):
+    """Keep what the making of the document tells the log: it goes on without the plugin that it names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._causes: dict[str, BaseException | None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first cause that is told of each plugin; what comes after follows from it."""
+        self._causes.setdefault(record.getMessage(), record.exc_info[1] if record.exc_info else None)
+
+    @property
+    def faults(self) -> list[str]:
+        """Return one line for each plugin."""
+        return [f"{told}: {_line(cause)}" if cause else told for told, cause in self._causes.items()]
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

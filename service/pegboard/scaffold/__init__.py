@@ -1,0 +1,1 @@
+"""Folders for new plugins, ready to be filled and published."""

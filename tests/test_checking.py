@@ -1,0 +1,108 @@
+"""`pegboard check`: every fault in one line, and nothing started."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.projects import Site, site
+
+__all__ = ("site",)
+
+SOUND = """
+    class Book(Schema):
+        title = fields.String(required=True)
+
+    class Books(TableResource):
+        schema = Book
+        verbs = "GET",
+"""
+
+
+@pytest.fixture(autouse=True)
+def unset(site: Site) -> None:
+    for name in [name for name in os.environ if name.startswith("PEGBOARD_")]:
+        site.patch.delenv(name)
+
+
+def checked(site: Site, **settings: str) -> list[str]:
+    result = site.pegboard("check", **settings)
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    return result.stderr.splitlines()
+
+
+def test_what_is_whole_is_said_to_be(site: Site) -> None:
+    site.write(site.install("pegboard-books", "books = pegboard_books:Books"), SOUND)
+    # A database that cannot be reached shows that none is needed.
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+    result = site.pegboard("check", database_url=url, plugins_required="books")
+    assert (result.exit_code, result.output) == (0, "all is well: books, clients, contacts\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        (
+            "import nothing",
+            "books: pegboard_books:Books cannot be loaded: ModuleNotFoundError: No module named 'nothing'",
+        ),
+        (
+            "def broken(:",
+            "books: pegboard_books:Books cannot be loaded: SyntaxError: invalid syntax (__init__.py, line 2)",
+        ),
+        ("raise SystemExit(3)", "books: pegboard_books:Books cannot be loaded: SystemExit: 3"),
+        (SOUND.replace('"GET",', '"FETCH",'), "books: pegboard_books:Books: verbs holds 'FETCH'; it takes each of"),
+        (
+            SOUND.replace("String(required=True)", 'Reference("shelves")'),
+            "books: the field title refers to shelves, which does not serve",
+        ),
+        (
+            SOUND.replace("String(required=True)", 'String(metadata={"description": object()})'),
+            "the plugin books cannot be described: TypeError: ",
+        ),
+    ],
+)
+def test_a_plugin_with_a_fault_is_named(site: Site, source: str, fault: str) -> None:
+    site.write(site.install("pegboard-books", "books = pegboard_books:Books"), source)
+    [line] = checked(site)
+    assert line.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    [
+        ("0002_first.sql", "0002_first.sql: the number 0002 comes where 0001 should be"),
+        ("1_first.sql", "1_first.sql is no name for a migration: write it as 0001_what_it_does.sql"),
+    ],
+)
+def test_sql_files_that_cannot_be_applied_are_named(site: Site, file: str, fault: str) -> None:
+    package = site.install("pegboard-books", "books = pegboard_books:Books")
+    site.write(package, SOUND)
+    (package / "migrations").mkdir()
+    (package / "migrations" / file).write_text("SELECT 1")
+    assert checked(site) == [f"books: {fault}"]
+
+
+def test_every_fault_has_its_line(site: Site) -> None:
+    site.write(site.install("pegboard-books", "books = pegboard_books:Books"), "Books = 1")
+    site.write(site.install("pegboard-other", "contacts = pegboard_other:Books\ndocs = pegboard_other:Books"), SOUND)
+    assert checked(site, plugins="books,contacts,docs,gone,shelves", plugins_required="contacts") == [
+        "books: pegboard_books:Books: an entry point of pegboard.resources names a subclass of pegboard.Resource",
+        "contacts: 2 distributions claim the name 'contacts'; uninstall all but one",
+        "docs: the name 'docs' cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _",
+        "gone: PEGBOARD_PLUGINS names it, but it is not installed",
+        "shelves: PEGBOARD_PLUGINS names it, but it is not installed",
+        "contacts: PEGBOARD_PLUGINS_REQUIRED names it, but it is in conflict",
+    ]
+
+
+def test_a_required_plugin_that_is_not_there_is_a_fault(site: Site) -> None:
+    assert checked(site, plugins_required="contacts,gone") == [
+        "gone: PEGBOARD_PLUGINS_REQUIRED names it, but it is not installed"
+    ]
+
+
+def test_a_setting_that_is_not_taken_is_the_fault(site: Site) -> None:
+    assert "PEGBOARD_PORT" in site.pegboard("check", port="many").stderr
+    assert site.pegboard("check", port="many").exit_code == 1

@@ -1,0 +1,99 @@
+"""`pegboard new-plugin`: what it makes is whole, clean and ready to be published, and what it refuses leaves nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from pegboard.scaffold import project
+from tests.projects import Site, site
+
+__all__ = ("site",)
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return project.make("time-entries", tmp_path_factory.mktemp("plugins"))
+
+
+def test_it_is_clean_by_its_own_rules(made: Path) -> None:
+    run("ruff", "check", "--no-cache", ".", cwd=made)
+    run("ruff", "format", "--no-cache", "--check", ".", cwd=made)
+
+
+def test_its_types_are_sound(made: Path) -> None:
+    # By the rules of this repository, which are stricter and whose cache spares the time.
+    run("mypy", str(made / "src"), cwd=ROOT)
+
+
+def test_its_wheel_holds_the_package(made: Path, tmp_path: Path) -> None:
+    (made / "src/pegboard_time_entries/migrations").mkdir()
+    (made / "src/pegboard_time_entries/migrations/0001_time_entries.sql").write_text("SELECT 1;\n")
+    run("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), cwd=made)
+    [wheel] = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        points = archive.read("pegboard_time_entries-0.1.0.dist-info/entry_points.txt").decode()
+    package = ("__init__.py", "migrations/0001_time_entries.sql", "py.typed")
+    assert sorted(names) == [f"pegboard_time_entries/{name}" for name in package]
+    assert points == "[pegboard.resources]\ntime-entries = pegboard_time_entries:TimeEntries\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["companies", "bus", "news", "s", "none", "schemas", "anys", "x" * 40, "table_resource"]
+)
+def test_whatever_the_name_the_plugin_is_sound(site: Site, name: str) -> None:
+    folder = project.make(name, site.folder)
+    metadata = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    [(point, target)] = metadata["entry-points"]["pegboard.resources"].items()
+    package = site.install(metadata["name"].replace("_", "-"), f"{point} = {target}")
+    (package / "__init__.py").write_text((folder / f"src/pegboard_{name}/__init__.py").read_text())
+    assert site.does("check").splitlines()[-1].startswith("all is well")
+    compile((folder / f"tests/test_{name}.py").read_text(), name, "exec")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("docs", "the name 'docs' cannot be a resource's"),
+        ("Books", "the name 'Books' cannot be a resource's"),
+        ("../books", "the name '../books' cannot be a resource's"),
+        ("", "the name '' cannot be a resource's"),
+        ("books-", "the name 'books-' cannot be a package's: it ends with '-'"),
+        ("pg_books", "the name 'pg_books' cannot be a resource's"),
+        ("taken", "pegboard-taken is there already"),
+    ],
+)
+def test_what_cannot_be_made_leaves_nothing(site: Site, name: str, reason: str) -> None:
+    (site.folder / "pegboard-taken").mkdir()
+    site.patch.chdir(site.folder)
+    before = sorted(site.folder.parent.rglob("*"))
+    assert reason in site.refuses("new-plugin", name)
+    assert sorted(site.folder.parent.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(site: Site) -> None:
+    site.patch.chdir(site.folder)
+    (site.folder / ".pegboard-books.begun").write_text("in the way")
+    assert "pegboard-books cannot be made: File exists" in site.refuses("new-plugin", "books")
+
+
+def test_a_name_that_a_plugin_has_is_told(site: Site) -> None:
+    site.patch.chdir(site.folder)
+    last = site.does("new-plugin", "contacts").splitlines()[-1]
+    assert last == "pegboard-contacts has the name contacts already: of two that are installed, neither serves."
