@@ -81,6 +81,7 @@ def _document(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
     logger = logging.getLogger("pegboard.openapi")
     logger.addHandler(kept)
     logger.setLevel(logging.ERROR)
+    logger.propagate = False
     try:
         rendering.dumps(Specification(version("pegboard"), settings, plugins).document())
     except Exception as error:
@@ -88,6 +89,7 @@ def _document(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
     finally:
         logger.removeHandler(kept)
         logger.setLevel(logging.NOTSET)
+        logger.propagate = True
     yield from kept.faults
 
 
