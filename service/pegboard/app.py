@@ -18,8 +18,11 @@ from pegboard.access.clients import Clients
 from pegboard.access.passwords import Passwords
 from pegboard.discovery import Plugin, State
 from pegboard.errors import ApiError
+from pegboard.isolation.bulkheads import Bulkhead, Sweeper
+from pegboard.isolation.watchdog import Watchdog
 from pegboard.openapi.specification import Specification
 from pegboard.postgres.database import Database
+from pegboard.postgres.share import Shares
 from pegboard.reference.docs import Docs
 from pegboard.resources import endpoint
 from pegboard.resources.idempotency import Idempotency
@@ -34,6 +37,9 @@ from pegboard.web.routing import Mount, Router
 from pegboard.web.server import PIPELINE
 
 log = logging.getLogger("pegboard")
+
+_DESCRIBING = 10.0
+"""So many seconds a plugin has to say what its table is."""
 
 _STARTING = Mount(fault="the service has not reached its database yet")
 
@@ -52,9 +58,8 @@ class Service:
         self.clients = Clients(self.database.write, passwords)
         self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
         self.draining = False
+        self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
-        self.services: Services
-        """What every resource is given; there once the database has answered."""
         prefix = settings.path_prefix
         release = version("pegboard")
         self.specification = Specification(release, settings, plugins)
@@ -68,8 +73,14 @@ class Service:
 
     async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
         """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
+        sweeper = Sweeper(self.bulkheads.values())
+        watchdog = Watchdog(self.bulkheads, sweeper, self.settings.plugin_blocking)
         await self.database.start()
+        sweeper.start()
+        watchdog.start()
         yield
+        watchdog.stop()
+        sweeper.stop()
         await self.authentication.close()
         await self.database.close()
 
@@ -111,20 +122,16 @@ class Service:
             # On the terminal and not in the log: it is told once, to whoever starts the service.
             print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
-        self.services = services = Services(self.database, secret, self.resource, self.clients.passwords)
-        idempotency = Idempotency(self.database, secret)
         await self.authentication.open()
-        self._router.mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}
+        self._router.mounts = {plugin.name: self._mount(plugin, secret) for plugin in self.plugins}
 
-    def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
+    def _mount(self, plugin: Plugin, secret: bytes) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:
-            try:
+            bulkhead = self.bulkheads[plugin.name]
+            services = Services(bulkhead.shares, secret, self.resource, self.clients.passwords)
+            with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
                 resource = plugin.resource(plugin.name, services)
-                mount = endpoint.mount(resource, idempotency, self.settings)
-            except Exception as error:
-                log.debug("plugin %s cannot be mounted", plugin.name, exc_info=True)
-                plugin.fail(f"it cannot be mounted: {type(error).__name__}: {error}")
-            else:
+                mount = bulkhead.guard(endpoint.mount(resource, Idempotency(bulkhead.shares, secret), self.settings))
                 self._resources[plugin.name] = resource
                 return mount
         return Mount(fault=plugin.fault or plugin.state)
@@ -159,17 +166,21 @@ def open_database(settings: Settings, on_available: Callable[[], Awaitable[None]
     )
 
 
+def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhead:
+    name = plugin.name
+    shares = Shares.of(database, settings.plugin_pool_share.of(name))
+    requests, seconds = settings.plugin_requests.of(name), settings.plugin_timeout.of(name)
+    return Bulkhead(name, requests, seconds, shares, plugin.package)
+
+
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     """Return where the tables of each plugin that was loaded come from; one whose table cannot be is out."""
     found = []
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
-        try:
+        with plugin.guarded("its table cannot be made", _DESCRIBING):
             table = _described(plugin.resource, plugin.name)
-        except ValueError as error:
-            plugin.fail(str(error))
-        else:
             found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
     return found
 

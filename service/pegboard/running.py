@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pegboard.app import SERVICE, Service, create_app
 from pegboard.discovery import Plugin
+from pegboard.isolation.loading import Stopped
 from pegboard.settings import Settings, SettingsError
 from pegboard.web.server import Runner, Server
 
@@ -32,9 +33,13 @@ class StartError(Exception):
 
 
 def end_on_signals() -> None:
-    """Let a signal that comes before anything is served end the process in order, with status 0."""
+    """Let a signal that comes before anything is served end the process in order: raise `Stopped`."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
     for number in _STOPPING:
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, stop)
 
 
 def ignore_signals() -> None:
