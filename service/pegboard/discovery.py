@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections import Counter
@@ -12,15 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import chain
-from typing import Any
+from traceback import walk_tb
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from pegboard.errors import ErrorCode
 from pegboard.isolation import loading
-from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
-from pegboard.schemas.schema import Schema
+from pegboard.resources.declaration import mistake as mistake
+from pegboard.resources.resource import VERBS, Resource
 
 GROUP = "pegboard.resources"
 RESERVED = frozenset(
@@ -31,7 +29,6 @@ RESERVED = frozenset(
 )
 """Names that are the service's own paths, or PostgreSQL schemas of others."""
 
-_FIRST_CODE = 20_000
 _LONGEST_FAULT = 2_000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 
@@ -81,7 +78,7 @@ class Plugin:
             if loading.is_asked_for(error):
                 raise
             log.debug("plugin %s %s", self.name, doing, exc_info=True)
-            self.fail(f"{doing}: {type(error).__name__}: {_told(error)}")
+            self.fail(f"{doing}: {type(error).__name__}: {_told(error)}{_where(error, self.package)}")
 
 
 def installed() -> list[EntryPoint]:
@@ -171,7 +168,7 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
     fault = _unfit(point.dist)
     if fault is None:
         found = point.load()
-        fault = mistake(found)
+        fault = mistake(found, point.name)
         fault = fault and f"{point.value}: {fault}"
     if fault is not None:
         plugin.fail(fault)
@@ -200,55 +197,16 @@ def _told(error: BaseException) -> str:
         return "it cannot say why"
 
 
+def _where(error: BaseException, package: str) -> str:
+    """Return where in the code of `package` it was raised, "" for elsewhere."""
+    last = ""
+    for frame, number in walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+            last = f" ({frame.f_globals['__name__']}, line {number})"
+    return last
+
+
 def _line(text: str) -> str:
     """Return a text on one line that is not too long."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_FAULT else f"{line[:_LONGEST_FAULT]}..."
-
-
-def mistake(found: Any) -> str | None:
-    """Return what is wrong with the declaration of a resource, and how to mend it; None for a sound one."""
-    if not (inspect.isclass(found) and issubclass(found, Resource)):
-        return "an entry point of pegboard.resources names a subclass of pegboard.Resource"
-    schema = getattr(found, "schema", None)
-    if not (inspect.isclass(schema) and issubclass(schema, Schema)):
-        return "set schema to a subclass of pegboard.Schema"
-    verbs = getattr(found, "verbs", None)
-    if not isinstance(verbs, tuple) or not verbs:
-        return 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'
-    unknown = [verb for verb in verbs if verb not in VERBS]
-    if unknown or len(set(verbs)) < len(verbs):
-        return (
-            f"verbs holds {unknown[0]!r}; it takes each of {', '.join(VERBS)} at most once"
-            if unknown
-            else "verbs names one twice"
-        )
-    return _action_mistake(found, verbs) or _code_mistake(found) or found.mistake()
-
-
-def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None:
-    there = found.actions()
-    for name in there:
-        if not inspect.iscoroutinefunction(getattr(found, name)):
-            return f"the action {name} has to be a coroutine: write async def {name}"
-    for verb in verbs:
-        wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
-        if not wanted & there:
-            return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}"
-    declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in verbs if verb in table}
-    extra = sorted(set(vars(found)) & there - declared)
-    return f"the action {extra[0]} is written, but none of its verbs is declared" if extra else None
-
-
-def _code_mistake(found: type[Resource]) -> str | None:
-    codes: tuple[Any, ...] = found.error_codes
-    for declared in codes:
-        if not isinstance(declared, ErrorCode):
-            return f"error_codes holds {declared!r}; it takes pegboard.ErrorCode"
-        if declared.code < _FIRST_CODE:
-            return f"the error code {declared.code} is one of the service's own: take one from {_FIRST_CODE}"
-        if not 400 <= declared.status <= 599:
-            return f"the error code {declared.code} has the status {declared.status}, which is not from 400 to 599"
-    numbers = [declared.code for declared in codes]
-    twice = next((number for number in numbers if numbers.count(number) > 1), None)
-    return None if twice is None else f"the error code {twice} is there twice"
