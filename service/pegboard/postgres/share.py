@@ -32,6 +32,7 @@ class Share:
         self._pool = pool
         self._most = most
         self._timeout = timeout
+        self._snapshots = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -78,9 +79,20 @@ class Share:
         """Lend a connection inside a transaction: committed at the end, rolled back by an exception."""
         return self._lent(self._pool.transaction())
 
-    def snapshot(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction that only reads, and sees everything as it was when it began."""
-        return self._lent(self._pool.snapshot())
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a connection inside a transaction that only reads, and sees everything as it was when it began.
+
+        As it may be lent for long, no more than half of the share is: raises `ApiError` 503 for one beyond.
+        """
+        if self._snapshots >= max(1, self._most // 2):
+            raise ApiError(errors.BUSY, headers={"Retry-After": "5"})
+        self._snapshots += 1
+        try:
+            async with self._lent(self._pool.snapshot()) as connection:
+                yield connection
+        finally:
+            self._snapshots -= 1
 
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """Lend a connection for anything; what was set in its session is taken back afterwards."""
