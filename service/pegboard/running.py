@@ -101,11 +101,16 @@ def begin_anew(listening: socket.socket) -> NoReturn:
 
     Whoever connects meanwhile waits for it.
     """
-    if listening.fileno() != _FIRST_INHERITED:
-        os.dup2(listening.fileno(), _FIRST_INHERITED)
+    give(listening.fileno())
     os.set_inheritable(_FIRST_INHERITED, True)
-    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def give(descriptor: int) -> None:
+    """Let this process find a socket to `listen` on."""
+    if descriptor != _FIRST_INHERITED:
+        os.dup2(descriptor, _FIRST_INHERITED)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 
 
 async def prepare(settings: Settings, plugins: Sequence[Plugin]) -> None:
