@@ -123,6 +123,10 @@ class Service:
             print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
         await self.authentication.open()
+        self.mount(secret)
+
+    def mount(self, secret: bytes) -> None:
+        """Mount the plugins; what cannot be mounted is out. They can work once the database has answered."""
         self._router.mounts = {plugin.name: self._mount(plugin, secret) for plugin in self.plugins}
 
     def _mount(self, plugin: Plugin, secret: bytes) -> Mount:
