@@ -8,7 +8,9 @@ from marshmallow import ValidationError, validate, validates, validates_schema
 from pegboard import errors
 from pegboard.access.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.resources.content import Content, Stored, Upload
 from pegboard.resources.resource import Context, Page, Resource
+from pegboard.resources.storage import ContentResource
 from pegboard.resources.table import TableResource
 from pegboard.schemas import fields
 from pegboard.schemas.schema import Schema
@@ -17,13 +19,17 @@ from pegboard.tables.ddl import Unique
 __all__ = (
     "ApiError",
     "Client",
+    "Content",
+    "ContentResource",
     "Context",
     "ErrorCode",
     "Page",
     "Resource",
     "Schema",
+    "Stored",
     "TableResource",
     "Unique",
+    "Upload",
     "ValidationError",
     "check_grant",
     "check_username",

@@ -89,6 +89,8 @@ UNKNOWN_PARAMETER = ErrorCode(10013, 400, "The query parameter is not known.")
 BAD_CURSOR = ErrorCode(10014, 400, "The cursor is not one that this collection gave for this sort and these filters.")
 BAD_HEADER = ErrorCode(10015, 400, "The header has a value that cannot be used.")
 BAD_REQUEST = ErrorCode(10016, 400, "The request cannot be understood as HTTP.")
+RANGE = ErrorCode(10017, 416, "The range lies beyond the end of the content.")
+DIGEST = ErrorCode(10018, 400, "The body is not the one that its digest tells of.")
 
 INVALID = ErrorCode(11000, 422, "Invalid value.")
 REQUIRED = ErrorCode(11001, 422, "Missing data for required field.")

@@ -67,6 +67,28 @@ ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
 }
 """What each action of a resource may meet beyond that."""
 
+_READ_CONTENT = (
+    *_RESOURCE,
+    *_CONDITIONS,
+    errors.UNKNOWN_PARAMETER,
+    errors.NOT_FOUND,
+    errors.NOT_ACCEPTABLE,
+)
+CONTENT_ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
+    "GET": (*_READ_CONTENT, errors.RANGE),
+    "HEAD": _READ_CONTENT,
+    "PUT": (
+        *_RESOURCE,
+        *_CONDITIONS,
+        errors.UNKNOWN_PARAMETER,
+        errors.NOT_FOUND,
+        errors.MEDIA_TYPE,
+        errors.BODY_TOO_LARGE,
+        errors.DIGEST,
+    ),
+}
+"""What each verb of an item's content may meet beyond that."""
+
 _PLACES: Mapping[ErrorCode, Mapping[str, str]] = {
     errors.BODY_SHAPE: {"pointer": ""},
     errors.LENGTH_REQUIRED: {"header": "Content-Length"},
@@ -76,6 +98,8 @@ _PLACES: Mapping[ErrorCode, Mapping[str, str]] = {
     errors.UNKNOWN_PARAMETER: {"parameter": "limt"},
     errors.BAD_CURSOR: {"parameter": "after"},
     errors.BAD_HEADER: {"header": "If-Match"},
+    errors.RANGE: {"header": "Range"},
+    errors.DIGEST: {"header": "Content-Digest"},
     errors.PATCH_CONFLICT: {"pointer": "/0"},
     errors.PRECONDITION_FAILED: {"header": "If-Match"},
     errors.PRECONDITION_REQUIRED: {"header": "If-Match"},
@@ -89,12 +113,18 @@ _HEADERS: Mapping[int, tuple[str, ...]] = {
     409: ("Retry-After",),
     412: ("ETag",),
     415: ("Accept", "Accept-Patch", "Accept-Encoding"),
+    416: ("Content-Range",),
     429: ("Retry-After",),
     503: ("Retry-After",),
 }
 """The headers that say how to go on after a status."""
 
-_PHRASES: Mapping[int, str] = {413: "Content Too Large", 422: "Unprocessable Content", 431: "Header Too Large"}
+_PHRASES: Mapping[int, str] = {
+    413: "Content Too Large",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+    431: "Header Too Large",
+}
 
 SCHEMAS: Mapping[str, dict[str, Any]] = {
     "Errors": {

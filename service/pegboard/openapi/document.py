@@ -10,6 +10,7 @@ from typing import Any
 from pegboard.discovery import Plugin, State
 from pegboard.openapi import answers, system
 from pegboard.openapi.answers import Answers
+from pegboard.openapi.content import content_paths
 from pegboard.openapi.fields import ref
 from pegboard.openapi.parameters import HEADERS, Parameters
 from pegboard.openapi.paths import PATCH, Parts, ResourcePaths
@@ -49,6 +50,7 @@ def document(version: str, plugins: Sequence[Plugin], prefix: str = "", *, docs_
     for name, own_names in names.items():
         with _apart(name):
             paths |= ResourcePaths(name, serving[name], own_names, parts).paths()
+            paths |= content_paths(name, serving[name], parts)
     components = {
         "schemas": parts.schemas.components | _OWN,
         "responses": parts.answers.components,

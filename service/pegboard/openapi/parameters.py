@@ -59,6 +59,8 @@ _MEANINGS: Mapping[str, str] = {
     "has": "Only items whose `{}` has this among its elements.",
 }
 
+_DIGESTED = "The SHA-256 of the body (RFC 9530): another body is refused."
+_DIGEST = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
 _TAGS = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 _CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 
@@ -117,6 +119,18 @@ SHARED: Mapping[str, Parameter] = {
         "412 if the item has changed since this HTTP date; without effect beside `If-Match`.",
         example="Sun, 15 Feb 2015 05:21:07 GMT",
     ),
+    "Range": _header(
+        "Range",
+        "Only these bytes: `bytes=0-499`, `bytes=500-` or the last ones, `bytes=-500`; several ranges give all of it.",
+        example="bytes=0-499",
+    ),
+    "If-Range": _header(
+        "If-Range",
+        "The part only if the content still has this entity tag, else all of it.",
+        example='"2c1f7a90b35d8e64"',
+    ),
+    "Content-Digest": _header("Content-Digest", _DIGESTED, example=_DIGEST),
+    "Repr-Digest": _header("Repr-Digest", _DIGESTED, example=_DIGEST),
     "Prefer": _header("Prefer", "`return=minimal` answers without the item (RFC 7240).", example="return=minimal"),
     "Idempotency-Key": _header(
         "Idempotency-Key",
@@ -156,7 +170,11 @@ HEADERS: Mapping[str, Parameter] = {
     "Accept-Encoding": _answered("How a body may be encoded: as it is."),
     "Idempotency-Replayed": _answered("`true` where this is the answer to an earlier request with the same key."),
     "Preference-Applied": _answered("The preference that was followed (RFC 7240)."),
-    "Content-Security-Policy": _answered("What the page may load: nothing but what the service has."),
+    "Content-Security-Policy": _answered("What the page may load and run: as little as it needs."),
+    "Content-Disposition": _answered("Whether a browser shows or saves the content, and its name (RFC 6266)."),
+    "Content-Range": _answered("Which bytes these are, and of how many."),
+    "Accept-Ranges": _answered("That `Range` is taken: `bytes`."),
+    "Repr-Digest": _answered("The SHA-256 of the whole content (RFC 9530)."),
     "Referrer-Policy": _answered("That the page is not named to where its links lead."),
     "Retry-After": _answered("In how many seconds to try again.", schema={"type": "integer", "minimum": 0}),
     "WWW-Authenticate": _answered("How to authenticate (RFC 7617).", always=True),

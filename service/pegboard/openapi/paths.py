@@ -94,10 +94,7 @@ class ResourcePaths:
         """Return what stands at each path, in the order in which they are read."""
         collection, item = self._path(COLLECTION_ACTIONS, ""), self._path(ITEM_ACTIONS, "item.")
         if item:
-            form = {**identity(self._resource), **({"examples": [IDENTITY]} if _has_uuids(self._resource) else {})}
-            about = "The item's id, in either case." if _has_uuids(self._resource) else "The item's id."
-            where = {"name": "id", "in": "path", "required": True, "description": about, "schema": form}
-            item = {"parameters": [where], **item}
+            item = {"parameters": [identified(self._resource)], **item}
         own = self._path({verb: ITEM_ACTIONS[verb] for verb in self._resource.me}, "me.", self._resource.me)
         found = {f"/{self._name}": collection, f"/{self._name}/{{id}}": item, f"/{self._name}/me": own}
         return {path: operations for path, operations in found.items() if operations}
@@ -285,6 +282,13 @@ _DESCRIBED: Mapping[str, Callable[[ResourcePaths, str], Operation]] = {
     "delete": ResourcePaths._delete,
 }
 """How the operation of each action is told."""
+
+
+def identified(resource: type[Resource]) -> dict[str, Any]:
+    """Return the parameter of the path that names an item."""
+    form = {**identity(resource), **({"examples": [IDENTITY]} if _has_uuids(resource) else {})}
+    about = "The item's id, in either case." if _has_uuids(resource) else "The item's id."
+    return {"name": "id", "in": "path", "required": True, "description": about, "schema": form}
 
 
 def succeed(about: str, *headers: str, content: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pegboard.access import clients
 from pegboard.resources.idempotency import Idempotency
 from pegboard.resources.reading import Reader
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.resources.transfer import PLACE, Transfer
 from pegboard.resources.writing import PATCHES, Writer
 from pegboard.settings import Settings
 from pegboard.web.http import Request, Response
@@ -33,8 +34,25 @@ def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> M
         collection=_place(resource, COLLECTION_ACTIONS, serving, f"/{resource.name}"),
         item=_place(resource, ITEM_ACTIONS, serving, f"/{resource.name}/{{id}}"),
         beside=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}),
+        below=_content(resource, path),
         parse_id=resource.parse_id,
     )
+
+
+def _content(resource: Resource, path: str) -> Mapping[str, Place]:
+    """Return the place of an item's content, if items have any."""
+    if resource.content is None:
+        return {}
+    transfer = Transfer(resource, resource.content, path)
+    serving: Mapping[str, Handler] = {"GET": transfer.read, "HEAD": transfer.read, "PUT": transfer.write}
+    handlers = {verb: serving[verb] for verb in VERBS if verb in resource.content.verbs}
+    place = Place(
+        template=f"/{resource.name}/{{id}}/{PLACE}",
+        plugin=resource.name,
+        handlers=handlers,
+        grants={verb: clients.sufficing(resource.name, verb) for verb in handlers},
+    )
+    return {PLACE: place}
 
 
 def _me(resource: Resource, serving: Mapping[str, Handler]) -> Mapping[str, Place]:

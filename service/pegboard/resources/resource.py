@@ -19,6 +19,7 @@ from pegboard.postgres.share import Shares
 from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
 from pegboard.resources import listing
+from pegboard.resources.content import Content
 from pegboard.resources.listing import Place
 from pegboard.schemas.fields import Password
 from pegboard.schemas.loading import STANDARD, parse_uuid
@@ -37,6 +38,9 @@ ITEM_ACTIONS: Mapping[str, str] = {
     "DELETE": "delete",
 }
 """The verbs of an item and the action that each calls."""
+
+CONTENT_ACTIONS: Mapping[str, str] = {"GET": "read_content", "HEAD": "read_content", "PUT": "write_content"}
+"""The verbs of an item's content and the action that each calls."""
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -158,6 +162,10 @@ class Resource:
     """Whether PUT creates an item that is not there, for a client that holds POST too."""
     checks_version: ClassVar[bool] = False
     """Whether the actions hold `context.conditions.if_match` against the item, in the statement that writes."""
+    content: ClassVar[Content | None] = None
+    """The bytes that each item has at `/NAME/{id}/content`, if it has any. GET and HEAD need the action
+    `read_content(context, id)`, which returns `Stored`, or None while there are none; PUT needs
+    `write_content(context, id, upload)`, which puts an `Upload` in their place."""
     me: ClassVar[tuple[str, ...]] = ()
     """The verbs of `/NAME/me`, the client's own item, out of GET, HEAD and PATCH: there they need no grant."""
     me_writable: ClassVar[tuple[str, ...] | None] = None
@@ -196,6 +204,18 @@ class Resource:
         for verb in cls.me:
             if verb not in _OWN_VERBS or verb not in cls.verbs:
                 return f"me names the verb {verb!r}; it takes those of {', '.join(_OWN_VERBS)} that verbs has too"
+        return cls._content_mistake()
+
+    @classmethod
+    def _content_mistake(cls) -> str | None:
+        declared = cls.content.verbs if cls.content else ()
+        for verb in declared:
+            if verb not in CONTENT_ACTIONS:
+                return f"content names the verb {verb!r}; it takes those of {', '.join(CONTENT_ACTIONS)}"
+        for verb, action in CONTENT_ACTIONS.items():
+            # PUT reads what is there, too, to hold conditions against it.
+            if (verb in declared or action == "read_content") and declared and not hasattr(cls, action):
+                return f"content is declared, but there is no action {action}"
         return None
 
     @classmethod

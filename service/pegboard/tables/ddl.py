@@ -13,6 +13,7 @@ from pegboard.tables.columns import quoted
 VERSION = "_version"
 OWNER = "_owner"
 SEARCH = "_search"
+CONTENT = "_content"
 
 # What ends so is ours: it is dropped when it is no longer declared, and anything else is left alone.
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
@@ -81,7 +82,8 @@ _OWNER = ColumnSpec(OWNER, "uuid", nullable=False)
 class TableSpec:
     """Describe a table beyond its standard columns; raises `ValueError` when the description contradicts itself.
 
-    `owned` gives it a column for the id of the client that each row belongs to.
+    `owned` gives it a column for the id of the client that each row belongs to, `content` a second table for the bytes
+    that belong to each row.
     """
 
     schema: str
@@ -91,6 +93,7 @@ class TableSpec:
     indexes: tuple[Index, ...] = ()
     search: tuple[str, ...] = ()
     owned: bool = False
+    content: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names that PostgreSQL would cut, are taken twice or lead nowhere."""
@@ -149,6 +152,27 @@ def create(spec: TableSpec) -> list[str]:
         f"CREATE TABLE {spec.sql_name} (\n    {body}\n)",
         *uniques(spec).values(),
         *indexes(spec).values(),
+        *(create_content(spec) if spec.content else ()),
+    ]
+
+
+def content_name(spec: TableSpec) -> str:
+    """Return the quoted name of the table for the bytes that belong to each row."""
+    return f"{quoted(spec.schema)}.{quoted(object_name(spec.name, (), CONTENT))}"
+
+
+def create_content(spec: TableSpec) -> list[str]:
+    """Return the statements that make the table for the bytes that belong to each row; they go with it."""
+    name = content_name(spec)
+    columns = (
+        '"item" uuid NOT NULL, "sha256" text COLLATE "C" NOT NULL, "number" integer NOT NULL, "data" bytea NOT NULL'
+    )
+    key = 'PRIMARY KEY ("item", "sha256", "number")'
+    reference = f'FOREIGN KEY ("item") REFERENCES {spec.sql_name} ("id") ON DELETE CASCADE'
+    return [
+        f"CREATE TABLE {name} (\n    {columns},\n    {key},\n    {reference}\n)",
+        # Most of what is large is compressed already.
+        f'ALTER TABLE {name} ALTER COLUMN "data" SET STORAGE EXTERNAL',
     ]
 
 

@@ -8,7 +8,16 @@ import asyncpg
 
 from pegboard.tables.alteration import Actual, ActualColumn, Change, difference
 from pegboard.tables.columns import quoted
-from pegboard.tables.ddl import MAX_LENGTH, MIN_LENGTH, REFERENCE, SEARCH, TableSpec, create
+from pegboard.tables.ddl import (
+    MAX_LENGTH,
+    MIN_LENGTH,
+    REFERENCE,
+    SEARCH,
+    TableSpec,
+    content_name,
+    create,
+    create_content,
+)
 
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod) AS type, NOT attnotnull AS nullable,
@@ -95,6 +104,8 @@ async def lacking(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool
     if actual is None:
         return Change(tuple(create(spec)))
     change = difference(spec, actual)
+    if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", content_name(spec)):
+        change = Change((*change.steps, *create_content(spec)))
     if not change.refused or not ours:
         return change
     if lock:

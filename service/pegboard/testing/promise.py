@@ -99,11 +99,12 @@ class Promise:
         if not body and (not content or "Preference-Applied" in headers):
             return
         media_type = headers.get("Content-Type", "").partition(";")[0]
-        if media_type not in content:
+        family = media_type.partition("/")[0]
+        if {media_type, f"{family}/*", "*/*"}.isdisjoint(content):
             raise Undescribed(f"the media type is none of {', '.join(content)}")
         if "Content-Encoding" in headers:
             return
-        if media_type == "application/json":
+        if media_type == "application/json" and media_type in content:
             self._validate(content[media_type]["schema"], orjson.loads(body))
         elif media_type == LINES:
             item = self._resolved(content["application/json"]["schema"])["properties"]["items"]["items"]

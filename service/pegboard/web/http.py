@@ -25,6 +25,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 _BODILESS = frozenset((204, 304))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _AT_ONCE = 64 * 1024
+_BLOCK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -78,13 +79,41 @@ class Request(web.BaseRequest):
             self._read_bytes = await self._receive()
         return self._read_bytes
 
-    async def _receive(self) -> bytes:
-        payload, most = self._payload, self._client_max_size
+    async def blocks(self, most: int) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes, in blocks of 64 KiB and more but for the last; nothing of it is kept.
+
+        Each block has the time that else a whole body has. Raises as `body` does, 413 for more than `most` bytes.
+        """
+        self._check_length(most)
+        size = 0
+        self._invite()
+        while block := await self._block():
+            size += len(block)
+            if size > most:
+                raise self._too_large(most)
+            yield block
+
+    async def _block(self) -> bytes:
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.receive_timeout):
+                while size < _BLOCK and (part := await self._payload.readany()):
+                    parts.append(part)
+                    size += len(part)
+        except (OSError, RuntimeError, web.RequestPayloadError) as error:
+            raise self._broken(error) from error
+        return b"".join(parts)
+
+    def _check_length(self, most: int) -> None:
         length = self._message.headers.get(hdrs.CONTENT_LENGTH)
         if length is None:
             self._check_announced()
         elif int(length) > most:
-            raise self._too_large()
+            raise self._too_large(most)
+
+    async def _receive(self) -> bytes:
+        payload, most = self._payload, self._client_max_size
+        self._check_length(most)
         if payload.is_eof() and payload.total_bytes <= most:
             return payload.read_nowait()
         blocks, size = [], 0
@@ -100,7 +129,7 @@ class Request(web.BaseRequest):
         finally:
             self.receiving = False
         if size > most:
-            raise self._too_large()
+            raise self._too_large(most)
         return b"".join(blocks)
 
     def _check_announced(self) -> None:
@@ -118,9 +147,9 @@ class Request(web.BaseRequest):
         if expects and transport is not None and not self._payload.is_eof():
             transport.write(_CONTINUE)
 
-    def _too_large(self) -> ApiError:
+    def _too_large(self, most: int) -> ApiError:
         self.closing = not self._payload.is_eof()
-        return ApiError(errors.BODY_TOO_LARGE, f"The body is larger than {self._client_max_size} bytes.")
+        return ApiError(errors.BODY_TOO_LARGE, f"The body is larger than {most} bytes.")
 
     def _broken(self, error: Exception) -> Exception:
         """Return what to raise for an `error` that ended the reading of the body."""
@@ -226,29 +255,39 @@ class Stream(Response):
     """Hold an answer whose body is made while it is sent.
 
     A fault on the way resets the connection, so that what was sent never looks whole. `chunks` is closed in any case.
-    `ended` is called when that is done.
+    `length` is how many bytes there will be, where that is known. `ended` is called when all is done.
     """
 
-    __slots__ = ("_chunks", "_first", "ended")
+    __slots__ = ("_chunks", "_first", "_length", "ended")
 
     def __init__(
-        self, status: int, headers: dict[str, str], chunks: AsyncGenerator[bytes, None], first: bytes = b""
+        self,
+        status: int,
+        headers: dict[str, str],
+        chunks: AsyncGenerator[bytes, None],
+        first: bytes = b"",
+        length: int | None = None,
     ) -> None:
         super().__init__(status, headers, b"")
         self.ended: Callable[[], object] | None = None
         self._chunks = chunks
         self._first = first
+        self._length = length
 
     @classmethod
-    async def begin(cls, status: int, headers: dict[str, str], chunks: AsyncGenerator[bytes, None]) -> Stream:
+    async def begin(
+        cls, status: int, headers: dict[str, str], chunks: AsyncGenerator[bytes, None], length: int | None = None
+    ) -> Stream:
         """Return a stream whose first chunk is at hand: what fails before it is still told as an error."""
-        return cls(status, headers, chunks, await anext(chunks, b""))
+        return cls(status, headers, chunks, await anext(chunks, b""), length)
 
     async def prepare(self, request: Request) -> None:
         """Write the answer to `request`, no faster than the client takes it."""
-        chunked = request.version >= HttpVersion11
-        self.keep_alive = chunked and request.stays_open()
+        chunked = request.version >= HttpVersion11 and self._length is None
+        self.keep_alive = (chunked or self._length is not None) and request.stays_open()
         framing = _connection(request, self.keep_alive) + ("Transfer-Encoding: chunked\r\n" if chunked else "")
+        if self._length is not None:
+            framing += f"Content-Length: {self._length}\r\n"
         try:
             request.send(encode_head(self.status, self.headers, framing))
             if request.method != "HEAD":
@@ -266,9 +305,13 @@ class Stream(Response):
 
     async def _pump(self, request: Request, chunked: bool) -> None:
         try:
+            sent = len(self._first)
             await _write_chunk(request, self._first, chunked)
             async for chunk in self._chunks:
+                sent += len(chunk)
                 await _write_chunk(request, chunk, chunked)
+            if self._length not in (None, sent):
+                raise EOFError(f"the answer has {sent} bytes, not {self._length}")
             if chunked:
                 request.send(b"0\r\n\r\n")
         except BaseException as error:

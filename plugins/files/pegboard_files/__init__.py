@@ -1,0 +1,89 @@
+"""Files: documents, pictures and whatever else belongs to the items of other resources, as a resource of Pegboard."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pegboard import (
+    ApiError,
+    Content,
+    ContentResource,
+    Context,
+    Schema,
+    errors,
+    fields,
+    validate,
+)
+
+MAX_SIZE = int(os.environ.get("PEGBOARD_FILES_MAX_SIZE", 100 * 1024 * 1024))
+"""The most bytes that a file has."""
+
+
+class File(Schema):
+    """One file: what it is called, what it is attached to, and what is known of its content."""
+
+    name = fields.String(required=True, validate=validate.Length(1, 255))
+    description = fields.String(allow_none=True, validate=validate.Length(max=10_000))
+    resource = fields.String(allow_none=True, validate=validate.Length(1, 40))
+    item = fields.String(allow_none=True, validate=validate.Length(1, 200))
+    media_type = fields.String(dump_only=True)
+    size = fields.Integer(dump_only=True)
+    sha256 = fields.String(dump_only=True)
+
+
+class Files(ContentResource):
+    """Documents, pictures and the like, each attached to an item of any resource, or to none.
+
+    Create a file with its name, then PUT its content to `/files/{id}/content`.
+    """
+
+    schema = File
+    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+    content = Content(max_size=MAX_SIZE, name="name")
+    indexes = ("resource,item", "name", "created_at")
+    search = ("name", "description")
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a file; raises `ApiError` 422 where the client sees nothing that it could be attached to."""
+        async with self.transaction(context):
+            return await super().create(context, await self._attached(context, data))
+
+    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace what is told of a file, but not its content."""
+        async with self.transaction(context):
+            return await super().replace(context, identity, await self._attached(context, data))
+
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Change what is told of a file; one half of what it is attached to goes with the other that is there."""
+        async with self.transaction(context):
+            if not data.keys().isdisjoint(("resource", "item")):
+                before = await self.retrieve(context, identity)
+                data = {name: before[name] for name in ("resource", "item")} | {**data}
+                data = await self._attached(context, data)
+            return await super().update(context, identity, data)
+
+    async def _attached(self, context: Context, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return `data` with the id of the item as that carries it; raises `ApiError` 422 unless the client sees it."""
+        name, item = data.get("resource"), data.get("item")
+        if name is None and item is None:
+            return data
+        if name is None or item is None:
+            missing = "resource" if name is None else "item"
+            raise ApiError(errors.REQUIRED, "resource and item go together.", pointer=f"/{missing}")
+        try:
+            resource = self.resources(name)
+        except ApiError:
+            raise ApiError(errors.INVALID, "No such resource.", pointer="/resource") from None
+        identity = resource.parse_id(item)
+        if identity is None or not context.client.holds(f"{name}:GET") or "GET" not in resource.verbs:
+            raise _no_such_item()
+        try:
+            await resource.retrieve(replace(context, locks=False), identity)  # type: ignore[attr-defined]  # GET needs it
+        except ApiError as error:
+            raise _no_such_item() if error.kind is errors.NOT_FOUND else error from None
+        return {**data, "item": identity}
+
+
+def _no_such_item() -> ApiError:
+    return ApiError(errors.INVALID, "No such item.", pointer="/item")

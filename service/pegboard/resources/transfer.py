@@ -1,0 +1,131 @@
+"""The content of items over HTTP: GET and HEAD with their ranges, and PUT, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, unquote
+
+from pegboard import errors, rendering
+from pegboard.errors import ApiError
+from pegboard.queries.query import Query
+from pegboard.resources import content
+from pegboard.resources.content import Content, Stored
+from pegboard.resources.reading import accept, line
+from pegboard.resources.resource import Context, Resource
+from pegboard.web import conditions, digests, negotiation, ranges
+from pegboard.web.conditions import Conditions, Outcome
+from pegboard.web.disposition import POLICY, disposition
+from pegboard.web.http import Request, Response, Stream
+
+PLACE = "content"
+"""What follows the id in the path."""
+
+UNNAMED_TYPE = "application/octet-stream"
+_LONGEST_TYPE = 255
+
+
+class Transfer:
+    """Serve the content of the items of one resource, mounted at `path`."""
+
+    def __init__(self, resource: Resource, declared: Content, path: str) -> None:
+        self._resource: Any = resource
+        self._declared = declared
+        self._path = path
+
+    async def read(self, request: Request, identity: str) -> Response:
+        """Answer with the content of an item, or with a part of it."""
+        demanded, _ = errors.gather(lambda: conditions.read(request.headers), lambda: _no_query(request))
+        stored = await self._resource.read_content(Context(request.client, request.id, Query()), identity)
+        if stored is None:
+            raise ApiError(errors.NOT_FOUND, "The item has no content yet.")
+        accept(request, negotiation.media_type(stored.media_type))
+        outcome = demanded.evaluate(stored.tag, stored.modified, reading=True)
+        if outcome is Outcome.FAILED:
+            raise demanded.refusal(stored.tag)
+        headers = _headers(stored)
+        if outcome is Outcome.NOT_MODIFIED:
+            return Response(304, headers, b"")
+        headers |= {"Content-Type": stored.media_type, "Accept-Ranges": "bytes"}
+        part = None
+        if request.method == "GET" and ranges.still_meant(line(request, "If-Range"), stored.tag):
+            part = ranges.wanted(line(request, "Range"), stored.size)
+        if part is None:
+            return await self._send(request, 200, headers, stored, 0, stored.size)
+        headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{stored.size}"
+        return await self._send(request, 206, headers, stored, *part)
+
+    async def _send(
+        self, request: Request, status: int, headers: dict[str, str], stored: Stored, start: int, stop: int
+    ) -> Response:
+        chunks = stored.read(start, start if request.method == "HEAD" else stop)
+        return await Stream.begin(status, headers, chunks, stop - start)
+
+    async def write(self, request: Request, identity: str) -> Response:
+        """Put what the client sends in place of an item's content; that is left as it is until all has come."""
+        media_type = self._media_type(request)
+        demanded, sent, _ = errors.gather(
+            lambda: conditions.read(request.headers), lambda: digests.read(request.headers), lambda: _no_query(request)
+        )
+        context = Context(request.client, request.id, Query())
+        # Before all of it has come in vain, and again where it counts.
+        async with self._resource.transaction(context):
+            await self._check(context, identity, demanded)
+        async with content.receive(media_type, request.blocks(self._declared.max_size)) as upload:
+            digests.check(sent, upload.sha256)
+            async with self._resource.transaction(context):
+                before = await self._check(context, identity, demanded)
+                await self._resource.write_content(context, identity, upload)
+                stored = await self._resource.read_content(context, identity)
+        if before is None:
+            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{PLACE}"}, b"")
+        return Response(204, _headers(stored), b"")
+
+    async def _check(self, context: Context, identity: str, demanded: Conditions) -> Stored | None:
+        """Return the content that is there; raises `ApiError` 404, 412 and 428."""
+        stored: Stored | None = await self._resource.read_content(context, identity)
+        if self._resource.needs_match and demanded.if_match is None and stored is not None:
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        if stored is None:
+            if demanded.if_match is not None:
+                raise ApiError(errors.PRECONDITION_FAILED, "The item has no content yet.", header="If-Match")
+        elif demanded.evaluate(stored.tag, stored.modified, reading=False) is Outcome.FAILED:
+            raise demanded.refusal(stored.tag)
+        return stored
+
+    def _media_type(self, request: Request) -> str:
+        """Return the type of what is sent, as it is given; raises `ApiError` 415, also for a coding and for a part."""
+        if "Content-Encoding" in request.headers:
+            message = "Send the content as it is, without Content-Encoding."
+            raise ApiError(
+                errors.MEDIA_TYPE, message, header="Content-Encoding", headers={"Accept-Encoding": "identity"}
+            )
+        if "Content-Range" in request.headers:
+            raise ApiError(errors.BAD_HEADER, "Send the whole content: PUT takes no parts.", header="Content-Range")
+        given = request.headers.get("Content-Type", UNNAMED_TYPE)
+        taken = self._declared.types
+        media_type = negotiation.media_type(given)
+        if not media_type or len(given) > _LONGEST_TYPE or not given.isascii() or not self._declared.takes(media_type):
+            message = f"Send a Content-Type out of {', '.join(taken)}, of at most {_LONGEST_TYPE} characters."
+            raise ApiError(errors.MEDIA_TYPE, message, header="Content-Type", headers={"Accept": ", ".join(taken)})
+        return given
+
+
+def _headers(stored: Stored) -> dict[str, str]:
+    """Return what is told of content wherever it is told of."""
+    headers = {
+        "ETag": f'"{stored.tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept",
+        "Repr-Digest": digests.told(stored.sha256),
+        "Content-Disposition": disposition(stored.media_type, stored.name),
+        "Content-Security-Policy": POLICY,
+    }
+    if stored.modified is not None:
+        headers["Last-Modified"] = rendering.http_date(stored.modified)
+    return headers
+
+
+def _no_query(request: Request) -> None:
+    if request.raw_query:
+        name = unquote(request.raw_query.partition("&")[0].partition("=")[0])
+        raise ApiError(errors.UNKNOWN_PARAMETER, "Content takes no parameters.", parameter=name)

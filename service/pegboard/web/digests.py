@@ -1,0 +1,58 @@
+"""Digests of bodies (RFC 9530): the SHA-256 that a client sends beside one, and that it is told."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+
+from multidict import CIMultiDictProxy
+
+from pegboard import errors
+from pegboard.errors import ApiError
+
+HEADERS = ("Content-Digest", "Repr-Digest")
+
+_MEMBER = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):[ \t]*")
+_SIZE = 32
+
+
+def read(headers: CIMultiDictProxy[str]) -> dict[str, bytes]:
+    """Return the SHA-256 that each header tells of the body; other algorithms count for nothing.
+
+    Raises `ApiError` 400 for a header that is malformed.
+    """
+    found = {}
+    for name in HEADERS:
+        for member in ",".join(headers.getall(name, ())).split(",") if name in headers else ():
+            match = _MEMBER.fullmatch(member)
+            digest = None if match is None else _decoded(match[2])
+            if match is None or digest is None or (match[1] == "sha-256" and len(digest) != _SIZE):
+                raise ApiError(errors.BAD_HEADER, f"{name} looks like `sha-256=:BASE64:` (RFC 9530).", header=name)
+            if match[1] == "sha-256":
+                found[name] = digest
+    return found
+
+
+def check(sent: dict[str, bytes], digest: bytes) -> None:
+    """Raise `ApiError` 400 that names every header which tells of another body than the one that came."""
+    wrong = [name for name, told in sent.items() if told != digest]
+    if wrong:
+        raise ApiError(errors.DIGEST, faults=tuple(_fault(wrong)))
+
+
+def _fault(names: Iterable[str]) -> Iterable[errors.Fault]:
+    return (errors.Fault(errors.DIGEST.code, errors.DIGEST.message, header=name) for name in names)
+
+
+def told(digest: bytes) -> str:
+    """Return a SHA-256 as both headers tell it."""
+    return f"sha-256=:{b64encode(digest).decode()}:"
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return b64decode(text, validate=True)
+    except binascii.Error:
+        return None

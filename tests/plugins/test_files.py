@@ -1,0 +1,378 @@
+"""Files and their content, as a client of the API meets them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from yarl import URL
+
+from pegboard.web import digests
+from tests.conftest import Answer, Api, basic
+
+HELLO = b"Hello, files!"
+BLOCK = 256 * 1024
+LARGE = bytes(range(256)) * (3 * 1024) + b"end"
+PNG = {"Content-Type": "image/png"}
+SECRET = "a long password"
+
+
+@pytest.fixture
+async def api(running: Api) -> Api:
+    """Give the running service, its files and contacts gone."""
+    await running.service.database.write.execute("TRUNCATE files.files CASCADE; TRUNCATE contacts.contacts")
+    return running
+
+
+async def created(api: Api, **fields: Any) -> Any:
+    answer = await api.post("/files", {"name": "hello.png", **fields})
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def put(api: Api, path: str, data: bytes = HELLO, **headers: str) -> Answer:
+    return await api.put(path, data=BytesIO(data), headers=PNG | {n.replace("_", "-"): v for n, v in headers.items()})
+
+
+async def filled(api: Api, data: bytes = HELLO, **fields: Any) -> str:
+    """Return the path of the content of a new file."""
+    path = f"/files/{(await created(api, **fields))['id']}/content"
+    assert (await put(api, path, data)).status == 201
+    return path
+
+
+async def chunks(api: Api) -> int:
+    return int(await api.service.database.write.fetchval("SELECT count(*) FROM files.files_content"))
+
+
+async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
+    item = await created(api)
+    path = f"/files/{item['id']}/content"
+    assert (item["media_type"], item["size"], item["sha256"]) == (None, None, None)
+    missing = await api.get(path)
+    assert (missing.status, missing.faults) == (404, [(13000, None)])
+
+    new = await put(api, path)
+    assert (new.status, new.body, new.headers["Location"]) == (201, b"", path)
+    item = (await api.get(f"/files/{item['id']}")).json
+    assert (item["media_type"], item["size"], item["sha256"]) == ("image/png", 13, sha256(HELLO).hexdigest())
+
+    answer = await api.get(path)
+    assert (answer.status, answer.body) == (200, HELLO)
+    told = {name: answer.headers[name] for name in answer.headers if name not in ("Date", "X-Request-Id", "ETag")}
+    assert told == {
+        "Server": "Pegboard",
+        "Content-Type": "image/png",
+        "Content-Length": "13",
+        "Content-Disposition": 'inline; filename="hello.png"',
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept",
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": digests.told(sha256(HELLO).digest()),
+        "Last-Modified": told["Last-Modified"],
+    }
+    assert answer.headers["ETag"] == new.headers["ETag"]
+    head = await api.head(path)
+    assert (head.status, head.body) == (200, b"")
+    assert {name: head.headers[name] for name in told} == told
+
+
+async def test_large_content_is_kept_in_chunks_and_comes_back_whole(api: Api) -> None:
+    path = await filled(api, LARGE)
+    assert await chunks(api) == 4
+    assert (await api.get(path)).body == LARGE
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1), (0, BLOCK), (BLOCK - 1, BLOCK + 1), (BLOCK, 2 * BLOCK), (5, 3 * BLOCK + 3)]
+)
+async def test_a_part_may_lie_anywhere(api: Api, start: int, stop: int) -> None:
+    path = await filled(api, LARGE)
+    answer = await api.get(path, headers={"Range": f"bytes={start}-{stop - 1}"})
+    assert (answer.status, answer.body) == (206, LARGE[start:stop])
+    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(LARGE)}"
+    assert answer.headers["Content-Length"] == str(stop - start)
+
+
+async def test_ranges_are_answered_with_a_part_with_all_or_with_416(api: Api) -> None:
+    path = await filled(api)
+    tag = (await api.get(path)).headers["ETag"]
+    for headers, status, body in (
+        ({"Range": "bytes=7-"}, 206, b"files!"),
+        ({"Range": "bytes=-6"}, 206, b"files!"),
+        ({"Range": "bytes=7-", "If-Range": tag}, 206, b"files!"),
+        ({"Range": "bytes=7-", "If-Range": '"other"'}, 200, HELLO),
+        ({"Range": "bytes=99-", "If-Range": '"other"'}, 200, HELLO),
+        ({"Range": "bytes=0-1,3-4"}, 200, HELLO),
+        ({"Range": "bytes=7-", "If-None-Match": tag}, 304, b""),
+    ):
+        answer = await api.get(path, headers=headers)
+        assert (answer.status, answer.body) == (status, body), headers
+    assert (await api.head(path, headers={"Range": "bytes=7-"})).status == 200
+    refused = await api.get(path, headers={"Range": "bytes=13-"})
+    assert (refused.status, refused.faults) == (416, [(10017, "Range")])
+    assert refused.headers["Content-Range"] == "bytes */13"
+
+
+async def test_content_may_be_empty(api: Api) -> None:
+    path = await filled(api, b"")
+    answer = await api.get(path)
+    assert (answer.status, answer.body, answer.headers["Content-Length"]) == (200, b"", "0")
+    assert (await api.get(path, headers={"Range": "bytes=0-"})).status == 416
+    assert await chunks(api) == 0
+
+
+async def test_conditions_hold_for_the_content(api: Api) -> None:
+    path = f"/files/{(await created(api))['id']}/content"
+    assert (await put(api, path, If_Match='"none"')).status == 412
+    tag = (await put(api, path, If_None_Match="*")).headers["ETag"]
+    assert (await put(api, path, If_None_Match="*")).status == 412
+    assert (await api.get(path, headers={"If-None-Match": tag})).status == 304
+    assert (await api.get(path, headers={"If-Match": '"other"'})).status == 412
+    stale = await put(api, path, b"new", If_Match='"other"')
+    assert (stale.status, stale.faults, stale.headers["ETag"]) == (412, [(13005, "If-Match")], tag)
+    changed = await put(api, path, b"new", If_Match=tag)
+    assert (changed.status, changed.body) == (204, b"")
+    assert changed.headers["ETag"] != tag
+    again = await put(api, path, b"new", If_Match=changed.headers["ETag"])
+    assert again.headers["ETag"] == changed.headers["ETag"]
+    other = await api.put(path, data=b"new", headers={"Content-Type": "image/gif"})
+    assert other.headers["ETag"] != changed.headers["ETag"]
+
+
+async def test_of_uploads_that_race_with_one_tag_exactly_one_wins(api: Api) -> None:
+    path = await filled(api)
+    tag = (await api.get(path)).headers["ETag"]
+    bodies = [bytes([65 + n]) * (BLOCK + n) for n in range(6)]
+    answers = await asyncio.gather(*(put(api, path, body, If_Match=tag) for body in bodies))
+    assert sorted(answer.status for answer in answers) == [204] + [412] * 5
+    [winner] = [body for body, answer in zip(bodies, answers, strict=True) if answer.status == 204]
+    assert (await api.get(path)).body == winner
+
+
+async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
+    path = await filled(api, LARGE)
+    bodies = [LARGE, *(bytes([65 + n]) * (BLOCK + 1) for n in range(5)), LARGE]
+    answers = await asyncio.gather(*(put(api, path, body) for body in bodies))
+    assert {answer.status for answer in answers} == {204}
+    left = (await api.get(path)).body
+    assert left in bodies
+    assert await chunks(api) == -(-len(left) // BLOCK)
+
+
+@pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
+async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None:
+    path = await filled(api)
+    wrong = await api.put(path, data=b"other", headers={header: digests.told(sha256(HELLO).digest())})
+    assert (wrong.status, wrong.faults) == (400, [(10018, header)])
+    assert (await api.put(path, data=b"x", headers={header: "x"})).faults == [(10015, header)]
+    assert (await api.get(path)).body == HELLO
+    right = await api.put(path, data=b"other", headers={header: digests.told(sha256(b"other").digest())})
+    assert right.status == 204
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "fault"),
+    [
+        ({"Content-Type": "x"}, 415, (10003, "Content-Type")),
+        ({"Content-Type": "a/b; x=" + "y" * 255}, 415, (10003, "Content-Type")),
+        ({"Content-Encoding": "gzip"}, 415, (10003, "Content-Encoding")),
+        ({"Content-Range": "bytes 0-1/2"}, 400, (10015, "Content-Range")),
+        ({"If-Match": "x"}, 400, (10015, "If-Match")),
+    ],
+)
+async def test_an_upload_of_the_wrong_form_is_refused(api: Api, headers: Any, status: int, fault: Any) -> None:
+    path = f"/files/{(await created(api))['id']}/content"
+    answer = await api.put(path, data=HELLO, headers=headers)
+    assert (answer.status, answer.faults) == (status, [fault])
+    assert (await api.get(f"{path}?x=1")).faults == [(10013, "x")]
+
+
+async def test_a_media_type_is_kept_as_it_came_and_unknown_without_one(api: Api) -> None:
+    path = await filled(api)
+    for sent in ("text/plain; charset=UTF-8", "application/vnd.some+json;v=1", "Text/HTML"):
+        await api.put(path, data=HELLO, headers={"Content-Type": sent})
+        answer = await api.get(path)
+        assert answer.headers["Content-Type"] == sent
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    await api.put(path, data=HELLO, skip_auto_headers=["Content-Type"])
+    assert (await api.get(path)).headers["Content-Type"] == "application/octet-stream"
+
+
+async def test_a_download_of_a_type_that_is_not_accepted_is_406(api: Api) -> None:
+    path = await filled(api)
+    for accept, status in (("image/*", 200), ("image/png", 200), ("text/html", 406), ("*/*;q=0.1", 200)):
+        assert (await api.get(path, headers={"Accept": accept})).status == status
+
+
+async def test_content_is_never_compressed_here(api: Api) -> None:
+    path = await filled(api, LARGE)
+    answer = await api.get(path, headers={"Accept-Encoding": "gzip"})
+    assert ("Content-Encoding" in answer.headers, answer.body) == (False, LARGE)
+
+
+async def test_content_goes_with_its_file(api: Api) -> None:
+    path = await filled(api, LARGE)
+    item = path.removesuffix("/content")
+    assert (await api.delete(item)).status == 204
+    assert (await api.get(path)).status == 404
+    assert (await put(api, path)).status == 404
+    assert await chunks(api) == 0
+
+
+async def test_what_is_told_of_a_file_changes_without_its_content(api: Api) -> None:
+    path = await filled(api)
+    item = path.removesuffix("/content")
+    await api.put(item, {"name": "Übersicht.png", "size": 5, "sha256": "x"})
+    answer = await api.get(path)
+    assert answer.body == HELLO
+    assert answer.headers["Content-Disposition"] == (
+        "inline; filename=\"Ubersicht.png\"; filename*=UTF-8''%C3%9Cbersicht.png"
+    )
+    assert (await api.get(item)).json["size"] == 13
+
+
+async def test_verbs_of_content_need_grants_of_their_own(api: Api) -> None:
+    path = await filled(api)
+    await api.service.clients.add("reader", SECRET, ["files:GET"])
+    reader = api.as_client("reader", SECRET)
+    assert (await reader.get(path)).status == 200
+    assert (await put(reader, path)).status == 403
+    assert (await api.as_client("", "").get(path)).status == 401
+    refused = await api.delete(path)
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, PUT, OPTIONS")
+    allowed = await api.request("OPTIONS", path)
+    assert (allowed.status, allowed.headers["Allow"]) == (204, "GET, HEAD, PUT, OPTIONS")
+
+
+async def test_a_file_is_attached_to_an_item_of_any_resource(api: Api) -> None:
+    contact = (await api.post("/contacts", {"name": "Ada", "email": "ada@example.org"})).json["id"]
+    file = await created(api, resource="contacts", item=contact.upper())
+    assert (file["resource"], file["item"]) == ("contacts", contact)
+    await created(api, name="other.png")
+    found = (await api.get(f"/files?resource=contacts&item={contact}")).json["items"]
+    assert [item["id"] for item in found] == [file["id"]]
+    # What it is attached to may go; the file stays, and is found.
+    assert (await api.delete(f"/contacts/{contact}")).status == 204
+    assert (await api.patch(f"/files/{file['id']}", {"name": "still.png"})).status == 200
+    assert len((await api.get(f"/files?resource=contacts&item={contact}")).json["items"]) == 1
+    assert (await api.patch(f"/files/{file['id']}", {"resource": None, "item": None})).status == 200
+
+
+async def test_a_file_is_attached_to_nothing_that_the_client_does_not_see(api: Api) -> None:
+    contact = (await api.post("/contacts", {"name": "Ada", "email": "ada@example.org"})).json["id"]
+    await api.service.clients.add("clerk", SECRET, ["files:*"])
+    clerk = api.as_client("clerk", SECRET)
+    for client, resource, item, place in (
+        (api, "contacts", str(uuid4()), "/item"),
+        (api, "contacts", "x", "/item"),
+        (api, "nothing", contact, "/resource"),
+        (clerk, "contacts", contact, "/item"),
+    ):
+        answer = await client.post("/files", {"name": "x", "resource": resource, "item": item})
+        assert (answer.status, answer.faults) == (422, [(11000, place)])
+    for half, missing in (({"resource": "contacts"}, "/item"), ({"item": contact}, "/resource")):
+        answer = await api.post("/files", {"name": "x", **half})
+        assert (answer.status, answer.faults) == (422, [(11001, missing)])
+    file = await created(api, resource="contacts", item=contact)
+    answer = await api.patch(f"/files/{file['id']}", {"item": None})
+    assert (answer.status, answer.faults) == (422, [(11001, "/item")])
+    several = await api.post("/files", [{"name": "x"}, {"name": "y", "resource": "nothing", "item": "z"}])
+    assert (several.status, several.faults) == (422, [(11000, "/1/resource")])
+
+
+class Wire:
+    """A connection that sends what it is told to, and no more."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, api: Api) -> Wire:
+        url = URL(api.url)
+        return cls(*await asyncio.open_connection(url.host, url.port, limit=64 * 1024))
+
+    def send(self, method: str, path: str, *headers: str) -> None:
+        lines = (
+            f"{method} {path} HTTP/1.1",
+            "Host: x",
+            f"Authorization: {basic('admin', 'correct horse')['Authorization']}",
+        )
+        self.writer.write("\r\n".join((*lines, *headers, "", "")).encode())
+
+    async def status(self) -> int:
+        async with asyncio.timeout(20):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        return int(head.split(b" ")[1])
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+
+@pytest.fixture
+async def wire(api: Api) -> AsyncIterator[Wire]:
+    wire = await Wire.open(api)
+    yield wire
+    wire.abort()
+
+
+async def test_a_client_that_waits_is_told_to_send_or_not_to(api: Api, wire: Wire) -> None:
+    path = f"/files/{(await created(api))['id']}/content"
+    wire.send("PUT", path, "Content-Length: 13", "Expect: 100-continue")
+    assert await wire.status() == 100
+    wire.writer.write(HELLO)
+    assert await wire.status() == 201
+    wire.send("PUT", path, "Content-Length: 13", "Expect: 100-continue", 'If-Match: "other"')
+    assert await wire.status() == 412
+
+
+async def test_a_client_that_hangs_up_leaves_the_content_as_it_was(api: Api) -> None:
+    path = await filled(api)
+    wire = await Wire.open(api)
+    wire.send("PUT", path, "Content-Length: 1000000")
+    wire.writer.write(LARGE[:400_000])
+    await wire.writer.drain()
+    wire.abort()
+    half = await Wire.open(api)
+    half.send("PUT", path, "Transfer-Encoding: chunked")
+    half.writer.write(b"5\r\nhello\r\n")
+    half.writer.write_eof()
+    with pytest.raises(asyncio.IncompleteReadError):
+        await half.status()
+    half.abort()
+    assert (await api.get(path)).body == HELLO
+    assert await chunks(api) == 1
+
+
+async def test_a_download_that_is_left_costs_no_connection(api: Api) -> None:
+    path = await filled(api, LARGE * 16)
+    pool = api.service.database.read
+    wires = [await Wire.open(api) for _ in range(2 * 10)]
+    for wire in wires:
+        wire.send("GET", path)
+        assert await wire.status() == 200
+    # All of them are in the midst of it, and wait for their clients.
+    assert (await api.get(path.removesuffix("/content"))).status == 200
+    for wire in wires:
+        wire.abort()
+    assert (await api.get(path)).body == LARGE * 16
+    assert pool.idle > 0
+
+
+async def test_a_download_whose_content_is_replaced_is_cut_and_never_mixed(api: Api) -> None:
+    path = await filled(api, LARGE * 16)
+    wire = await Wire.open(api)
+    wire.send("GET", path)
+    assert await wire.status() == 200
+    assert (await put(api, path)).status == 204
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        async with asyncio.timeout(20):
+            await wire.reader.readexactly(len(LARGE) * 16)
+    wire.abort()
