@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
 from yarl import URL
 
-from pegboard import ApiError, Context, ErrorCode, Resource, Schema, TableResource, Unique, errors, validate
+from pegboard import (
+    ApiError,
+    Content,
+    Context,
+    ErrorCode,
+    Resource,
+    Schema,
+    Stored,
+    TableResource,
+    Unique,
+    Upload,
+    errors,
+    validate,
+)
 from pegboard.errors import CATALOGUE, Fault, gather, pointer
 from pegboard.schemas import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 RANGES = (
-    (range(10_000, 11_000), {400, 406, 408, 411, 413, 414, 415, 417, 431, 505}),
+    (range(10_000, 11_000), {400, 406, 408, 411, 413, 414, 415, 416, 417, 431, 505}),
     (range(11_000, 12_000), {422}),
     (range(12_000, 13_000), {401, 403, 429}),
     (range(13_000, 14_000), {404, 405, 409, 412, 422, 428}),
@@ -50,9 +65,19 @@ class Faulty(Resource):
     schema = Everything
     verbs = ("GET",)
     error_codes = (OWN,)
+    content = Content()
 
     def parse_id(self, text: str) -> str | None:
         return text
+
+    async def read_content(self, context: Context, id: str) -> Stored:
+        async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
+            yield b"hello"[start:stop]
+
+        return Stored(5, "text/plain", sha256(b"hello").digest(), read)
+
+    async def write_content(self, context: Context, id: str, upload: Upload) -> None:
+        pass
 
     async def retrieve(self, context: Context, id: str) -> Any:
         if id == "lost":
@@ -111,6 +136,8 @@ ASKED = (
     Ask(errors.UNKNOWN_PARAMETER, "GET", "/things?x=1"),
     Ask(errors.BAD_CURSOR, "GET", "/things?after=xyz"),
     Ask(errors.BAD_HEADER, "GET", "/things", None, {"If-None-Match": "x"}),
+    Ask(errors.RANGE, "GET", "/faulty/any/content", None, {"Range": "bytes=5-"}),
+    Ask(errors.DIGEST, "PUT", "/faulty/any/content", b"x", {"Content-Digest": f"sha-256=:{'A' * 43}=:"}),
     Ask(errors.INVALID, "POST", "/things", {"must": 1, "odd": 2}),
     Ask(errors.REQUIRED, "POST", "/things", {}),
     Ask(errors.UNKNOWN_FIELD, "POST", "/things", {"must": 1, "x": 1}),
@@ -188,7 +215,7 @@ def test_codes_never_change() -> None:
     assert [(code.code, code.status) for code in CATALOGUE] == [
         *((10000, 400), (10001, 400), (10002, 400), (10003, 415), (10004, 406), (10005, 413), (10006, 414)),
         *((10007, 417), (10008, 431), (10009, 408), (10010, 411), (10011, 505), (10012, 400), (10013, 400)),
-        *((10014, 400), (10015, 400), (10016, 400)),
+        *((10014, 400), (10015, 400), (10016, 400), (10017, 416), (10018, 400)),
         *((number, 422) for number in range(11000, 11014)),
         *((12000, 401), (12001, 401), (12002, 403), (12003, 429)),
         *((13000, 404), (13001, 405), (13002, 409), (13003, 409), (13004, 409), (13005, 412), (13006, 428)),

@@ -95,6 +95,7 @@ class Request(web.BaseRequest):
 
     async def _block(self) -> bytes:
         parts, size = [], 0
+        self.receiving = True
         try:
             async with asyncio.timeout(self.receive_timeout):
                 while size < _BLOCK and (part := await self._payload.readany()):
@@ -102,6 +103,8 @@ class Request(web.BaseRequest):
                     size += len(part)
         except (OSError, RuntimeError, web.RequestPayloadError) as error:
             raise self._broken(error) from error
+        finally:
+            self.receiving = False
         return b"".join(parts)
 
     def _check_length(self, most: int) -> None:
