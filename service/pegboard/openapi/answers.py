@@ -85,6 +85,8 @@ CONTENT_ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
         errors.MEDIA_TYPE,
         errors.BODY_TOO_LARGE,
         errors.DIGEST,
+        errors.CONFLICT,
+        errors.INVALID,
     ),
 }
 """What each verb of an item's content may meet beyond that."""

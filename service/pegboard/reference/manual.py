@@ -28,10 +28,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Show a request's body: its media type and an example of it."""
+    """Show a request's body: its media type and an example of it; `is_file` says that it is bytes of any kind."""
 
     media_type: str
     value: Any
+    is_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def _parameter(document: Document, parameter: Mapping[str, Any]) -> Field:
 
 def _bodies(document: Document, holder: Any) -> Iterator[Body]:
     for media_type, media in _content(document, holder).items():
-        yield Body(media_type, _example(document, media))
+        yield Body(media_type, _example(document, media), is_file="schema" not in media)
 
 
 def _answer(document: Document, status: str, holder: Any) -> Answer:

@@ -47,7 +47,7 @@ async function send(form) {
     const response = await fetch(address(form), {
       method: form.dataset.verb,
       headers: headers(form),
-      body: form.elements.body?.value,
+      body: form.elements.body?.files?.[0] ?? form.elements.body?.value,
       // Without the browser's own credentials: it would ask for others after a 401.
       credentials: "omit",
       cache: "no-store",

@@ -9,27 +9,25 @@ from typing import Any
 
 from pegboard.reference import markup
 from pegboard.reference.frame import Site
-from pegboard.reference.manual import Operation
+from pegboard.reference.manual import Body, Operation
 from pegboard.reference.markup import Html, element
 from pegboard.reference.prose import code
 
 _ORIGIN = element("span", "https://api.example.org", class_="origin")
 """Where the service is: a script puts in what it was reached as."""
+_ANY = "application/octet-stream"
 _ID = "01a20a92-91ce-78eb-8a99-a723a3b707a3"
 
 
 def requests(site: Site, one: Operation) -> Sequence[Html]:
     """Return the command lines that make the request, one for each kind of body; all but the first folded away."""
     if not one.bodies:
-        return [panel("Request", _curl(site, one, None, None))]
+        return [panel("Request", _curl(site, one, None))]
     first, *others = one.bodies
     folded = [
-        element(
-            "details", element("summary", f"As {other.media_type}"), _curl(site, one, other.media_type, other.value)
-        )
-        for other in others
+        element("details", element("summary", f"As {other.media_type}"), _curl(site, one, other)) for other in others
     ]
-    return [panel("Request", _curl(site, one, first.media_type, first.value), *folded)]
+    return [panel("Request", _curl(site, one, first), *folded)]
 
 
 def panel(title: str, *content: Html | None) -> Html:
@@ -37,16 +35,27 @@ def panel(title: str, *content: Html | None) -> Html:
     return element("div", element("p", title, class_="caption"), content, class_="panel")
 
 
-def _curl(site: Site, one: Operation, media_type: str | None, value: Any) -> Html:
-    usual = "GET" if media_type is None else "POST"
+def _curl(site: Site, one: Operation, body: Body | None) -> Html:
+    usual = "GET" if body is None else "PUT" if body.is_file else "POST"
     option = " -I" if one.verb == "HEAD" else "" if one.verb == usual else f" -X {one.verb}"
     url = markup.join((_ORIGIN, _path(site, one)))
     lines: list[Any] = [f"curl{option} ", url, ' \\\n  -u "$API_USER:$API_PASSWORD"']
     lines += [f" \\\n  -H '{field.name}: \"...\"'" for field in one.headers if "required" in field.rules]
-    if media_type is not None:
-        lines += f" \\\n  -H 'Content-Type: {media_type}'", " \\\n  -d "
-        lines += ["@body.json"] if value is None else ["'", markup.json(_quoted(value)), "'"]
+    if body is not None:
+        lines += (f" \\\n  -H 'Content-Type: {_sent_as(body)}'",)
+        if body.is_file:
+            lines += (" \\\n  -T FILE",)
+        else:
+            lines += (
+                " \\\n  -d ",
+                *(["@body.json"] if body.value is None else ["'", markup.json(_quoted(body.value)), "'"]),
+            )
     return element("pre", element("code", lines))
+
+
+def _sent_as(body: Body) -> str:
+    """Return a media type that a request can have."""
+    return _ANY if "*" in body.media_type else body.media_type
 
 
 def _path(site: Site, one: Operation) -> str:
@@ -79,12 +88,12 @@ def form(site: Site, one: Operation) -> Html:
     """Return the form that sends the request; it is of use only where scripts run."""
     body = one.bodies[0] if one.bodies else None
     example = "limit=2&sort=-created_at" if any(field.name == "limit" for field in one.parameters) else "fields=id"
-    header = f"Content-Type: {body.media_type}" if body else ""
+    header = f"Content-Type: {_sent_as(body)}" if body else ""
     content = (
         _input("Id", "id", required=True) if "{id}" in one.path else None,
         _input("Query", "query", placeholder=example) if one.parameters else None,
         _area("Headers", "headers", header, 2 if body else 1),
-        _area("Body", "body", "" if body.value is None else pretty(body.value), 8) if body else None,
+        _sending(body) if body else None,
         element(
             "div",
             _input("User name", "username", autocomplete="username"),
@@ -96,6 +105,12 @@ def form(site: Site, one: Operation) -> Html:
     )
     fields = element("form", content, data_verb=one.verb, data_path=site.prefix + one.path)
     return element("details", element("summary", "Try it"), fields, class_="panel try")
+
+
+def _sending(body: Body) -> Html:
+    if body.is_file:
+        return _input("Body", "body", type="file")
+    return _area("Body", "body", "" if body.value is None else pretty(body.value), 8)
 
 
 def _input(label: str, name: str, **attributes: Any) -> Html:

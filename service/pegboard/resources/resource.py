@@ -214,7 +214,7 @@ class Resource:
                 return f"content names the verb {verb!r}; it takes those of {', '.join(CONTENT_ACTIONS)}"
         for verb, action in CONTENT_ACTIONS.items():
             # PUT reads what is there, too, to hold conditions against it.
-            if (verb in declared or action == "read_content") and declared and not hasattr(cls, action):
+            if (verb in declared or action == "read_content") and declared and not callable(getattr(cls, action, None)):
                 return f"content is declared, but there is no action {action}"
         return None
 

@@ -43,6 +43,9 @@ class ContentResource(TableResource):
         for name, kind in _FIELDS.items():
             if not isinstance(declared.get(name), kind) or not declared[name].dump_only:
                 return f"items with content have a field {name} = fields.{kind.__name__}(dump_only=True): add it"
+        called = cls.content.name if cls.content else None
+        if called is not None and called not in declared:
+            return f"content takes its name from the field {called}, which is not there"
         return super().mistake()
 
     async def read_content(self, context: Context, identity: str) -> Stored | None:

@@ -104,7 +104,13 @@ class Transfer:
         given = request.headers.get("Content-Type", UNNAMED_TYPE)
         taken = self._declared.types
         media_type = negotiation.media_type(given)
-        if not media_type or len(given) > _LONGEST_TYPE or not given.isascii() or not self._declared.takes(media_type):
+        if (
+            not media_type
+            or "*" in media_type
+            or len(given) > _LONGEST_TYPE
+            or not given.isascii()
+            or not self._declared.takes(media_type)
+        ):
             message = f"Send a Content-Type out of {', '.join(taken)}, of at most {_LONGEST_TYPE} characters."
             raise ApiError(errors.MEDIA_TYPE, message, header="Content-Type", headers={"Accept": ", ".join(taken)})
         return given

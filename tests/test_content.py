@@ -1,0 +1,304 @@
+"""Content of items as a plugin declares it: of tables and of anything else, in flat memory, within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from pegboard import (
+    ApiError,
+    Content,
+    ContentResource,
+    Context,
+    Resource,
+    Schema,
+    Stored,
+    TableResource,
+    Upload,
+    discovery,
+    errors,
+    fields,
+    validate,
+)
+from tests.conftest import Api, Serve, basic, plugin
+
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+SECRET = "a long password"
+MIB = 1024 * 1024
+
+
+class Picture(Schema):
+    title = fields.String(required=True, validate=validate.Length(max=100))
+    media_type = fields.String(dump_only=True)
+    size = fields.Integer(dump_only=True)
+    sha256 = fields.String(dump_only=True)
+
+
+class Titled(Schema):
+    title = fields.String(required=True, validate=validate.Length(max=100))
+
+
+class Pictures(ContentResource):
+    """Small pictures, each of which is somebody's."""
+
+    schema = Picture
+    verbs = ALL
+    owned = True
+    needs_match = True
+    content = Content(max_size=1000, types=("image/*", "application/pdf"))
+
+
+class Films(ContentResource):
+    """Content that is large."""
+
+    schema = Picture
+    verbs = ALL
+    content = Content(max_size=64 * MIB)
+
+
+class Report(Schema):
+    lines = fields.Integer(required=True)
+
+
+class Reports(Resource):
+    """Reports that are written while they are read, and kept nowhere."""
+
+    schema = Report
+    verbs = ("GET",)
+    content = Content(verbs=("GET",), types=("text/csv",))
+    closed: list[str] = []
+
+    def parse_id(self, text: str) -> str | None:
+        return text
+
+    async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
+        return {"id": identity, "lines": 3}
+
+    async def read_content(self, context: Context, identity: str) -> Stored | None:
+        if identity == "nothing":
+            raise ApiError(errors.NOT_FOUND)
+        if identity == "empty" and identity not in Kept.taken:
+            return None
+
+        async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
+            try:
+                for number in range(start, min(stop, 3)):
+                    if identity == "broken" and number == 2:
+                        raise OSError("it cannot be read on")
+                    yield b"x"
+            finally:
+                self.closed.append(identity)
+
+        return Stored(4 if identity == "short" else 3, "text/csv", b"\0" * 32, read)
+
+
+class Kept(Reports):
+    """Reports whose content is taken, too."""
+
+    content = Content()
+    taken: dict[str, list[bytes]] = {}
+
+    async def write_content(self, context: Context, identity: str, upload: Upload) -> None:
+        self.taken[identity] = [part async for part in upload.read()]
+        assert [part async for part in upload.read()] == self.taken[identity]
+        if identity == "refused":
+            raise ApiError(errors.CONFLICT, "Not this one.")
+
+
+@pytest.fixture(scope="module")
+async def some(serve: Serve) -> Api:
+    resources: dict[str, type[Resource]] = {"pictures": Pictures, "films": Films, "reports": Reports, "kept": Kept}
+    plugins = [plugin(name, resource) for name, resource in resources.items()]
+    api = await serve(plugins, receive_timeout=0.5, max_body=2000)
+    for name in ("ada", "bob"):
+        await api.service.clients.add(name, SECRET, ["pictures:GET", "pictures:PUT", "pictures:POST"])
+    return api
+
+
+async def content(api: Api, name: str) -> str:
+    answer = await api.post(f"/{name}", {"title": "x"})
+    assert answer.status == 201, answer.body
+    return f"/{name}/{answer.json['id']}/content"
+
+
+PNG = {"Content-Type": "image/png"}
+
+
+async def test_ownership_holds_for_content(some: Api) -> None:
+    ada, bob = some.as_client("ada", SECRET), some.as_client("bob", SECRET)
+    path = await content(ada, "pictures")
+    assert (await ada.put(path, data=b"ada's", headers=PNG)).status == 201
+    assert (await bob.get(path)).status == 404
+    assert (await bob.put(path, data=b"bob's", headers=PNG | {"If-Match": "*"})).status == 404
+    assert (await some.get(path)).body == b"ada's"
+
+
+async def test_content_that_is_there_needs_if_match_where_that_is_declared(some: Api) -> None:
+    path = await content(some, "pictures")
+    tag = (await some.put(path, data=b"one", headers=PNG)).headers["ETag"]
+    refused = await some.put(path, data=b"two", headers=PNG)
+    assert (refused.status, refused.faults) == (428, [(13006, "If-Match")])
+    assert (await some.put(path, data=b"two", headers=PNG | {"If-Match": tag})).status == 204
+
+
+@pytest.mark.parametrize(
+    ("media_type", "status"),
+    [("image/png", 201), ("image/svg+xml", 201), ("Application/PDF", 201), ("text/html", 415), ("image/*", 415)],
+)
+async def test_only_the_declared_types_are_taken(some: Api, media_type: str, status: int) -> None:
+    path = await content(some, "pictures")
+    answer = await some.put(path, data=b"x", headers={"Content-Type": media_type})
+    assert answer.status == status
+    if status == 415:
+        assert answer.headers["Accept"] == "image/*, application/pdf"
+
+
+async def chunked(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def test_content_has_a_limit_of_its_own_with_and_without_a_length(some: Api) -> None:
+    path = await content(some, "pictures")
+    for data in (b"x" * 1001, chunked(b"x" * 1001)):
+        answer = await some.put(path, data=data, headers=PNG)
+        assert (answer.status, answer.faults) == (413, [(10005, None)])
+    assert (await some.put(path, data=chunked(b"x" * 1000), headers=PNG)).status == 201
+    # That of other bodies is smaller, and none of this one's business.
+    films = await content(some, "films")
+    assert (await some.put(films, data=b"x" * 5000)).status == 201
+
+
+async def test_a_body_that_does_not_come_is_408(some: Api) -> None:
+    path = await content(some, "films")
+    parts = urlsplit(some.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = (
+        f"PUT {path} HTTP/1.1",
+        "Host: x",
+        "Content-Length: 99",
+        "Authorization: " + basic("admin", "correct horse")["Authorization"],
+    )
+    writer.write("\r\n".join((*head, "", "half")).encode())
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_memory_does_not_grow_with_what_is_sent_or_taken(some: Api) -> None:
+    """The client of this test is in the same process, so that it sends and reads little by little as well."""
+    path = await content(some, "films")
+    size, block = 24 * MIB, b"\x5a" * (64 * 1024)
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(size // len(block)):
+            yield block
+
+    gc.collect()
+    tracemalloc.start()
+    try:
+        assert (await some.put(path, data=body())).status == 201
+        async with some.session.get(some.url + path, headers=some.headers) as response:
+            received = 0
+            async for part in response.content.iter_any():
+                received += len(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert received == size
+    assert peak < size / 3
+
+
+async def test_any_resource_can_have_content(some: Api) -> None:
+    answer = await some.get("/reports/a/content")
+    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, b"xxx", "text/csv")
+    assert "Last-Modified" not in answer.headers
+    part = await some.get("/reports/a/content", headers={"Range": "bytes=-2"})
+    assert (part.status, part.body, part.headers["Content-Range"]) == (206, b"xx", "bytes 1-2/3")
+    for name, message in (("nothing", "Not found."), ("empty", "The item has no content yet.")):
+        missing = await some.get(f"/reports/{name}/content")
+        assert (missing.status, missing.json["errors"][0]["message"]) == (404, message)
+    assert (await some.put("/reports/a/content", data=b"x")).headers["Allow"] == "GET, OPTIONS"
+    assert (await some.get("/reports/a/contents")).status == 404
+    assert (await some.get("/reports/a/content/x")).status == 404
+
+
+@pytest.mark.parametrize("name", ["broken", "short"])
+async def test_content_that_ends_too_soon_is_cut_and_never_looks_whole(some: Api, name: str) -> None:
+    Reports.closed.clear()
+    with pytest.raises(Exception, match=r"(?i)reset|payload|disconnected"):
+        await some.get(f"/reports/{name}/content")
+    assert Reports.closed == [name]
+
+
+async def test_what_is_sent_can_be_read_as_often_as_it_takes(some: Api) -> None:
+    data = b"y" * 3 * MIB
+    assert (await some.put("/kept/a/content", data=chunked(data))).status == 204
+    assert {len(part) for part in Kept.taken["a"]} == {256 * 1024}
+    assert b"".join(Kept.taken["a"]) == data
+    assert (await some.put("/kept/empty/content", data=b"")).status == 201
+    assert (await some.put("/kept/refused/content", data=b"x")).status == 409
+    assert (await some.put("/kept/nothing/content", data=b"x")).status == 404
+
+
+async def test_a_table_that_was_there_gets_room_for_content(serve: Serve) -> None:
+    class Before(TableResource):
+        """Pictures without content."""
+
+        schema = Titled
+        verbs = ALL
+
+    class After(ContentResource):
+        """The same with content."""
+
+        schema = Picture
+        verbs = ALL
+
+    item = (await (await serve([plugin("albums", Before)])).post("/albums", {"title": "old"})).json
+    api = await serve([plugin("albums", After)])
+    path = f"/albums/{item['id']}/content"
+    assert (await api.put(path, data=b"new", headers=PNG)).status == 201
+    assert (await api.get(path)).body == b"new"
+    again = await serve([plugin("albums", After)])
+    assert (await again.get(path)).body == b"new"
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await api.service.database.write.execute(
+            "INSERT INTO albums.albums_content VALUES (gen_random_uuid(), 'x', 0, '')"
+        )
+
+
+def unfit(**changes: Any) -> type[Resource]:
+    return type("Unfit", (ContentResource,), {"schema": Picture, "verbs": ALL, "__doc__": "Unfit.", **changes})
+
+
+class Unsized(Schema):
+    title = fields.String()
+    media_type = fields.String(dump_only=True)
+    sha256 = fields.String(dump_only=True)
+
+
+class Writable(Schema):
+    media_type = fields.String()
+    size = fields.Integer(dump_only=True)
+    sha256 = fields.String(dump_only=True)
+
+
+MISTAKES: tuple[tuple[type[Resource], str], ...] = (
+    (unfit(schema=Unsized), "items with content have a field size = fields.Integer(dump_only=True): add it"),
+    (unfit(schema=Writable), "items with content have a field media_type = fields.String(dump_only=True): add it"),
+    (unfit(content=Content(verbs=("GET", "DELETE"))), "content names the verb 'DELETE'; it takes those of GET, HEAD, PUT"),
+    (unfit(content=Content(name="nmae")), "content takes its name from the field nmae, which is not there"),
+    (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content"),
+    (type("Mute", (Reports,), {"content": Content()}), "content is declared, but there is no action write_content"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "message"), MISTAKES)
+def test_a_declaration_that_cannot_be_is_told_with_its_mend(resource: type[Resource], message: str) -> None:
+    assert discovery.mistake(resource) == message
