@@ -20,7 +20,7 @@ import marshmallow.fields
 import pytest
 from openapi_spec_validator import validate as validate_document
 
-from pegboard import ErrorCode, Resource, Schema, TableResource, discovery, validate
+from pegboard import Content, ContentResource, ErrorCode, Resource, Schema, TableResource, discovery, validate
 from pegboard.discovery import State
 from pegboard.errors import CATALOGUE
 from pegboard.openapi.answers import ACTIONS
@@ -92,6 +92,21 @@ class Makers(TableResource):
     verbs = "GET", "POST"
 
 
+class Picture(Schema):
+    title = fields.String(required=True)
+    media_type = fields.String(dump_only=True)
+    size = fields.Integer(dump_only=True)
+    sha256 = fields.String(dump_only=True)
+
+
+class Pictures(ContentResource):
+    """Pictures of things."""
+
+    schema = Picture
+    verbs = "GET", "POST"
+    content = Content(types=("image/*",), max_size=5000)
+
+
 class Readings(Resource):
     """Readings, by the name of what is read."""
 
@@ -112,7 +127,12 @@ class Readings(Resource):
         return {"id": id}
 
 
-PLUGINS = [plugin("makers", Makers), plugin("readings", Readings), plugin("things", Things)]
+PLUGINS = [
+    plugin("makers", Makers),
+    plugin("pictures", Pictures),
+    plugin("readings", Readings),
+    plugin("things", Things),
+]
 
 
 @pytest.fixture(scope="module")
@@ -429,3 +449,20 @@ def test_the_document_is_printed_without_a_database(tmp_path: Path) -> None:
     plugins = discovery.discover(discovery.installed())
     assert json.loads(done.stdout) == make_document(version("pegboard"), plugins, "/api")
     assert not list(tmp_path.iterdir())
+
+
+def test_content_is_described_as_bytes_with_its_types_its_ranges_and_its_limit(document: Document) -> None:
+    path = document["paths"]["/pictures/{id}/content"]
+    assert list(path) == ["parameters", "get", "head", "put", "options"]
+    assert path["put"]["requestBody"] == {
+        "required": True,
+        "description": "The content, of at most 5,000 bytes.",
+        "content": {"image/*": {}},
+    }
+    assert {"201", "204", "400", "411", "412", "413", "415"} <= path["put"]["responses"].keys()
+    assert path["get"]["responses"]["206"]["content"] == {"image/*": {}}
+    assert "Content-Range" in path["get"]["responses"]["206"]["headers"]
+    assert {"200", "206", "304", "406", "416"} <= path["get"]["responses"].keys()
+    taken = {resolved(document, parameter)["name"] for parameter in path["get"]["parameters"]}
+    assert {"Range", "If-Range", "If-None-Match"} <= taken
+    assert not any(path.endswith("/content") for path in document["paths"] if path != "/pictures/{id}/content")

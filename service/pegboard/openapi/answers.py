@@ -83,6 +83,7 @@ CONTENT_ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
         errors.UNKNOWN_PARAMETER,
         errors.NOT_FOUND,
         errors.MEDIA_TYPE,
+        errors.LENGTH_REQUIRED,
         errors.BODY_TOO_LARGE,
         errors.DIGEST,
         errors.CONFLICT,

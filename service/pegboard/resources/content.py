@@ -62,28 +62,17 @@ class Stored:
         return rendering.digest(self.sha256 + self.media_type.encode())
 
 
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """Hold content that has come as a whole: in a file that is gone with it, where it is large."""
+    """Hold content that has come as a whole: its type as it was sent, its size in bytes and its SHA-256 (32 bytes)."""
 
-    def __init__(self, media_type: str, file: IO[bytes]) -> None:
-        self.media_type = media_type
-        self.size = 0
-        self._file = file
-        self._digest = sha256()
-
-    @property
-    def sha256(self) -> bytes:
-        """Return the SHA-256 of the content, 32 bytes."""
-        return self._digest.digest()
-
-    def append(self, block: bytes) -> None:
-        """Take the bytes that follow."""
-        self._digest.update(block)
-        self._file.write(block)
-        self.size += len(block)
+    media_type: str
+    size: int
+    sha256: bytes
+    _file: IO[bytes]
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Yield the content from its beginning, in parts of `BLOCK` bytes but for the last."""
+        """Yield the content from its beginning, in parts of 256 KiB but for the last."""
         await asyncio.to_thread(self._file.seek, 0)
         while block := await asyncio.to_thread(self._file.read, BLOCK):
             yield block
@@ -91,11 +80,16 @@ class Upload:
 
 @asynccontextmanager
 async def receive(media_type: str, blocks: AsyncGenerator[bytes, None]) -> AsyncIterator[Upload]:
-    """Give what `blocks` yield as one upload; a client may take its time, and no connection waits for it."""
+    """Give what `blocks` yield as one upload, in a file that is gone afterwards where it is large.
+
+    A client may take its time: no connection to the database waits for it.
+    """
+    digest, size = sha256(), 0
     with SpooledTemporaryFile(_IN_MEMORY) as file:
-        upload = Upload(media_type, file)
         async with aclosing(blocks):
             async for block in blocks:
                 # On a thread, as a disk may be slow.
-                await asyncio.to_thread(upload.append, block)
-        yield upload
+                await asyncio.to_thread(file.write, block)
+                digest.update(block)
+                size += len(block)
+        yield Upload(media_type, size, digest.digest(), file)
