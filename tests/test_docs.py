@@ -20,13 +20,14 @@ import pegboard
 from pegboard import errors
 from pegboard.cli import main
 from pegboard.settings import SETTINGS
+from pegboard.telemetry.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
 PASSWORD = "a password for the pages"
 ADDRESS = "http://localhost:8080"
-OURS = {"pegboard[embedded]", *(f"pegboard-{folder.name}" for folder in ROOT.glob("plugins/*"))}
+OURS = {"pegboard[embedded]", "pegboard[otel]", *(f"pegboard-{folder.name}" for folder in ROOT.glob("plugins/*"))}
 
 FENCE = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What differs from one run to the next. The first kind has to differ in the same way all over a page.
@@ -352,6 +353,14 @@ def test_every_setting_is_documented_and_no_other() -> None:
 def test_every_error_code_is_documented_and_no_other() -> None:
     listed = [row for row in rows("http.md") if re.fullmatch(r"\d{5}", row[0])]
     assert listed == [[str(code.code), str(code.status), code.message] for code in errors.CATALOGUE]
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    listed = [row for row in rows("observability.md") if row[0].startswith("`pegboard_")]
+    assert listed == [
+        [f"`{family.name}`", family.kind, ", ".join(f"`{label}`" for label in family.labels) or "-", family.meaning]
+        for family in FAMILIES
+    ]
 
 
 def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -46,6 +46,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "plugin_blocking": 1.0,
         "log_level": "info",
         "log_format": "text",
+        "tracing": False,
         "max_body": 10 * 1024 * 1024,
         "max_head": 32 * 1024,
         "max_url": 8 * 1024,

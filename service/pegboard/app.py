@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -20,8 +21,10 @@ from pegboard.discovery import Plugin, State
 from pegboard.errors import ApiError
 from pegboard.isolation.bulkheads import Bulkhead, Sweeper
 from pegboard.isolation.watchdog import Watchdog
+from pegboard.metrics import Metrics
 from pegboard.openapi.specification import Specification
 from pegboard.postgres.database import Database
+from pegboard.postgres.pool import Pool
 from pegboard.postgres.share import Shares
 from pegboard.reference.docs import Docs
 from pegboard.resources import endpoint
@@ -32,9 +35,12 @@ from pegboard.settings import Settings
 from pegboard.tables import migrating
 from pegboard.tables.ddl import TableSpec
 from pegboard.tables.standing import Outcome, PluginMigrations
+from pegboard.telemetry import tracing
+from pegboard.telemetry.sharing import Shared
+from pegboard.telemetry.tracing import Tracing
 from pegboard.web.cors import Cors
 from pegboard.web.routing import Mount, Router
-from pegboard.web.server import PIPELINE
+from pegboard.web.server import PIPELINE, REFUSALS
 
 log = logging.getLogger("pegboard")
 
@@ -51,10 +57,17 @@ SELECT value FROM made UNION ALL SELECT value FROM pegboard.secret WHERE name = 
 class Service:
     """Hold the parts of one running service and know how it fares."""
 
-    def __init__(self, settings: Settings, plugins: Sequence[Plugin], passwords: Passwords | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        plugins: Sequence[Plugin],
+        passwords: Passwords | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         self.settings = settings
         self.plugins = plugins
-        self.database = open_database(settings, self._bring_up)
+        self.tracing = Tracing(*tracing.provider()) if settings.tracing else None
+        self.database = open_database(settings, self._bring_up, self.tracing.pools() if self.tracing else Pool)
         self.clients = Clients(self.database.write, passwords)
         self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
         self.draining = False
@@ -62,13 +75,22 @@ class Service:
         self._resources: dict[str, Resource] = {}
         prefix = settings.path_prefix
         release = version("pegboard")
+        hashing = self.clients.passwords
+        self.metrics = Metrics(release, self.database, self.authentication, hashing, plugins, self.bulkheads, shared)
         self.specification = Specification(release, settings, plugins)
         docs = Docs(release, settings, plugins, self.specification.document)
         own = system.places(release, plugins, self._ready, prefix)
-        self._router = Router((*own, self.specification.place(), *docs.places()), prefix)
+        self._router = Router((*own, self.metrics.place(), self.specification.place(), *docs.places()), prefix)
         self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
         cors = (Cors(settings.cors_origins),) if settings.cors_origins else ()
-        steps = (pipeline.finish, *cors, pipeline.tell_errors, self.authentication)
+        traced = () if self.tracing is None else (self.tracing,)
+        steps = (
+            *traced,
+            partial(pipeline.finish, self.metrics.traffic),
+            *cors,
+            pipeline.tell_errors,
+            self.authentication,
+        )
         self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))
 
     async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
@@ -78,11 +100,15 @@ class Service:
         await self.database.start()
         sweeper.start()
         watchdog.start()
+        self.metrics.start()
         yield
+        await self.metrics.stop()
         watchdog.stop()
         sweeper.stop()
         await self.authentication.close()
         await self.database.close()
+        if self.tracing is not None:
+            await self.tracing.close()
 
     def drain(self) -> None:
         """Tell whoever asks that no more requests should come."""
@@ -117,6 +143,7 @@ class Service:
         """Bring the database up to date and mount the plugins, as soon as the database answers."""
         outcomes = await migrating.migrate(self.database.write_dsn, migrations(self.plugins))
         note_outcomes(self.plugins, outcomes)
+        self.metrics.outcomes = outcomes
         made_up = await self.clients.ensure_administrator(self.settings.admin_password)
         if made_up is not None:
             # On the terminal and not in the log: it is told once, to whoever starts the service.
@@ -144,20 +171,31 @@ class Service:
 SERVICE = web.AppKey("service", Service)
 
 
-def create_app(settings: Settings, plugins: Sequence[Plugin], passwords: Passwords | None = None) -> web.Application:
+def create_app(
+    settings: Settings,
+    plugins: Sequence[Plugin],
+    passwords: Passwords | None = None,
+    shared: Shared | None = None,
+) -> web.Application:
     """Return the application that serves `plugins`; give it to a `server.Runner`.
 
-    `passwords` says how passwords are hashed, where that is not to be as secure as it should be.
+    `passwords` says how passwords are hashed, where that is not to be as secure as it should be. `shared` is where
+    workers tell each other what they have counted.
     """
     app = web.Application()
-    app[SERVICE] = service = Service(settings, plugins, passwords)
+    app[SERVICE] = service = Service(settings, plugins, passwords, shared)
     app[PIPELINE] = service.answer
+    app[REFUSALS] = service.metrics.traffic.refusals
     app.cleanup_ctx.append(service.lifespan)
     app.on_shutdown.append(service.shut_down)
     return app
 
 
-def open_database(settings: Settings, on_available: Callable[[], Awaitable[None]] | None = None) -> Database:
+def open_database(
+    settings: Settings,
+    on_available: Callable[[], Awaitable[None]] | None = None,
+    pool: Callable[..., Pool] = Pool,
+) -> Database:
     """Return the database that `settings` name; nothing is opened yet."""
     return Database(
         settings.database_url or "",
@@ -166,6 +204,7 @@ def open_database(settings: Settings, on_available: Callable[[], Awaitable[None]
         read_size=settings.read_pool_size,
         timeout=settings.pool_timeout,
         statement_timeout=settings.database_timeout,
+        pool=pool,
         on_available=on_available,
     )
 

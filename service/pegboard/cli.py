@@ -6,9 +6,9 @@ from importlib.metadata import version
 
 import click
 
-from pegboard import logs
 from pegboard.commands import checking, clients, drafts, migrations, plugins, removal, scaffolding, serving
 from pegboard.commands.console import Commands
+from pegboard.telemetry import logs
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 from marshmallow import ValidationError
 
-from pegboard import errors, logs
+from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres import database
 from pegboard.schemas import schema
+from pegboard.telemetry import logs
+from pegboard.telemetry.traffic import Traffic
 from pegboard.web import negotiation
-from pegboard.web.http import Request, Response, error_response
+from pegboard.web.http import Request, Response, Stream, error_response
 from pegboard.web.routing import METHODS, Redirect, Router
 
 Next = Callable[[Request], Awaitable[Response]]
@@ -31,9 +35,16 @@ def compose(middlewares: Sequence[Middleware], handler: Next) -> Next:
     return handler
 
 
-async def finish(request: Request, handler: Next) -> Response:
-    """Give every response the request id, `nosniff` and `Cache-Control`; compress it where that is wanted."""
-    response = await handler(request)
+async def finish(traffic: Traffic, request: Request, handler: Next) -> Response:
+    """Give every response the request id, `nosniff` and `Cache-Control`; compress it where that is wanted; count it."""
+    traffic.running += 1
+    try:
+        response = await handler(request)
+    except BaseException:
+        traffic.aborted += 1
+        raise
+    finally:
+        traffic.running -= 1
     headers = response.headers
     headers["X-Request-Id"] = request.id
     headers["X-Content-Type-Options"] = "nosniff"
@@ -46,9 +57,33 @@ async def finish(request: Request, handler: Next) -> Response:
         accepted = request.headers.get("Accept-Encoding")
         if accepted is not None and negotiation.encoding(accepted) == "gzip":
             await _compress(response)
-    if logs.access.isEnabledFor(logging.INFO):
-        logs.tell(request, response)
+    if isinstance(response, Stream):
+        _tell_later(traffic, request, response)
+    else:
+        _tell(traffic, request, response.status, 0 if request._method == "HEAD" else len(response.body))
     return response
+
+
+def _tell(traffic: Traffic, request: Request, status: int, size: int) -> None:
+    """Count and log a request that was answered."""
+    seconds = perf_counter() - request.received
+    traffic.count(request, status, seconds, size)
+    if logs.access.isEnabledFor(logging.INFO):
+        logs.tell(request, status, seconds, size)
+
+
+def _tell_later(traffic: Traffic, request: Request, response: Stream) -> None:
+    """Count and log a request whose answer is made while it is sent, once that has ended."""
+    before = response.ended
+
+    def ended() -> None:
+        if before is not None:
+            before()
+        if sys.exception() is not None:  # It is called on the way out: the answer was broken off.
+            traffic.aborted += 1
+        _tell(traffic, request, response.status, request.sent_bytes)
+
+    response.ended = ended
 
 
 def _keep_variant(request: Request, headers: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from pegboard.app import SERVICE, Service, create_app
 from pegboard.discovery import Plugin
 from pegboard.isolation.loading import Stopped
 from pegboard.settings import Settings, SettingsError
+from pegboard.telemetry.sharing import Shared
 from pegboard.web.server import Runner, Server
 
 log = logging.getLogger("pegboard")
@@ -129,19 +130,20 @@ async def serve(
     listening: socket.socket,
     started: Callable[[Service], None],
     read_settings: Callable[[], Settings],
+    shared: Shared | None = None,
 ) -> socket.socket | None:
     """Serve on `listening` until a signal says stop; what was accepted by then is answered.
 
-    `started` is called once requests can be taken; what it raises ends the service. Returns None; after SIGHUP the
-    socket, on which the service is to `begin_anew`, and which has waiting whoever has connected meanwhile. Where
-    `read_settings` then fails, it goes on as it is.
+    `started` is called once requests can be taken; what it raises ends the service. `shared` is there where other
+    processes serve as well. Returns None; after SIGHUP the socket, on which the service is to `begin_anew`, and which
+    has waiting whoever has connected meanwhile. Where `read_settings` then fails, it goes on as it is.
     """
     kept = None
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (*_STOPPING, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    runner = Runner(create_app(settings, plugins), settings)
+    runner = Runner(create_app(settings, plugins, shared=shared), settings)
     try:
         await runner.setup()
         started(runner.app[SERVICE])

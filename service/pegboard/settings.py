@@ -249,6 +249,9 @@ class Settings:
         "info", _one_of("debug", "info", "warning", "error", "critical"), "The least serious level that is logged."
     )
     log_format: str = _setting("text", _one_of("text", "json"), "How log lines are written.")
+    tracing: bool = _setting(
+        "false", _truth, "Whether OpenTelemetry traces are made; where they go is set by its own variables, `OTEL_*`."
+    )
     max_body: int = _setting("10MiB", _size("1KiB", "1GiB"), "The largest body that a request may have, in bytes.")
     max_head: int = _setting("32KiB", _size("1KiB", "1MiB"), "The largest head that a request may have, in bytes.")
     max_url: int = _setting("8KiB", _size("256B", "1MiB"), "The longest URL that a request may have, in bytes.")

@@ -12,6 +12,9 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -22,6 +25,7 @@ from gunicorn.workers.base import Worker as GunicornWorker
 from pegboard import running
 from pegboard.discovery import Plugin
 from pegboard.settings import Settings, SettingsError
+from pegboard.telemetry import sharing
 
 log = logging.getLogger("pegboard")
 
@@ -62,6 +66,8 @@ class Workers(BaseApplication):
         self.read_settings = read_settings
         self._listening = listening.detach()
         self._announce = announce
+        self.counts = Path(mkdtemp(prefix="pegboard-"))
+        """The folder in which the workers tell each other what they have counted."""
         super().__init__()
 
     def load_config(self) -> None:
@@ -74,6 +80,8 @@ class Workers(BaseApplication):
             "graceful_timeout": int(self.settings.drain_seconds + self.settings.shutdown_timeout) + 5,
             "control_socket_disable": True,
             "proc_name": "pegboard",
+            "child_exit": lambda _, worker: sharing.end(self.counts, worker.age),
+            "on_exit": lambda _: rmtree(self.counts, ignore_errors=True),
             "when_ready": lambda _: self._announce(),
         }
         for name, value in options.items():
@@ -126,8 +134,8 @@ class Worker(GunicornWorker):
         app = self.app
         beating = asyncio.get_running_loop().create_task(self._beat())
         # What is required was there at the start; where it is gone, one who comes later serves the rest, unready.
-        plugins = self._discovered()
-        await running.serve(app.settings, plugins, self.sockets[0], lambda _: None, app.read_settings)
+        plugins, shared = self._discovered(), sharing.Shared(app.counts, self.age)
+        await running.serve(app.settings, plugins, self.sockets[0], lambda _: None, app.read_settings, shared)
         beating.cancel()
 
     def _discovered(self) -> Sequence[Plugin]:

@@ -29,6 +29,8 @@ from pegboard.settings import Settings
 from pegboard.web.http import Request, Response
 
 REALM = "pegboard"
+OUTCOMES = ("remembered", "verified", "failed", "throttled", "malformed", "missing")
+"""What may become of the credentials of a request."""
 
 _LOGINS = "pegboard_login"
 _UNHEARD = 0.8  # seconds that a remembered credential is good for while nothing is heard of changes
@@ -103,7 +105,8 @@ class Authentication(BasicAuthMiddleware):
 
     The paths in `public` need none. `open` and `close` begin and end the hearing of changes, without which a
     remembered credential is looked up again about every second. While the database is away, what is remembered is good
-    to its end. Raises `ApiError`: 401, 429 with `Retry-After`, and 503 when it cannot be told who somebody is.
+    to its end. `outcomes` counts what became of credentials. Raises `ApiError`: 401, 429 with `Retry-After`, and 503
+    when it cannot be told who somebody is.
     """
 
     def __init__(self, store: Clients, settings: Settings, public: Container[str]) -> None:
@@ -114,6 +117,7 @@ class Authentication(BasicAuthMiddleware):
         self._keyed = blake2b(key=secrets.token_bytes(64), digest_size=16)
         self._memory = Memory()
         self._entries = self._memory.entries
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self._throttle = Throttle()
         # Credentials that were right here once wait for no failures, whoever's: nobody else can send them.
         self._proven: dict[bytes, None] = {}
@@ -134,6 +138,11 @@ class Authentication(BasicAuthMiddleware):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def remembered(self) -> int:
+        """Return how many credentials are remembered."""
+        return len(self._entries)
+
     def __call__(  # type: ignore[override]  # Requests and responses are ours.
         self, request: Request, handler: Callable[[Request], Awaitable[Response]]
     ) -> Awaitable[Response]:
@@ -146,6 +155,7 @@ class Authentication(BasicAuthMiddleware):
                 heard = now < notices.until and entry.checked >= notices.since
                 if now < entry.until and (heard or now < entry.checked + _UNHEARD):
                     request.client = entry.client
+                    self.outcomes["remembered"] += 1
                     return handler(request)
         if request.raw_path in self._public:
             return handler(request)
@@ -156,9 +166,11 @@ class Authentication(BasicAuthMiddleware):
         try:
             credential = credentials.parse(request.headers.getall(hdrs.AUTHORIZATION, ()))
         except Malformed as error:
+            self.outcomes["malformed"] += 1
             log.warning("login malformed: address=%s request=%s %s", self._source(request), request.id, error)
             raise self._refusal(errors.NOT_AUTHENTICATED, str(error), "Authorization") from None
         if credential is None:
+            self.outcomes["missing"] += 1
             raise self._refusal(errors.NOT_AUTHENTICATED)
         return credential
 
@@ -202,11 +214,12 @@ class Authentication(BasicAuthMiddleware):
         if entry is not None and monotonic() < entry.until:
             client = await self._look_up(login.digest, entry)
             if client is not None:
+                self.outcomes["remembered"] += 1
                 return client
         proven = login.digest in self._proven
         wait = 0.0 if proven else self._throttle.wait(login.username, login.address)
         if wait:
-            _log("throttled", login)
+            self._log("throttled", login)
             raise ApiError(errors.TOO_MANY_REQUESTS, headers={"Retry-After": str(ceil(wait))})
         first = proven or self._throttle.trusts(login.address)
         self._throttle.begin(login.username, login.address)
@@ -215,7 +228,7 @@ class Authentication(BasicAuthMiddleware):
         except BaseException as error:
             self._throttle.undo(login.username, login.address)
             if isinstance(error, ApiError) and error.kind is errors.TOO_MANY_REQUESTS:
-                _log("throttled", login)
+                self._log("throttled", login)
             raise
         self._take_note(login, client)
         return client
@@ -265,9 +278,10 @@ class Authentication(BasicAuthMiddleware):
         """Count a success or a failure, here and in the other workers."""
         self._proven.pop(login.digest, None)
         if client is None:
-            _log("failed", login)
+            self._log("failed", login)
             self._notices.say(_LOGINS, self._throttle.fail(login.username, login.address))
             return
+        self.outcomes["verified"] += 1
         self._proven[login.digest] = None
         if len(self._proven) > _MOST:
             del self._proven[next(iter(self._proven))]
@@ -275,6 +289,7 @@ class Authentication(BasicAuthMiddleware):
         if news is not None:
             self._notices.say(_LOGINS, news)
 
-
-def _log(what: str, login: Login) -> None:
-    log.warning("login %s: user=%s address=%s request=%s", what, shown(login.username), login.address, login.request_id)
+    def _log(self, what: str, login: Login) -> None:
+        self.outcomes[what] += 1
+        name = shown(login.username)
+        log.warning("login %s: user=%s address=%s request=%s", what, name, login.address, login.request_id)

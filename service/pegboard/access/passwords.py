@@ -61,7 +61,7 @@ class Passwords:
     """Make and check hashes without holding up the event loop.
 
     At most `threads` run at once, each with the memory of one hash, and at most `waiting` of each rank wait for their
-    turn; one more is told to come back (429).
+    turn; one more is told to come back (429). `running`, `waiting` and `refused` say how many.
     """
 
     def __init__(self, cost: Cost | None = None, *, threads: int | None = None, waiting: int = 32) -> None:
@@ -71,6 +71,21 @@ class Passwords:
         self._nobody = self._hasher.hash(secrets.token_bytes(32))
         self._threads = ThreadPoolExecutor(threads, "passwords")
         self._turns = _Turns(threads, waiting)
+
+    @property
+    def running(self) -> int:
+        """Return how many are being hashed or checked."""
+        return self._turns.taken
+
+    @property
+    def waiting(self) -> int:
+        """Return how many wait for their turn."""
+        return self._turns.waiting
+
+    @property
+    def refused(self) -> int:
+        """Return how many were told to come back since too many waited."""
+        return self._turns.refused
 
     async def hash(self, password: bytes) -> Hash:
         """Return the hash of a prepared password, its parameters and salt included."""
@@ -109,18 +124,26 @@ class _Turns:
     """Count the turns that are free, and hand each that ends to whoever waits longest, the first rank first."""
 
     def __init__(self, free: int, waiting: int) -> None:
+        self.taken = 0
+        self.refused = 0
         self._free = free
         self._most = waiting
         self._first: deque[asyncio.Future[None]] = deque()
         self._rest: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        return len(self._first) + len(self._rest)
+
     async def take(self, *, first: bool) -> None:
         """Wait for a turn; raise `ApiError` 429 when too many do."""
         if self._free:
             self._free -= 1
+            self.taken += 1
             return
         queue = self._first if first else self._rest
         if len(queue) >= self._most:
+            self.refused += 1
             raise ApiError(errors.TOO_MANY_REQUESTS, headers={"Retry-After": "1"})
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
@@ -142,3 +165,4 @@ class _Turns:
                     turn.set_result(None)
                     return
         self._free += 1
+        self.taken -= 1

@@ -14,10 +14,11 @@ from pegboard.postgres.embedded import EmbeddedError
 from pegboard.running import StartError
 from pegboard.settings import SETTINGS, Expected, Setting, SettingsError
 from pegboard.tables.sqlfiles import MigrationError
+from pegboard.telemetry.tracing import TracingError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_EXPECTED = (SettingsError, EmbeddedError, StartError, MigrationError, ApiError)
+_EXPECTED = (SettingsError, EmbeddedError, StartError, TracingError, MigrationError, ApiError)
 _DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from pegboard import logs, running
+from pegboard import running
 from pegboard.app import Service
 from pegboard.commands import reloading, surroundings
 from pegboard.commands.console import setting_option
 from pegboard.settings import Settings
+from pegboard.telemetry import logs
 
 # Where a service is reached that listens on every address.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -14,6 +14,7 @@ from pegboard.openapi.fields import ref
 from pegboard.openapi.paths import Operation, Parts, succeed
 from pegboard.resources.reading import JSON
 from pegboard.resources.resource import VERBS
+from pegboard.telemetry.exposition import OPENMETRICS, TEXT
 
 TAG = "service"
 HTML = "text/html"
@@ -85,6 +86,7 @@ class _Own:
     codes: tuple[ErrorCode, ...] = ()
     public: bool = False
     media_type: str = JSON
+    others: tuple[str, ...] = ()
     conditional: bool = False
     parameters: tuple[Mapping[str, Any], ...] = ()
 
@@ -132,6 +134,15 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             ref("Plugins"),
             (errors.NOT_ALLOWED,),
         ),
+        "/metrics": _Own(
+            "metrics",
+            "Read the metrics",
+            "In the text format of Prometheus, or in that of OpenMetrics. Needs the grant `metrics:GET`.",
+            {"type": "string"},
+            (errors.NOT_ALLOWED,),
+            media_type=TEXT,
+            others=(OPENMETRICS,),
+        ),
         "/health": _Own("health", "Ask whether the process serves", "Touches no database.", ref("Health"), public=True),
         "/ready": _Own(
             "ready",
@@ -166,7 +177,7 @@ def _operation(own: _Own, parts: Parts, name: str, summary: str, about: str) -> 
         media["example"] = example(own.schema, SCHEMAS)
     guarded = ("Content-Security-Policy", "Referrer-Policy") if own.media_type == HTML else ()
     tagged = ("ETag", *guarded) if own.conditional else ()
-    responses = {"200": succeed(own.about, *tagged, content={own.media_type: media})}
+    responses = {"200": succeed(own.about, *tagged, content=dict.fromkeys((own.media_type, *own.others), media))}
     conditions: tuple[str, ...] = ()
     codes = (*_codes(own), errors.NOT_ACCEPTABLE, *own.codes)
     if own.conditional:

@@ -71,7 +71,7 @@ _DELETES = re.compile(r"\bDELETE\b", re.IGNORECASE)
 class Database:
     """Hold the pool for reads, whose sessions cannot write, and the pool for writes.
 
-    `on_available` is awaited once, as soon as both answer; while it fails it is tried again.
+    `on_available` is awaited once, as soon as both answer; while it fails it is tried again. `pool` makes the pools.
     """
 
     def __init__(
@@ -84,13 +84,14 @@ class Database:
         timeout: float = 5.0,
         statement_timeout: float = 30.0,
         prepare: bool = True,
+        pool: Callable[..., Pool] = Pool,
         on_available: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.write_dsn = write_dsn
-        self.write = Pool(
+        self.write = pool(
             write_dsn, size=write_size, timeout=timeout, statement_timeout=statement_timeout, prepare=prepare
         )
-        self.read = Pool(
+        self.read = pool(
             read_dsn or write_dsn,
             size=read_size,
             timeout=timeout,

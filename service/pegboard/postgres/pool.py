@@ -42,7 +42,8 @@ class Pool:
     """Lend connections: the one used last first, and straight to whoever waits longest.
 
     `timeout` bounds both the wait for a connection and its opening, in seconds; then a request ends with
-    DATABASE_UNAVAILABLE. `size`, `idle` and `waiting` say how things stand, `waits` how often anybody had to wait.
+    DATABASE_UNAVAILABLE. `size`, `most`, `idle` and `waiting` say how things stand, `waits` how often anybody had to
+    wait and `timeouts` how often in vain.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Pool:
     ) -> None:
         self.size = 0
         self.waits = 0
+        self.timeouts = 0
         self._manner = Manner(dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup)
         self.most = size
         self.timeout = timeout
@@ -290,7 +292,7 @@ class Pool:
         self._waiters.append(waiter)
         self.waits += 1
         self._grow()
-        timer = loop.call_later(self.timeout, _expire, waiter)
+        timer = loop.call_later(self.timeout, self._expire, waiter)
         try:
             return await waiter
         except BaseException:
@@ -302,6 +304,11 @@ class Pool:
             raise
         finally:
             timer.cancel()
+
+    def _expire(self, waiter: asyncio.Future[Session]) -> None:
+        if not waiter.done():
+            self.timeouts += 1
+            waiter.set_exception(_unavailable(None))
 
     def _hand_over(self, session: Session) -> None:
         while self._waiters:
@@ -384,8 +391,3 @@ def _unavailable(cause: BaseException | None) -> ApiError:
     error = ApiError(errors.DATABASE_UNAVAILABLE, headers={"Retry-After": "1"})
     error.__cause__ = cause
     return error
-
-
-def _expire(waiter: asyncio.Future[Session]) -> None:
-    if not waiter.done():
-        waiter.set_exception(_unavailable(None))

@@ -83,7 +83,14 @@ class Expander:
         if not ids:
             return {}
         resource = self._resource.resources(target)
-        reading = Context(context.client, context.request_id, _WHOLE, connection=context.connection, locks=False)
+        reading = Context(
+            context.client,
+            context.request_id,
+            _WHOLE,
+            connection=context.connection,
+            locks=False,
+            traceparent=context.traceparent,
+        )
         items = await resource.retrieve_all(reading, sorted(ids))
         return {_id(item): resource.represent(item, _WHOLE) for item in items}
 

@@ -37,7 +37,7 @@ class Reader:
         )
         if query.expand:
             self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, demanded)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
         item = await self._resource.retrieve(context, identity)  # type: ignore[attr-defined]  # there, as its verb is declared
         shown = self._resource.represent(item, query)
         if query.expand:
@@ -54,7 +54,7 @@ class Reader:
         )
         if query.expand:
             self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, demanded)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
         found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
         page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
         items = self._resource.represent_all(page.items, query)
@@ -86,7 +86,7 @@ class Reader:
         # It has no entity tag: there is none that could match.
         if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
             raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
-        context = Context(request.client, request.id, query, demanded)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
         parts = self._resource.stream(context)
         first = await anext(parts, Page(()))
         headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
@@ -118,7 +118,12 @@ def _name_of(part: str) -> str:
 
 def accept(request: Request, *offered: str) -> str:
     """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
-    chosen = negotiation.acceptable(line(request, "Accept"), offered)
+    return choose(line(request, "Accept"), *offered)
+
+
+def choose(accepted: str | None, *offered: str) -> str:
+    """Return the media type to answer with, as `accept` does, by the line that says what is accepted."""
+    chosen = negotiation.acceptable(accepted, offered)
     if chosen is None:
         message = f"Accept one of: {', '.join(offered)}."
         raise ApiError(errors.NOT_ACCEPTABLE, message, header="Accept", headers={"Vary": VARY})

@@ -67,7 +67,8 @@ class Context:
     """Say for whom and how an action is called.
 
     `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it. An item
-    that is retrieved there is locked until its end, unless `locks` says that it is only to be shown.
+    that is retrieved there is locked until its end, unless `locks` says that it is only to be shown. `traceparent` is
+    the header of that name (W3C Trace Context) to send along with calls to other services; None outside of a trace.
     """
 
     client: Client
@@ -76,6 +77,7 @@ class Context:
     conditions: Conditions = conditions.NONE
     connection: asyncpg.Connection | None = None
     locks: bool = True
+    traceparent: str | None = None
     _waiting: list[Callable[[], None]] | None = None
 
     def after_commit(self, act: Callable[[], None]) -> None:

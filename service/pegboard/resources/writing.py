@@ -70,7 +70,7 @@ class Writer:
             self._expander.check(request.client, query)
             # What is stored is given again only to one who asks for the same items, and so may see them.
             body += b"\n" + ",".join(query.expand).encode()
-        context = Context(request.client, request.id, query)
+        context = Context(request.client, request.id, query, traceparent=request.traceparent)
         if key is None:
             return await self._create(request, context, value)
 
@@ -178,7 +178,7 @@ class Writer:
         query, demanded = errors.gather(
             lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
         )
-        context = Context(request.client, request.id, query, demanded)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
 
         async def act(context: Context, identity: str, _: object) -> None:
             await self._resource.delete(context, identity)
@@ -199,7 +199,7 @@ class Writer:
         )
         if query.expand:
             self._expander.check(request.client, query)
-        return kind, value, Context(request.client, request.id, query, demanded)
+        return kind, value, Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
 
     async def _write(
         self,

@@ -39,6 +39,7 @@ class BrokenBody(TimeoutError):
 class Request(web.BaseRequest):
     """Hold one request; `client`, `plugin` and `template` are filled in on its way.
 
+    `traceparent` says which trace it belongs to, as the header of that name does (W3C Trace Context).
     `fault` is what is wrong with its head, if anything is; `closing` says that its connection ends with its answer.
     `receiving` is set while its body is awaited, `flowing` while its answer is streamed; `since` is when its time began
     to run, `cancelled` how often it was cancelled as that was over.
@@ -50,6 +51,7 @@ class Request(web.BaseRequest):
     template: str = ""
     received: float = 0.0
     receive_timeout: float = 30.0
+    traceparent: str | None = None
     fault: ErrorCode | None = None
     closing: bool = False
     receiving: bool = False
@@ -173,6 +175,11 @@ class Request(web.BaseRequest):
         if self._message.should_close or self.closing or protocol._close or protocol._force_close:
             return False
         return self._payload.is_eof() or hdrs.EXPECT not in self._message.headers
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return how many bytes were written so far, the head included."""
+        return self._payload_writer.output_size
 
     def send(self, data: bytes) -> None:
         """Write `data`; raises `ConnectionError` when the client is gone."""

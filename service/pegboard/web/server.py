@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import count
@@ -25,16 +26,20 @@ from multidict import istr
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.settings import Settings
+from pegboard.web import tracecontext
 from pegboard.web.cors import Cors, origin_of
 from pegboard.web.http import BrokenBody, Request, Response, error_response
 
 Pipeline = Callable[[Request], Awaitable[Response]]
 PIPELINE: web.AppKey[Pipeline] = web.AppKey("pipeline")
 """Where an application holds what answers its requests; to be there when its start is over."""
+REFUSALS: web.AppKey[Counter[int]] = web.AppKey("refusals", Counter)
+"""Where an application may have counted, by status, what never came to its pipeline."""
 
 log = logging.getLogger("pegboard")
 
 _X_REQUEST_ID = istr("X-Request-Id")
+_TRACEPARENT = istr("traceparent")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch
 _REQUEST_LINE = re.compile(r"""b['"][!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/\d\.\d['"]""").search
@@ -188,6 +193,7 @@ class Protocol(RequestHandler):
             raise ConnectionResetError("The answer was broken off.")
         request.closing = True
         error = self._told(status, exc)
+        cast(Server, self._manager).refusals[error.status] += 1
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request %s failed", request.id, exc_info=exc)
         else:
@@ -224,7 +230,7 @@ def _parsing_error(exc: HttpProcessingError) -> ApiError:
 class Server(web.Server):
     """Make a protocol for each connection and a `Request` of each message, and answer it with `pipeline`."""
 
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Settings, refusals: Counter[int]) -> None:
         super().__init__(
             cast(Any, self._handle),
             keepalive_timeout=settings.keepalive_timeout,
@@ -236,6 +242,7 @@ class Server(web.Server):
             auto_decompress=False,
             access_log=None,
         )
+        self.refusals = refusals
         self._pipeline = pipeline
         self._settings = settings
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
@@ -286,6 +293,8 @@ class Server(web.Server):
             request.id = supplied
         else:
             request.id = f"{self._prefix}-{next(self._numbers):x}"
+        if _TRACEPARENT in message.headers:
+            request.traceparent = tracecontext.parse(message.headers.getall(_TRACEPARENT))
         request.received = perf_counter()
         request.receive_timeout = settings.receive_timeout
         if message.upgrade:
@@ -304,6 +313,7 @@ class Server(web.Server):
 
     async def _refuse(self, request: Request, fault: ErrorCode) -> Response:
         request.closing = True
+        self.refusals[fault.status] += 1
         log.debug("request %s from %s was refused: %s", request.id, request.remote, fault.message)
         answer = error_response(ApiError(fault), request.id)
         if self._cors is not None:
@@ -351,4 +361,4 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         # Only to start the application: the server that comes of it would take every request through a router.
         await super()._make_server()
-        return Server(self._app[PIPELINE], self._settings)
+        return Server(self._app[PIPELINE], self._settings, self._app.get(REFUSALS, Counter()))

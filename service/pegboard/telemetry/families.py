@@ -1,0 +1,141 @@
+"""Every metric there is: its name, its kind, its labels, its meaning, and how those of several workers make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The upper bounds of the buckets of a request's duration, in seconds."""
+LAGS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""The upper bounds of the buckets of the event loop's lag, in seconds."""
+
+_REQUEST = ("resource", "template", "method", "status")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Describe one metric.
+
+    `merge` makes one value of those that the workers have. What ended workers have counted stays, but for gauges.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    merge: Callable[[Iterable[float]], float] = sum
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("pegboard_info", "gauge", "Always 1, with the version of the service.", ("version",), merge=max),
+    Family("pegboard_workers", "gauge", "Processes that serve."),
+    Family("pegboard_requests_total", "counter", "Requests that were answered.", _REQUEST),
+    Family(
+        "pegboard_request_duration_seconds",
+        "histogram",
+        "Time from a request's head to its answer; of an export, to the end of it.",
+        _REQUEST,
+        DURATIONS,
+    ),
+    Family("pegboard_response_bytes_total", "counter", "Bytes of the bodies of answers, as they were sent.", _REQUEST),
+    Family("pegboard_requests_in_progress", "gauge", "Requests that are being served."),
+    Family("pegboard_requests_aborted_total", "counter", "Requests that ended before they were answered in full."),
+    Family(
+        "pegboard_requests_refused_total",
+        "counter",
+        "Requests that could not be read: malformed, with too large a head, or too slow.",
+        ("status",),
+    ),
+    Family(
+        "pegboard_authentications_total",
+        "counter",
+        "Requests by what became of their credentials: remembered, verified, failed, throttled, malformed, missing.",
+        ("outcome",),
+    ),
+    Family("pegboard_credentials_remembered", "gauge", "Credentials that are remembered."),
+    Family("pegboard_password_checks_running", "gauge", "Passwords that are being hashed or checked by argon2."),
+    Family("pegboard_password_checks_waiting", "gauge", "Logins that wait for argon2."),
+    Family("pegboard_password_checks_refused_total", "counter", "Logins told to come back since too many waited."),
+    Family("pegboard_database_up", "gauge", "Whether the database answers: 1 or 0."),
+    Family("pegboard_pool_connections", "gauge", "Connections to the database that are open.", ("pool",)),
+    Family("pegboard_pool_connections_idle", "gauge", "Connections to the database that nobody uses.", ("pool",)),
+    Family("pegboard_pool_connections_limit", "gauge", "Connections to the database at most.", ("pool",)),
+    Family("pegboard_pool_waiting", "gauge", "Requests that wait for a connection to the database.", ("pool",)),
+    Family("pegboard_pool_waits_total", "counter", "Times that a request had to wait for a connection.", ("pool",)),
+    Family(
+        "pegboard_pool_timeouts_total", "counter", "Times that a request waited for a connection in vain.", ("pool",)
+    ),
+    Family("pegboard_plugin_state", "gauge", "Workers in which a plugin is in this state.", ("plugin", "state")),
+    Family("pegboard_plugin_requests_running", "gauge", "Requests of a plugin that are being served.", ("plugin",)),
+    Family(
+        "pegboard_plugin_requests_refused_total",
+        "counter",
+        "Requests refused since as many of the plugin were being served as may be.",
+        ("plugin",),
+    ),
+    Family(
+        "pegboard_plugin_requests_timed_out_total",
+        "counter",
+        "Requests that took longer than the plugin may take.",
+        ("plugin",),
+    ),
+    Family(
+        "pegboard_plugin_pool_waits_total",
+        "counter",
+        "Times that a request waited since the plugin had all the connections that it may have.",
+        ("plugin",),
+    ),
+    Family(
+        "pegboard_plugin_blocked_total",
+        "counter",
+        "Times that a plugin blocked the event loop of a worker.",
+        ("plugin",),
+    ),
+    Family(
+        "pegboard_migrations",
+        "gauge",
+        "Migrations of a plugin by how they stand: applied, pending, failed.",
+        ("plugin", "state"),
+        merge=max,
+    ),
+    Family(
+        "pegboard_loop_lag_seconds",
+        "histogram",
+        "How much later than it should the event loop came to a timer, twice a second.",
+        buckets=LAGS,
+    ),
+    Family("pegboard_process_cpu_seconds_total", "counter", "CPU time used."),
+    Family("pegboard_process_resident_memory_bytes", "gauge", "Resident memory."),
+    Family("pegboard_process_open_fds", "gauge", "Open file descriptors."),
+    Family("pegboard_process_max_fds", "gauge", "Open file descriptors at most."),
+)
+
+BY_NAME = {family.name: family for family in FAMILIES}
+
+Key = tuple[str, *tuple[str, ...]]
+"""A metric's name and the values of its labels."""
+
+Snapshot = dict[Key, list[float]]
+"""What was counted by a moment. A histogram has the number in each bucket, then the sum; all others one value."""
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Return what several workers make together."""
+    gathered: dict[Key, list[list[float]]] = {}
+    for snapshot in snapshots:
+        for key, values in snapshot.items():
+            gathered.setdefault(key, []).append(values)
+    return {
+        key: lists[0] if len(lists) == 1 else [BY_NAME[key[0]].merge(values) for values in zip(*lists, strict=True)]
+        for key, lists in gathered.items()
+    }
+
+
+def lasting(snapshot: Snapshot) -> Snapshot:
+    """Return what stays of a worker that has ended: what it counted, not how it stood."""
+    return {key: values for key, values in snapshot.items() if BY_NAME[key[0]].kind != "gauge"}

@@ -1,0 +1,213 @@
+"""Traces by OpenTelemetry, which is loaded only where it is wanted: spans of requests, and of their statements."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from importlib.metadata import entry_points, version
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from pegboard.postgres.pool import Pool
+from pegboard.web.http import Request, Response
+from pegboard.web.routing import METHODS
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+
+Next = Callable[[Request], Awaitable[Response]]
+
+_GROUP = "opentelemetry_traces_exporter"
+_PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_OTHER = "_OTHER"
+
+
+class TracingError(Exception):
+    """Say in one line what traces need and do not have."""
+
+
+def provider() -> tuple[TracerProvider, Callable[[], object]]:
+    """Return what makes spans and sends them where the standard variables (`OTEL_*`) say, and what ends that.
+
+    One that was made for the process, as `opentelemetry-instrument` does, is taken and left to whoever made it. Raises
+    `TracingError` where OpenTelemetry, or the exporter that is named, is not installed.
+    """
+    try:
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise TracingError("PEGBOARD_TRACING needs OpenTelemetry: install pegboard[otel].") from None
+    present = trace.get_tracer_provider()
+    if isinstance(present, TracerProvider):
+        return present, present.force_flush
+    about = {"service.name": os.environ.get("OTEL_SERVICE_NAME") or "pegboard", "service.version": version("pegboard")}
+    made = TracerProvider(resource=Resource.create(about))
+    for name in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(","):
+        if name.strip() != "none":
+            made.add_span_processor(BatchSpanProcessor(_exporter(name.strip())))
+    return made, made.shutdown
+
+
+def _exporter(name: str) -> Any:
+    """Return the exporter of the name that `OTEL_TRACES_EXPORTER` gives it; it reads its own variables."""
+    if name == "otlp":
+        variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+        protocol = next((os.environ[each] for each in variables if os.environ.get(each)), "http/protobuf")
+        name = _PROTOCOLS.get(protocol, protocol)
+    points = entry_points(group=_GROUP, name=name)
+    if not points:
+        package = f"opentelemetry-exporter-{name.replace('_', '-')}"
+        raise TracingError(f"There is no exporter {name} for traces: install {package}, or set OTEL_TRACES_EXPORTER.")
+    return next(iter(points)).load()()
+
+
+class Tracing:
+    """Make a span of each request, as the middleware `(request, handler)`: OpenTelemetry's conventions for HTTP 1.x.
+
+    A span belongs to the trace that the request names in `traceparent`, and takes its place there for whatever is
+    called on its way. It holds neither query, headers nor bodies.
+    """
+
+    def __init__(self, provider: TracerProvider, end: Callable[[], object]) -> None:
+        from opentelemetry import context, trace
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._end = end
+        self._tracer = provider.get_tracer("pegboard", version("pegboard"))
+        self._context = context
+        self._trace = trace
+        self._propagator = TraceContextTextMapPropagator()
+
+    async def __call__(self, request: Request, handler: Next) -> Response:
+        """Answer a request within its span."""
+        span = self._tracer.start_span(
+            _method(request), self._parent(request), self._trace.SpanKind.SERVER, attributes=_asked(request)
+        )
+        token = self._context.attach(self._trace.set_span_in_context(span))
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier)
+        request.traceparent = carrier.get("traceparent", request.traceparent)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.set_status(self._trace.StatusCode.ERROR)
+            raise
+        else:
+            self._tell(span, request, response)
+            return response
+        finally:
+            self._context.detach(token)
+            span.end()
+
+    async def close(self) -> None:
+        """Send what has not been sent."""
+        await asyncio.to_thread(self._end)
+
+    def pools(self) -> Callable[..., Pool]:
+        """Return what makes a pool whose every use is a span."""
+        tracer, kind = self._tracer, self._trace.SpanKind.CLIENT
+
+        def span(operation: str, sql: str | None = None) -> AbstractContextManager[Span]:
+            attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
+            if sql is not None:
+                attributes["db.query.text"] = sql
+            return tracer.start_as_current_span(operation, kind=kind, attributes=attributes, record_exception=False)
+
+        def pool(*args: Any, **options: Any) -> Pool:
+            return TracedPool(span, *args, **options)
+
+        return pool
+
+    def _parent(self, request: Request) -> Any:
+        carrier = {"traceparent": request.traceparent} if request.traceparent is not None else {}
+        states = request.headers.getall("tracestate", ())
+        if states:
+            carrier["tracestate"] = ",".join(states)
+        return self._propagator.extract(carrier, self._context.Context())
+
+    def _tell(self, span: Span, request: Request, response: Response) -> None:
+        if not span.is_recording():
+            return
+        if request.template:
+            span.update_name(f"{_method(request)} {request.template}")
+            span.set_attribute("http.route", request.template)
+        if request.plugin:
+            span.set_attribute("pegboard.plugin", request.plugin)
+        span.set_attribute("http.response.status_code", response.status)
+        if response.status >= 500:
+            # What a client does wrong is no error of the server's.
+            span.set_attribute("error.type", str(response.status))
+            span.set_status(self._trace.StatusCode.ERROR)
+
+
+class TracedPool(Pool):
+    """Be a pool that tells each of its uses to `span`, which takes what is done and the statement, if there is one."""
+
+    def __init__(self, span: Callable[..., AbstractContextManager[Span]], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._span = span
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        """Run one statement and return its rows."""
+        with self._span(_operation(sql), sql):
+            return await super().fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+        """Run one statement and return its first row, or None."""
+        with self._span(_operation(sql), sql):
+            return await super().fetchrow(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> str:
+        """Run one statement, or without `args` several, and return the status of the last."""
+        with self._span(_operation(sql), sql):
+            return await super().execute(sql, *args)
+
+    def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """Lend a connection inside a transaction, which is one span as a whole."""
+        return self._traced(super().transaction())
+
+    @asynccontextmanager
+    async def _traced(self, lent: AbstractAsyncContextManager[asyncpg.Connection]) -> AsyncIterator[asyncpg.Connection]:
+        with self._span("TRANSACTION"):
+            async with lent as connection:
+                yield connection
+
+
+def _operation(sql: str) -> str:
+    return sql.split(None, 1)[0].upper() if sql.strip() else "QUERY"
+
+
+def _method(request: Request) -> str:
+    return request.method if request.method in METHODS else "HTTP"
+
+
+def _asked(request: Request) -> Mapping[str, str | int]:
+    """Return what the conventions ask to tell of a request, as far as it is known."""
+    known = request.method in METHODS
+    host, _, port = request.host.rpartition(":") if request.host[-1:].isdigit() else (request.host, "", "")
+    version = request.version
+    told: dict[str, str | int] = {
+        "http.request.method": request.method if known else _OTHER,
+        "url.scheme": request.scheme,
+        "url.path": request.raw_path,
+        "network.protocol.version": f"{version.major}.{version.minor}",
+        "server.address": host or request.host,
+        "pegboard.request_id": request.id,
+    }
+    if not known:
+        told["http.request.method_original"] = request.method
+    if port.isdigit() and host:
+        told["server.port"] = int(port)
+    if request.remote is not None:
+        told["network.peer.address"] = request.remote
+    agent = request.headers.get("User-Agent")
+    if agent is not None:
+        told["user_agent.original"] = agent
+    return told

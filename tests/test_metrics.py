@@ -1,0 +1,318 @@
+"""What is told at /metrics: of requests, logins, pools, plugins and the process, by one worker or by all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from yarl import URL
+
+from pegboard import ApiError, Resource, Schema, TableResource, errors, fields
+from pegboard.discovery import Plugin, State
+from pegboard.resources.resource import Context
+from pegboard.telemetry import exposition, sharing
+from pegboard.telemetry.families import DURATIONS, FAMILIES, Snapshot, lasting
+from tests.conftest import Api, Serve, plugin
+
+NDJSON = {"Accept": "application/x-ndjson"}
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0; q=0.5, text/plain; version=0.0.4; q=0.3"}
+
+
+class Note(Schema):
+    text = fields.String(required=True)
+
+
+class Notes(TableResource):
+    """Notes."""
+
+    schema = Note
+    verbs = "GET", "HEAD", "POST"
+
+
+class Slow(Resource):
+    """What takes until it is told."""
+
+    schema = Note
+    verbs = ("GET",)
+    go: asyncio.Event
+
+    async def list(self, context: Context) -> list[dict[str, Any]]:
+        await self.go.wait()
+        raise ApiError(errors.BUSY)
+
+
+@pytest.fixture(scope="module")
+async def metered(serve: Serve) -> Api:
+    Slow.go = asyncio.Event()
+    broken = Plugin("broken", "pegboard-broken", "2", State.FAILED, "it is broken")
+    api = await serve([plugin("notes", Notes), plugin("slow", Slow), broken])
+    await api.service.clients.add("nobody", "without grants", [])
+    await api.service.clients.add("scraper", "reads metrics", ["metrics:GET"])
+    return api
+
+
+async def scrape(api: Api) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Return every sample by its name and labels."""
+    answer = await api.get("/metrics")
+    assert answer.status == 200
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in parse_text(answer.body.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+async def value(api: Api, name: str, **labels: str) -> float:
+    """Return the sum of the samples that have these labels."""
+    wanted = labels.items()
+    return sum(number for known, number in (await scrape(api)).get(name, {}).items() if wanted <= dict(known).items())
+
+
+async def test_metrics_need_their_grant(metered: Api) -> None:
+    assert (await metered.as_client("", "").get("/metrics")).status == 401
+    assert (await metered.as_client("nobody", "without grants").get("/metrics")).status == 403
+    scraper = metered.as_client("scraper", "reads metrics")
+    assert (await scraper.get("/metrics")).status == 200
+    assert (await scraper.head("/metrics")).body == b""
+    assert (await scraper.get("/notes")).status == 403
+
+
+async def test_both_formats_can_be_read_and_say_the_same(metered: Api) -> None:
+    await metered.get("/notes")
+    text, modern = await metered.get("/metrics"), await metered.get("/metrics", headers=OPENMETRICS)
+    assert text.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert modern.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert (await metered.get("/metrics", headers={"Accept": "image/png"})).status == 406
+    names = {family.name: family.type for family in parse_text(text.body.decode())}
+    assert names == {family.name: family.type for family in parse_openmetrics(modern.body.decode())}
+    assert names == {family.name.removesuffix("_total"): family.kind for family in FAMILIES}
+
+
+async def test_requests_are_counted_by_resource_template_method_and_status(metered: Api) -> None:
+    async def count(**labels: str) -> list[float]:
+        names = ("requests_total", "request_duration_seconds_count", "response_bytes_total")
+        return [await value(metered, f"pegboard_{name}", **labels) for name in names]
+
+    before = await count(resource="notes")
+    made = await metered.post("/notes", {"text": "one"})
+    item = f"/notes/{made.json['id']}"
+    answers = [
+        made,
+        await metered.get(item),
+        await metered.get(item),
+        await metered.get(f"/notes/{made.json['id'][:-4]}0000"),
+    ]
+    await metered.head(item)
+    after = await count(resource="notes")
+    assert after[0] - before[0] == after[1] - before[1] == 5
+    assert after[2] - before[2] == sum(len(answer.body) for answer in answers)
+    assert (await count(resource="notes", template="/notes/{id}", method="GET", status="200"))[0] == 2
+    assert (await count(resource="notes", template="/notes/{id}", method="GET", status="404"))[0] == 1
+    assert (await count(resource="notes", template="/notes", method="POST", status="201"))[0] == 1
+
+
+async def test_labels_are_bounded_whatever_is_asked(metered: Api) -> None:
+    before = await scrape(metered)
+    for number in range(5):
+        await metered.get(f"/nothing-{number}/at-all?q={number}")
+        await metered.request("PROPFIND", "/notes")
+        await metered.get(f"/notes/no-id-{number}")
+        await metered.as_client(f"user-{number}", "and password").get("/notes")
+    after = await scrape(metered)
+    new = after["pegboard_requests_total"].keys() - before["pegboard_requests_total"].keys()
+    kinds = {tuple(dict(labels)[name] for name in ("resource", "template", "method", "status")) for labels in new}
+    assert kinds <= {
+        ("pegboard", "unknown", "GET", "404"),
+        ("pegboard", "unknown", "GET", "401"),
+        ("pegboard", "unknown", "other", "501"),
+    }
+    assert await value(metered, "pegboard_requests_total", method="other", status="501") == 5
+    text = (await metered.get("/metrics")).body.decode()
+    assert not [word for word in ("nothing-", "no-id", "user-", "scraper", "PROPFIND") if word in text]
+
+
+async def test_what_cannot_be_read_is_counted_apart(metered: Api) -> None:
+    url = URL(metered.url)
+    for sent in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nExpect: much\r\n\r\n"):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(sent)
+        await reader.read()
+        writer.close()
+    assert await value(metered, "pegboard_requests_refused_total", status="400") == 1
+    assert await value(metered, "pegboard_requests_refused_total", status="417") == 1
+
+
+async def test_a_duration_is_in_its_bucket(metered: Api) -> None:
+    await metered.get("/notes")
+    found = (await scrape(metered))["pegboard_request_duration_seconds_bucket"]
+    buckets = {
+        dict(labels)["le"]: number
+        for labels, number in found.items()
+        if ("template", "/notes") in labels and ("method", "GET") in labels and ("status", "200") in labels
+    }
+    assert [float(bound) for bound in buckets] == [*DURATIONS, math.inf]
+    numbers = list(buckets.values())
+    assert numbers == sorted(numbers)
+    assert numbers[-1] >= 1
+
+
+async def test_requests_in_progress_and_those_broken_off_are_told(metered: Api) -> None:
+    aborted = await value(metered, "pegboard_requests_aborted_total")
+    waiting = asyncio.create_task(metered.get("/slow"))
+    # The scrape itself is one.
+    async with asyncio.timeout(10):
+        while await value(metered, "pegboard_requests_in_progress") < 2:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    Slow.go.set()
+    assert (await waiting).status == 503
+    assert await value(metered, "pegboard_requests_in_progress") == 1
+    assert await value(metered, "pegboard_requests_total", resource="slow", status="503") == 1
+    assert await value(metered, "pegboard_requests_aborted_total") == aborted
+
+
+async def test_an_export_is_counted_with_what_was_sent(metered: Api) -> None:
+    await metered.post("/notes", [{"text": "x" * 1000}] * 20)
+    before = await value(metered, "pegboard_response_bytes_total", template="/notes", method="GET")
+    answer = await metered.get("/notes", headers=NDJSON)
+    assert answer.status == 200
+    assert await value(metered, "pegboard_response_bytes_total", template="/notes", method="GET") - before > 20_000
+
+
+async def test_logins_are_counted_by_their_outcome(metered: Api) -> None:
+    async def outcomes() -> dict[str, float]:
+        return {
+            dict(labels)["outcome"]: number
+            for labels, number in (await scrape(metered))["pegboard_authentications_total"].items()
+        }
+
+    await metered.service.clients.add("known", "right password", ["notes:GET"])
+    before = await outcomes()
+    known = metered.as_client("known", "right password")
+    for _ in range(3):
+        assert (await known.get("/notes")).status == 200
+    await metered.as_client("", "").get("/notes")
+    for _ in range(5):
+        assert (await metered.as_client("known", "wrong password").get("/notes")).status == 401
+    assert (await metered.as_client("known", "wrong again").get("/notes")).status == 429
+    await metered.as_client("", "").get("/notes", headers={"Authorization": "Basic !"})
+    after = await outcomes()
+    told = {name: after[name] - before[name] for name in after}
+    # The last scrape is remembered, too.
+    assert told == {"remembered": 3, "verified": 1, "failed": 5, "throttled": 1, "malformed": 1, "missing": 1}
+    assert await value(metered, "pegboard_credentials_remembered") >= 2
+
+
+async def test_the_parts_tell_how_they_stand(metered: Api) -> None:
+    found = await scrape(metered)
+    states = {
+        (dict(labels)["plugin"], dict(labels)["state"]): number
+        for labels, number in found["pegboard_plugin_state"].items()
+    }
+    assert {key for key, number in states.items() if number} == {
+        ("notes", "ready"),
+        ("slow", "ready"),
+        ("broken", "failed"),
+    }
+    assert len(states) == 3 * len(State)
+    assert found["pegboard_migrations"][("plugin", "notes"), ("state", "applied")] == 1
+    assert found["pegboard_migrations"][("plugin", "notes"), ("state", "failed")] == 0
+    for pool in ("read", "write"):
+        key = (("pool", pool),)
+        assert 1 <= found["pegboard_pool_connections"][key] <= found["pegboard_pool_connections_limit"][key] == 10
+        assert found["pegboard_pool_waiting"][key] == 0
+    assert found["pegboard_database_up"][()] == found["pegboard_workers"][()] == 1
+    assert found["pegboard_process_cpu_seconds_total"][()] > 0
+    assert found["pegboard_process_resident_memory_bytes"][()] > 10_000_000
+    assert 3 < found["pegboard_process_open_fds"][()] <= found["pegboard_process_max_fds"][()]
+    assert list(found["pegboard_info"]) == [(("version", metered.service.specification.version),)]
+
+
+async def test_a_pool_that_is_exhausted_shows(serve: Serve) -> None:
+    api = await serve([plugin("notes", Notes)], pool_size=1, pool_timeout=0.2)
+    assert (await api.get("/notes")).status == 200
+    async with api.service.database.write.connection():
+        assert (await api.post("/notes", {"text": "one"})).status == 503
+        assert await value(api, "pegboard_database_up") == 0
+    assert await value(api, "pegboard_pool_timeouts_total", pool="write") >= 1
+    assert await value(api, "pegboard_pool_waits_total", pool="write") >= 1
+
+
+async def test_a_blocked_loop_shows(metered: Api) -> None:
+    before = await value(metered, "pegboard_loop_lag_seconds_sum")
+    time.sleep(1.0)  # noqa: ASYNC251 - to block is what it is for
+    async with asyncio.timeout(10):
+        while await value(metered, "pegboard_loop_lag_seconds_sum") - before < 0.4:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)
+
+
+# Several workers -------------------------------------------------------------------------------------------------
+
+REQUESTS = ("pegboard_requests_total", "notes", "/notes", "GET", "200")
+DURATION = ("pegboard_request_duration_seconds", "notes", "/notes", "GET", "200")
+
+
+def counted(requests: int, connections: int = 1) -> Snapshot:
+    return {
+        REQUESTS: [requests],
+        DURATION: [requests, *[0] * len(DURATIONS), 0.5],
+        ("pegboard_pool_connections", "read"): [connections],
+        ("pegboard_migrations", "notes", "applied"): [3],
+        ("pegboard_info", "1"): [1],
+    }
+
+
+def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
+    one, two = sharing.Shared(tmp_path, 1), sharing.Shared(tmp_path, 2)
+    one.publish(counted(5))
+    two.publish(counted(7, 4))
+    assert one.read() == two.read()
+    assert one.read() == {
+        REQUESTS: [12],
+        DURATION: [12, *[0] * len(DURATIONS), 1.0],
+        ("pegboard_pool_connections", "read"): [5],
+        ("pegboard_migrations", "notes", "applied"): [3],
+        ("pegboard_info", "1"): [1],
+    }
+
+
+def test_what_ended_workers_have_counted_stays_and_how_they_stood_does_not(tmp_path: Path) -> None:
+    one = sharing.Shared(tmp_path, 1)
+    one.publish(counted(5))
+    for worker in (2, 3, 4):
+        sharing.Shared(tmp_path, worker).publish(counted(worker, 9))
+        sharing.end(tmp_path, worker)
+    sharing.end(tmp_path, 5)  # One that never got so far.
+    assert one.read() == counted(5) | {REQUESTS: [14], DURATION: [14, *[0] * len(DURATIONS), 2.0]}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["1.json", "ended.json"]
+    assert not [key for key in lasting(counted(1)) if key not in (REQUESTS, DURATION)]
+
+
+def test_a_worker_that_has_ended_is_not_counted_twice(tmp_path: Path) -> None:
+    one = sharing.Shared(tmp_path, 1)
+    one.publish(counted(5))
+    file = tmp_path / "2.json"
+    sharing.Shared(tmp_path, 2).publish(counted(7))
+    left = file.read_bytes()
+    sharing.end(tmp_path, 2)
+    # As it is for one who reads between the two steps of it.
+    file.write_bytes(left)
+    assert one.read()[REQUESTS] == [12]
+
+
+def test_what_another_version_counts_is_passed_over(tmp_path: Path) -> None:
+    one = sharing.Shared(tmp_path, 1)
+    one.publish({("pegboard_unheard_of",): [1], **counted(5)})
+    assert one.read() == counted(5)
+
+
+def test_a_label_can_hold_anything() -> None:
+    nasty = 'a"b\\c\nd é'
+    for media_type, parse in ((exposition.TEXT, parse_text), (exposition.OPENMETRICS, parse_openmetrics)):
+        told = parse(exposition.write({("pegboard_info", nasty): [1]}, media_type).decode())
+        assert [sample.labels for family in told for sample in family.samples] == [{"version": nasty}]

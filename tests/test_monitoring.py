@@ -1,0 +1,292 @@
+"""The rules and the dashboard of `deploy`, tried on a real Prometheus that scrapes real services."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from pegboard.telemetry.families import FAMILIES
+from tests.conftest import ADMIN, PASSWORD, basic, new_database
+
+ROOT = Path(__file__).parent.parent
+RULES = ROOT / "deploy/prometheus/pegboard.rules.yml"
+DASHBOARD = json.loads((ROOT / "deploy/grafana/pegboard.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+
+missing = shutil.which("prometheus") is None and "CI" not in os.environ
+needs_prometheus = pytest.mark.skipif(missing, reason="Prometheus is not installed: apt-get install prometheus")
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    expr: str
+
+
+def rules() -> list[Rule]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [Rule(rule.get("alert") or rule["record"], rule["expr"]) for group in groups for rule in group["rules"]]
+
+
+def expressions() -> dict[str, str]:
+    """Return every expression of the rules and the dashboard, by where it stands."""
+    found = {f"rule {rule.name}": rule.expr for rule in rules()}
+    for panel in PANELS:
+        for target in panel["targets"]:
+            found[f"panel {panel['title']} {target['refId']}"] = target["expr"]
+    return found
+
+
+def plain(expr: str) -> str:
+    """Return an expression of the dashboard as Grafana asks it."""
+    return re.sub(r"\$(job|instance|resource)\b", ".*", expr).replace("$__rate_interval", "1m")
+
+
+# Whatever is written into a file, without any service -----------------------------------------------------------
+
+
+def test_every_expression_names_metrics_that_there_are() -> None:
+    known = {"up", *(rule.name for rule in rules())}
+    for family in FAMILIES:
+        parts = ("_bucket", "_sum", "_count") if family.buckets else ("",)
+        known |= {family.name + part for part in parts}
+    labels = {family.name: {*family.labels, "job", "instance", "le"} for family in FAMILIES}
+    for place, expr in expressions().items():
+        named = re.findall(r"\b(?:pegboard_\w+|job:\w+:\w+|up)\b(?=[\[{ )]|$)", re.sub(r'"[^"]*"', '""', expr))
+        assert named, place
+        assert set(named) <= known, place
+        for name, matchers in re.findall(r"(pegboard_\w+)\{([^}]*)\}", expr):
+            allowed = labels[re.sub(r"_(bucket|sum|count)$", "", name)]
+            assert set(re.findall(r"(\w+)=", matchers)) <= allowed, place
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    shown = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
+    assert [family.name for family in FAMILIES if family.name not in shown] == []
+
+
+def test_the_dashboard_is_put_together_as_grafana_wants_it() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert panel["title"]
+        assert 0 < panel["gridPos"]["w"] <= 24 - panel["gridPos"]["x"]
+    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
+        apart_across = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        apart_down = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert apart_across or apart_down
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD))) - {"__rate_interval", "__all"}
+    assert used == variables
+    assert all(target["datasource"]["uid"] == "${datasource}" for panel in PANELS for target in panel["targets"])
+
+
+def test_every_alert_says_how_grave_it_is_and_is_documented() -> None:
+    alerts = [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule
+    ]
+    page = (ROOT / "docs/observability.md").read_text()
+    for rule in alerts:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["summary"]
+    assert re.findall(r"^\| (Pegboard\w+) \|", page, re.MULTILINE) == [rule["alert"] for rule in alerts]
+
+
+@needs_prometheus
+def test_the_rules_do_what_their_tests_say() -> None:
+    for arguments in (
+        ("check", "rules", RULES.name),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "pegboard.rules.test.yml"),
+    ):
+        done = subprocess.run(["promtool", *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+# With two workers, and Prometheus -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Running:
+    """Two workers behind one address."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def children(self) -> set[int]:
+        """Return the processes that serve."""
+        told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return set(map(int, told.split()))
+
+    async def get(self, path: str) -> str:
+        # A connection of its own each time, which any worker may take.
+        async with (
+            aiohttp.ClientSession(headers=basic(ADMIN, PASSWORD)) as session,
+            session.get(self.url + path) as answer,
+        ):
+            assert answer.status == 200
+            return await answer.text()
+
+    async def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+        families = text_string_to_metric_families(await self.get("/metrics"))
+        return {
+            tuple(sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    async def value(self, name: str, **labels: str) -> float:
+        return sum(
+            value for known, value in (await self.samples(name)).items() if labels.items() <= dict(known).items()
+        )
+
+
+@pytest.fixture(scope="module")
+async def workers(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    folder = tmp_path_factory.mktemp("workers")
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
+    environment = others | {
+        "PEGBOARD_DATABASE_URL": await new_database(postgres),
+        "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
+        "TMPDIR": str(folder),
+    }
+    command = [str(Path(sys.executable).parent / "pegboard"), "serve", "--port", "0", "--workers", "2"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 - it takes no time
+            command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    with process:
+        assert process.stdout
+        line = await asyncio.to_thread(process.stdout.readline)
+        assert "serves on" in line, (folder / "log").read_text()
+        running = Running(line.split()[-1], process)
+        await until_workers(running, 2)
+        yield running
+        process.terminate()
+    assert process.returncode == 0
+    assert [file.name for file in folder.iterdir()] == ["log"]
+
+
+async def until_workers(running: Running, number: int) -> None:
+    async with asyncio.timeout(30):
+        while await running.value("pegboard_workers") != number:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.1)
+
+
+async def count(running: Running) -> float:
+    return await running.value("pegboard_requests_total", resource="contacts", status="200")
+
+
+async def until_count(running: Running, number: float) -> None:
+    """Wait until all workers have published, and see that no number is ever smaller than one before it."""
+    last = 0.0
+    async with asyncio.timeout(15):
+        while last < number:
+            now = await count(running)
+            assert last <= now <= number
+            last = now
+
+
+async def test_any_worker_tells_of_all_and_nothing_is_lost_when_one_is_killed(workers: Running) -> None:
+    before = await count(workers)
+    for _ in range(20):
+        await workers.get("/contacts")
+    await until_count(workers, before + 20)
+    await asyncio.sleep(1.2)  # All of it is published by then, whoever counted it.
+    killed, kept = workers.children()
+    os.kill(killed, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while len(workers.children() - {killed, kept}) != 1:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)
+    await until_workers(workers, 2)
+    assert await count(workers) == before + 20
+    assert await workers.value("pegboard_pool_connections_limit", pool="read") == 20
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def prometheus(workers: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a Prometheus with our configuration, but for addresses and times, and give its URL."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    shutil.copy(RULES, folder)
+    settings = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
+    settings["global"] = {"scrape_interval": "250ms", "evaluation_interval": "250ms", "scrape_timeout": "250ms"}
+    (scraping,) = settings["scrape_configs"]
+    scraping["basic_auth"]["username"] = ADMIN
+    scraping["static_configs"] = [{"targets": [workers.url.removeprefix("http://")]}]
+    (folder / "password").write_text(PASSWORD)
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        "prometheus",
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
+        f"--web.listen-address={address}",
+    ]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
+        yield f"http://{address}"
+        process.terminate()
+
+
+async def ask(prometheus: str, session: aiohttp.ClientSession, expr: str) -> list[dict[str, Any]]:
+    async with session.post(f"{prometheus}/api/v1/query", data={"query": expr}) as answer:
+        told = await answer.json()
+    assert told["status"] == "success", f"{expr}: {told}"
+    found: list[dict[str, Any]] = told["data"]["result"]
+    return found
+
+
+SCRAPED = 'rate(pegboard_requests_total{job="pegboard", resource="contacts"}[1m]) > 0'
+NAMES = [family.name + ("_count" if family.buckets else "") for family in FAMILIES]
+
+
+@needs_prometheus
+async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
+    prometheus: str, workers: Running
+) -> None:
+    host, port = workers.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"This is no request.\r\n\r\n")  # Without one there is nothing that was refused.
+    async with aiohttp.ClientSession() as session:
+        end = time.monotonic() + 30
+        missing = [SCRAPED]
+        while missing and time.monotonic() < end:
+            await workers.get("/contacts")
+            await asyncio.sleep(0.3)
+            with suppress(aiohttp.ClientError):
+                missing = [expr for expr in (SCRAPED, *NAMES) if not await ask(prometheus, session, expr)]
+        assert not missing
+        writer.close()
+        (up,) = await ask(prometheus, session, 'up{job="pegboard"}')
+        assert up["value"][1] == "1"
+        empty = [place for place, expr in expressions().items() if not await ask(prometheus, session, plain(expr))]
+        # What asks for faults finds none.
+        alerts = {f"rule {rule.name}" for rule in rules() if rule.name.startswith("Pegboard")}
+        assert set(empty) - alerts <= {"panel Errors by resource A", "rule job:pegboard_slow:ratio_rate1h"}
+        async with session.get(f"{prometheus}/api/v1/alerts") as answer:
+            assert (await answer.json())["data"]["alerts"] == []
