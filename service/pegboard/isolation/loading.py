@@ -23,7 +23,10 @@ _SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGCHLD", "SIGPIPE")
     if hasattr(signal, name)
 )
-_LOGGERS = ("pegboard", "aiohttp", "asyncio", "asyncpg", "gunicorn")
+_LOGGERS = (
+    *("pegboard", "pegboard.access", "pegboard.auth", "pegboard.openapi", "pegboard.plugins"),
+    *("aiohttp", "aiohttp.server", "aiohttp.web", "asyncio", "asyncpg", "gunicorn", "gunicorn.error"),
+)
 
 
 class TookTooLong(BaseException):
@@ -43,8 +46,7 @@ def is_asked_for(error: BaseException) -> bool:
 
 def _logging() -> tuple[Any, ...]:
     root = logging.getLogger()
-    known = logging.root.manager.loggerDict.items()
-    ours = [logger for name, logger in known if isinstance(logger, logging.Logger) and name.startswith(_LOGGERS)]
+    ours = [logging.getLogger(name) for name in _LOGGERS]
     return (
         (root.level, tuple(root.handlers), tuple(root.filters), logging.root.manager.disable),
         tuple((logger, logger.level, logger.disabled, logger.propagate, tuple(logger.handlers)) for logger in ours),
