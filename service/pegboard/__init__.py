@@ -8,6 +8,7 @@ from marshmallow import ValidationError, validate, validates, validates_schema
 from pegboard import errors
 from pegboard.access.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.resources.operation import operation
 from pegboard.resources.resource import Context, Page, Resource
 from pegboard.resources.table import TableResource
 from pegboard.schemas import fields
@@ -29,6 +30,7 @@ __all__ = (
     "check_username",
     "errors",
     "fields",
+    "operation",
     "validate",
     "validates",
     "validates_schema",

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pegboard.errors import ErrorCode
+from pegboard.resources import operation
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.schemas.schema import Schema
 
@@ -157,7 +158,7 @@ def mistake(found: Any) -> str | None:
             if unknown
             else "verbs names one twice"
         )
-    return _action_mistake(found, verbs) or _code_mistake(found) or found.mistake()
+    return operation.mistake(found) or _action_mistake(found, verbs) or _code_mistake(found) or found.mistake()
 
 
 def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None:
@@ -170,6 +171,8 @@ def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None
         if not wanted & there:
             return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}"
     declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in verbs if verb in table}
+    if any(one.on == "item" for one in found.operations().values()):
+        declared.add("retrieve")
     extra = sorted(set(vars(found)) & there - declared)
     return f"the action {extra[0]} is written, but none of its verbs is declared" if extra else None
 

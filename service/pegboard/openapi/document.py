@@ -11,6 +11,7 @@ from pegboard.discovery import Plugin, State
 from pegboard.openapi import answers, system
 from pegboard.openapi.answers import Answers
 from pegboard.openapi.fields import ref
+from pegboard.openapi.operations import OperationPaths
 from pegboard.openapi.parameters import HEADERS, Parameters
 from pegboard.openapi.paths import PATCH, Parts, ResourcePaths
 from pegboard.openapi.schemas import Names, Schemas
@@ -49,6 +50,7 @@ def document(version: str, plugins: Sequence[Plugin], prefix: str = "", *, docs_
     for name, own_names in names.items():
         with _apart(name):
             paths |= ResourcePaths(name, serving[name], own_names, parts).paths()
+            paths |= OperationPaths(name, serving[name], own_names, parts).paths()
     components = {
         "schemas": parts.schemas.components | _OWN,
         "responses": parts.answers.components,

@@ -14,6 +14,7 @@ from pegboard.queries import mapping
 from pegboard.resources.resource import Resource
 from pegboard.resources.writing import MOST_ITEMS
 from pegboard.schemas import fields
+from pegboard.schemas.schema import Schema
 
 _SUFFIXES = ("", "Page", "Items", "Create", "Replace", "Update", "UpdateOwn")
 _ID = "The item's own id, given by the service."
@@ -104,6 +105,11 @@ class Schemas:
         properties = {key: part for key, part in whole["properties"].items() if key in writable}
         self._own[name] = whole | {"properties": properties}
         return name
+
+    def other(self, schema: type[Schema]) -> JsonSchema:
+        """Return what leads to a schema that is no resource's, and add it."""
+        found: JsonSchema = self._converter.resolve_nested_schema(schema)
+        return found
 
     def patch(self, shape: JsonSchema) -> JsonSchema:
         """Return what a merge patch may say where a whole item has `shape`."""

@@ -18,8 +18,9 @@ from pegboard.errors import ApiError, ErrorCode
 from pegboard.postgres.database import Database
 from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
-from pegboard.resources import listing
+from pegboard.resources import listing, operation
 from pegboard.resources.listing import Place
+from pegboard.resources.operation import Operation
 from pegboard.schemas.fields import Password
 from pegboard.schemas.loading import STANDARD, parse_uuid
 from pegboard.schemas.schema import Schema
@@ -137,7 +138,8 @@ class Resource:
     `replace(context, id, data)` for PUT, `update(context, id, data)` for PATCH, `delete(context, id)` for DELETE.
     `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump); `list`
     all of them, which are then filtered, sorted and paged, or a `Page` that it has made itself; `delete` nothing. It
-    raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item that is not there.
+    raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item that is not there. What is no verb's is an
+    `@operation`.
     """
 
     schema: ClassVar[type[Schema]]
@@ -178,6 +180,11 @@ class Resource:
         """Return the names of the actions that there are."""
         names = {*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values()}
         return frozenset(name for name in names if callable(getattr(cls, name, None)))
+
+    @classmethod
+    def operations(cls) -> Mapping[str, Operation]:
+        """Return the declared operations by their names."""
+        return operation.operations(cls)
 
     @classmethod
     def summary(cls) -> str:

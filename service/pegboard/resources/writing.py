@@ -16,7 +16,7 @@ from pegboard.queries.query import Rules, parse_item
 from pegboard.resources.expanding import Expander
 from pegboard.resources.idempotency import Idempotency, key_of
 from pegboard.resources.reading import JSON, accept, item_headers, line
-from pegboard.resources.resource import Context, Resource
+from pegboard.resources.resource import Context, Representation, Resource
 from pegboard.schemas import patching
 from pegboard.schemas.loading import Loader
 from pegboard.web import conditions, negotiation, payload
@@ -68,17 +68,29 @@ class Writer:
         )
         if query.expand:
             self._expander.check(request.client, query)
-            # What is stored is given again only to one who asks for the same items, and so may see them.
-            body += b"\n" + ",".join(query.expand).encode()
         context = Context(request.client, request.id, query)
+        return await self.once(request, context, key, body, lambda: self._create(request, context, value))
+
+    async def once(
+        self,
+        request: Request,
+        context: Context,
+        key: str | None,
+        body: bytes,
+        work: Callable[[], Awaitable[Response]],
+    ) -> Response:
+        """Do `work`; with an idempotency key in a transaction that keeps its answer, or give again what is kept."""
         if key is None:
-            return await self._create(request, context, value)
+            return await work()
+        if context.query.expand:
+            # What is stored is given again only to one who asks for the same items, and so may see them.
+            body += b"\n" + ",".join(context.query.expand).encode()
 
-        async def work(connection: asyncpg.Connection) -> Response:
+        async def within(connection: asyncpg.Connection) -> Response:
             context.begin(connection)
-            return await self._create(request, context, value)
+            return await work()
 
-        response = await self._idempotency.once(request, key, body, work)
+        response = await self._idempotency.once(request, key, body, within)
         context.end(committed=True)
         return response
 
@@ -105,7 +117,7 @@ class Writer:
         loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
         items = await self._resource.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
-        if _wants_minimal(request):
+        if wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"}, b"")
         body = self._resource.represent_all(items, context.query)
         if context.query.expand:
@@ -138,7 +150,7 @@ class Writer:
                 if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
                     raise
                 item = await self._replace_after_all(context, identity, load, conflict)
-        return await self._written(request, item, context)
+        return await self.written(request, item, context)
 
     async def _replace_after_all(
         self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
@@ -171,7 +183,7 @@ class Writer:
             item = await self._write(
                 context, identity, self._resource.update, lambda: self._loader.update(value, identity)
             )
-        return await self._written(request, item, context)
+        return await self.written(request, item, context)
 
     async def delete(self, request: Request, identity: str) -> Response:
         """Delete an item."""
@@ -215,26 +227,27 @@ class Writer:
         """
         demanded = context.conditions
         if self._resource.needs_match and demanded.if_match is None:
-            await self._check(context, identity)
+            await self.check(context, identity)
             raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
         try:
             data = load()
         except ApiError:
-            await self._check(context, identity)
+            await self.check(context, identity)
             raise
         if demanded is conditions.NONE or (self._resource.checks_version and _only_if_match(demanded)):
             return await act(context, identity, data)
         async with self._resource.transaction(context):
-            await self._check(context, identity)
+            await self.check(context, identity)
             return await act(context, identity, data)
 
     async def _rewrite(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
         """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
         if self._resource.needs_match and context.conditions.if_match is None:
-            await self._check(context, identity)
+            await self.check(context, identity)
             raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
         async with self._resource.transaction(context):
-            before = await self._check(context, identity)
+            _, shown = await self.check(context, identity)
+            before = orjson.loads(shown.body)
             after = patch(before)
             if not isinstance(after, dict):
                 raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
@@ -242,29 +255,33 @@ class Writer:
                 raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
             return await self._resource.update(context, identity, self._loader.change(before, after, identity))
 
-    async def _check(self, context: Context, identity: str) -> Any:
-        """Hold the conditions against the item as it is and return it as plain JSON; raises 404 and 412."""
+    async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
+        """Hold the conditions against the item as it is and return it, and how it is shown; raises 404 and 412."""
         item = await self._resource.retrieve(context, identity)
         shown = self._resource.represent(item, self._rules.whole)
         outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
             raise context.conditions.refusal(shown.tag)
-        return orjson.loads(shown.body)
+        return item, shown
 
     async def _created(self, request: Request, item: Any, context: Context) -> Response:
-        identity = item["id"] if isinstance(item, Mapping) else item.id
-        location = {"Location": f"{self._path}/{quote(str(identity), safe=_PLAIN)}"}
-        response = await self._written(request, item, context)
-        return Response(201, response.headers | location, response.body)
+        response = await self.written(request, item, context)
+        return Response(201, response.headers | {"Location": self.path_of(item)}, response.body)
 
-    async def _written(self, request: Request, item: Any, context: Context) -> Response:
+    def path_of(self, item: Any) -> str:
+        """Return the path of an item."""
+        identity = item["id"] if isinstance(item, Mapping) else item.id
+        return f"{self._path}/{quote(str(identity), safe=_PLAIN)}"
+
+    async def written(self, request: Request, item: Any, context: Context) -> Response:
+        """Answer with an item as it is now, or without it where the client prefers so."""
         shown = self._resource.represent(item, context.query)
         if context.query.expand:
             # In a transaction, since only what is read where it was written is sure to be there.
             async with self._resource.transaction(context):
                 shown = await self._expander.item(context, shown)
         headers = item_headers(shown)
-        if _wants_minimal(request):
+        if wants_minimal(request):
             headers.pop("Content-Type")
             return Response(204, headers | {"Preference-Applied": "return=minimal"}, b"")
         return Response(200, headers, shown.body)
@@ -296,6 +313,7 @@ def _only_if_match(demanded: Conditions) -> bool:
     return demanded.unmodified_since is None and demanded.if_none_match is None
 
 
-def _wants_minimal(request: Request) -> bool:
+def wants_minimal(request: Request) -> bool:
+    """Tell whether the client would do without a body (RFC 7240)."""
     preference = line(request, "Prefer")
     return preference is not None and "return=minimal" in negotiation.prefer(preference)
