@@ -8,6 +8,7 @@ from marshmallow import ValidationError, validate, validates, validates_schema
 from pegboard import errors
 from pegboard.access.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.resources.aftermath import Change
 from pegboard.resources.operation import operation
 from pegboard.resources.resource import Context, Page, Resource
 from pegboard.resources.table import TableResource
@@ -17,6 +18,7 @@ from pegboard.tables.ddl import Unique
 
 __all__ = (
     "ApiError",
+    "Change",
     "Client",
     "Context",
     "ErrorCode",

@@ -22,6 +22,7 @@ from pegboard.openapi.specification import Specification
 from pegboard.postgres.database import Database
 from pegboard.reference.docs import Docs
 from pegboard.resources import endpoint
+from pegboard.resources.aftermath import Aftermath
 from pegboard.resources.idempotency import Idempotency
 from pegboard.resources.resource import Resource, Services
 from pegboard.resources.table import TableResource
@@ -53,6 +54,7 @@ class Service:
         self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
         self.draining = False
         self._resources: dict[str, Resource] = {}
+        self._aftermath = Aftermath()
         self.services: Services
         """What every resource is given; there once the database has answered."""
         prefix = settings.path_prefix
@@ -70,6 +72,7 @@ class Service:
         """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
         await self.database.start()
         yield
+        await self._aftermath.close()
         await self.authentication.close()
         await self.database.close()
 
@@ -111,7 +114,9 @@ class Service:
             # On the terminal and not in the log: it is told once, to whoever starts the service.
             print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
-        self.services = services = Services(self.database, secret, self.resource, self.clients.passwords)
+        self.services = services = Services(
+            self.database, secret, self.resource, self.clients.passwords, self._aftermath
+        )
         idempotency = Idempotency(self.database, secret)
         await self.authentication.open()
         self._router.mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}

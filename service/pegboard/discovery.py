@@ -163,9 +163,9 @@ def mistake(found: Any) -> str | None:
 
 def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None:
     there = found.actions()
-    for name in there:
+    for name in (*there, "before_commit", "after_commit"):
         if not inspect.iscoroutinefunction(getattr(found, name)):
-            return f"the action {name} has to be a coroutine: write async def {name}"
+            return f"{'the action ' * (name in there)}{name} has to be a coroutine: write async def {name}"
     for verb in verbs:
         wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
         if not wanted & there:

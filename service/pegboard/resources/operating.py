@@ -7,6 +7,7 @@ from typing import Any
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.queries.query import Rules, parse_item
+from pegboard.resources.aftermath import Change
 from pegboard.resources.expanding import Expander
 from pegboard.resources.idempotency import key_of
 from pegboard.resources.operation import Operation
@@ -69,14 +70,17 @@ class Operator:
         return payload.parse_object(body, self._max_nesting)
 
     async def _do(self, request: Request, context: Context, identity: str, value: dict[str, Any]) -> Response:
-        if not self._on_item:
-            return await self._answer(request, context, await self._act(context, self._loader.load(value)))
-        await self._writer.check(context, identity)
-        if self._resource.needs_match and context.conditions.if_match is None:
-            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
-        # They were held against the item, which is locked: an action that is called in turn finds them met.
-        context.conditions = conditions.NONE
-        return await self._answer(request, context, await self._act(context, identity, self._loader.load(value)))
+        before = None
+        if self._on_item:
+            before, _ = await self._writer.check(context, identity)
+            if self._resource.needs_match and context.conditions.if_match is None:
+                raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+            # They were held against the item, which is locked: an action that is called in turn finds them met.
+            context.conditions = conditions.NONE
+        target = (identity,) if self._on_item else ()
+        result = await self._act(context, *target, self._loader.load(value))
+        await self._writer.tell(context, Change(self._operation.name, identity or None, before, result))
+        return await self._answer(request, context, result)
 
     async def _answer(self, request: Request, context: Context, result: Any) -> Response:
         if self._operation.response == "item":

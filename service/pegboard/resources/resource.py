@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from pegboard.postgres.database import Database
 from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
 from pegboard.resources import listing, operation
+from pegboard.resources.aftermath import Aftermath, Change
 from pegboard.resources.listing import Place
 from pegboard.resources.operation import Operation
 from pegboard.schemas.fields import Password
@@ -41,6 +43,8 @@ ITEM_ACTIONS: Mapping[str, str] = {
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
+log = logging.getLogger("pegboard")
+
 _OWN_VERBS = ("GET", "HEAD", "PATCH")
 
 
@@ -56,6 +60,7 @@ class Services:
     secret: bytes
     resources: Callable[[str], Resource]
     passwords: Passwords
+    aftermath: Aftermath
 
 
 @dataclass(slots=True)
@@ -75,9 +80,12 @@ class Context:
     _waiting: list[Callable[[], None]] | None = None
 
     def after_commit(self, act: Callable[[], None]) -> None:
-        """Call `act` once what was done here is committed: at once outside a transaction, never if it is undone."""
+        """Call `act` once what was done here is committed: at once outside a transaction, never if it is undone.
+
+        What it raises is logged, and changes nothing: the write is done.
+        """
         if self.connection is None:
-            act()
+            _follow(act)
         elif self._waiting is None:
             self._waiting = [act]
         else:
@@ -92,7 +100,14 @@ class Context:
         waiting, self.connection, self._waiting = self._waiting, None, None
         if committed and waiting is not None:
             for act in waiting:
-                act()
+                _follow(act)
+
+
+def _follow(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Exception:
+        log.exception("what was to follow a commit failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +186,7 @@ class Resource:
         self._secret = services.secret
         self._dumper: Schema = self.schema()
         self._passwords = services.passwords
+        self.aftermath = services.aftermath
         self._hashed = tuple(
             attribute for attribute, field, _ in mapping.stored(self._dumper) if isinstance(field, Password)
         )
@@ -217,6 +233,18 @@ class Resource:
             default_limit=cls.default_limit,
             max_limit=cls.max_limit,
         )
+
+    async def before_commit(self, context: Context, change: Change) -> None:
+        """Look at what was done while it can be undone: in the same transaction, which an `ApiError` raised here ends.
+
+        It is called for what clients ask for, once for each item, not for what one action does by calling another.
+        """
+
+    async def after_commit(self, context: Context, change: Change) -> None:
+        """Follow what is done and sure to stay: beside the requests, for `aftermath.LONGEST` seconds at most.
+
+        It is not called for what was undone, nor for an answer that is given again. What it raises is logged.
+        """
 
     async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[Any]:
         """Read the items of these ids that there are, for others that refer to them."""

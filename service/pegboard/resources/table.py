@@ -254,7 +254,7 @@ class TableResource(Resource):
                 try:
                     items.append(await self.create(context, one))
                 except ApiError as error:
-                    raise _within(error, index) from error
+                    raise error.within(index) from error
         return items
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -404,12 +404,3 @@ def _versions(context: Context) -> list[int] | None:
 
 def _is_version(tag: str) -> bool:
     return len(tag) <= 16 and all(digit in "0123456789abcdef" for digit in tag) and tag != "" and int(tag, 16) < 2**63
-
-
-def _within(error: ApiError, index: int) -> ApiError:
-    """Return the same error with pointers that begin at the item `index` of an array."""
-    faults = tuple(
-        Fault(fault.code, fault.message, f"/{index}{fault.pointer or ''}", fault.parameter, fault.header)
-        for fault in error.faults
-    )
-    return ApiError(error.kind, faults=faults, headers=error.headers)

@@ -13,6 +13,8 @@ from pegboard import errors
 from pegboard.access.clients import sufficing
 from pegboard.errors import ApiError, Fault
 from pegboard.queries.query import Rules, parse_item
+from pegboard.resources import hooks
+from pegboard.resources.aftermath import Change
 from pegboard.resources.expanding import Expander
 from pegboard.resources.idempotency import Idempotency, key_of
 from pegboard.resources.reading import JSON, accept, item_headers, line
@@ -47,6 +49,9 @@ class Writer:
         writable: Collection[str] | None = None,
     ) -> None:
         self._resource: Any = resource
+        self._hooks = hooks.around(resource)
+        # What has no hooks is called as it is.
+        self._acts: Any = self._hooks or resource
         self._idempotency = idempotency
         self._rules = rules
         self._path = path
@@ -98,7 +103,7 @@ class Writer:
         if isinstance(value, list):
             return await self._create_all(request, context, value)
         data = self._loader.create(value)
-        item = await self._resource.create(context, data)
+        item = await self._acts.create(context, data)
         return await self._created(request, item, context)
 
     def _new(self, value: Any) -> Any:
@@ -115,7 +120,7 @@ class Writer:
         if len(values) > MOST_ITEMS:
             raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
         loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
-        items = await self._resource.create_all(context, errors.gather(*loads))
+        items = await self._acts.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
         if wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"}, b"")
@@ -138,13 +143,13 @@ class Writer:
             return self._loader.replace(body, identity)
 
         try:
-            item = await self._write(context, identity, self._resource.replace, load)
+            item = await self._write(context, identity, self._acts.replace, load)
         except ApiError as error:
             if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
                 raise
             data = self._loader.replace(body, identity, new=True) | {"id": identity}
             try:
-                return await self._created(request, await self._resource.create(context, data), context)
+                return await self._created(request, await self._acts.create(context, data), context)
             except ApiError as conflict:
                 # An id that is taken by what the client cannot see is not found either.
                 if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
@@ -157,7 +162,7 @@ class Writer:
     ) -> Any:
         """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
         try:
-            return await self._write(context, identity, self._resource.replace, load)
+            return await self._write(context, identity, self._acts.replace, load)
         except ApiError as error:
             raise conflict if error.kind is errors.NOT_FOUND else error from conflict
 
@@ -180,9 +185,7 @@ class Writer:
         elif self._loader.needs_whole(value):
             item = await self._rewrite(context, identity, lambda whole: _merge(whole, value))
         else:
-            item = await self._write(
-                context, identity, self._resource.update, lambda: self._loader.update(value, identity)
-            )
+            item = await self._write(context, identity, self._acts.update, lambda: self._loader.update(value, identity))
         return await self.written(request, item, context)
 
     async def delete(self, request: Request, identity: str) -> Response:
@@ -193,7 +196,7 @@ class Writer:
         context = Context(request.client, request.id, query, demanded)
 
         async def act(context: Context, identity: str, _: object) -> None:
-            await self._resource.delete(context, identity)
+            await self._acts.delete(context, identity)
 
         await self._write(context, identity, act, lambda: None)
         return Response(204, {}, b"")
@@ -253,7 +256,7 @@ class Writer:
                 raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
             if payload.deeper(after, self._max_nesting):
                 raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
-            return await self._resource.update(context, identity, self._loader.change(before, after, identity))
+            return await self._acts.update(context, identity, self._loader.change(before, after, identity))
 
     async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
         """Hold the conditions against the item as it is and return it, and how it is shown; raises 404 and 412."""
@@ -267,6 +270,11 @@ class Writer:
     async def _created(self, request: Request, item: Any, context: Context) -> Response:
         response = await self.written(request, item, context)
         return Response(201, response.headers | {"Location": self.path_of(item)}, response.body)
+
+    async def tell(self, context: Context, change: Change) -> None:
+        """Call the hooks that the resource has for what was done in the transaction of `context`."""
+        if self._hooks is not None:
+            await self._hooks.tell(context, change)
 
     def path_of(self, item: Any) -> str:
         """Return the path of an item."""
