@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -24,6 +26,7 @@ from pegboard.reference.docs import Docs
 from pegboard.resources import endpoint
 from pegboard.resources.aftermath import Aftermath
 from pegboard.resources.idempotency import Idempotency
+from pegboard.resources.lifespan import Lifespan
 from pegboard.resources.resource import Resource, Services
 from pegboard.resources.table import TableResource
 from pegboard.settings import Settings
@@ -55,6 +58,7 @@ class Service:
         self.draining = False
         self._resources: dict[str, Resource] = {}
         self._aftermath = Aftermath()
+        self._lifespans: list[Lifespan] = []
         self.services: Services
         """What every resource is given; there once the database has answered."""
         prefix = settings.path_prefix
@@ -73,6 +77,8 @@ class Service:
         await self.database.start()
         yield
         await self._aftermath.close()
+        for lifespan in reversed(self._lifespans):
+            await lifespan.end()
         await self.authentication.close()
         await self.database.close()
 
@@ -119,7 +125,36 @@ class Service:
         )
         idempotency = Idempotency(self.database, secret)
         await self.authentication.open()
-        self._router.mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}
+        mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}
+        await self._begin_lifespans(mounts)
+
+    async def _begin_lifespans(self, mounts: dict[str, Mount]) -> None:
+        """Mount each plugin once its lifespan has begun, all at the same time, and take out those whose has not."""
+        waiting = {name: one for name, one in self._resources.items() if type(one).lifespan is not Resource.lifespan}
+        for name in waiting:
+            del self._resources[name]
+        self._router.mounts = mounts | dict.fromkeys(waiting, _STARTING)
+        plugins = {plugin.name: plugin for plugin in self.plugins}
+
+        async def begin(name: str, resource: Resource) -> None:
+            lifespan = Lifespan(resource, self.settings.lifespan_timeout)
+            self._lifespans.append(lifespan)
+            fault = await lifespan.begin()
+            if fault is not None:
+                self._lifespans.remove(lifespan)
+                self._take_out(plugins[name], fault)
+                return
+            self._resources[name] = resource
+            self._router.mounts = {**self._router.mounts, name: mounts[name]}
+            lifespan.watch(partial(self._take_out, plugins[name]))
+
+        await asyncio.gather(*(begin(*one) for one in waiting.items()))
+
+    def _take_out(self, plugin: Plugin, fault: str) -> None:
+        """Let a plugin serve no more."""
+        plugin.fail(fault)
+        self._resources.pop(plugin.name, None)
+        self._router.mounts = {**self._router.mounts, plugin.name: Mount(fault=fault)}
 
     def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:

@@ -166,6 +166,8 @@ def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None
     for name in (*there, "before_commit", "after_commit"):
         if not inspect.iscoroutinefunction(getattr(found, name)):
             return f"{'the action ' * (name in there)}{name} has to be a coroutine: write async def {name}"
+    if inspect.isasyncgenfunction(found.lifespan) or inspect.iscoroutinefunction(found.lifespan):
+        return "lifespan has to be a context manager: write @contextlib.asynccontextmanager above it"
     for verb in verbs:
         wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
         if not wanted & there:

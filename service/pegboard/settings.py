@@ -220,6 +220,9 @@ class Settings:
         _seconds(0, 3600),
         "How many seconds the service goes on taking requests after SIGTERM, while `/ready` says 503 to balancers.",
     )
+    lifespan_timeout: float = _setting(
+        "30", _seconds(0.1, 3600), "How many seconds a plugin's `lifespan` may take to begin, and to end."
+    )
     pool_size: int = _setting("10", _whole(1, 1000), "How many connections for writes each worker opens at most.")
     read_pool_size: int = _setting("10", _whole(1, 1000), "How many connections for reads each worker opens at most.")
     pool_timeout: float = _setting(

@@ -234,6 +234,11 @@ class Resource:
             max_limit=cls.max_limit,
         )
 
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Run beside the requests of each process: entered once the tables are there, left once all is answered."""
+        yield
+
     async def before_commit(self, context: Context, change: Change) -> None:
         """Look at what was done while it can be undone: in the same transaction, which an `ApiError` raised here ends.
 
