@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -159,7 +160,7 @@ class Service:
     def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:
             try:
-                resource = plugin.resource(plugin.name, services)
+                resource = plugin.resource(plugin.name, replace(services, settings=plugin.settings))
                 mount = endpoint.mount(resource, idempotency, self.settings)
             except Exception as error:
                 log.debug("plugin %s cannot be mounted", plugin.name, exc_info=True)

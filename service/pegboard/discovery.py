@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pegboard.errors import ErrorCode
-from pegboard.resources import operation
+from pegboard.resources import configuration, operation
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.schemas.schema import Schema
+from pegboard.settings import SettingsError
 
 GROUP = "pegboard.resources"
 RESERVED = frozenset(
@@ -53,6 +55,7 @@ class Plugin:
     resource: type[Resource] | None = None
     package: str = ""
     applied: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -71,8 +74,12 @@ def installed() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
 
 
-def discover(points: Iterable[EntryPoint], enabled: Collection[str] | None = None) -> list[Plugin]:
-    """Return a plugin for each entry point, loaded where it can be; None in `enabled` means all.
+def discover(
+    points: Iterable[EntryPoint], enabled: Collection[str] | None = None, environ: Mapping[str, str] = os.environ
+) -> list[Plugin]:
+    """Return a plugin for each entry point, loaded where it can be, with its settings from `environ`.
+
+    None in `enabled` means all.
 
     Never raises for what a plugin does wrong: its state and fault tell.
     """
@@ -80,7 +87,21 @@ def discover(points: Iterable[EntryPoint], enabled: Collection[str] | None = Non
     claims = Counter(point.name for point in points)
     plugins = [_plugin(point, claims[point.name], enabled) for point in points]
     _part_codes(plugins)
+    for plugin in plugins:
+        if plugin.state is State.READY and plugin.resource is not None:
+            _configure(plugin, plugin.resource, environ, claims)
     return plugins
+
+
+def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, str], names: Collection[str]) -> None:
+    """Read the settings of a plugin, which is out where they are wrong."""
+    try:
+        plugin.settings = configuration.read(resource.settings, plugin.name, environ, names)
+    except SettingsError as error:
+        plugin.fail(str(error))
+    except Exception as error:
+        # What it says may hold a secret.
+        plugin.fail(f"its settings cannot be read: its schema raised {type(error).__name__}")
 
 
 def _part_codes(plugins: Collection[Plugin]) -> None:
@@ -148,6 +169,8 @@ def mistake(found: Any) -> str | None:
     schema = getattr(found, "schema", None)
     if not (inspect.isclass(schema) and issubclass(schema, Schema)):
         return "set schema to a subclass of pegboard.Schema"
+    if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
+        return "set settings to a subclass of pegboard.Schema, or leave it out"
     verbs = getattr(found, "verbs", None)
     if not isinstance(verbs, tuple) or not verbs:
         return 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'

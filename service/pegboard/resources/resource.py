@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -53,7 +53,8 @@ class Services:
     """Hold what the service gives every resource.
 
     `secret` seals cursors and is the same in all workers. `resources` gives the resource that serves under a name, and
-    raises `ApiError` 503 where none does; it has none to give before all are made.
+    raises `ApiError` 503 where none does; it has none to give before all are made. `settings` are those of the
+    resource's own plugin.
     """
 
     database: Database
@@ -61,6 +62,7 @@ class Services:
     resources: Callable[[str], Resource]
     passwords: Passwords
     aftermath: Aftermath
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)
@@ -174,6 +176,8 @@ class Resource:
     """Whether PUT creates an item that is not there, for a client that holds POST too."""
     checks_version: ClassVar[bool] = False
     """Whether the actions hold `context.conditions.if_match` against the item, in the statement that writes."""
+    settings: Any = None
+    """The schema of the plugin's settings, `PEGBOARD_NAME_*`; on an instance what it loaded, by attribute."""
     me: ClassVar[tuple[str, ...]] = ()
     """The verbs of `/NAME/me`, the client's own item, out of GET, HEAD and PATCH: there they need no grant."""
     me_writable: ClassVar[tuple[str, ...] | None] = None
@@ -187,6 +191,7 @@ class Resource:
         self._dumper: Schema = self.schema()
         self._passwords = services.passwords
         self.aftermath = services.aftermath
+        self.settings = services.settings
         self._hashed = tuple(
             attribute for attribute, field, _ in mapping.stored(self._dumper) if isinstance(field, Password)
         )
