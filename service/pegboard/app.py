@@ -55,7 +55,6 @@ class Service:
         self.plugins = plugins
         self.database = open_database(settings, self._bring_up)
         self.clients = Clients(self.database.write, passwords)
-        self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
         self.draining = False
         self._resources: dict[str, Resource] = {}
         self._aftermath = Aftermath()
@@ -69,6 +68,8 @@ class Service:
         own = system.places(release, plugins, self._ready, prefix)
         self._router = Router((*own, self.specification.place(), *docs.places()), prefix)
         self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
+        public = system.Public(settings.docs_public)
+        self.authentication = Authentication(self.clients, settings, public, self._router.admits)
         cors = (Cors(settings.cors_origins),) if settings.cors_origins else ()
         steps = (pipeline.finish, *cors, pipeline.tell_errors, self.authentication)
         self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))
@@ -155,7 +156,7 @@ class Service:
         """Let a plugin serve no more."""
         plugin.fail(fault)
         self._resources.pop(plugin.name, None)
-        self._router.mounts = {**self._router.mounts, plugin.name: Mount(fault=fault)}
+        self._router.mounts = {**self._router.mounts, plugin.name: _outage(plugin)}
 
     def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:
@@ -168,7 +169,13 @@ class Service:
             else:
                 self._resources[plugin.name] = resource
                 return mount
-        return Mount(fault=plugin.fault or plugin.state)
+        return _outage(plugin)
+
+
+def _outage(plugin: Plugin) -> Mount:
+    """Return what stands where a plugin does not serve: whoever needs no credentials there is told that, too."""
+    public = frozenset(plugin.resource.public_verbs()) if plugin.resource else frozenset()
+    return Mount(fault=plugin.fault or plugin.state, public=public)
 
 
 SERVICE = web.AppKey("service", Service)

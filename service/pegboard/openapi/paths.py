@@ -122,6 +122,9 @@ class ResourcePaths:
             codes = (*codes, errors.PRECONDITION_REQUIRED)
         described = self._described(level + ("head" if verb == "HEAD" else action), title, about, level)
         operation["responses"] |= self._errors(action, codes)
+        if verb in self._resource.public_verbs() and level != "me.":
+            described["description"] += " It needs no credentials."
+            operation["security"] = [{}, {"basic": []}]
         return described | operation
 
     def _described(self, name: str, title: str, about: str, level: str) -> Operation:

@@ -37,6 +37,7 @@ def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> M
         item=_place(resource, ITEM_ACTIONS, serving, f"/{resource.name}/{{id}}"),
         beside=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}) | on_collection,
         below=on_item,
+        public=frozenset(resource.public_verbs()),
         parse_id=resource.parse_id,
     )
 
@@ -86,10 +87,12 @@ def _place(
     verbs = [verb for verb in VERBS if verb in resource.verbs and actions.get(verb) in there]
     if not verbs:
         return None
+    public = frozenset(resource.public_verbs()).intersection(verbs)
     return Place(
         template=template,
         plugin=resource.name,
         handlers={verb: serving[actions[verb]] for verb in verbs},
-        grants={verb: clients.sufficing(resource.name, verb) for verb in verbs},
+        grants={verb: clients.sufficing(resource.name, verb) for verb in verbs if verb not in public},
         accept_patch=", ".join(PATCHES) if "PATCH" in verbs else None,
+        public=public,
     )

@@ -45,6 +45,7 @@ VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 log = logging.getLogger("pegboard")
 
+_PUBLIC_VERBS = ("GET", "HEAD", "POST")
 _OWN_VERBS = ("GET", "HEAD", "PATCH")
 
 
@@ -174,6 +175,8 @@ class Resource:
     """Whether PUT, PATCH and DELETE need `If-Match` (428 without)."""
     creates_by_put: ClassVar[bool] = False
     """Whether PUT creates an item that is not there, for a client that holds POST too."""
+    public: ClassVar[tuple[str, ...]] = ()
+    """The verbs that need no credentials, out of GET, HEAD and POST; HEAD follows GET."""
     checks_version: ClassVar[bool] = False
     """Whether the actions hold `context.conditions.if_match` against the item, in the statement that writes."""
     settings: Any = None
@@ -203,6 +206,13 @@ class Resource:
         return frozenset(name for name in names if callable(getattr(cls, name, None)))
 
     @classmethod
+    def public_verbs(cls) -> tuple[str, ...]:
+        """Return the declared verbs that need no credentials."""
+        return tuple(
+            verb for verb in cls.verbs if ("GET" if verb == "HEAD" else verb) in cls.public or verb in cls.public
+        )
+
+    @classmethod
     def operations(cls) -> Mapping[str, Operation]:
         """Return the declared operations by their names."""
         return operation.operations(cls)
@@ -220,6 +230,9 @@ class Resource:
     @classmethod
     def mistake(cls) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
+        for verb in cls.public:
+            if verb not in _PUBLIC_VERBS or verb not in cls.verbs:
+                return f"public names {verb!r}; it takes those of {', '.join(_PUBLIC_VERBS)} that verbs has too"
         for verb in cls.me:
             if verb not in _OWN_VERBS or verb not in cls.verbs:
                 return f"me names the verb {verb!r}; it takes those of {', '.join(_OWN_VERBS)} that verbs has too"

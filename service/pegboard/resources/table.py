@@ -99,6 +99,8 @@ class TableResource(Resource):
                 return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
             if attribute in ("id", "created_at", "updated_at"):
                 return f"the field {attribute} is one that the service gives every item: leave it out of the schema"
+        if cls.owned and cls.public:
+            return "public and owned are both set: nobody's items belong to nobody, so leave one of them out"
         return super().mistake() or cls._index_mistake()
 
     @classmethod

@@ -10,13 +10,13 @@ import asyncpg
 import orjson
 
 from pegboard import errors
-from pegboard.access.clients import sufficing
+from pegboard.access.clients import ANONYMOUS, sufficing
 from pegboard.errors import ApiError, Fault
 from pegboard.queries.query import Rules, parse_item
 from pegboard.resources import hooks
 from pegboard.resources.aftermath import Change
 from pegboard.resources.expanding import Expander
-from pegboard.resources.idempotency import Idempotency, key_of
+from pegboard.resources.idempotency import HEADER, Idempotency, key_of
 from pegboard.resources.reading import JSON, accept, item_headers, line
 from pegboard.resources.resource import Context, Representation, Resource
 from pegboard.schemas import patching
@@ -87,6 +87,9 @@ class Writer:
         """Do `work`; with an idempotency key in a transaction that keeps its answer, or give again what is kept."""
         if key is None:
             return await work()
+        if request.client is ANONYMOUS:
+            # All who send no credentials are one: what is kept for one could be given to another.
+            raise ApiError(errors.BAD_HEADER, f"{HEADER} needs credentials.", header=HEADER)
         if context.query.expand:
             # What is stored is given again only to one who asks for the same items, and so may see them.
             body += b"\n" + ",".join(context.query.expand).encode()
