@@ -8,6 +8,7 @@ from marshmallow import ValidationError, validate, validates, validates_schema
 from pegboard import errors
 from pegboard.access.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.queries.existing import Existing
 from pegboard.resources.aftermath import Change
 from pegboard.resources.operation import operation
 from pegboard.resources.resource import Context, Page, Resource
@@ -22,6 +23,7 @@ __all__ = (
     "Client",
     "Context",
     "ErrorCode",
+    "Existing",
     "Page",
     "Resource",
     "Schema",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -210,11 +210,12 @@ def open_database(settings: Settings, on_available: Callable[[], Awaitable[None]
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     """Return where the tables of each plugin that was loaded come from; one whose table cannot be is out."""
     found = []
+    places = {name: place for plugin in plugins for name, place in _places(plugin)}
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
         try:
-            table = _described(plugin.resource, plugin.name)
+            table = _described(plugin.resource, plugin.name, places)
         except ValueError as error:
             plugin.fail(str(error))
         else:
@@ -222,9 +223,27 @@ def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     return found
 
 
-def _described(resource: type[Resource], name: str) -> TableSpec | None:
+Place = tuple[str, str]
+
+
+def _places(plugin: Plugin) -> Iterator[tuple[str, Place]]:
+    """Yield where the items of a plugin are, as a schema and a table, where that was there before."""
+    resource = plugin.resource
+    if resource is not None and issubclass(resource, TableResource) and resource.table is not None:
+        spec = resource.spec(plugin.name)
+        yield plugin.name, (spec.schema, spec.name)
+
+
+def _described(resource: type[Resource], name: str, places: Mapping[str, Place]) -> TableSpec | None:
     """Return the table that is made for a resource; None for one that has none, or one that is there already."""
-    return resource.spec(name) if issubclass(resource, TableResource) and resource.table is None else None
+    if not issubclass(resource, TableResource) or resource.table is not None:
+        return None
+    spec = resource.spec(name)
+    columns = [
+        replace(column, references=places.get(column.references[0], column.references)) if column.references else column
+        for column in spec.columns
+    ]
+    return replace(spec, columns=tuple(columns))
 
 
 def _sql_folder(package: str, name: str) -> Traversable | None:

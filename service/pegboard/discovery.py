@@ -14,8 +14,10 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pegboard.errors import ErrorCode
+from pegboard.queries import mapping
 from pegboard.resources import configuration, operation
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.resources.table import TableResource
 from pegboard.schemas.schema import Schema
 from pegboard.settings import SettingsError
 
@@ -87,10 +89,27 @@ def discover(
     claims = Counter(point.name for point in points)
     plugins = [_plugin(point, claims[point.name], enabled) for point in points]
     _part_codes(plugins)
+    _check_references(plugins)
     for plugin in plugins:
         if plugin.state is State.READY and plugin.resource is not None:
             _configure(plugin, plugin.resource, environ, claims)
     return plugins
+
+
+def _check_references(plugins: Collection[Plugin]) -> None:
+    """Take out the plugins that refer to tables which were there before and whose keys no reference can hold."""
+    tables = {
+        plugin.name: existing
+        for plugin in plugins
+        if plugin.resource and issubclass(plugin.resource, TableResource) and (existing := plugin.resource.existing())
+    }
+    for plugin in plugins:
+        leading = mapping.references(plugin.resource.schema()) if plugin.resource and tables else {}
+        for field_name, target in leading.items():
+            table = tables.get(target)
+            if table is not None and (table.type, table.key) != ("uuid", "id"):
+                why = f"the key of {table.table} is {table.key} of type {table.type}, not id of type uuid"
+                plugin.fail(f"the field {field_name} cannot refer to {target}: {why}")
 
 
 def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, str], names: Collection[str]) -> None:

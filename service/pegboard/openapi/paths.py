@@ -100,8 +100,8 @@ class ResourcePaths:
         return {path: operations for path, operations in found.items() if operations}
 
     def _identity(self) -> dict[str, Any]:
-        form = {**identity(self._resource), **({"examples": [IDENTITY]} if _has_uuids(self._resource) else {})}
-        about = "The item's id, in either case." if _has_uuids(self._resource) else "The item's id."
+        form = {**identity(self._resource), **({"examples": [IDENTITY]} if self._resource.has_uuids() else {})}
+        about = "The item's id, in either case." if self._resource.has_uuids() else "The item's id."
         return {"name": "id", "in": "path", "required": True, "description": about, "schema": form}
 
     def _path(self, actions: Mapping[str, str], level: str, verbs: Sequence[str] | None = None) -> dict[str, Any]:
@@ -317,10 +317,6 @@ def _given(examples: Mapping[str, Any]) -> dict[str, Any]:
 
 def _csv(item: Mapping[str, Any]) -> str:
     return (export.record(tuple(item)) + export.record(tuple(item.values()))).decode()
-
-
-def _has_uuids(resource: type[Resource]) -> bool:
-    return resource.parse_id is Resource.parse_id
 
 
 def _words(name: str) -> str:

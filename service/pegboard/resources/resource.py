@@ -292,6 +292,11 @@ class Resource:
         """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
         return parse_uuid(text)
 
+    @classmethod
+    def has_uuids(cls) -> bool:
+        """Tell whether the ids are UUIDs, as they are unless the resource reads them in its own way."""
+        return cls.parse_id is Resource.parse_id
+
     def my_id(self, client: Client) -> str:
         """Return the id of the client's own item, which answers at `/NAME/me`."""
         return client.id

@@ -128,7 +128,7 @@ class Loader:
 
     def _contradiction(self, body: Mapping[str, Any], identity: str) -> Fault | None:
         given = body.get("id", identity)
-        if isinstance(given, str) and given.lower() == identity:
+        if isinstance(given, str) and identity in (given, given.lower()):
             return None
         return Fault(errors.INVALID.code, "The id of an item cannot change: it is the one in the URL.", "/id")
 
