@@ -215,7 +215,10 @@ def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None
         if not wanted & there:
             return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}"
     declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in verbs if verb in table}
-    if any(one.on == "item" for one in found.operations().values()):
+    writing = [verb for verb in ("PUT", "PATCH", "DELETE") if verb in verbs]
+    if writing and "retrieve" not in there:
+        return f"the verb {writing[0]} is declared, whose conditions are held against an item: write async def retrieve"
+    if writing or any(one.on == "item" for one in found.operations().values()):
         declared.add("retrieve")
     extra = sorted(set(vars(found)) & there - declared)
     return f"the action {extra[0]} is written, but none of its verbs is declared" if extra else None
