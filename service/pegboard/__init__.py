@@ -10,8 +10,9 @@ from pegboard.access.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.queries.existing import Existing
 from pegboard.resources.aftermath import Change
+from pegboard.resources.context import Context
 from pegboard.resources.operation import operation
-from pegboard.resources.resource import Context, Page, Resource
+from pegboard.resources.resource import Page, Resource
 from pegboard.resources.table import TableResource
 from pegboard.schemas import fields
 from pegboard.schemas.schema import Schema

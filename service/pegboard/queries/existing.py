@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from pegboard import errors
+from pegboard.errors import ApiError
 from pegboard.schemas.loading import parse_uuid
 from pegboard.tables.columns import WHOLE_KEY, Column
 from pegboard.tables.ddl import VERSION
@@ -47,6 +49,19 @@ class Existing:
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id."""
         return KEYS[self.type][1](text)
+
+    def without_key(self, values: Mapping[str, Any], identity: str | None, names: Mapping[str, str]) -> dict[str, Any]:
+        """Return `values` without a key that is `identity`, or not there; raise `ApiError` 422 for one that differs.
+
+        `names` are what JSON calls the columns.
+        """
+        value = values.get(self.key)
+        if value is not None and identity is None:
+            return {**values}
+        if value is not None and str(value) != identity:
+            message = "The id of an item cannot change: it is the one in the URL."
+            raise ApiError(errors.INVALID, message, pointer=errors.pointer((names[self.key],)))
+        return {name: values[name] for name in values if name != self.key}
 
 
 def _whole(text: str) -> str | None:

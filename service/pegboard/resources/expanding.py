@@ -14,7 +14,8 @@ from pegboard.access.clients import Client, sufficing
 from pegboard.errors import ApiError
 from pegboard.queries import mapping
 from pegboard.queries.query import Query
-from pegboard.resources.resource import Context, Representation, Resource
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Representation, Resource
 
 _WHOLE = Query()
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pegboard.errors import ApiError
 from pegboard.resources.aftermath import Change
-from pegboard.resources.resource import Context, Resource
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Resource
 
 
 class Hooked:
@@ -19,7 +20,7 @@ class Hooked:
 
     def __init__(self, resource: Resource) -> None:
         self._resource: Any = resource
-        self._aftermath = resource.aftermath
+        self._aftermath = resource._aftermath
         self.is_asked = type(resource).before_commit is not Resource.before_commit
         self.is_told = type(resource).after_commit is not Resource.after_commit
 

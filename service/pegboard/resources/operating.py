@@ -8,11 +8,12 @@ from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.queries.query import Rules, parse_item
 from pegboard.resources.aftermath import Change
+from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander
 from pegboard.resources.idempotency import key_of
 from pegboard.resources.operation import Operation
 from pegboard.resources.reading import JSON, VARY, accept
-from pegboard.resources.resource import Context, Resource
+from pegboard.resources.resource import Resource
 from pegboard.resources.writing import Writer, wants_minimal
 from pegboard.schemas.loading import Loader
 from pegboard.schemas.schema import Schema

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
-
-import asyncpg
 
 from pegboard import errors, rendering
 from pegboard.access.clients import Client
@@ -21,13 +18,12 @@ from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
 from pegboard.resources import listing, operation
 from pegboard.resources.aftermath import Aftermath, Change
+from pegboard.resources.context import Context
 from pegboard.resources.listing import Place
 from pegboard.resources.operation import Operation
 from pegboard.schemas.fields import Password
 from pegboard.schemas.loading import STANDARD, parse_uuid
 from pegboard.schemas.schema import Schema
-from pegboard.web import conditions
-from pegboard.web.conditions import Conditions
 
 COLLECTION_ACTIONS: Mapping[str, str] = {"GET": "list", "HEAD": "list", "POST": "create"}
 """The verbs of a collection and the action that each calls."""
@@ -42,8 +38,6 @@ ITEM_ACTIONS: Mapping[str, str] = {
 """The verbs of an item and the action that each calls."""
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-
-log = logging.getLogger("pegboard")
 
 _PUBLIC_VERBS = ("GET", "HEAD", "POST")
 _OWN_VERBS = ("GET", "HEAD", "PATCH")
@@ -64,53 +58,6 @@ class Services:
     passwords: Passwords
     aftermath: Aftermath
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(slots=True)
-class Context:
-    """Say for whom and how an action is called.
-
-    `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it. An item
-    that is retrieved there is locked until its end, unless `locks` says that it is only to be shown.
-    """
-
-    client: Client
-    request_id: str
-    query: Query
-    conditions: Conditions = conditions.NONE
-    connection: asyncpg.Connection | None = None
-    locks: bool = True
-    _waiting: list[Callable[[], None]] | None = None
-
-    def after_commit(self, act: Callable[[], None]) -> None:
-        """Call `act` once what was done here is committed: at once outside a transaction, never if it is undone.
-
-        What it raises is logged, and changes nothing: the write is done.
-        """
-        if self.connection is None:
-            _follow(act)
-        elif self._waiting is None:
-            self._waiting = [act]
-        else:
-            self._waiting.append(act)
-
-    def begin(self, connection: asyncpg.Connection) -> None:
-        """Belong to the transaction that has begun on `connection`."""
-        self.connection, self._waiting = connection, None
-
-    def end(self, *, committed: bool) -> None:
-        """Belong to no transaction any more, and call what waited for its commit."""
-        waiting, self.connection, self._waiting = self._waiting, None, None
-        if committed and waiting is not None:
-            for act in waiting:
-                _follow(act)
-
-
-def _follow(act: Callable[[], None]) -> None:
-    try:
-        act()
-    except Exception:
-        log.exception("what was to follow a commit failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +140,7 @@ class Resource:
         self._secret = services.secret
         self._dumper: Schema = self.schema()
         self._passwords = services.passwords
-        self.aftermath = services.aftermath
+        self._aftermath = services.aftermath
         self.settings = services.settings
         self._hashed = tuple(
             attribute for attribute, field, _ in mapping.stored(self._dumper) if isinstance(field, Password)

@@ -11,13 +11,14 @@ import asyncpg
 
 from pegboard import errors, rendering
 from pegboard.access.clients import Client, sufficing
-from pegboard.errors import ApiError, ErrorCode, Fault
-from pegboard.postgres import database
+from pegboard.errors import ApiError, ErrorCode
 from pegboard.queries import mapping, sql
 from pegboard.queries.existing import Existing
 from pegboard.queries.query import Filter, Query, Rules
 from pegboard.resources import declaration, referring, versions
-from pegboard.resources.resource import Context, Page, Representation, Resource, Services, listed, page
+from pegboard.resources.conflicts import Conflicts
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Page, Representation, Resource, Services, listed, page
 from pegboard.schemas.fields import Reference
 from pegboard.schemas.loading import default_of
 from pegboard.tables.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
@@ -60,14 +61,14 @@ class TableResource(Resource):
         seed = int(services.secret.hex()[:15], 16) if existing and VERSION in existing.lacks else None
         self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns, seed)
         self._everyones = sufficing(name, "any")
-        self._key = f"{spec.name}_pkey"
         self._references = {
             attribute: (mapping.name_of(field, attribute), field.resource)
             for attribute, field, _ in mapping.stored(self._dumper)
             if isinstance(field, Reference)
         }
         self._names = {"id": "id"} | {column.column: column.name for column in columns[1:]}
-        self._constraints = {self._key: (existing.key,) if existing else ()} | constraint_columns(spec)
+        constraints = {f"{spec.name}_pkey": (existing.key,) if existing else ()} | constraint_columns(spec)
+        self._conflicts = Conflicts(self.conflicts, self._names, constraints, spec.name if self.owned else None)
         self._renamed = {name: column for column, name in self._names.items() if name != column}
         self._defaults = {
             attribute: field for attribute, field, _ in mapping.stored(self._dumper) if not field.dump_only
@@ -282,7 +283,7 @@ class TableResource(Resource):
     async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
         allowed, extra = versions.demanded(context.conditions), self._within_reach(context.client)
         if self._existing is not None:
-            values = self._without_key(values, identity)
+            values = self._existing.without_key(values, identity, self._names)
         if self._references:
             await referring.check(context, self._references, self.resources, (values,))
         statement = self._table.update(identity, versions.new(), values, extra, versions=allowed)
@@ -290,17 +291,6 @@ class TableResource(Resource):
         if row is None:
             await self._refuse(context, identity, allowed)
         return dict(row)
-
-    def _without_key(self, values: Mapping[str, Any], identity: str | None) -> dict[str, Any]:
-        """Return `values` without a key that is what it is, or not there; raise `ApiError` 422 for one that differs."""
-        key = self._existing.key if self._existing else ""
-        value = values.get(key)
-        if value is not None and identity is None:
-            return {**values}
-        if value is not None and str(value) != identity:
-            message = "The id of an item cannot change: it is the one in the URL."
-            raise ApiError(errors.INVALID, message, pointer=errors.pointer((self._names[key],)))
-        return {name: values[name] for name in values if name != key}
 
     async def _refuse(self, context: Context, identity: str, allowed: Collection[int] | None) -> None:
         """Raise why a write found no row: 404, or 412 for one that has changed."""
@@ -318,9 +308,9 @@ class TableResource(Resource):
         except asyncpg.ForeignKeyViolationError as error:
             if several:
                 await referring.check(context, self._references, self.resources, (values,), whole=True)
-            raise self._explained(error) from error
+            raise self._conflicts.explained(error) from error
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise self._explained(error) from error
+            raise self._conflicts.explained(error) from error
 
     async def _fetchrow(self, context: Context, statement: sql.Statement, *, apart: bool) -> Any:
         if context.connection is None:
@@ -331,22 +321,6 @@ class TableResource(Resource):
         async with context.connection.transaction():
             return await context.connection.fetchrow(statement.text, *statement.args)
 
-    def _explained(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
-        """Return the conflict with pointers to the fields that its constraint is about."""
-        known = database.translate(error)
-        constraint = getattr(error, "constraint_name", None) or ""
-        if constraint in self.conflicts:
-            return ApiError(self.conflicts[constraint])
-        if self.owned and constraint == self._key:
-            return ApiError(errors.NOT_FOUND)
-        fields = [name for name in self._constraints.get(constraint, ()) if name in self._names]
-        if known is None or not fields or known.kind is errors.STILL_REFERENCED:
-            return known or error
-        message = known.faults[0].message
-        code = known.kind.code
-        places = [errors.pointer((self._names[name],)) for name in fields]
-        return ApiError(known.kind, faults=tuple(Fault(code, message, pointer) for pointer in places))
-
     def _new_id(self) -> str | None:
         """Return a new id; None where the table makes it."""
         return uuid7() if self._makes_ids else None
@@ -354,7 +328,7 @@ class TableResource(Resource):
     def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         values = self._values(data)
         if self._existing is not None:
-            values = self._without_key(values, data.get("id"))
+            values = self._existing.without_key(values, data.get("id"), self._names)
         return values | {OWNER: context.client.id} if self.owned else values
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from pegboard.errors import ApiError, Fault
 from pegboard.queries.query import Rules, parse_item
 from pegboard.resources import hooks
 from pegboard.resources.aftermath import Change
+from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander
 from pegboard.resources.idempotency import HEADER, Idempotency, key_of
 from pegboard.resources.reading import JSON, accept, item_headers, line
-from pegboard.resources.resource import Context, Representation, Resource
+from pegboard.resources.resource import Representation, Resource
 from pegboard.schemas import patching
 from pegboard.schemas.loading import Loader
 from pegboard.web import conditions, negotiation, payload
