@@ -22,7 +22,7 @@ from benchmarks.client import Client, Request
 from pegboard.postgres.embedded import DATABASE, EmbeddedServer
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PASSWORD = "a-password-for-benchmarks"
+PASSWORD = "a-password-for-benchmarks"
 _PATIENCE = 60.0
 
 
@@ -66,7 +66,7 @@ def bare_service(dsn: str, folder: Path, rows: int) -> Iterator[Service]:
     asyncio.run(_execute(dsn, bare.DDL))
     asyncio.run(data.fill(dsn, "public", "contacts", rows))
     port = _free_port()
-    environment = {"BARE_DATABASE_URL": dsn, "BARE_ADMIN_PASSWORD": _PASSWORD}
+    environment = {"BARE_DATABASE_URL": dsn, "BARE_ADMIN_PASSWORD": PASSWORD}
     command = [sys.executable, "-m", "benchmarks.bare", str(port)]
     with _served("bare", command, environment, port, _ROOT, folder / "bare.log") as service:
         yield service
@@ -78,7 +78,7 @@ def pegboard_service(dsn: str, folder: Path, rows: int, command: Sequence[str]) 
     port = _free_port()
     environment = {
         "PEGBOARD_DATABASE_URL": dsn,
-        "PEGBOARD_ADMIN_PASSWORD": _PASSWORD,
+        "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
         "PEGBOARD_LOG_LEVEL": "warning",
         "PEGBOARD_WORKERS": "1",
     }
@@ -101,7 +101,7 @@ def _served(
             )
         except OSError as error:
             raise NotServing(f"{name}: {command[0]}: {error.strerror}") from error
-    client = Client(port, _PASSWORD)
+    client = Client(port, PASSWORD)
     try:
         try:
             _await(process, client)

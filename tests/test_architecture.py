@@ -20,6 +20,7 @@ LAYERS = (
     "schemas",
     "queries",
     "resources",
+    "isolation",
     "discovery, pipeline",
     "system, scaffold",
     "openapi",

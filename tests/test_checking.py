@@ -36,8 +36,8 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), SOUND)
     # A database that cannot be reached shows that none is needed.
     url = "postgresql://nobody@127.0.0.1:1/nothing"
-    result = site.pegboard("check", database_url=url, plugins_required="books")
-    assert (result.exit_code, result.output) == (0, "all is well: books, clients, contacts\n")
+    result = site.pegboard("check", database_url=url, plugins="books", plugins_required="books")
+    assert (result.exit_code, result.output) == (0, "all is well: books\n")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,11 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
         ),
         ("raise SystemExit(3)", "books: pegboard_books:Books cannot be loaded: SystemExit: 3"),
         (SOUND.replace('"GET",', '"FETCH",'), "books: pegboard_books:Books: verbs holds 'FETCH'; it takes each of"),
+        (
+            SOUND
+            + "\n        def __init__(self, *given):\n            super().__init__(*given)\n            self.nothing()\n",
+            "books: it cannot be mounted: AttributeError: 'Books' object has no attribute 'nothing'",
+        ),
         (
             SOUND.replace("String(required=True)", 'Reference("shelves")'),
             "books: the field title refers to shelves, which does not serve",

@@ -94,14 +94,14 @@ class Members(TableResource):
     verbs = ALL
 
 
-class Nothing(Schema):
+class Bare(Schema):
     """Nothing at all."""
 
 
 class Empties(TableResource):
     """Rows with a key and no more."""
 
-    schema = Nothing
+    schema = Bare
     verbs = ALL
     table = Existing("legacy.empties", key="no", type="bigint", lacks=LACKS)
 
@@ -248,7 +248,7 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
 @pytest.mark.parametrize(
     ("table", "changes", "fault"),
     [
-        (Existing("people"), {}, "table is 'people': write it as SCHEMA.TABLE"),
+        (Existing("people"), {}, "table is 'people': name it with its schema"),
         (Existing("l.p", type="serial"), {}, "is of type 'serial': take one of"),  # type: ignore[arg-type]  # That is it.
         (Existing("l.p", lacks=("id",)), {}, "lacks names 'id'"),
         (Existing("l.p"), {"owned": True}, "has no columns of ours: leave out owned"),

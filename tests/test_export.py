@@ -105,7 +105,7 @@ class Crowd(TableResource):
 @pytest.fixture(scope="module")
 async def running(serve: Serve) -> Api:
     plugins = [plugin("things", Things), plugin("shouts", Shouts), plugin("hidden", Hidden)]
-    api = await serve([*plugins, plugin("words", Words), plugin("crowd", Crowd)], read_pool_size=4)
+    api = await serve([*plugins, plugin("words", Words), plugin("crowd", Crowd)], read_pool_size=8)
     await api.service.database.write.execute(FILL)
     return api
 
@@ -439,7 +439,7 @@ async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
     assert (await running.get("/crowd?limit=1", headers=CSV)).status == 200
 
 
-async def test_no_more_than_half_of_the_connections_are_for_exports(running: Api) -> None:
+async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(running: Api) -> None:
     async with opened(running, "/crowd") as one, opened(running, "/crowd") as other:
         await one.readline()
         await other.readline()

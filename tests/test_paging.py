@@ -137,9 +137,9 @@ async def crowd(running: Api) -> Api:
 
 async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
     """Return how many buffers PostgreSQL reads for a page."""
-    resource = Crowd("crowd", api.service.services)
+    resource: Any = api.service.resource("crowd")
     query = parse(raw, Crowd.rules())
-    page = resource._table.page(query, query.position(api.service.services.secret, "crowd"))
+    page = resource._table.page(query, query.position(resource._secret, "crowd"))
     text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}"
     plan = json.loads(await connection.fetchval(text, *page.args))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
@@ -147,14 +147,14 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
 
 @pytest.mark.parametrize("sort", ["", "&sort=-id", "&sort=name", "&sort=-name", "&sort=age,-name", "&sort=-age,name"])
 async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_first_does(crowd: Api, sort: str) -> None:
-    services = crowd.service.services
+    resource: Any = crowd.service.resource("crowd")
     query = parse(f"limit={PAGE}{sort}", Crowd.rules())
-    page = Crowd("crowd", services)._table.page(query)
+    page = resource._table.page(query)
     connection = await asyncpg.connect(crowd.service.database.write_dsn)
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
         place, *expected = await connection.fetch(start, *page.args)
-        cursor = query.cursor(services.secret, "crowd", page.place(tuple(place)))
+        cursor = query.cursor(resource._secret, "crowd", page.place(tuple(place)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
         answer = await crowd.get(f"/crowd?{deep}")
         assert [item["id"] for item in answer.json["items"]] == [row["id"] for row in expected]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pegboard.settings import SETTINGS, Setting, Settings, SettingsError
+from pegboard.settings import SETTINGS, PerPlugin, Setting, Settings, SettingsError
 
 SECRETS = {
     "database_url": "postgresql://me:topsecret@db/main",
@@ -39,6 +39,11 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "admin_password": None,
         "plugins": None,
         "plugins_required": (),
+        "plugin_load_timeout": 20.0,
+        "plugin_timeout": {"default": 30.0, "own": {}},
+        "plugin_requests": {"default": 500, "own": {}},
+        "plugin_pool_share": {"default": 50, "own": {}},
+        "plugin_blocking": 1.0,
         "log_level": "info",
         "log_format": "text",
         "max_body": 10 * 1024 * 1024,
@@ -84,6 +89,8 @@ GOOD_VALUES: list[tuple[str, str, object]] = [
     ("admin_password", "x" * 1024, "x" * 1024),
     ("plugins", "contacts, price-lists", ("contacts", "price-lists")),
     ("plugins_required", "contacts", ("contacts",)),
+    ("plugin_timeout", "2.5", PerPlugin(2.5)),
+    ("plugin_requests", "10, reports=2,files=3", PerPlugin(10, {"reports": 2, "files": 3})),
     ("log_level", "DEBUG", "debug"),
     ("log_format", "json", "json"),
     ("max_body", "1073741824", 1024**3),
@@ -110,7 +117,7 @@ GOOD_VALUES: list[tuple[str, str, object]] = [
 
 @pytest.mark.parametrize(("name", "value", "expected"), GOOD_VALUES)
 def test_a_value_is_taken(name: str, value: str, expected: object) -> None:
-    assert getattr(Settings.load({f"PEGBOARD_{name.upper()}": value}), name) == expected
+    assert getattr(Settings.load({f"PEGBOARD_{name.upper()}": value}, ("reports", "files")), name) == expected
 
 
 BAD_VALUES = [
@@ -139,6 +146,12 @@ BAD_VALUES = [
     ("plugins", "contacts,contacts"),
     ("plugins", "Contacts"),
     ("plugins_required", "../contacts"),
+    ("plugin_timeout", "0"),
+    ("plugin_timeout", "reports=30"),
+    ("plugin_requests", "10,reports"),
+    ("plugin_requests", "10,reports=0"),
+    ("plugin_requests", "10,reports=1,reports=2"),
+    ("plugin_pool_share", "101"),
     ("log_level", "loud"),
     ("log_format", "xml"),
     ("max_body", "1023"),
@@ -200,6 +213,11 @@ def test_a_refusal_says_what_is_expected_and_what_came() -> None:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_an_empty_variable_counts_as_not_set(setting: Setting) -> None:
     assert Settings.load({setting.variable: "", setting.file_variable: ""}) == Settings()
+
+
+def test_a_limit_for_a_plugin_that_is_not_installed_is_refused() -> None:
+    message = fault({"PEGBOARD_PLUGIN_TIMEOUT": "30,reprots=120"}, ("contacts", "reports"))
+    assert message == "PEGBOARD_PLUGIN_TIMEOUT names the plugin reprots, which is not installed. Did you mean reports?"
 
 
 def test_variables_of_others_are_left_alone() -> None:

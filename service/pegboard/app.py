@@ -21,8 +21,11 @@ from pegboard.access.clients import Clients
 from pegboard.access.passwords import Passwords
 from pegboard.discovery import Plugin, State
 from pegboard.errors import ApiError
+from pegboard.isolation.bulkheads import Bulkhead, Sweeper
+from pegboard.isolation.watchdog import Watchdog
 from pegboard.openapi.specification import Specification
 from pegboard.postgres.database import Database
+from pegboard.postgres.share import Shares
 from pegboard.reference.docs import Docs
 from pegboard.resources import endpoint
 from pegboard.resources.aftermath import Aftermath
@@ -40,6 +43,9 @@ from pegboard.web.server import PIPELINE
 
 log = logging.getLogger("pegboard")
 
+_DESCRIBING = 10.0
+"""So many seconds a plugin has to say what its table is."""
+
 _STARTING = Mount(fault="the service has not reached its database yet")
 
 _SECRET = """
@@ -56,11 +62,10 @@ class Service:
         self.database = open_database(settings, self._bring_up)
         self.clients = Clients(self.database.write, passwords)
         self.draining = False
+        self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
         self._aftermath = Aftermath()
         self._lifespans: list[Lifespan] = []
-        self.services: Services
-        """What every resource is given; there once the database has answered."""
         prefix = settings.path_prefix
         release = version("pegboard")
         self.specification = Specification(release, settings, plugins)
@@ -76,11 +81,17 @@ class Service:
 
     async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
         """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
+        sweeper = Sweeper(self.bulkheads.values())
+        watchdog = Watchdog(self.bulkheads, sweeper, self.settings.plugin_blocking)
         await self.database.start()
+        sweeper.start()
+        watchdog.start()
         yield
         await self._aftermath.close()
         for lifespan in reversed(self._lifespans):
             await lifespan.end()
+        watchdog.stop()
+        sweeper.stop()
         await self.authentication.close()
         await self.database.close()
 
@@ -122,20 +133,17 @@ class Service:
             # On the terminal and not in the log: it is told once, to whoever starts the service.
             print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
-        self.services = services = Services(
-            self.database, secret, self.resource, self.clients.passwords, self._aftermath
-        )
-        idempotency = Idempotency(self.database, secret)
         await self.authentication.open()
-        mounts = {plugin.name: self._mount(plugin, services, idempotency) for plugin in self.plugins}
-        await self._begin_lifespans(mounts)
+        self.mount(secret)
+        await self._begin_lifespans()
 
-    async def _begin_lifespans(self, mounts: dict[str, Mount]) -> None:
+    async def _begin_lifespans(self) -> None:
         """Mount each plugin once its lifespan has begun, all at the same time, and take out those whose has not."""
+        mounts = self._router.mounts
         waiting = {name: one for name, one in self._resources.items() if type(one).lifespan is not Resource.lifespan}
         for name in waiting:
             del self._resources[name]
-        self._router.mounts = mounts | dict.fromkeys(waiting, _STARTING)
+        self._router.mounts = {**mounts, **dict.fromkeys(waiting, _STARTING)}
         plugins = {plugin.name: plugin for plugin in self.plugins}
 
         async def begin(name: str, resource: Resource) -> None:
@@ -158,15 +166,19 @@ class Service:
         self._resources.pop(plugin.name, None)
         self._router.mounts = {**self._router.mounts, plugin.name: _outage(plugin)}
 
-    def _mount(self, plugin: Plugin, services: Services, idempotency: Idempotency) -> Mount:
+    def mount(self, secret: bytes) -> None:
+        """Mount the plugins; what cannot be mounted is out. They can work once the database has answered."""
+        self._router.mounts = {plugin.name: self._mount(plugin, secret) for plugin in self.plugins}
+
+    def _mount(self, plugin: Plugin, secret: bytes) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:
-            try:
-                resource = plugin.resource(plugin.name, replace(services, settings=plugin.settings))
-                mount = endpoint.mount(resource, idempotency, self.settings)
-            except Exception as error:
-                log.debug("plugin %s cannot be mounted", plugin.name, exc_info=True)
-                plugin.fail(f"it cannot be mounted: {type(error).__name__}: {error}")
-            else:
+            bulkhead = self.bulkheads[plugin.name]
+            services = Services(
+                bulkhead.shares, secret, self.resource, self.clients.passwords, self._aftermath, plugin.settings
+            )
+            with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
+                resource = plugin.resource(plugin.name, services)
+                mount = bulkhead.guard(endpoint.mount(resource, Idempotency(bulkhead.shares, secret), self.settings))
                 self._resources[plugin.name] = resource
                 return mount
         return _outage(plugin)
@@ -207,6 +219,13 @@ def open_database(settings: Settings, on_available: Callable[[], Awaitable[None]
     )
 
 
+def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhead:
+    name = plugin.name
+    shares = Shares.of(database, settings.plugin_pool_share.of(name))
+    requests, seconds = settings.plugin_requests.of(name), settings.plugin_timeout.of(name)
+    return Bulkhead(name, requests, seconds, shares, plugin.package)
+
+
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     """Return where the tables of each plugin that was loaded come from; one whose table cannot be is out."""
     found = []
@@ -214,11 +233,8 @@ def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
-        try:
+        with plugin.guarded("its table cannot be made", _DESCRIBING):
             table = _described(plugin.resource, plugin.name, places)
-        except ValueError as error:
-            plugin.fail(str(error))
-        else:
             found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
     return found
 

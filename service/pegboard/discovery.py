@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, version
+from itertools import chain
+from traceback import walk_tb
 from typing import Any
 
-from pegboard.errors import ErrorCode
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from pegboard.isolation import loading
 from pegboard.queries import mapping
-from pegboard.resources import configuration, operation
-from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.resources import configuration
+from pegboard.resources.declaration import mistake as mistake
+from pegboard.resources.resource import VERBS, Resource
 from pegboard.resources.table import TableResource
-from pegboard.schemas.schema import Schema
 from pegboard.settings import SettingsError
 
 GROUP = "pegboard.resources"
@@ -30,7 +35,7 @@ RESERVED = frozenset(
 )
 """Names that are the service's own paths, or PostgreSQL schemas of others."""
 
-_FIRST_CODE = 20_000
+_LONGEST_FAULT = 2_000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 
 log = logging.getLogger("pegboard.plugins")
@@ -67,27 +72,60 @@ class Plugin:
 
     def fail(self, fault: str, state: State = State.FAILED) -> None:
         """Take the plugin out of service and say why, in one line."""
-        self.state, self.fault = state, fault
-        log.error("plugin %s (%s %s) is out: %s", self.name, self.distribution, self.version, fault)
+        self.state, self.fault = state, _line(fault)
+        log.error("plugin %s (%s %s) is out: %s", self.name, self.distribution, self.version, self.fault)
+
+    @contextmanager
+    def guarded(self, doing: str, seconds: float) -> Iterator[None]:
+        """Run code of the plugin: whatever it raises, or more time than it has, takes the plugin out and no more."""
+        try:
+            with loading.bounded(self.name, seconds):
+                yield
+        except BaseException as error:
+            if loading.is_asked_for(error):
+                raise
+            log.debug("plugin %s %s", self.name, doing, exc_info=True)
+            self.fail(f"{doing}: {type(error).__name__}: {_told(error)}{_where(error, self.package)}")
 
 
 def installed() -> list[EntryPoint]:
-    """Return the entry points of all resources that are installed."""
-    return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    """Return the entry points of all resources that are installed; what cannot be read is told in the log."""
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        try:
+            points = list(distribution.entry_points.select(group=GROUP))
+            # The first of a name on the path is the one that is imported.
+            if points:
+                found.setdefault(_name_of(distribution), points)
+        except Exception as error:
+            place = getattr(distribution, "_path", "a distribution")
+            log.error("%s cannot be read, so its plugins are not known: %s", place, _told(error))
+    return sorted(chain.from_iterable(found.values()), key=lambda point: (point.name, point.value))
+
+
+def _name_of(distribution: Distribution) -> str:
+    try:
+        return canonicalize_name(distribution.name)
+    except Exception:
+        # It is told where the plugin has its place.
+        return str(getattr(distribution, "_path", id(distribution)))
 
 
 def discover(
-    points: Iterable[EntryPoint], enabled: Collection[str] | None = None, environ: Mapping[str, str] = os.environ
+    points: Iterable[EntryPoint],
+    enabled: Collection[str] | None = None,
+    seconds: float = 20.0,
+    environ: Mapping[str, str] = os.environ,
 ) -> list[Plugin]:
     """Return a plugin for each entry point, loaded where it can be, with its settings from `environ`.
 
     None in `enabled` means all.
 
-    Never raises for what a plugin does wrong: its state and fault tell.
+    Each has so many seconds to be loaded. Never raises for what a plugin does wrong: its state and fault tell.
     """
     points = list(points)
     claims = Counter(point.name for point in points)
-    plugins = [_plugin(point, claims[point.name], enabled) for point in points]
+    plugins = [_plugin(point, claims[point.name], enabled, seconds) for point in points]
     _part_codes(plugins)
     _check_references(plugins)
     for plugin in plugins:
@@ -135,9 +173,8 @@ def _part_codes(plugins: Collection[Plugin]) -> None:
             plugin.fail(f"the error code {code} is declared by {others} too", State.CONFLICT)
 
 
-def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None) -> Plugin:
-    metadata = point.dist
-    plugin = Plugin(point.name, metadata.name if metadata else "", metadata.version if metadata else "")
+def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, seconds: float) -> Plugin:
+    plugin = Plugin(point.name, *_metadata(point.dist))
     plugin.package = point.module.partition(".")[0]
     unfit = name_mistake(point.name)
     if unfit is not None:
@@ -147,7 +184,8 @@ def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None) -> 
     elif enabled is not None and point.name not in enabled:
         plugin.state = State.DISABLED
     else:
-        _load(plugin, point)
+        with plugin.guarded(f"{point.value} cannot be loaded", seconds):
+            _load(plugin, point)
     return plugin
 
 
@@ -158,81 +196,60 @@ def name_mistake(name: str) -> str | None:
     return f"the name {name!r} cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _"
 
 
+def _metadata(distribution: Distribution | None) -> tuple[str, str]:
+    """Return name and version of a distribution; what cannot be read is left empty."""
+    found = []
+    for name in ("name", "version"):
+        try:
+            found.append(str(getattr(distribution, name, None) or ""))
+        except Exception:
+            found.append("")
+    return found[0], found[1]
+
+
 def _load(plugin: Plugin, point: EntryPoint) -> None:
-    try:
+    fault = _unfit(point.dist)
+    if fault is None:
         found = point.load()
-        fault = mistake(found)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        log.debug("plugin %s cannot be loaded", plugin.name, exc_info=True)
-        plugin.fail(f"{point.value} cannot be loaded: {type(error).__name__}: {_line(error)}")
-        return
+        fault = mistake(found, point.name)
+        fault = fault and f"{point.value}: {fault}"
     if fault is not None:
-        plugin.fail(f"{point.value}: {fault}")
+        plugin.fail(fault)
         return
     plugin.resource = found
 
 
-def _line(error: BaseException) -> str:
+def _unfit(distribution: Distribution | None) -> str | None:
+    """Return why a distribution cannot be used with this version of the core; None where it can."""
+    own = version("pegboard")
     try:
-        return " ".join(str(error).split())
+        requirements = [Requirement(line) for line in (distribution.requires if distribution else None) or ()]
+    except (InvalidRequirement, ValueError, OSError) as error:
+        return f"its metadata cannot be read: {_told(error)}: install it again"
+    for needed in requirements:
+        applies = needed.marker is None or needed.marker.evaluate({"extra": ""})
+        if canonicalize_name(needed.name) == "pegboard" and applies and not needed.specifier.contains(own, True):
+            return f"it needs pegboard {needed.specifier}, and this is {own}: install a release of it made for that"
+    return None
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return str(error)
     except Exception:
         return "it cannot say why"
 
 
-def mistake(found: Any) -> str | None:
-    """Return what is wrong with the declaration of a resource, and how to mend it; None for a sound one."""
-    if not (inspect.isclass(found) and issubclass(found, Resource)):
-        return "an entry point of pegboard.resources names a subclass of pegboard.Resource"
-    schema = getattr(found, "schema", None)
-    if not (inspect.isclass(schema) and issubclass(schema, Schema)):
-        return "set schema to a subclass of pegboard.Schema"
-    if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
-        return "set settings to a subclass of pegboard.Schema, or leave it out"
-    verbs = getattr(found, "verbs", None)
-    if not isinstance(verbs, tuple) or not verbs:
-        return 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'
-    unknown = [verb for verb in verbs if verb not in VERBS]
-    if unknown or len(set(verbs)) < len(verbs):
-        return (
-            f"verbs holds {unknown[0]!r}; it takes each of {', '.join(VERBS)} at most once"
-            if unknown
-            else "verbs names one twice"
-        )
-    return operation.mistake(found) or _action_mistake(found, verbs) or _code_mistake(found) or found.mistake()
+def _where(error: BaseException, package: str) -> str:
+    """Return where in the code of `package` it was raised, "" for elsewhere."""
+    last = ""
+    for frame, number in walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+            last = f" ({frame.f_globals['__name__']}, line {number})"
+    return last
 
 
-def _action_mistake(found: type[Resource], verbs: tuple[str, ...]) -> str | None:
-    there = found.actions()
-    for name in (*there, "before_commit", "after_commit"):
-        if not inspect.iscoroutinefunction(getattr(found, name)):
-            return f"{'the action ' * (name in there)}{name} has to be a coroutine: write async def {name}"
-    if inspect.isasyncgenfunction(found.lifespan) or inspect.iscoroutinefunction(found.lifespan):
-        return "lifespan has to be a context manager: write @contextlib.asynccontextmanager above it"
-    for verb in verbs:
-        wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
-        if not wanted & there:
-            return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}"
-    declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in verbs if verb in table}
-    writing = [verb for verb in ("PUT", "PATCH", "DELETE") if verb in verbs]
-    if writing and "retrieve" not in there:
-        return f"the verb {writing[0]} is declared, whose conditions are held against an item: write async def retrieve"
-    if writing or any(one.on == "item" for one in found.operations().values()):
-        declared.add("retrieve")
-    extra = sorted(set(vars(found)) & there - declared)
-    return f"the action {extra[0]} is written, but none of its verbs is declared" if extra else None
-
-
-def _code_mistake(found: type[Resource]) -> str | None:
-    codes: tuple[Any, ...] = found.error_codes
-    for declared in codes:
-        if not isinstance(declared, ErrorCode):
-            return f"error_codes holds {declared!r}; it takes pegboard.ErrorCode"
-        if declared.code < _FIRST_CODE:
-            return f"the error code {declared.code} is one of the service's own: take one from {_FIRST_CODE}"
-        if not 400 <= declared.status <= 599:
-            return f"the error code {declared.code} has the status {declared.status}, which is not from 400 to 599"
-    numbers = [declared.code for declared in codes]
-    twice = next((number for number in numbers if numbers.count(number) > 1), None)
-    return None if twice is None else f"the error code {twice} is there twice"
+def _line(text: str) -> str:
+    """Return a text on one line that is not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_FAULT else f"{line[:_LONGEST_FAULT]}..."

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pegboard.app import SERVICE, Service, create_app
 from pegboard.discovery import Plugin
+from pegboard.isolation.loading import Stopped
 from pegboard.settings import Settings, SettingsError
 from pegboard.web.server import Runner, Server
 
@@ -32,9 +33,13 @@ class StartError(Exception):
 
 
 def end_on_signals() -> None:
-    """Let a signal that comes before anything is served end the process in order, with status 0."""
+    """Let a signal that comes before anything is served end the process in order: raise `Stopped`."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
     for number in _STOPPING:
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, stop)
 
 
 def ignore_signals() -> None:
@@ -96,11 +101,16 @@ def begin_anew(listening: socket.socket) -> NoReturn:
 
     Whoever connects meanwhile waits for it.
     """
-    if listening.fileno() != _FIRST_INHERITED:
-        os.dup2(listening.fileno(), _FIRST_INHERITED)
+    give(listening.fileno())
     os.set_inheritable(_FIRST_INHERITED, True)
-    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def give(descriptor: int) -> None:
+    """Let this process find a socket to `listen` on."""
+    if descriptor != _FIRST_INHERITED:
+        os.dup2(descriptor, _FIRST_INHERITED)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 
 
 async def prepare(settings: Settings, plugins: Sequence[Plugin]) -> None:

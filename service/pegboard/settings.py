@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
+V = TypeVar("V", int, float)
 Network = IPv4Network | IPv6Network
 
 PREFIX = "PEGBOARD_"
@@ -171,6 +172,32 @@ def _optional(parse: Callable[[str], T], description: str, *, secret: bool = Fal
     return field(default=None, metadata=metadata, repr=not secret)
 
 
+@dataclass(frozen=True, slots=True)
+class PerPlugin(Generic[V]):
+    """Hold a value that is the same for all plugins, but for those that have one of their own."""
+
+    default: V
+    own: Mapping[str, V] = field(default_factory=dict)
+
+    def of(self, plugin: str) -> V:
+        """Return what holds for a plugin."""
+        return self.own.get(plugin, self.default)
+
+
+def _per_plugin(parse: Callable[[str], V]) -> Callable[[str], PerPlugin[V]]:
+    """Return what takes a value, and after it others for single plugins: `30,reports=120`."""
+
+    def read(value: str) -> PerPlugin[V]:
+        default, *pairs = (part.strip() for part in value.split(","))
+        given = [pair.partition("=") for pair in pairs]
+        names = [name for name, _, _ in given]
+        if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
+            raise Expected("a value, and after it those of single plugins, each once, like 30,reports=120")
+        return PerPlugin(parse(default), {name: parse(own) for name, _, own in given})
+
+    return read
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Hold what the operator has set.
@@ -197,6 +224,27 @@ class Settings:
     )
     plugins: tuple[str, ...] | None = _optional(_names, "The plugins to mount, of those installed. Without it: all.")
     plugins_required: tuple[str, ...] = _setting("", _names, "The plugins without which the service is not ready.")
+    plugin_load_timeout: float = _setting(
+        "20", _seconds(0.1, 3600), "How many seconds a plugin may take to be imported, and then to be mounted."
+    )
+    plugin_timeout: PerPlugin[float] = _setting(  # noqa: RUF009 - a field
+        "30",
+        _per_plugin(_seconds(0.1, 86400)),
+        "How many seconds a plugin has for a request; others for single plugins follow: `30,reports=120`.",
+    )
+    plugin_requests: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
+        "500",
+        _per_plugin(_whole(1, 1_000_000)),
+        "How many requests of a plugin each worker serves at once; others for single plugins: `500,reports=5`.",
+    )
+    plugin_pool_share: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
+        "50",
+        _per_plugin(_whole(1, 100)),
+        "How much of each pool of connections a plugin may take, in percent; for single plugins: `50,reports=10`.",
+    )
+    plugin_blocking: float = _setting(
+        "1", _seconds(0.1, 3600), "After how many seconds the log names the plugin that blocks a worker."
+    )
     log_level: str = _setting(
         "info", _one_of("debug", "info", "warning", "error", "critical"), "The least serious level that is logged."
     )
@@ -256,10 +304,12 @@ class Settings:
         be read, and a setting that is given both ways.
         """
         present = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
-        _refuse_unknown(present, plugin_names)
+        known = tuple(plugin_names)
+        _refuse_unknown(present, known)
         values = {setting.name: _read(setting, present) for setting in SETTINGS if setting.is_set(present)}
         settings = cls(**values)
         _refuse_contradiction(settings)
+        _refuse_strangers(settings, known)
         return settings
 
 
@@ -317,6 +367,17 @@ def _refuse_contradiction(settings: Settings) -> None:
     left_out = sorted(set(settings.plugins_required).difference(settings.plugins))
     if left_out:
         raise SettingsError(f"PEGBOARD_PLUGINS_REQUIRED names {left_out[0]}, which PEGBOARD_PLUGINS leaves out.")
+
+
+def _refuse_strangers(settings: Settings, plugin_names: Collection[str]) -> None:
+    """Refuse a value for a plugin that is not there: its name may be mistyped, and the plugin without its limit."""
+    for setting in SETTINGS:
+        value = getattr(settings, setting.name)
+        strange = sorted(set(value.own).difference(plugin_names)) if isinstance(value, PerPlugin) else ()
+        if strange:
+            near = get_close_matches(strange[0], plugin_names, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{setting.variable} names the plugin {strange[0]}, which is not installed.{hint}")
 
 
 def _read(setting: Setting, present: Mapping[str, str]) -> Any:

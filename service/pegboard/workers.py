@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -125,9 +126,23 @@ class Worker(GunicornWorker):
         app = self.app
         beating = asyncio.get_running_loop().create_task(self._beat())
         # What is required was there at the start; where it is gone, one who comes later serves the rest, unready.
-        plugins = app.discover(app.settings)
+        plugins = self._discovered()
         await running.serve(app.settings, plugins, self.sockets[0], lambda _: None, app.read_settings)
         beating.cancel()
+
+    def _discovered(self) -> Sequence[Plugin]:
+        """Return the plugins, however long the arbiter would wait for a sign of life and an import takes."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_BEAT):
+                self.notify()
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            return self.app.discover(self.app.settings)
+        finally:
+            over.set()
 
     async def _beat(self) -> None:
         """Show the arbiter that this process is well, as long as there is an arbiter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from importlib.metadata import version
 import click
 
 from pegboard import rendering
-from pegboard.app import migrations
+from pegboard.app import Service, migrations
 from pegboard.commands import surroundings
 from pegboard.discovery import Plugin, State
 from pegboard.openapi.specification import Specification
@@ -25,6 +26,7 @@ def check() -> None:
     settings = surroundings.settings()
     plugins = surroundings.plugins(settings)
     sources = migrations(plugins)
+    asyncio.run(_mount(settings, plugins))
     faults = list(
         dict.fromkeys((*_plugins(plugins), *_files(sources), *_references(plugins), *_named(plugins, settings)))
     )
@@ -35,6 +37,11 @@ def check() -> None:
         raise SystemExit(1)
     serving = [plugin.name for plugin in plugins if plugin.state is State.READY]
     click.echo(f"all is well: {', '.join(serving) or 'no plugin is installed'}")
+
+
+async def _mount(settings: Settings, plugins: Sequence[Plugin]) -> None:
+    """Mount the plugins as a service does that has reached its database."""
+    Service(settings, plugins).mount(bytes(32))
 
 
 def _plugins(plugins: Sequence[Plugin]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import asyncpg
 import click
 
 from pegboard.errors import ApiError
+from pegboard.isolation.loading import Stopped
 from pegboard.postgres.embedded import EmbeddedError
 from pegboard.running import StartError
 from pegboard.settings import SETTINGS, Expected, Setting, SettingsError
@@ -29,6 +30,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
+        except Stopped:
+            raise SystemExit(0) from None
         except _EXPECTED as error:
             raise click.ClickException(str(error)) from error
         except _DATABASE as error:

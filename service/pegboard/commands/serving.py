@@ -13,7 +13,7 @@ import click
 
 from pegboard import logs, running
 from pegboard.app import Service
-from pegboard.commands import surroundings
+from pegboard.commands import reloading, surroundings
 from pegboard.commands.console import setting_option
 from pegboard.settings import Settings
 
@@ -26,13 +26,18 @@ _HEALTH_TIMEOUT = 3.0
 @setting_option("host")
 @setting_option("port")
 @setting_option("workers")
-def serve(**options: Any) -> None:
+@click.option("--reload", "reloads", is_flag=True, help="Begin anew whenever code changes; for those who write it.")
+def serve(reloads: bool, **options: Any) -> None:
     """Serve the API until interrupted."""
+    if reloads and options["workers"] is not None:
+        raise click.UsageError("--reload serves in one process: leave --workers out.")
     running.end_on_signals()
     given = {name: value for name, value in options.items() if value is not None}
     settings = dataclasses.replace(surroundings.settings(), **given)
     logs.configure(settings.log_level, settings.log_format)
     with running.listen(settings.host, settings.port) as listening, surroundings.database(settings) as settings:
+        if reloads:
+            reloading.serve(settings, listening)
         address = _address(listening)
         kept = _serve(settings, given, listening, lambda: _announce(address))
     if kept is not None:

@@ -20,7 +20,7 @@ def settings() -> Settings:
 
 def plugins(given: Settings) -> list[Plugin]:
     """Return the plugins that are installed, loaded as far as `given` lets them."""
-    return discovery.discover(discovery.installed(), given.plugins)
+    return discovery.discover(discovery.installed(), given.plugins, given.plugin_load_timeout)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ CREDENTIALS = (
 )
 """What a request may meet that needs credentials."""
 
-_RESOURCE = (errors.NOT_ALLOWED, errors.PLUGIN_UNAVAILABLE, errors.TIMED_OUT)
+_RESOURCE = (errors.NOT_ALLOWED, errors.PLUGIN_UNAVAILABLE, errors.TIMED_OUT, errors.BUSY)
 _QUERY = (errors.BAD_PARAMETER, errors.UNKNOWN_PARAMETER)
 _CONDITIONS = (errors.BAD_HEADER, errors.PRECONDITION_FAILED)
 _READ = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NOT_ACCEPTABLE)
@@ -49,7 +49,7 @@ _BODY = (
 _ITEM = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NOT_FOUND)
 
 ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
-    "list": (*_READ, errors.BAD_CURSOR, errors.BUSY),
+    "list": (*_READ, errors.BAD_CURSOR),
     "retrieve": (*_READ, errors.NOT_FOUND),
     "create": (
         *_RESOURCE,

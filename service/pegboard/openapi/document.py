@@ -72,13 +72,16 @@ def document(version: str, plugins: Sequence[Plugin], prefix: str = "", *, docs_
 
 def _add_schemas(serving: Mapping[str, type[Resource]], schemas: Schemas) -> dict[str, Names]:
     """Add the schemas of every resource, and return their names; one that cannot be described is left out."""
-    named = {name: schemas.names(resource, name) for name, resource in serving.items()}
-    described = {}
+    named = {}
     for name, resource in serving.items():
-        leading = mapping.references(resource.schema())
-        shown = {field: ref(named[to].item) for field, to in leading.items() if to in named}
         with _apart(name):
-            schemas.add(resource, named[name], shown)
+            named[name] = schemas.names(resource, name)
+    described = {}
+    for name in named:
+        with _apart(name):
+            leading = mapping.references(serving[name].schema())
+            shown = {field: ref(named[to].item) for field, to in leading.items() if to in named}
+            schemas.add(serving[name], named[name], shown)
             described[name] = named[name]
     return described
 

@@ -60,8 +60,8 @@ class Pool:
         self.size = 0
         self.waits = 0
         self._manner = Manner(dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup)
-        self._most = size
-        self._timeout = timeout
+        self.most = size
+        self.timeout = timeout
         self._read_only = read_only
         self._prepare = prepare
         self._idle: list[Session] = []
@@ -170,7 +170,7 @@ class Pool:
 
         As it may be lent for long, no more than half of the connections are: raises `ApiError` 503 for one beyond.
         """
-        if self._snapshots >= max(1, self._most // 2):
+        if self._snapshots >= max(1, self.most // 2):
             raise ApiError(errors.BUSY, headers={"Retry-After": "5"})
         self._snapshots += 1
         try:
@@ -290,7 +290,7 @@ class Pool:
         self._waiters.append(waiter)
         self.waits += 1
         self._grow()
-        timer = loop.call_later(self._timeout, _expire, waiter)
+        timer = loop.call_later(self.timeout, _expire, waiter)
         try:
             return await waiter
         except BaseException:
@@ -328,7 +328,7 @@ class Pool:
 
     def _grow(self) -> None:
         """Open another connection beside what is running, unless there are enough."""
-        if self.size < self._most and not self._closing:
+        if self.size < self.most and not self._closing:
             self.size += 1
             self._spawn(self._open_another())
 

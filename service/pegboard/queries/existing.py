@@ -32,8 +32,6 @@ class Existing:
 
     def mistake(self) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
-        if not all(self.table.partition(".")):
-            return f"table is {self.table!r}: write it as SCHEMA.TABLE"
         if self.type not in KEYS:
             return f"the key of the table {self.table} is of type {self.type!r}: take one of {', '.join(KEYS)}"
         unknown = set(self.lacks) - {*STAMPS, VERSION}

@@ -10,7 +10,7 @@ from multidict import CIMultiDictProxy
 
 from pegboard import errors
 from pegboard.errors import ApiError
-from pegboard.postgres.database import Database
+from pegboard.postgres.share import Shares
 from pegboard.web.http import Request, Response
 
 HEADER = "Idempotency-Key"
@@ -57,7 +57,7 @@ class Idempotency:
     `secret` keys the digest by which bodies are compared, so that a stored one tells nothing of what was sent.
     """
 
-    def __init__(self, database: Database, secret: bytes) -> None:
+    def __init__(self, database: Shares, secret: bytes) -> None:
         self._database = database
         self._secret = secret
 

@@ -13,7 +13,7 @@ from pegboard import errors, rendering
 from pegboard.access.clients import Client
 from pegboard.access.passwords import Hash, Passwords, prepare
 from pegboard.errors import ApiError, ErrorCode
-from pegboard.postgres.database import Database
+from pegboard.postgres.share import Shares
 from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
 from pegboard.resources import listing, operation
@@ -47,12 +47,12 @@ _OWN_VERBS = ("GET", "HEAD", "PATCH")
 class Services:
     """Hold what the service gives every resource.
 
-    `secret` seals cursors and is the same in all workers. `resources` gives the resource that serves under a name, and
-    raises `ApiError` 503 where none does; it has none to give before all are made. `settings` are those of the
-    resource's own plugin.
+    `database` lends the connections that the resource may have. `secret` seals cursors and is the same in all workers.
+    `resources` gives the resource that serves under a name, and raises `ApiError` 503 where none does; it has none to
+    give before all are made. `settings` are those of the resource's own plugin.
     """
 
-    database: Database
+    database: Shares
     secret: bytes
     resources: Callable[[str], Resource]
     passwords: Passwords

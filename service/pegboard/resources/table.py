@@ -15,7 +15,7 @@ from pegboard.errors import ApiError, ErrorCode
 from pegboard.queries import mapping, sql
 from pegboard.queries.existing import Existing
 from pegboard.queries.query import Filter, Query, Rules
-from pegboard.resources import declaration, referring, versions
+from pegboard.resources import referring, soundness, versions
 from pegboard.resources.conflicts import Conflicts
 from pegboard.resources.context import Context
 from pegboard.resources.resource import Page, Representation, Resource, Services, listed, page
@@ -113,7 +113,7 @@ class TableResource(Resource):
     @classmethod
     def mistake(cls) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
-        return declaration.mistake(cls) or super().mistake()
+        return soundness.mistake(cls) or super().mistake()
 
     @asynccontextmanager
     async def transaction(self, context: Context) -> AsyncIterator[None]:

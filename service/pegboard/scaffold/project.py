@@ -22,7 +22,7 @@ _FILES = {
 """The files of a plugin and the templates they are made from; None for an empty one."""
 
 # What the files import, and the keywords that are written like classes.
-_TAKEN = frozenset({"Any", "Conformance", "False", "None", "Schema", "TableResource", "True"})
+_TAKEN = frozenset({"Client", "Conformance", "False", "None", "Schema", "TableResource", "True"})
 
 
 class ScaffoldError(Exception):

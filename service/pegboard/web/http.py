@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -39,6 +39,8 @@ class Request(web.BaseRequest):
     """Hold one request; `client`, `plugin` and `template` are filled in on its way.
 
     `fault` is what is wrong with its head, if anything is; `closing` says that its connection ends with its answer.
+    `receiving` is set while its body is awaited, `flowing` while its answer is streamed; `since` is when its time began
+    to run, `cancelled` how often it was cancelled as that was over.
     """
 
     id: str = ""
@@ -49,6 +51,11 @@ class Request(web.BaseRequest):
     receive_timeout: float = 30.0
     fault: ErrorCode | None = None
     closing: bool = False
+    receiving: bool = False
+    flowing: bool = False
+    since: float = 0.0
+    cancelled: int = 0
+    _flowed: int = 0
 
     @property
     def raw_path(self) -> str:
@@ -81,6 +88,7 @@ class Request(web.BaseRequest):
         if payload.is_eof() and payload.total_bytes <= most:
             return payload.read_nowait()
         blocks, size = [], 0
+        self.receiving = True
         try:
             self._invite()
             async with asyncio.timeout(self.receive_timeout):
@@ -89,6 +97,8 @@ class Request(web.BaseRequest):
                     size += len(block)
         except (OSError, RuntimeError, web.RequestPayloadError) as error:
             raise self._broken(error) from error
+        finally:
+            self.receiving = False
         if size > most:
             raise self._too_large()
         return b"".join(blocks)
@@ -144,6 +154,11 @@ class Request(web.BaseRequest):
         """Wait until the client has taken most of what was written; raises `ConnectionError` when it is gone."""
         if self._protocol.writing_paused:
             await self._protocol._drain_helper()
+
+    def has_flowed(self) -> bool:
+        """Tell whether something was written since this was last asked, or the client has yet to take what was."""
+        before, self._flowed = self._flowed, self._payload_writer.output_size
+        return self._flowed != before or self._protocol.writing_paused
 
     def half_close(self) -> None:
         """Tell a client that may still be sending that its answer is complete, before the connection ends."""
@@ -211,14 +226,16 @@ class Stream(Response):
     """Hold an answer whose body is made while it is sent.
 
     A fault on the way resets the connection, so that what was sent never looks whole. `chunks` is closed in any case.
+    `ended` is called when that is done.
     """
 
-    __slots__ = ("_chunks", "_first")
+    __slots__ = ("_chunks", "_first", "ended")
 
     def __init__(
         self, status: int, headers: dict[str, str], chunks: AsyncGenerator[bytes, None], first: bytes = b""
     ) -> None:
         super().__init__(status, headers, b"")
+        self.ended: Callable[[], object] | None = None
         self._chunks = chunks
         self._first = first
 
@@ -241,7 +258,11 @@ class Stream(Response):
         except ValueError as error:
             await self._replace(request, error)
         finally:
-            await self._chunks.aclose()
+            try:
+                await self._chunks.aclose()
+            finally:
+                if self.ended is not None:
+                    self.ended()
 
     async def _pump(self, request: Request, chunked: bool) -> None:
         try:

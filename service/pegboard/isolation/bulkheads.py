@@ -1,0 +1,163 @@
+"""What each plugin may take of a worker: requests at once, time for each of them, and a share of the pools."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from pegboard import errors
+from pegboard.errors import ApiError
+from pegboard.postgres.share import Shares
+from pegboard.web.http import Request, Response, Stream
+from pegboard.web.routing import Handler, Mount, Place
+
+log = logging.getLogger("pegboard.plugins")
+
+_PERIOD = 0.1
+_GRACE = 5.0
+"""So many seconds a handler that was cancelled has to end, before it is cancelled again and its client let go."""
+
+
+class Bulkhead:
+    """Stand between the service and one plugin.
+
+    At most `requests` requests of it are served at once, each for at most `seconds`; `shares` are its connections to
+    the database. `refused`, `timed_out` and `blocked` count the requests that were one too many, those that took too
+    long, and how often it has blocked the event loop; `running` says how many are being served.
+    """
+
+    def __init__(self, name: str, requests: int, seconds: float, shares: Shares, package: str = "") -> None:
+        self.name = name
+        self.package = package
+        self.shares = shares
+        self.refused = 0
+        self.timed_out = 0
+        self.blocked = 0
+        self._requests = requests
+        self._seconds = seconds
+        self._running: dict[asyncio.Task[None], Request] = {}
+
+    @property
+    def running(self) -> int:
+        """Return how many requests are being served, those whose answers flow included."""
+        return len(self._running)
+
+    @property
+    def pool_waits(self) -> int:
+        """Return how often a request had to wait, as the plugin had all the connections that it may have."""
+        return self.shares.read.waits + self.shares.write.waits
+
+    def guard(self, mount: Mount) -> Mount:
+        """Return `mount` with all of its handlers behind this bulkhead."""
+        return replace(
+            mount,
+            collection=mount.collection and self._guarded(mount.collection),
+            item=mount.item and self._guarded(mount.item),
+            beside={name: self._guarded(place) for name, place in mount.beside.items()},
+            below={name: self._guarded(place) for name, place in mount.below.items()},
+        )
+
+    def _guarded(self, place: Place) -> Place:
+        return replace(place, handlers={verb: partial(self.serve, handler) for verb, handler in place.handlers.items()})
+
+    async def serve(self, handler: Handler, request: Request, identity: str) -> Response:
+        """Answer by `handler` while there is room and time.
+
+        Raises `ApiError`: 503 where too many requests are being served, 504 where it took too long. A stream keeps its
+        place until it ends, and has the time for each step that it makes.
+        """
+        running = self._running
+        if len(running) >= self._requests:
+            self.refused += 1
+            raise ApiError(errors.BUSY, headers={"Retry-After": "1"})
+        task = asyncio.current_task()
+        running[task] = request  # type: ignore[index]  # it runs within one
+        try:
+            response = await handler(request, identity)
+        except BaseException as error:
+            del running[task]  # type: ignore[arg-type]  # as above
+            told = self._outcome(error, request)
+            if told is error:
+                raise
+            raise told from error
+        if isinstance(response, Stream):
+            request.flowing = True
+            request.since = 0.0
+            response.ended = partial(running.pop, task, None)
+        else:
+            del running[task]  # type: ignore[arg-type]  # as above
+            if request.cancelled:
+                # It was done all the same.
+                _forgive(request)
+        return response
+
+    def _outcome(self, error: BaseException, request: Request) -> BaseException:
+        """Return what to raise in place of what a handler raised."""
+        task = asyncio.current_task()
+        if request.cancelled:
+            asked = _forgive(request)
+            if isinstance(error, ApiError) or (isinstance(error, asyncio.CancelledError) and asked):
+                return error
+            return ApiError(errors.TIMED_OUT)
+        if isinstance(error, Exception | KeyboardInterrupt | GeneratorExit):
+            return error
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            return error
+        # Let through, it would end the service, or a connection without an answer.
+        return RuntimeError(f"the plugin {self.name} raised {type(error).__name__}")
+
+    def sweep(self, now: float) -> None:
+        """Cancel what has had its time; to be called every few moments."""
+        for task, request in list(self._running.items()):
+            if task.done():
+                del self._running[task]
+            elif request.since == 0.0 or request.receiving or (request.flowing and request.has_flowed()):
+                # Its time begins when it is first seen, and does not run while the client is the slow one.
+                request.since = now
+            elif now - request.since > (_GRACE if request.cancelled else self._seconds):
+                self._cancel(task, request, now)
+
+    def _cancel(self, task: asyncio.Task[None], request: Request, now: float) -> None:
+        request.since = now
+        request.cancelled += 1
+        if request.cancelled == 1:
+            self.timed_out += 1
+            log.warning("request %s: the plugin %s took more than %g s", request.id, self.name, self._seconds)
+        else:
+            log.error("request %s: the plugin %s goes on although it was cancelled", request.id, self.name)
+            request.cut()
+        task.cancel()
+
+
+def _forgive(request: Request) -> int:
+    """Take back that the task was cancelled here; return how often somebody else has cancelled it."""
+    task = asyncio.current_task()
+    left = 0
+    for _ in range(request.cancelled):
+        left = task.uncancel() if task is not None else 0
+    return left
+
+
+class Sweeper:
+    """Have the bulkheads swept, and know when that was last done: while the event loop is blocked, it is not."""
+
+    def __init__(self, bulkheads: Iterable[Bulkhead]) -> None:
+        self.swept = 0.0
+        self._bulkheads = tuple(bulkheads)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Sweep from now on."""
+        loop = asyncio.get_running_loop()
+        self.swept = now = loop.time()
+        for bulkhead in self._bulkheads:
+            bulkhead.sweep(now)
+        self._timer = loop.call_later(_PERIOD, self.start)
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        if self._timer is not None:
+            self._timer.cancel()

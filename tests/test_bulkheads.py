@@ -1,0 +1,335 @@
+"""A plugin that hangs, leaks, spins or fails while it serves: what is taken from it, and what its neighbour feels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from pegboard import ApiError, Context, Page, Resource, Schema, TableResource, errors, fields
+from pegboard.isolation import bulkheads
+from pegboard.settings import PerPlugin
+from tests.conftest import Answer, Api, Serve, plugin
+
+TIME = 0.4
+
+
+class Word(Schema):
+    """A word."""
+
+    text = fields.String(load_default="")
+
+
+class Quiet(TableResource):
+    """The neighbour."""
+
+    schema = Word
+    verbs = "GET", "HEAD", "POST"
+
+
+class Trouble(TableResource):
+    """Do what the id says."""
+
+    schema = Word
+    verbs = "GET", "HEAD", "POST"
+    leaked: ClassVar[list[Any]] = []
+
+    def parse_id(self, text: str) -> str | None:
+        """Take words for ids."""
+        return text
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        """Make trouble."""
+        await getattr(self, identity)()
+        return {"id": identity, "text": "done", "_version": 1, "created_at": None, "updated_at": None}
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        """Write, and then be slow, if that is asked for."""
+        made = await super().create(context, data)
+        if data["text"] == "slow once" and not Trouble.leaked:
+            Trouble.leaked.append("seen")
+            await asyncio.sleep(60)
+        return made
+
+    async def fine(self) -> None:
+        """Make none."""
+        await self.database.read.fetchval("SELECT 1")
+
+    async def hang(self) -> None:
+        """Never come back."""
+        await asyncio.sleep(60)
+
+    async def hold(self) -> None:
+        """Never come back from the database, within a transaction."""
+        async with self.database.write.transaction() as connection:
+            await connection.execute("CREATE TABLE public.never_there ()")
+            await connection.execute("SELECT pg_sleep(60)")
+
+    async def leak(self) -> None:
+        """Borrow a connection and keep it."""
+        borrowed = self.database.write.connection()
+        await borrowed.__aenter__()
+        Trouble.leaked.append(borrowed)
+
+    async def borrow(self) -> None:
+        """Borrow a connection for a moment."""
+        await self.database.write.fetchval("SELECT 1")
+
+    async def spin(self) -> None:
+        """Block the loop."""
+        spin_for(1.2)
+
+    async def later(self) -> None:
+        """Block the loop in a task of one's own."""
+        Trouble.leaked.append(asyncio.get_running_loop().create_task(spin_later()))
+
+    async def exit(self) -> None:
+        """Try to end the service."""
+        sys.exit(3)
+
+    async def cancel(self) -> None:
+        """Say that somebody has cancelled the request."""
+        raise asyncio.CancelledError
+
+    async def odd(self) -> None:
+        """Raise what no `except Exception` catches."""
+        raise Odd
+
+    async def stubborn(self) -> None:
+        """Go on whatever happens."""
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            try:
+                await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                continue
+
+    async def done(self) -> None:
+        """End well although it was cancelled."""
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return
+
+
+class Odd(BaseException):
+    """Be no `Exception`."""
+
+
+def spin_for(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+async def spin_later() -> None:
+    spin_for(1.2)
+
+
+class Flow(Resource):
+    """A collection that comes in parts, one of which may never come."""
+
+    schema = Word
+    verbs = ("GET",)
+    hangs: ClassVar[bool] = False
+
+    def parse_id(self, text: str) -> str | None:
+        """Take words for ids."""
+        return text
+
+    async def list(self, context: Context) -> Any:
+        """Be empty where nothing flows."""
+        return []
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        """Have nothing."""
+        raise ApiError(errors.NOT_FOUND)
+
+    async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
+        """Yield five parts, slowly."""
+        for number in range(5):
+            yield Page([{"id": str(number), "text": "x" * 10}])
+            await asyncio.sleep(60 if self.hangs else TIME / 2)
+
+
+@pytest.fixture(scope="module")
+async def troubled(serve: Serve) -> Api:
+    plugins = [plugin("quiet", Quiet), plugin("trouble", Trouble, package="tests"), plugin("flow", Flow)]
+    limits = PerPlugin(30.0, {"trouble": TIME, "flow": TIME})
+    requests = PerPlugin(100, {"trouble": 3, "flow": 1})
+    pools = {"pool_size": 4, "read_pool_size": 4, "pool_timeout": 0.5}
+    return await serve(plugins, plugin_timeout=limits, plugin_requests=requests, plugin_blocking=0.3, **pools)
+
+
+@pytest.fixture
+async def api(troubled: Api) -> Api:
+    Trouble.leaked.clear()
+    return troubled
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - nothing there tells when it changes
+            await asyncio.sleep(0.02)
+
+
+async def neighbour(api: Api, times: int = 20) -> None:
+    """See that the neighbour serves."""
+    for _ in range(times):
+        assert (await api.get("/quiet")).status == 200
+    assert (await api.post("/quiet", {"text": "x"})).status == 201
+    assert (await api.get("/health")).status == 200
+
+
+async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
+    bulkhead = api.service.bulkheads["trouble"]
+    before = bulkhead.timed_out
+    hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
+    await until(lambda: bulkhead.running == 3)
+    await neighbour(api)
+    answers = await hanging
+    assert [(answer.status, answer.faults) for answer in answers] == [(504, [(15005, None)])] * 3
+    assert (bulkhead.running, bulkhead.timed_out - before) == (0, 3)
+    assert (await api.get("/trouble/fine")).status == 200
+
+
+async def test_what_was_cut_leaves_no_transaction_and_no_connection_behind(api: Api) -> None:
+    database = api.service.database
+    assert (await api.get("/trouble/hold")).faults == [(15005, None)]
+    await until(lambda: database.write.idle == database.write.size)
+    running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(60)%'"
+    assert await database.read.fetchval(f"{running} AND state <> 'idle' AND pid <> pg_backend_pid()") == 0
+    assert await database.read.fetchval("SELECT to_regclass('public.never_there')") is None
+    assert api.service.bulkheads["trouble"].shares.write.used == 0
+
+
+async def test_more_requests_at_once_than_it_may_have_are_refused(api: Api) -> None:
+    bulkhead = api.service.bulkheads["trouble"]
+    refused = bulkhead.refused
+    hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
+    await until(lambda: bulkhead.running == 3)
+    answer = await api.get("/trouble/fine")
+    assert (answer.status, answer.faults, answer.headers["Retry-After"]) == (503, [(15006, None)], "1")
+    assert bulkhead.refused == refused + 1
+    await neighbour(api)
+    assert (await api.request("OPTIONS", "/trouble")).status == 204
+    await hanging
+    assert (await api.get("/trouble/fine")).status == 200
+
+
+async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
+    bulkhead = api.service.bulkheads["trouble"]
+    # Half of four are two.
+    assert [(await api.get("/trouble/leak")).status for _ in range(2)] == [200, 200]
+    waits = bulkhead.pool_waits
+    refused = asyncio.gather(api.get("/trouble/borrow"), api.get("/trouble/borrow"))
+    await neighbour(api)
+    for answer in await refused:
+        # Its own deadline and the wait for its turn end at about the same time.
+        assert (answer.status, answer.faults[0][0]) in ((503, 15006), (504, 15005))
+    assert bulkhead.pool_waits == waits + 2
+    assert bulkhead.shares.write.used == 2
+    for borrowed in Trouble.leaked:
+        await borrowed.__aexit__(None, None, None)
+    assert bulkhead.shares.write.used == 0
+    assert (await api.get("/trouble/borrow")).status == 200
+
+
+@pytest.mark.parametrize(("how", "where"), [("spin", "spin_for"), ("later", "spin_later")])
+async def test_who_blocks_the_loop_is_named(api: Api, caplog: pytest.LogCaptureFixture, how: str, where: str) -> None:
+    bulkhead = api.service.bulkheads["trouble"]
+    blocked = bulkhead.blocked
+    with caplog.at_level(logging.WARNING, "pegboard.plugins"):
+        await api.get(f"/trouble/{how}")
+        await until(lambda: "the event loop goes on" in caplog.text)
+    told = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("the plugin trouble blocks the event loop")
+    assert where in told[0]
+    assert bulkhead.blocked == blocked + 1
+    await neighbour(api)
+
+
+@pytest.mark.parametrize("how", ["exit", "cancel", "odd"])
+async def test_what_would_end_the_service_is_an_error_of_the_plugin(api: Api, how: str) -> None:
+    answer = await api.get(f"/trouble/{how}")
+    assert (answer.status, answer.faults) == (500, [(15000, None)])
+    await neighbour(api, 1)
+    assert api.service.bulkheads["trouble"].running == 0
+
+
+async def test_one_that_ends_well_at_its_deadline_is_answered(api: Api) -> None:
+    assert (await api.get("/trouble/done")).status == 200
+
+
+async def test_one_that_goes_on_after_its_deadline_loses_its_client(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bulkheads, "_GRACE", 0.3)
+    with pytest.raises(aiohttp.ClientError):
+        await api.get("/trouble/stubborn")
+    assert "the plugin trouble goes on although it was cancelled" in caplog.text
+    await neighbour(api)
+    await until(lambda: api.service.bulkheads["trouble"].running == 0)
+    assert (await api.get("/trouble/fine")).status == 200
+
+
+async def test_a_retry_after_the_deadline_does_the_work_once(api: Api) -> None:
+    async def send() -> Answer:
+        return await api.post("/trouble", {"text": "slow once"}, headers={"Idempotency-Key": "one"})
+
+    assert (await send()).faults == [(15005, None)]
+    answers = [await send(), await send()]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert answers[0].body == answers[1].body
+    assert await api.service.database.read.fetchval("SELECT count(*) FROM trouble.trouble") == 1
+
+
+async def test_a_client_that_hangs_up_leaves_its_place_at_the_deadline(api: Api) -> None:
+    bulkhead = api.service.bulkheads["trouble"]
+    task = asyncio.ensure_future(api.get("/trouble/hang"))
+    await until(lambda: bulkhead.running == 1)
+    task.cancel()
+    await until(lambda: bulkhead.running == 0)
+    assert (await api.get("/trouble/fine")).status == 200
+
+
+async def test_the_time_does_not_run_while_a_body_arrives(api: Api) -> None:
+    address = urlsplit(api.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = f"POST /trouble HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['Authorization']}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 16\r\n\r\n".encode())
+    for part in (b'{"text"', b': "lat', b'e"'):
+        writer.write(part)
+        await asyncio.sleep(TIME)
+    writer.write(b"}")
+    line = await reader.readline()
+    writer.close()
+    assert line.startswith(b"HTTP/1.1 201 "), line
+
+
+async def test_a_stream_has_the_time_for_each_step_and_holds_its_place(api: Api) -> None:
+    bulkhead = api.service.bulkheads["flow"]
+    flowing = asyncio.ensure_future(api.get("/flow", headers={"Accept": "application/x-ndjson"}))
+    await until(lambda: bulkhead.running == 1)
+    assert (await api.get("/flow")).faults == [(15006, None)]
+    answer = await flowing
+    assert (answer.status, answer.body.count(b"\n")) == (200, 5)
+    await until(lambda: bulkhead.running == 0)
+    assert (await api.get("/flow")).status == 200
+
+
+async def test_a_stream_that_hangs_is_cut(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    bulkhead = api.service.bulkheads["flow"]
+    monkeypatch.setattr(Flow, "hangs", True)
+    with pytest.raises(aiohttp.ClientError):
+        await api.get("/flow", headers={"Accept": "application/x-ndjson"})
+    await until(lambda: bulkhead.running == 0)
+    assert (await api.get("/flow")).status == 200

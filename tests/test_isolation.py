@@ -1,0 +1,250 @@
+"""Many broken plugins beside a sound one, installed as pip leaves them: each is out for its own reason, and alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from pegboard import discovery
+from pegboard.discovery import State
+from tests.conftest import PASSWORD, Api, Serve, new_database
+from tests.test_discovery import SOUND, Site
+
+SETTLING = 0.5  # seconds that a plugin has to be loaded
+
+WILD = """
+import asyncio, gc, logging.config, os, signal, socket, sys, threading, warnings
+print("garbage on standard output")
+logging.config.dictConfig({"version": 1, "root": {"level": "CRITICAL", "handlers": []}})
+logging.disable(logging.CRITICAL)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
+sys.excepthook = threading.excepthook = lambda *_: None
+sys.setrecursionlimit(3000)
+socket.setdefaulttimeout(0.001)
+os.chdir("/")
+gc.disable()
+thread = threading.Thread(target=threading.Event().wait, args=(60,), daemon=True)
+thread.start()
+"""
+
+CODE = SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(21999, 409, 'x'),)\n"
+
+# What is written in each, and what is told of it.
+BROKEN: dict[str, tuple[str, str]] = {
+    "raises": ("\n\n1 / 0", "ZeroDivisionError: division by zero (pegboard_raises_{n}, line 3)"),
+    "exits": ("import sys; sys.exit('bye')", "SystemExit: bye"),
+    "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "spins": ("while True: sum(range(100))", "TookTooLong: it took more than 0.5 s"),
+    "sleeps": ("import time; time.sleep(60)", "TookTooLong"),
+    "catches": (
+        "import time\nwhile True:\n    try: time.sleep(60)\n    except Exception: pass",
+        "TookTooLong",
+    ),
+    "recurses": ("def f(): f()\nf()", "RecursionError"),
+    "binary": ("\x00", "null bytes"),
+    "classless": (SOUND.replace("name =", "1 / 0; name ="), "ZeroDivisionError"),
+    "undeclared": (SOUND.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
+    "unmade": (SOUND + "    def __init__(self, *_): raise SystemExit('no')\n", "it cannot be mounted: SystemExit: no"),
+    "unsettled": (SOUND + "    def __init__(self, *_):\n        while True: sum(range(99))\n", "TookTooLong"),
+    "tableless": (
+        SOUND + "    calls = []\n    @classmethod\n    def spec(cls, name):\n        cls.calls.append(name)\n"
+        "        if len(cls.calls) > 1: raise OSError('gone')\n        return super().spec(name)\n",
+        "its table cannot be made: OSError: gone",
+    ),
+    "ruleless": (SOUND + "    @classmethod\n    def rules(cls): raise LookupError('lost')\n", "LookupError: lost"),
+    "ones": (CODE, "the error code 21999 is declared by twos too"),
+    "twos": (CODE, "the error code 21999 is declared by ones too"),
+    "leads": (
+        SOUND.replace("name =", 'to = fields.Reference("raises"); name ='),
+        "it refers to raises.raises, which is not there: is the plugin raises up?",
+    ),
+    "hens": (SOUND.replace("name =", 'egg = fields.Reference("eggs"); name ='), "it refers to eggs.eggs"),
+    "eggs": (SOUND.replace("name =", 'hen = fields.Reference("hens"); name ='), "it refers to hens.hens"),
+    "health": (SOUND, "the name 'health' cannot be a resource's"),
+    "Odd.Name": (SOUND, "the name 'Odd.Name' cannot be a resource's"),
+}
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Give an empty folder on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    site = Site(tmp_path)
+    yield site
+    for package in site.packages:
+        sys.modules.pop(package, None)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Take SIGINT as a service does, so that a KeyboardInterrupt is a plugin's own."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def about(site: Site, package: str) -> Path:
+    return site.folder / f"{package}-1.2.dist-info"
+
+
+def install_all(site: Site) -> None:
+    """Install everything that is broken, each from a distribution of its own."""
+    for name, (code, _) in BROKEN.items():
+        site.install(f"pegboard-{name.lower().replace('.', '-')}", code, name)
+    site.install("pegboard-unmoved", SOUND, "unmoved", _0001_make="CREATE TABLE things (")
+    site.install("pegboard-left", SOUND, "pair")
+    site.install("pegboard-right", SOUND, "pair")
+    # One distribution of two, of which one is sound.
+    half = site.install("pegboard-half", SOUND + "class Broken(Things):\n    verbs = 5\n", "sound")
+    with (about(site, half) / "entry_points.txt").open("a") as points:
+        points.write(f"half = {half}:Broken\n")
+    old = site.install("pegboard-old", SOUND, "old")
+    with (about(site, old) / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: aiohttp\nRequires-Dist: Pegboard[embedded] (<0.0.1,>=0.0.0)\n")
+    garbled = site.install("pegboard-garbled", SOUND, "garbled")
+    (about(site, garbled) / "METADATA").write_bytes(b"\xff\xfe\x00")
+    nameless = site.install("pegboard-nameless", SOUND, "nameless")
+    (about(site, nameless) / "METADATA").unlink()
+    unread = site.install("pegboard-unread", SOUND, "unread")
+    (about(site, unread) / "entry_points.txt").write_bytes(b"[pegboard.resources]\n\xff = x:y\n")
+
+
+OUT = {*BROKEN, "unmoved", "pair", "half", "old", "garbled"}
+
+
+async def load(api: Api, paths: tuple[str, ...], done: asyncio.Event) -> list[int]:
+    """Ask for paths, one after the other, until it is done; return the statuses."""
+    statuses = []
+    while not done.is_set():
+        statuses += [(await api.get(path)).status for path in paths]
+        contact = {"name": "A", "email": f"{uuid4().hex}@example.com"}
+        statuses.append((await api.post("/contacts", contact)).status)
+    return statuses
+
+
+async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
+    site: Site, serve: Serve, postgres: str, caplog: pytest.LogCaptureFixture, signals: None
+) -> None:
+    install_all(site)
+    own = [point for point in discovery.installed() if point.module not in site.packages]
+    plugins = discovery.discover([*site.points(), *own], seconds=SETTLING)
+    api = await serve(plugins, database_url=await new_database(postgres), plugin_load_timeout=SETTLING)
+    done = asyncio.Event()
+    loads = [asyncio.ensure_future(load(api, ("/contacts", "/", "/health", "/sound"), done)) for _ in range(4)]
+    for name in sorted(OUT - {"health", "Odd.Name"}) * 2:
+        for method in ("GET", "POST"):
+            answer = await api.request(method, f"/{name}", {} if method == "POST" else None)
+            assert (answer.status, answer.faults, answer.headers["Retry-After"]) == (503, [(15002, None)], "60"), name
+    rows = (await api.get("/plugins")).json["items"]
+    document = await api.get("/openapi.json")
+    assert document.status == (await api.get("/errors")).status == 200
+    assert (await api.get("/docs", headers={"Accept": "text/html"})).status == 200
+    done.set()
+    statuses = [status for gathered in await asyncio.gather(*loads) for status in gathered]
+    assert set(statuses) == {200, 201}
+    assert len(statuses) > 40
+
+    states = {row["name"]: row for row in rows}
+    assert {name for name, row in states.items() if row["state"] != "ready"} == OUT
+    for name, (_, told) in BROKEN.items():
+        package = next((p for p in site.packages if p.startswith(f"pegboard_{name}_")), "")
+        expected = told.replace("{n}", package.rpartition("_")[2])
+        assert expected in states[name]["fault"], name
+        assert f"plugin {name} (" in caplog.text
+    assert "0001_make" in states["unmoved"]["fault"]
+    assert "set verbs to a tuple" in states["half"]["fault"]
+    assert states["old"]["fault"] == (
+        f"it needs pegboard <0.0.1,>=0.0.0, and this is {version('pegboard')}: install a release of it made for that"
+    )
+    assert "its metadata cannot be read" in states["garbled"]["fault"]
+    assert "pegboard_unread" in caplog.text
+    assert {"/contacts", "/sound"} <= set(document.json["paths"])
+
+
+def test_what_an_import_changes_of_the_process_is_put_back(
+    site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    site.install("pegboard-wild", WILD + SOUND, "wild")
+    before = (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit())
+    with caplog.at_level(logging.WARNING):
+        (plugin,) = discovery.discover(site.points())
+    assert plugin.state is State.READY
+    assert (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit()) == before
+    for what in (
+        "the log",
+        "the handlers of signals",
+        "sys.excepthook",
+        "the working directory",
+        "the policy of event",
+    ):
+        assert f"plugin wild changed {what}" in caplog.text
+    assert "garbage" not in capsys.readouterr().out
+
+
+def test_elsewhere_than_on_the_main_thread_there_is_no_bound(site: Site) -> None:
+    site.install("pegboard-slow", "import time; time.sleep(0.6)\n" + SOUND, "slow")
+    plugins: list[discovery.Plugin] = []
+    thread = threading.Thread(target=lambda: plugins.extend(discovery.discover(site.points(), seconds=0.1)))
+    thread.start()
+    thread.join()
+    assert [plugin.state for plugin in plugins] == [State.READY]
+
+
+def run(site: Site, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as an operator would."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
+    given = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
+    environment = {**inherited, **given, "PYTHONPATH": str(site.folder), "PEGBOARD_ADMIN_PASSWORD": PASSWORD}
+    command = [str(Path(sys.executable).with_name("pegboard")), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_a_required_plugin_that_is_out_stops_the_start_with_one_line(site: Site, postgres: str) -> None:
+    site.install("pegboard-raises", "print('garbage'); 1 / 0", "raises")
+    url = await new_database(postgres)
+    listed = await asyncio.to_thread(run, site, "plugins", database_url=url)
+    assert listed.returncode == 0
+    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    assert [row[2] for row in rows if row[0] == "raises"] == ["failed"]
+    assert "garbage" not in listed.stdout
+    settings = {"database_url": url, "plugins_required": "raises,contacts", "log_level": "critical"}
+    refused = await asyncio.to_thread(run, site, "serve", "--port", "0", **settings)
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    (line,) = [line for line in refused.stderr.splitlines() if line != "garbage"]
+    assert line.startswith("Error: a required plugin is out: raises: ")
+    assert "ZeroDivisionError: division by zero" in line
+
+
+async def test_a_migration_that_failed_is_tried_by_the_command_and_not_by_requests(
+    site: Site, serve: Serve, postgres: str
+) -> None:
+    url = await new_database(postgres)
+    site.install("pegboard-late", SOUND, "late", _0001_make="SELECT 1 FROM public.later; CREATE TABLE late (id int)")
+    api = await serve(discovery.discover(site.points()), database_url=url)
+    assert [(await api.get("/late")).status for _ in range(3)] == [503] * 3
+    await api.service.database.write.execute("CREATE TABLE public.later ()")
+    assert (await api.get("/late")).status == 503
+    assert await api.service.database.write.fetchval("SELECT to_regclass('late.late')") is None
+    done = await asyncio.to_thread(run, site, "migrate", database_url=url)
+    assert (done.returncode, "late: applied 0001_make" in done.stdout) == (0, True)
+
+
+async def test_a_signal_during_the_import_of_a_plugin_ends_the_start(site: Site, postgres: str) -> None:
+    code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)"
+    site.install("pegboard-slow", code, "slow")
+    url = await new_database(postgres)
+    ended = await asyncio.to_thread(run, site, "serve", "--port", "0", database_url=url)
+    assert (ended.returncode, ended.stdout) == (0, "")

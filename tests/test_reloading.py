@@ -1,0 +1,154 @@
+"""`pegboard serve --reload`: new code is served, nobody is turned away meanwhile, and faults are waited out."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from aiohttp import encode_basic_auth
+
+from pegboard.postgres.embedded import dsn_of
+from tests.projects import HEAD
+from tests.test_cli import SCRIPT, Service, environment, pegboard
+
+PASSWORD = "a long password"
+BOOKS = """
+class Book(Schema):
+    title = fields.String(required=True)
+
+
+class Books(TableResource):
+    '''First edition.'''
+
+    schema = Book
+    verbs = "GET",
+"""
+
+
+def install(site: Path, name: str) -> Path:
+    info = site / f"pegboard_{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: pegboard-{name}\nVersion: 1.0\n")
+    package = site / f"pegboard_{name}"
+    package.mkdir()
+    (package / "__init__.py").write_text(HEAD + BOOKS)
+    # Last, so that all is there once the plugin is.
+    (info / "entry_points.txt").write_text(f"[pegboard.resources]\n{name} = pegboard_{name}:Books\n")
+    return package
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("site")
+    install(site, "books")
+    return site
+
+
+@pytest.fixture(scope="module")
+def service(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(site))
+        service = Service(tmp_path_factory.mktemp("service") / "data", "--reload", admin_password=PASSWORD)
+    yield service
+    [serving] = service.children()
+    assert service.end(signal.SIGTERM) == 0
+    assert not serving.is_running()
+    assert not (service.folder / "postgres/postmaster.pid").exists()
+
+
+def until(true: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def summary(service: Service, name: str = "books") -> str | None:
+    resources = service.request("GET", "/", PASSWORD)[1]["resources"]
+    return next((resource["summary"] for resource in resources if resource["name"] == name), None)
+
+
+def shows(service: Service, edition: str) -> bool:
+    return summary(service) == edition
+
+
+def postmaster(service: Service) -> str:
+    return (service.folder / "postgres/postmaster.pid").read_text().splitlines()[0]
+
+
+def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Path) -> None:
+    failed: list[BaseException] = []
+    over = Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
+            try:
+                connection.request("GET", "/books", headers={"Authorization": encode_basic_auth("admin", PASSWORD)})
+                # Until its plugins are mounted, a service that begins says so.
+                if connection.getresponse().status not in (200, 503):
+                    raise HTTPException("another answer")
+            except (OSError, HTTPException) as error:
+                failed.append(error)
+            finally:
+                connection.close()
+
+    asking = Thread(target=ask)
+    asking.start()
+    database = postmaster(service)
+    try:
+        for edition in ("Other edition.", "Third edition."):
+            (site / "pegboard_books/__init__.py").write_text(HEAD + BOOKS.replace("First edition.", edition))
+            until(partial(shows, service, edition))
+    finally:
+        over.set()
+        asking.join()
+    assert failed == []
+    assert postmaster(service) == database
+
+
+def test_a_fault_is_shown_and_waited_out(service: Service, site: Path) -> None:
+    module = site / "pegboard_books/__init__.py"
+    sound = module.read_text()
+    module.write_text(sound + "def broken(:\n")
+    service.await_line(re.compile(r"cannot be loaded: SyntaxError: .* line \d+"), lambda: service.err)
+    assert service.request("GET", "/contacts", PASSWORD)[0] == 200
+    module.write_text(sound)
+    until(lambda: service.request("GET", "/books", PASSWORD)[0] == 200)
+
+
+def test_any_file_of_a_plugin_counts(service: Service, site: Path) -> None:
+    (site / "pegboard_books/page.html").write_text("<p>")
+    service.await_line(re.compile(r"Beginning anew: .*/page\.html has changed"), lambda: service.err)
+
+
+def test_a_plugin_that_is_installed_is_mounted(service: Service, site: Path) -> None:
+    install(site, "films")
+    until(lambda: summary(service, "films") == "First edition.")
+
+
+def test_it_serves_in_one_process(tmp_path: Path) -> None:
+    code, _, err = pegboard(tmp_path / "data", "serve", "--reload", "--workers", "2")
+    assert (code, "Error: --reload serves in one process: leave --workers out." in err) == (2, True)
+
+
+def test_a_service_that_cannot_start_is_waited_for_and_ends_in_order(service: Service, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    asked = environment(service.folder, plugins_required="nothing", database_url=dsn_of(service.folder) or "")
+    with told.open("wb") as err:
+        process = subprocess.Popen(
+            [SCRIPT, "serve", "--port", "0", "--reload"], env=asked, stdout=subprocess.DEVNULL, stderr=err
+        )
+    until(lambda: "waiting for a change" in told.read_text())
+    assert "a required plugin is out: nothing: not installed" in told.read_text()
+    process.terminate()
+    assert process.wait(30) == 0
