@@ -94,7 +94,7 @@ async def test_every_answer_can_be_read_by_a_page_that_is_let_in(
     assert answer.headers["Access-Control-Allow-Origin"] == APP
     assert listed(answer, "Access-Control-Expose-Headers") == {
         *("ETag", "Last-Modified", "Link", "Location", "Retry-After", "X-Request-Id", "X-Total-Count"),
-        *("Idempotency-Replayed", "Preference-Applied"),
+        *("Content-Location", "Idempotency-Replayed", "Preference-Applied"),
     }
     assert "Origin" in listed(answer, "Vary")
 

@@ -113,6 +113,11 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         (SOUND.replace('"GET", "POST"', '"GET", "BREW"'), "verbs holds 'BREW'"),
         (SOUND.replace("TableResource", "Resource"), "the verb GET is declared, but there is no action"),
         (SOUND + "    async def delete(self, context, id): pass\n", "the action delete is written"),
+        (
+            SOUND.replace("TableResource", "Resource").replace('"GET", "POST"', '("DELETE",)')
+            + "    async def delete(self, context, id): pass\n",
+            "the verb DELETE is declared, whose conditions are held against an item: write async def retrieve",
+        ),
         (SOUND + "    def create(self, context, data): pass\n", "the action create has to be a coroutine"),
         (SOUND.replace("fields.String(", "fields.Field("), "the field name has no column type"),
         (SOUND.replace("name =", "created_at ="), "the field created_at is one that the service gives"),

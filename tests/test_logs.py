@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from pegboard import Resource, Schema, fields
-from pegboard.resources.resource import Context
+from pegboard.resources.context import Context
 from pegboard.telemetry import logs
 from pegboard.web import tracecontext
 from tests.conftest import PASSWORD, Api, Serve, plugin

@@ -15,7 +15,7 @@ from yarl import URL
 
 from pegboard import ApiError, Resource, Schema, TableResource, errors, fields
 from pegboard.discovery import Plugin, State
-from pegboard.resources.resource import Context
+from pegboard.resources.context import Context
 from pegboard.telemetry import exposition, sharing
 from pegboard.telemetry.families import DURATIONS, FAMILIES, Snapshot, lasting
 from tests.conftest import Api, Serve, plugin

@@ -164,9 +164,24 @@ class Odd(Resource):
         return self.answers[id]
 
 
+class Careless(Resource):
+    """Returns what is no page and no item."""
+
+    schema = Named
+    verbs = "GET", "POST"
+    pages: dict[int, Any] = {1: None, 2: "text", 3: [None], 4: [{"name": "no id"}], 5: Page(5), 6: 6}  # type: ignore[arg-type]  # That is it.
+
+    async def list(self, context: Context) -> Any:
+        return self.pages[context.query.limit]
+
+    async def create(self, context: Context, data: dict[str, Any]) -> Any:
+        return {"none": None, "text": "text", "mapping": {"name": "no id"}}[data["name"]]
+
+
 @pytest.fixture(scope="module")
 async def shelf(serve: Serve) -> Api:
-    return await serve([plugin("books", Books), plugin("values", Values), plugin("places", Places), plugin("odd", Odd)])
+    resources = {"books": Books, "values": Values, "places": Places, "odd": Odd, "careless": Careless}
+    return await serve([plugin(name, resource) for name, resource in resources.items()])
 
 
 async def created(api: Api, **changes: Any) -> str:
@@ -340,3 +355,15 @@ async def test_an_idempotency_key_works_over_anything(shelf: Api) -> None:
     crash = {"Idempotency-Key": uuid4().hex}
     assert (await shelf.post("/books", {"title": "crash"}, headers=crash)).status == 500
     assert (await shelf.post("/books", {"title": "Twice"}, headers=crash)).status == 201
+
+
+async def test_what_is_no_page_and_no_item_is_told_to_the_log_alone(
+    shelf: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[tuple[str, str, Any]] = [("GET", f"/careless?limit={limit}", None) for limit in Careless.pages]
+    asked += [("POST", "/careless", {"name": name}) for name in ("none", "text", "mapping")]
+    for method, path, body in asked:
+        caplog.clear()
+        answer = await shelf.request(method, path, body)
+        assert (answer.status, answer.faults) == (500, [(15000, None)]), (method, path)
+        assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["careless"], (method, path)

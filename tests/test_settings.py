@@ -55,6 +55,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "keepalive_timeout": 75.0,
         "shutdown_timeout": 25.0,
         "drain_seconds": 0.0,
+        "lifespan_timeout": 30.0,
         "pool_size": 10,
         "read_pool_size": 10,
         "pool_timeout": 5.0,

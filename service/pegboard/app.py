@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -28,7 +30,9 @@ from pegboard.postgres.pool import Pool
 from pegboard.postgres.share import Shares
 from pegboard.reference.docs import Docs
 from pegboard.resources import endpoint
+from pegboard.resources.aftermath import Aftermath
 from pegboard.resources.idempotency import Idempotency
+from pegboard.resources.lifespan import Lifespan
 from pegboard.resources.resource import Resource, Services
 from pegboard.resources.table import TableResource
 from pegboard.settings import Settings
@@ -69,10 +73,13 @@ class Service:
         self.tracing = Tracing(*tracing.provider()) if settings.tracing else None
         self.database = open_database(settings, self._bring_up, self.tracing.pools() if self.tracing else Pool)
         self.clients = Clients(self.database.write, passwords)
-        self.authentication = Authentication(self.clients, settings, system.Public(settings.docs_public))
+        public = system.Public(settings.docs_public)
+        self.authentication = Authentication(self.clients, settings, public, self._admits)
         self.draining = False
         self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
+        self._aftermath = Aftermath()
+        self._lifespans: list[Lifespan] = []
         prefix = settings.path_prefix
         release = version("pegboard")
         hashing = self.clients.passwords
@@ -102,6 +109,9 @@ class Service:
         watchdog.start()
         self.metrics.start()
         yield
+        await self._aftermath.close()
+        for lifespan in reversed(self._lifespans):
+            await lifespan.end()
         await self.metrics.stop()
         watchdog.stop()
         sweeper.stop()
@@ -109,6 +119,9 @@ class Service:
         await self.database.close()
         if self.tracing is not None:
             await self.tracing.close()
+
+    def _admits(self, method: str, path: str) -> bool:
+        return self._router.admits(method, path)
 
     def drain(self) -> None:
         """Tell whoever asks that no more requests should come."""
@@ -151,6 +164,36 @@ class Service:
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
         await self.authentication.open()
         self.mount(secret)
+        await self._begin_lifespans()
+
+    async def _begin_lifespans(self) -> None:
+        """Mount each plugin once its lifespan has begun, all at the same time, and take out those whose has not."""
+        mounts = self._router.mounts
+        waiting = {name: one for name, one in self._resources.items() if type(one).lifespan is not Resource.lifespan}
+        for name in waiting:
+            del self._resources[name]
+        self._router.mounts = {**mounts, **dict.fromkeys(waiting, _STARTING)}
+        plugins = {plugin.name: plugin for plugin in self.plugins}
+
+        async def begin(name: str, resource: Resource) -> None:
+            lifespan = Lifespan(resource, self.settings.lifespan_timeout)
+            self._lifespans.append(lifespan)
+            fault = await lifespan.begin()
+            if fault is not None:
+                self._lifespans.remove(lifespan)
+                self._take_out(plugins[name], fault)
+                return
+            self._resources[name] = resource
+            self._router.mounts = {**self._router.mounts, name: mounts[name]}
+            lifespan.watch(partial(self._take_out, plugins[name]))
+
+        await asyncio.gather(*(begin(*one) for one in waiting.items()))
+
+    def _take_out(self, plugin: Plugin, fault: str) -> None:
+        """Let a plugin serve no more."""
+        plugin.fail(fault)
+        self._resources.pop(plugin.name, None)
+        self._router.mounts = {**self._router.mounts, plugin.name: _outage(plugin)}
 
     def mount(self, secret: bytes) -> None:
         """Mount the plugins; what cannot be mounted is out. They can work once the database has answered."""
@@ -159,13 +202,21 @@ class Service:
     def _mount(self, plugin: Plugin, secret: bytes) -> Mount:
         if plugin.state is State.READY and plugin.resource is not None:
             bulkhead = self.bulkheads[plugin.name]
-            services = Services(bulkhead.shares, secret, self.resource, self.clients.passwords)
+            services = Services(
+                bulkhead.shares, secret, self.resource, self.clients.passwords, self._aftermath, plugin.settings
+            )
             with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
                 resource = plugin.resource(plugin.name, services)
                 mount = bulkhead.guard(endpoint.mount(resource, Idempotency(bulkhead.shares, secret), self.settings))
                 self._resources[plugin.name] = resource
                 return mount
-        return Mount(fault=plugin.fault or plugin.state)
+        return _outage(plugin)
+
+
+def _outage(plugin: Plugin) -> Mount:
+    """Return what stands where a plugin does not serve: whoever needs no credentials there is told that, too."""
+    public = frozenset(plugin.resource.public_verbs()) if plugin.resource else frozenset()
+    return Mount(fault=plugin.fault or plugin.state, public=public)
 
 
 SERVICE = web.AppKey("service", Service)
@@ -219,18 +270,37 @@ def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhea
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     """Return where the tables of each plugin that was loaded come from; one whose table cannot be is out."""
     found = []
+    places = {name: place for plugin in plugins for name, place in _places(plugin)}
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
         with plugin.guarded("its table cannot be made", _DESCRIBING):
-            table = _described(plugin.resource, plugin.name)
+            table = _described(plugin.resource, plugin.name, places)
             found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
     return found
 
 
-def _described(resource: type[Resource], name: str) -> TableSpec | None:
+Place = tuple[str, str]
+
+
+def _places(plugin: Plugin) -> Iterator[tuple[str, Place]]:
+    """Yield where the items of a plugin are, as a schema and a table, where that was there before."""
+    resource = plugin.resource
+    if resource is not None and issubclass(resource, TableResource) and resource.table is not None:
+        spec = resource.spec(plugin.name)
+        yield plugin.name, (spec.schema, spec.name)
+
+
+def _described(resource: type[Resource], name: str, places: Mapping[str, Place]) -> TableSpec | None:
     """Return the table that is made for a resource; None for one that has none, or one that is there already."""
-    return resource.spec(name) if issubclass(resource, TableResource) and resource.table is None else None
+    if not issubclass(resource, TableResource) or resource.table is not None:
+        return None
+    spec = resource.spec(name)
+    columns = [
+        replace(column, references=places.get(column.references[0], column.references)) if column.references else column
+        for column in spec.columns
+    ]
+    return replace(spec, columns=tuple(columns))
 
 
 def _sql_folder(package: str, name: str) -> Traversable | None:

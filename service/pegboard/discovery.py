@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import chain
 from traceback import walk_tb
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from pegboard.isolation import loading
+from pegboard.queries import mapping
+from pegboard.resources import configuration
 from pegboard.resources.declaration import mistake as mistake
 from pegboard.resources.resource import VERBS, Resource
+from pegboard.resources.table import TableResource
+from pegboard.settings import SettingsError
 
 GROUP = "pegboard.resources"
 RESERVED = frozenset(
@@ -56,6 +62,7 @@ class Plugin:
     resource: type[Resource] | None = None
     package: str = ""
     applied: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -105,9 +112,14 @@ def _name_of(distribution: Distribution) -> str:
 
 
 def discover(
-    points: Iterable[EntryPoint], enabled: Collection[str] | None = None, seconds: float = 20.0
+    points: Iterable[EntryPoint],
+    enabled: Collection[str] | None = None,
+    seconds: float = 20.0,
+    environ: Mapping[str, str] = os.environ,
 ) -> list[Plugin]:
-    """Return a plugin for each entry point, loaded where it can be; None in `enabled` means all.
+    """Return a plugin for each entry point, loaded where it can be, with its settings from `environ`.
+
+    None in `enabled` means all.
 
     Each has so many seconds to be loaded. Never raises for what a plugin does wrong: its state and fault tell.
     """
@@ -115,7 +127,38 @@ def discover(
     claims = Counter(point.name for point in points)
     plugins = [_plugin(point, claims[point.name], enabled, seconds) for point in points]
     _part_codes(plugins)
+    _check_references(plugins)
+    for plugin in plugins:
+        if plugin.state is State.READY and plugin.resource is not None:
+            _configure(plugin, plugin.resource, environ, claims)
     return plugins
+
+
+def _check_references(plugins: Collection[Plugin]) -> None:
+    """Take out the plugins that refer to tables which were there before and whose keys no reference can hold."""
+    tables = {
+        plugin.name: existing
+        for plugin in plugins
+        if plugin.resource and issubclass(plugin.resource, TableResource) and (existing := plugin.resource.existing())
+    }
+    for plugin in plugins:
+        leading = mapping.references(plugin.resource.schema()) if plugin.resource and tables else {}
+        for field_name, target in leading.items():
+            table = tables.get(target)
+            if table is not None and (table.type, table.key) != ("uuid", "id"):
+                why = f"the key of {table.table} is {table.key} of type {table.type}, not id of type uuid"
+                plugin.fail(f"the field {field_name} cannot refer to {target}: {why}")
+
+
+def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, str], names: Collection[str]) -> None:
+    """Read the settings of a plugin, which is out where they are wrong."""
+    try:
+        plugin.settings = configuration.read(resource.settings, plugin.name, environ, names)
+    except SettingsError as error:
+        plugin.fail(str(error))
+    except Exception as error:
+        # What it says may hold a secret.
+        plugin.fail(f"its settings cannot be read: its schema raised {type(error).__name__}")
 
 
 def _part_codes(plugins: Collection[Plugin]) -> None:

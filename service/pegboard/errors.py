@@ -71,6 +71,14 @@ class ApiError(Exception):
         """Return the HTTP status, 400 to 599."""
         return self.kind.status
 
+    def within(self, step: str | int) -> ApiError:
+        """Return the same error about a part of the body: its pointers begin with `step`."""
+        faults = tuple(
+            Fault(one.code, one.message, f"{pointer((step,))}{one.pointer or ''}", one.parameter, one.header)
+            for one in self.faults
+        )
+        return ApiError(self.kind, faults=faults, headers=self.headers)
+
 
 JSON_PARSING = ErrorCode(10000, 400, "JSON parsing error.")
 BODY_SHAPE = ErrorCode(10001, 400, "The body has the wrong shape.")

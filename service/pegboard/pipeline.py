@@ -122,7 +122,7 @@ async def tell_errors(request: Request, handler: Next) -> Response:
 def _translated(request: Request, error: Exception) -> ApiError:
     known = schema.invalid(error) if isinstance(error, ValidationError) else database.translate(error)
     if known is None:
-        log.error("request %s failed", request.id, exc_info=error)
+        log.error("request %s failed%s", request.id, f" in {request.plugin}" * bool(request.plugin), exc_info=error)
         known = ApiError(errors.INTERNAL)
     elif known.status >= 500:
         log.warning("request %s: %s", request.id, type(error).__name__)

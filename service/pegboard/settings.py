@@ -271,6 +271,9 @@ class Settings:
         _seconds(0, 3600),
         "How many seconds the service goes on taking requests after SIGTERM, while `/ready` says 503 to balancers.",
     )
+    lifespan_timeout: float = _setting(
+        "30", _seconds(0.1, 3600), "How many seconds a plugin's `lifespan` may take to begin, and to end."
+    )
     pool_size: int = _setting("10", _whole(1, 1000), "How many connections for writes each worker opens at most.")
     read_pool_size: int = _setting("10", _whole(1, 1000), "How many connections for reads each worker opens at most.")
     pool_timeout: float = _setting(
@@ -381,12 +384,20 @@ def _refuse_strangers(settings: Settings, plugin_names: Collection[str]) -> None
 
 
 def _read(setting: Setting, present: Mapping[str, str]) -> Any:
-    if setting.variable in present and setting.file_variable in present:
-        raise SettingsError(f"{setting.variable} and {setting.file_variable} are both set: set one of them.")
-    if setting.variable in present:
-        return _parse(setting, present[setting.variable], setting.variable)
-    content = _content(setting.file_variable, present[setting.file_variable])
-    return _parse(setting, content, f"The content of {setting.file_variable}")
+    return _parse(setting, *text_of(setting.variable, present))
+
+
+def text_of(variable: str, present: Mapping[str, str]) -> tuple[str, str]:
+    """Return the text that a variable has, or the file that it names, and before it what to call that in a message.
+
+    Raises `SettingsError` where both are given, or the file cannot be read.
+    """
+    file_variable = variable + FILE_SUFFIX
+    if variable in present and file_variable in present:
+        raise SettingsError(f"{variable} and {file_variable} are both set: set one of them.")
+    if variable in present:
+        return variable, present[variable]
+    return f"The content of {file_variable}", _content(file_variable, present[file_variable])
 
 
 def _content(variable: str, file: str) -> str:
@@ -400,7 +411,7 @@ def _content(variable: str, file: str) -> str:
     return content.removesuffix(newline)
 
 
-def _parse(setting: Setting, value: str, subject: str) -> Any:
+def _parse(setting: Setting, subject: str, value: str) -> Any:
     try:
         value.encode()
         return setting.parse(value)

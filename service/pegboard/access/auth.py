@@ -103,17 +103,21 @@ class Memory:
 class Authentication(BasicAuthMiddleware):
     """Let in those whose credentials are right, as the middleware `(request, handler)`, and set `request.client`.
 
-    The paths in `public` need none. `open` and `close` begin and end the hearing of changes, without which a
-    remembered credential is looked up again about every second. While the database is away, what is remembered is good
-    to its end. `outcomes` counts what became of credentials. Raises `ApiError`: 401, 429 with `Retry-After`, and 503
-    when it cannot be told who somebody is.
+    The paths in `public` need none. Where `admits`, of a method and a path, says so, a request that comes without is
+    nobody's. `open` and `close` begin and end the hearing of changes, without which a remembered credential is looked
+    up again about every second. While the database is away, what is remembered is good to its end. `outcomes` counts
+    what became of credentials. Raises `ApiError`: 401, 429 with `Retry-After`, and 503 when it cannot be told who
+    somebody is.
     """
 
-    def __init__(self, store: Clients, settings: Settings, public: Container[str]) -> None:
+    def __init__(
+        self, store: Clients, settings: Settings, public: Container[str], admits: Callable[[str, str], bool]
+    ) -> None:
         super().__init__(realm=REALM)
         self._store = store
         self._settings = settings
         self._public = public
+        self._admits = admits
         self._keyed = blake2b(key=secrets.token_bytes(64), digest_size=16)
         self._memory = Memory()
         self._entries = self._memory.entries
@@ -158,6 +162,10 @@ class Authentication(BasicAuthMiddleware):
                     self.outcomes["remembered"] += 1
                     return handler(request)
         if request.raw_path in self._public:
+            return handler(request)
+        # Nothing but their absence: credentials that are wrong or malformed are refused here, too.
+        if not values and self._admits(request.method, request.raw_path):
+            request.client = clients.ANONYMOUS
             return handler(request)
         return super().__call__(request, handler)  # type: ignore[arg-type, return-value]  # As above.
 

@@ -67,6 +67,10 @@ class Client:
         return not self.grants.isdisjoint(sufficing(*grant.split(":", 1)))
 
 
+ANONYMOUS = Client("00000000-0000-0000-0000-000000000000", "", frozenset())
+"""Whoever sends no credentials where none are needed: nobody can be called so, and it holds no grants."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Hold a client and the hash of its password."""

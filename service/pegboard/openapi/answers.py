@@ -92,6 +92,13 @@ CONTENT_ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
 }
 """What each verb of an item's content may meet beyond that."""
 
+
+OPERATION = (*ACTIONS["create"], errors.NOT_FOUND)
+"""What an operation may meet."""
+
+OPERATION_ON_ITEM = (*OPERATION, errors.PRECONDITION_FAILED)
+"""What an operation on an item may meet."""
+
 _PLACES: Mapping[ErrorCode, Mapping[str, str]] = {
     errors.BODY_SHAPE: {"pointer": ""},
     errors.LENGTH_REQUIRED: {"header": "Content-Length"},

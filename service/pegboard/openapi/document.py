@@ -12,6 +12,7 @@ from pegboard.openapi import answers, system
 from pegboard.openapi.answers import Answers
 from pegboard.openapi.content import content_paths
 from pegboard.openapi.fields import ref
+from pegboard.openapi.operations import OperationPaths
 from pegboard.openapi.parameters import HEADERS, Parameters
 from pegboard.openapi.paths import PATCH, Parts, ResourcePaths
 from pegboard.openapi.schemas import Names, Schemas
@@ -51,6 +52,7 @@ def document(version: str, plugins: Sequence[Plugin], prefix: str = "", *, docs_
         with _apart(name):
             paths |= ResourcePaths(name, serving[name], own_names, parts).paths()
             paths |= content_paths(name, serving[name], parts)
+            paths |= OperationPaths(name, serving[name], own_names, parts).paths()
     components = {
         "schemas": parts.schemas.components | _OWN,
         "responses": parts.answers.components,

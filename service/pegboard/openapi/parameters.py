@@ -154,6 +154,9 @@ HEADERS: Mapping[str, Parameter] = {
     "ETag": _answered("The entity tag of what was sent, strong; for `If-Match` and `If-None-Match`."),
     "Last-Modified": _answered("When the item was last changed, as an HTTP date."),
     "Link": _answered('The pages beside this one (RFC 8288): `rel="next"`, `"prev"` and `"first"`.'),
+    "Content-Location": _answered(
+        "The path of the item that is shown.", schema={"type": "string", "format": "uri-reference"}
+    ),
     "Location": _answered("The path of the new item.", schema={"type": "string", "format": "uri-reference"}),
     "X-Total-Count": _answered(
         "How many items there are, where `count` asked.", schema={"type": "integer", "minimum": 0}

@@ -117,6 +117,9 @@ class ResourcePaths:
             codes = (*codes, errors.PRECONDITION_REQUIRED)
         described = self._described(level + ("head" if verb == "HEAD" else action), title, about, level)
         operation["responses"] |= self._errors(action, codes)
+        if verb in self._resource.public_verbs() and level != "me.":
+            described["description"] += " It needs no credentials."
+            operation["security"] = [{}, {"basic": []}]
         return described | operation
 
     def _described(self, name: str, title: str, about: str, level: str) -> Operation:
@@ -139,30 +142,22 @@ class ResourcePaths:
         """Return what a body that is not taken is really answered with."""
         if action not in ("create", "replace", "update"):
             return {}
-        try:
-            loader = Loader(self._resource.schema)
-            if action == "create":
-                loader.create({})
-            elif action == "replace":
-                loader.replace({}, IDENTITY)
-            else:
-                loader.update({"unknown": 1}, IDENTITY)
-        except ApiError as error:
-            return {error.status: error.faults}
-        except Exception:
-            # What an author's own hook makes of it is not for an example to tell.
-            return {}
-        return {}
+        loader = Loader(self._resource.schema)
+        if action == "create":
+            return faults_of(lambda: loader.create({}))
+        if action == "replace":
+            return faults_of(lambda: loader.replace({}, IDENTITY))
+        return faults_of(lambda: loader.update({"unknown": 1}, IDENTITY))
 
     def _list(self, _: str) -> Operation:
         parameters = self._parts.parameters
         item = self._example(self._names.item)
         page = NOTHING if item is NOTHING else {"items": [item], "next": None, "prev": None}
-        content = {JSON: _media(ref(self._names.page), page)}
+        content = {JSON: media(ref(self._names.page), page)}
         lines = {"type": "string", "description": f"A line of JSON for each `{self._names.item}`."}
-        content[export.NDJSON] = _media(lines, NOTHING if item is NOTHING else dumps(item).decode() + "\n")
+        content[export.NDJSON] = media(lines, NOTHING if item is NOTHING else dumps(item).decode() + "\n")
         records = {"type": "string", "description": "A header and a record for each item (RFC 4180)."}
-        content[export.CSV] = _media(records, NOTHING if item is NOTHING else _csv(item))
+        content[export.CSV] = media(records, NOTHING if item is NOTHING else _csv(item))
         found = succeed("A page of the collection, or all of it.", "ETag", "Link", "X-Total-Count", content=content)
         unchanged = succeed("The page is still as the client has it.", "ETag", "Link", "X-Total-Count")
         return {
@@ -211,7 +206,7 @@ class ResourcePaths:
             answers["201"] = self._item("The new item: there was none.", "Location", "Preference-Applied")
         return {
             "parameters": self._taken((*self._conditions(), "Prefer")),
-            "requestBody": {"required": True, "content": {JSON: _media(ref(self._names.replace), value)}},
+            "requestBody": {"required": True, "content": {JSON: media(ref(self._names.replace), value)}},
             "responses": answers,
         }
 
@@ -228,9 +223,9 @@ class ResourcePaths:
             value = {name: whole[name]}
             patch = [{"op": "replace", "path": errors.pointer((name,)), "value": whole[name]}]
         content = {
-            JSON: _media(schema, value),
-            MERGE_PATCH: _media(schema, value),
-            JSON_PATCH: _media(ref("JsonPatch"), patch),
+            JSON: media(schema, value),
+            MERGE_PATCH: media(schema, value),
+            JSON_PATCH: media(ref("JsonPatch"), patch),
         }
         return {
             "parameters": self._taken((*self._conditions(), "Prefer")),
@@ -261,7 +256,7 @@ class ResourcePaths:
         return [f"{name}-Required" if needed and name == "If-Match" else name for name in WRITING]
 
     def _item(self, about: str, *headers: str) -> dict[str, Any]:
-        content = {JSON: _media(ref(self._names.item), self._example(self._names.item))}
+        content = {JSON: media(ref(self._names.item), self._example(self._names.item))}
         return succeed(about, "ETag", "Last-Modified", *headers, content=content)
 
     def _minimal(self) -> dict[str, Any]:
@@ -286,9 +281,21 @@ _DESCRIBED: Mapping[str, Callable[[ResourcePaths, str], Operation]] = {
 
 def identified(resource: type[Resource]) -> dict[str, Any]:
     """Return the parameter of the path that names an item."""
-    form = {**identity(resource), **({"examples": [IDENTITY]} if _has_uuids(resource) else {})}
-    about = "The item's id, in either case." if _has_uuids(resource) else "The item's id."
+    form = {**identity(resource), **({"examples": [IDENTITY]} if resource.has_uuids() else {})}
+    about = "The item's id, in either case." if resource.has_uuids() else "The item's id."
     return {"name": "id", "in": "path", "required": True, "description": about, "schema": form}
+
+
+def faults_of(load: Callable[[], Any]) -> dict[int, tuple[Fault, ...]]:
+    """Return what is wrong with a body, by the status that it is answered with."""
+    try:
+        load()
+    except ApiError as error:
+        return {error.status: error.faults}
+    except Exception:
+        # What an author's own hook makes of it is not for an example to tell.
+        return {}
+    return {}
 
 
 def succeed(about: str, *headers: str, content: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -297,7 +304,8 @@ def succeed(about: str, *headers: str, content: Mapping[str, Any] | None = None)
     return told | ({"content": dict(content)} if content else {})
 
 
-def _media(schema: Mapping[str, Any], value: Any) -> dict[str, Any]:
+def media(schema: Mapping[str, Any], value: Any) -> dict[str, Any]:
+    """Return a body of one media type, with an example where there is one."""
     return {"schema": schema} | ({} if value is NOTHING else {"example": value})
 
 
@@ -311,10 +319,6 @@ def _given(examples: Mapping[str, Any]) -> dict[str, Any]:
 
 def _csv(item: Mapping[str, Any]) -> str:
     return (export.record(tuple(item)) + export.record(tuple(item.values()))).decode()
-
-
-def _has_uuids(resource: type[Resource]) -> bool:
-    return resource.parse_id is Resource.parse_id
 
 
 def _words(name: str) -> str:

@@ -14,6 +14,7 @@ from pegboard.queries import mapping
 from pegboard.resources.resource import Resource
 from pegboard.resources.writing import MOST_ITEMS
 from pegboard.schemas import fields
+from pegboard.schemas.schema import Schema
 
 _SUFFIXES = ("", "Page", "Items", "Create", "Replace", "Update", "UpdateOwn")
 _ID = "The item's own id, given by the service."
@@ -73,6 +74,7 @@ class Schemas:
 
     def add(self, resource: type[Resource], names: Names, expansions: Mapping[str, JsonSchema]) -> None:
         """Add the schemas of `resource`; `expansions` says what may stand in place of a reference."""
+        stamps = _stamps(resource)
         schema = resource.schema()
         properties = [_Property(self._converter, name, field) for name, field in schema.fields.items()]
         readable = [one for one in properties if not one.field.load_only]
@@ -83,7 +85,7 @@ class Schemas:
         self._own[names.item] = {
             "type": "object",
             "description": about,
-            "properties": {"id": identity, **item, **_stamps()},
+            "properties": {"id": identity, **item, **stamps},
             "required": ["id"],
         }
         self._own[names.page] = _page(names.item)
@@ -92,9 +94,9 @@ class Schemas:
         create = {one.name: one.create() for one in writable}
         self._own[names.create] = _body("What a new item is made of.", create, required)
         read_only = {one.name: one.shape | {"readOnly": True} for one in properties if one.field.dump_only}
-        replace = {"id": identity, **{one.name: one.replace() for one in writable}, **read_only, **_stamps()}
+        replace = {"id": identity, **{one.name: one.replace() for one in writable}, **read_only, **stamps}
         self._own[names.replace] = _body("A whole item: what is left out goes back to its default.", replace, required)
-        update = {"id": identity, **{one.name: one.update(self) for one in writable}, **read_only, **_stamps()}
+        update = {"id": identity, **{one.name: one.update(self) for one in writable}, **read_only, **stamps}
         text = "What changes of an item, as a merge patch (RFC 7396): null takes a value away or brings a default back."
         self._own[names.update] = _body(text, update, [])
 
@@ -104,6 +106,11 @@ class Schemas:
         properties = {key: part for key, part in whole["properties"].items() if key in writable}
         self._own[name] = whole | {"properties": properties}
         return name
+
+    def other(self, schema: type[Schema]) -> JsonSchema:
+        """Return what leads to a schema that is no resource's, and add it."""
+        found: JsonSchema = self._converter.resolve_nested_schema(schema)
+        return found
 
     def patch(self, shape: JsonSchema) -> JsonSchema:
         """Return what a merge patch may say where a whole item has `shape`."""
@@ -192,12 +199,14 @@ def _identity(resource: type[Resource]) -> JsonSchema:
 
 def identity(resource: type[Resource]) -> JsonSchema:
     """Return the form of the ids of `resource`: UUIDs, unless it reads ids in its own way."""
-    return {"type": "string"} | ({"format": "uuid"} if resource.parse_id is Resource.parse_id else {})
+    return {"type": "string"} | ({"format": "uuid"} if resource.has_uuids() else {})
 
 
-def _stamps() -> dict[str, JsonSchema]:
+def _stamps(resource: type[Resource]) -> dict[str, JsonSchema]:
     stamp = {"type": "string", "format": "date-time", "readOnly": True}
-    return {"created_at": {**stamp, "description": _CREATED}, "updated_at": {**stamp, "description": _UPDATED}}
+    there = {column.name for column in resource.rules().columns}
+    told = {"created_at": _CREATED, "updated_at": _UPDATED}
+    return {name: {**stamp, "description": about} for name, about in told.items() if name in there}
 
 
 def _body(about: str, properties: Mapping[str, JsonSchema], required: list[str]) -> JsonSchema:

@@ -10,6 +10,7 @@ from marshmallow import missing, validate
 from marshmallow.fields import Constant, Field, Function, Method
 
 from pegboard import rendering
+from pegboard.queries.existing import Existing
 from pegboard.queries.sql import CREATED_AT, ID, UPDATED_AT
 from pegboard.schemas import fields
 from pegboard.schemas.schema import Schema
@@ -48,8 +49,8 @@ def _plain(field: Any) -> bool:
     return _plain(field.inner) if type(field) is fields.List else type(field) in _PLAIN
 
 
-def columns(schema: Schema) -> tuple[Column, ...]:
-    """Return the columns in the order in which the fields are shown, the standard ones among them."""
+def columns(schema: Schema, existing: Existing | None = None) -> tuple[Column, ...]:
+    """Return the columns in the order in which the fields are shown, the standard ones that there are among them."""
     own = [
         Column(
             name=name_of(field, attribute),
@@ -63,7 +64,10 @@ def columns(schema: Schema) -> tuple[Column, ...]:
         )
         for attribute, field, type_of in stored(schema)
     ]
-    return (ID, *own, CREATED_AT, UPDATED_AT)
+    if existing is None:
+        return (ID, *own, CREATED_AT, UPDATED_AT)
+    stamps = [column for column in (CREATED_AT, UPDATED_AT) if column.column not in existing.lacks]
+    return (existing.identity(), *own, *stamps)
 
 
 def name_of(field: Field[Any], attribute: str) -> str:

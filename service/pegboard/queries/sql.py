@@ -12,7 +12,7 @@ from pegboard import rendering
 from pegboard.queries import filtering, ordering
 from pegboard.queries.query import Filter, Query
 from pegboard.schemas.fields import UUID, DateTime, query_parser
-from pegboard.tables.columns import Column, parameter, quoted
+from pegboard.tables.columns import WHOLE_KEY, Column, parameter, quoted
 from pegboard.tables.ddl import OWNER, VERSION
 
 ID = Column("id", "id", "uuid", False, query_parser(UUID()), writable=False)
@@ -22,11 +22,10 @@ OWNED_BY = Column(OWNER, OWNER, "uuid", False, query_parser(UUID()), readable=Fa
 """The client that an item belongs to; only what is owned has it, and nobody sees it."""
 
 _NOW = "date_trunc('second', now())"
-_IDENTIFIED = 't."id" = $1::uuid'
 _CACHED = 1_000
 
 # In PostgreSQL's own text of these nothing is lost, and nothing is left for us to convert.
-_AS_TEXT = {"uuid": "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
+_AS_TEXT = {"uuid": "text", WHOLE_KEY: "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
 
 
 class Statement(NamedTuple):
@@ -57,15 +56,17 @@ class Page(NamedTuple):
 class Table:
     """Describe a table and write its statements.
 
-    `columns` are all that statements name, `ID`, `CREATED_AT` and `UPDATED_AT` among them, in the order in which fields
-    are shown. Beyond those the table has "_version", a number that each change replaces, and, where it can be searched,
-    "_search". Values to write are given by SQL column. `extra` filters stand beside those of a query: they are for what
-    the client does not decide. A text is made once and kept.
+    `columns` are all that statements name, in the order in which fields are shown: the id first, and `CREATED_AT` and
+    `UPDATED_AT` among them where the table has them. Beyond those it has "_version", a number that each change
+    replaces, and, where it can be searched, "_search". With a `seed` a digest of the row stands for the version that it
+    does not have. Values to write are given by SQL column. `extra` filters stand beside those of a query: they are for
+    what the client does not decide. A text is made once and kept.
     """
 
     schema: str
     name: str
     columns: tuple[Column, ...]
+    seed: int | None = None
     _by_column: dict[str, Column] = field(init=False, repr=False, compare=False)
     _texts: dict[tuple[Any, ...], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -74,6 +75,17 @@ class Table:
         object.__setattr__(self, "_by_column", {column.column: column for column in self.columns})
         if VERSION in self._by_column or any(column.name == VERSION for column in self.columns):
             raise ValueError(f"{self.name}: a field cannot be called {VERSION!r}")
+
+    @property
+    def _identity(self) -> Column:
+        return self.columns[0]
+
+    @property
+    def _version(self) -> str:
+        """Return the version of a row as SQL: from 0 to 2^63-1."""
+        if self.seed is None:
+            return f"t.{quoted(VERSION)}"
+        return f"(hashtextextended((t.*)::text, {self.seed}) & {2**63 - 1})"
 
     @property
     def sql_name(self) -> str:
@@ -96,7 +108,9 @@ class Table:
         """Read the items of these ids that there are, in any order, each with its "_version"."""
 
         def write() -> str:
-            where = _where(['t."id" = ANY($1::uuid[])', *filtering.conditions(extra, 2)])
+            key = self._identity
+            listed = f"t.{quoted(key.column)} = ANY({parameter(1, f'{key.query_type}[]')})"
+            where = _where([listed, *filtering.conditions(extra, 2)])
             return f"SELECT {self._item(None)} FROM {self.sql_name} AS t{where}"
 
         text: str = self._text(("select_all", filtering.shape(extra)), write)
@@ -117,7 +131,7 @@ class Table:
         self, query: Query, filters: tuple[Filter, ...], nulls: tuple[bool, ...] | None
     ) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
         backwards = query.before is not None
-        keys = ordering.keys(query, ID, filtering.RANK)
+        keys = ordering.keys(query, self._identity, filtering.RANK)
         shown = self._shown(query.fields)
         names = tuple(column.name for column in shown)
         hidden = [key for key in keys if key.name not in names]
@@ -147,7 +161,7 @@ class Table:
 
         def write() -> str:
             selected = ", ".join(map(_selected, self._shown(query.fields)))
-            order = ", ".join(key.order(False) for key in ordering.keys(query, ID, filtering.RANK))
+            order = ", ".join(key.order(False) for key in ordering.keys(query, self._identity, filtering.RANK))
             where = _where(filtering.conditions(filters, 1, query.q))
             limit = parameter(len(found) + 1, "bigint")
             return f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
@@ -182,36 +196,59 @@ class Table:
         text: str = self._text(("exists", filtering.shape(extra)), write)
         return _statement(text, identity, *filtering.arguments(extra))
 
-    def insert(self, identity: str, version: int, values: Mapping[str, Any]) -> Statement:
-        """Make one row and give its item with "_version"."""
+    def insert(self, identity: str | None, version: int, values: Mapping[str, Any]) -> Statement:
+        """Make one row and give its item with "_version"; without an identity the row gets it from its table."""
+        if self._identity.column in values:
+            identity = None
+        first = [] if identity is None else [identity]
+        versions = [version] if self.seed is None else []
 
         def write() -> str:
-            casts = self._casts(values, 3).values()
-            return self._insertion(values, f"VALUES ({', '.join(('$1::uuid', _NOW, _NOW, '$2::bigint', *casts))})")
+            fixed = self._fixed(parameter(1, self._identity.query_type), f"${len(first) + 1}::bigint")
+            if identity is None:
+                del fixed[self._identity.column]
+            casts = self._casts(values, len(first) + len(versions) + 1)
+            source = f"VALUES ({', '.join((*fixed.values(), *casts.values()))})"
+            return (
+                self._insertion((*fixed, *values), source) if fixed or values else self._insertion((), "DEFAULT VALUES")
+            )
 
-        text: str = self._text(("insert", *values), write)
-        return _statement(text, identity, version, *values.values())
+        text: str = self._text(("insert", identity is None, *values), write)
+        return _statement(text, *first, *versions, *values.values())
 
-    def insert_many(self, rows: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Statement:
+    def insert_many(self, rows: Sequence[tuple[str | None, int, Mapping[str, Any]]]) -> Statement:
         """Make a row of each (id, version, values) in one statement and give the items in the same order.
 
-        A column that only some of the rows name is null in the others.
+        A column that only some of the rows name is null in the others; no row has an id, or all have one.
         """
         names = tuple(dict.fromkeys(name for _, _, values in rows for name in values))
+        key = self._identity.column
+        is_given = key not in names and all(identity is not None for identity, _, _ in rows)
 
         def write() -> str:
-            types = {"id": "uuid", VERSION: "bigint"} | {name: self._by_column[name].base_type for name in names}
+            fixed = self._fixed(f"r.{quoted(key)}", f"r.{quoted(VERSION)}")
+            if not is_given:
+                del fixed[key]
+            types = {key: self._identity.base_type, VERSION: "bigint"}
+            types |= {name: self._by_column[name].base_type for name in names}
             record = ", ".join(f"{quoted(name)} {type_of}" for name, type_of in types.items())
-            selected = ", ".join(('r."id"', _NOW, _NOW, 'r."_version"', *(f"r.{quoted(name)}" for name in names)))
-            return self._insertion(names, f"SELECT {selected} FROM json_to_recordset($1::text::json) AS r({record})")
+            selected = ", ".join((*fixed.values(), *(f"r.{quoted(name)}" for name in names)))
+            source = f"SELECT {selected} FROM json_to_recordset($1::text::json) AS r({record})"
+            return self._insertion((*fixed, *names), source)
 
-        given = [{"id": identity, VERSION: version, **values} for identity, version, values in rows]
-        text: str = self._text(("insert_many", *names), write)
+        given = [{key: identity, VERSION: version, **values} for identity, version, values in rows]
+        text: str = self._text(("insert_many", is_given, *names), write)
         return Statement(text, (rendering.dumps(given).decode(),))
 
+    def _fixed(self, identity: str, version: str) -> dict[str, str]:
+        """Return the columns that the service fills in a new row, and their values as SQL."""
+        found = {self._identity.column: identity}
+        found |= {column.column: _NOW for column in (CREATED_AT, UPDATED_AT) if column in self.columns}
+        return found | ({VERSION: version} if self.seed is None else {})
+
     def _insertion(self, names: Collection[str], source: str) -> str:
-        columns = ", ".join(map(quoted, ("id", "created_at", "updated_at", VERSION, *names)))
-        return f"INSERT INTO {self.sql_name} AS t ({columns}) {source} RETURNING {self._item(None)}"
+        columns = f" ({', '.join(map(quoted, names))})" if names else ""
+        return f"INSERT INTO {self.sql_name} AS t{columns} {source} RETURNING {self._item(None)}"
 
     def update(
         self,
@@ -226,22 +263,27 @@ class Table:
 
         The version and `updated_at` change only when a value does.
         """
+        own = [version] if self.seed is None else []
+        first = 2 + len(own)
 
         def write() -> str:
-            casts = self._casts(changes, 3)
+            casts = self._casts(changes, first)
             now = ", ".join(f"t.{quoted(name)}::{self._by_column[name].base_type}" for name in changes)
             # *<> compares what is stored: 1.0 equals 1.00, but is not what the client reads; and it takes every type.
             changed = f"ROW({now})::record *<> ROW({', '.join(casts.values())})::record" if changes else "false"
-            sets = [
-                *(f"{quoted(name)} = {value}" for name, value in casts.items()),
-                f'"_version" = CASE WHEN {changed} THEN $2::bigint ELSE t."_version" END',
-                f'"updated_at" = CASE WHEN {changed} THEN greatest({_NOW}, t."updated_at") ELSE t."updated_at" END',
-            ]
-            where = self._one(extra, 3 + len(changes), versions)
+            sets = [f"{quoted(name)} = {value}" for name, value in casts.items()]
+            if own:
+                sets.append(f'"_version" = CASE WHEN {changed} THEN $2::bigint ELSE t."_version" END')
+            if UPDATED_AT in self.columns:
+                later = f'greatest({_NOW}, t."updated_at")'
+                sets.append(f'"updated_at" = CASE WHEN {changed} THEN {later} ELSE t."updated_at" END')
+            where = self._one(extra, first + len(changes), versions)
+            if not sets:
+                return f"SELECT {self._item(None)} FROM {self.sql_name} AS t{where} FOR NO KEY UPDATE"
             return f"UPDATE {self.sql_name} AS t SET {', '.join(sets)}{where} RETURNING {self._item(None)}"
 
         text: str = self._text(("update", tuple(changes), filtering.shape(extra), versions is None), write)
-        return _statement(text, identity, version, *changes.values(), *filtering.arguments(extra), *_given(versions))
+        return _statement(text, identity, *own, *changes.values(), *filtering.arguments(extra), *_given(versions))
 
     def delete(
         self, identity: str, extra: tuple[Filter, ...] = (), *, versions: Collection[int] | None = None
@@ -256,16 +298,18 @@ class Table:
 
     def _one(self, extra: tuple[Filter, ...], number: int, versions: Collection[int] | None = None) -> str:
         """Return what finds one row: its id, then what `extra` demands, from argument `number` on, then its version."""
-        conditions = [_IDENTIFIED, *filtering.conditions(extra, number)]
+        key = self._identity
+        identified = f"t.{quoted(key.column)} = {parameter(1, key.query_type)}"
+        conditions = [identified, *filtering.conditions(extra, number)]
         if versions is not None:
-            conditions.append(f't."_version" = ANY(${number + len(filtering.arguments(extra))}::bigint[])')
+            conditions.append(f"{self._version} = ANY(${number + len(filtering.arguments(extra))}::bigint[])")
         return _where(conditions)
 
     def _casts(self, names: Collection[str], first: int) -> dict[str, str]:
         return {name: parameter(number, self._by_column[name].base_type) for number, name in enumerate(names, first)}
 
     def _item(self, wanted: frozenset[str] | None) -> str:
-        return ", ".join((*map(_selected, self._shown(wanted)), f"t.{quoted(VERSION)}"))
+        return ", ".join((*map(_selected, self._shown(wanted)), f"{self._version} AS {quoted(VERSION)}"))
 
     def _shown(self, wanted: frozenset[str] | None) -> list[Column]:
         readable = [column for column in self.columns if column.readable]

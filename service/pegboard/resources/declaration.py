@@ -10,6 +10,8 @@ from typing import Any
 
 from pegboard.errors import ErrorCode
 from pegboard.queries import mapping
+from pegboard.queries.existing import Existing
+from pegboard.resources import operation
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.resources.table import TableResource
 from pegboard.schemas import fields, mistakes
@@ -43,7 +45,7 @@ _MISNAMED: Mapping[str, str] = {
 """What actions are called elsewhere."""
 
 _TRUTHS = ("needs_match", "creates_by_put", "checks_version", "owned")
-_NAMES = ("filterable", "sortable", "me", "me_writable", "indexes", "search")
+_NAMES = ("filterable", "sortable", "me", "me_writable", "public", "indexes", "search")
 _LIMITS = ("default_limit", "max_limit")
 
 
@@ -103,8 +105,26 @@ def _action_mistake(found: type[Resource]) -> str | None:
             hint = f": is {near[0]} meant to be {_MISNAMED[near[0]]}?" if near else ": write one, or leave the verb out"
             return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}{hint}"
     declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in found.verbs if verb in table}
+    writing = [verb for verb in ("PUT", "PATCH", "DELETE") if verb in found.verbs]
+    if writing and "retrieve" not in there:
+        return f"the verb {writing[0]} is declared, whose conditions are held against an item: write async def retrieve"
+    if writing or any(one.on == "item" for one in found.operations().values()):
+        declared.add("retrieve")
     extra = sorted(set(vars(found)) & there - declared)
     return f"the action {extra[0]} is written, but none of its verbs is declared: add one to verbs" if extra else None
+
+
+def _around_mistake(found: type[Resource]) -> str | None:
+    """Hold what is called around the actions against how it is called."""
+    for name in ("before_commit", "after_commit"):
+        if not inspect.iscoroutinefunction(getattr(found, name)):
+            return f"{name} has to be a coroutine: write async def {name}"
+    if inspect.isasyncgenfunction(found.lifespan) or inspect.iscoroutinefunction(found.lifespan):
+        return "lifespan has to be a context manager: write @contextlib.asynccontextmanager above it"
+    if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
+        return "set settings to a subclass of pegboard.Schema, or leave it out"
+    existing = found.existing() if issubclass(found, TableResource) else None
+    return None if existing is None else existing.mistake()
 
 
 def _form_mistake(found: type[Resource]) -> str | None:
@@ -171,7 +191,8 @@ def _me_mistake(found: type[Resource]) -> str | None:
 
 
 def _query_mistake(found: type[Resource]) -> str | None:
-    columns = {column.name: column for column in mapping.columns(found.schema())}
+    existing = found.existing() if issubclass(found, TableResource) else None
+    columns = {column.name: column for column in mapping.columns(found.schema(), existing)}
     for attribute, doing, able in (
         ("filterable", "filtered", lambda column: bool(column.operators)),
         ("sortable", "sorted", lambda column: column.is_sortable),
@@ -197,8 +218,9 @@ def _table_mistake(found: type[Resource]) -> str | None:
     if not issubclass(found, TableResource):
         return None
     table: Any = found.table
-    if table is not None and not (isinstance(table, str) and _TABLE.fullmatch(table)):
-        return f'table is {table!r}: name it with its schema and without quotes, as in table = "crm.people"'
+    name = table.table if isinstance(table, Existing) else table
+    if name is not None and not (isinstance(name, str) and _TABLE.fullmatch(name)):
+        return f'table is {name!r}: name it with its schema and without quotes, as in table = "crm.people"'
     return _conflict_mistake(found) or _unique_mistake(found) or _index_mistake(found)
 
 
@@ -299,7 +321,9 @@ def _built(found: type[Resource]) -> str | None:
 _CHECKS: tuple[Callable[[type[Resource]], str | None], ...] = (
     _schema_mistake,
     _verb_mistake,
+    operation.mistake,
     _action_mistake,
+    _around_mistake,
     _form_mistake,
     _code_mistake,
     _me_mistake,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pegboard.access import clients
+from pegboard.queries.query import Rules
 from pegboard.resources.idempotency import Idempotency
+from pegboard.resources.operating import Operator
 from pegboard.resources.reading import Reader
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.resources.transfer import PLACE, Transfer
@@ -30,16 +32,18 @@ def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> M
         "update": writer.update,
         "delete": writer.delete,
     }
+    on_collection, on_item = _operations(resource, rules, writer, settings.max_nesting)
     return Mount(
         collection=_place(resource, COLLECTION_ACTIONS, serving, f"/{resource.name}"),
         item=_place(resource, ITEM_ACTIONS, serving, f"/{resource.name}/{{id}}"),
-        beside=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}),
-        below=_content(resource, path),
+        beside=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}) | on_collection,
+        below=_content(resource, path) | on_item,
+        public=frozenset(resource.public_verbs()),
         parse_id=resource.parse_id,
     )
 
 
-def _content(resource: Resource, path: str) -> Mapping[str, Place]:
+def _content(resource: Resource, path: str) -> dict[str, Place]:
     """Return the place of an item's content, if items have any."""
     if resource.content is None:
         return {}
@@ -55,7 +59,24 @@ def _content(resource: Resource, path: str) -> Mapping[str, Place]:
     return {PLACE: place}
 
 
-def _me(resource: Resource, serving: Mapping[str, Handler]) -> Mapping[str, Place]:
+def _operations(
+    resource: Resource, rules: Rules, writer: Writer, max_nesting: int
+) -> tuple[dict[str, Place], dict[str, Place]]:
+    """Return the places of the declared operations, those on the collection and those on an item, by their names."""
+    found: tuple[dict[str, Place], dict[str, Place]] = {}, {}
+    for name, declared in resource.operations().items():
+        is_below = declared.on == "item"
+        operator = Operator(resource, declared, rules, writer, max_nesting)
+        found[is_below][name] = Place(
+            template=f"/{resource.name}/{{id}}/{name}" if is_below else f"/{resource.name}/{name}",
+            plugin=resource.name,
+            handlers={"POST": operator.serve},
+            grants={"POST": clients.sufficing(resource.name, name)},
+        )
+    return found
+
+
+def _me(resource: Resource, serving: Mapping[str, Handler]) -> dict[str, Place]:
     """Return the place of the client's own item, where every client may do what is declared, if there is one."""
     if not resource.me:
         return {}
@@ -83,10 +104,12 @@ def _place(
     verbs = [verb for verb in VERBS if verb in resource.verbs and actions.get(verb) in there]
     if not verbs:
         return None
+    public = frozenset(resource.public_verbs()).intersection(verbs)
     return Place(
         template=template,
         plugin=resource.name,
         handlers={verb: serving[actions[verb]] for verb in verbs},
-        grants={verb: clients.sufficing(resource.name, verb) for verb in verbs},
+        grants={verb: clients.sufficing(resource.name, verb) for verb in verbs if verb not in public},
         accept_patch=", ".join(PATCHES) if "PATCH" in verbs else None,
+        public=public,
     )

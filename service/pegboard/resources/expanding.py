@@ -14,7 +14,8 @@ from pegboard.access.clients import Client, sufficing
 from pegboard.errors import ApiError
 from pegboard.queries import mapping
 from pegboard.queries.query import Query
-from pegboard.resources.resource import Context, Representation, Resource
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Representation, Resource
 
 _WHOLE = Query()
 
@@ -105,8 +106,14 @@ class Expander:
             item[name] = None if shown is None else orjson.Fragment(shown.body)
 
     def _permit(self, client: Client, name: str) -> None:
-        if client.grants.isdisjoint(self._grants[name]):
+        if client.grants.isdisjoint(self._grants[name]) and not self._is_public(name):
             raise self._refusal(name)
+
+    def _is_public(self, name: str) -> bool:
+        try:
+            return "GET" in self._resource.resources(self._targets[name]).public
+        except ApiError:
+            return False
 
     def _target(self, name: str) -> Resource:
         try:

@@ -8,8 +8,9 @@ from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.queries.query import Rules, parse, parse_item
 from pegboard.resources import export
+from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander
-from pegboard.resources.resource import Context, Page, Representation, Resource
+from pegboard.resources.resource import Page, Representation, Resource
 from pegboard.web import conditions, negotiation
 from pegboard.web.conditions import Conditions, Outcome
 from pegboard.web.http import Request, Response, Stream

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pegboard import errors
 from pegboard.errors import ApiError, Fault
 from pegboard.postgres import database
-from pegboard.resources.resource import Context, Resource
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Resource
 
 References = Mapping[str, tuple[str, str]]
 """What JSON calls each field that refers to an item, and the resource of that, by the field's attribute."""

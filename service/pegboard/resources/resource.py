@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
-
-import asyncpg
 
 from pegboard import errors, rendering
 from pegboard.access.clients import Client
@@ -18,14 +16,15 @@ from pegboard.errors import ApiError, ErrorCode
 from pegboard.postgres.share import Shares
 from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
-from pegboard.resources import listing
+from pegboard.resources import listing, operation
+from pegboard.resources.aftermath import Aftermath, Change
 from pegboard.resources.content import Content
+from pegboard.resources.context import Context
 from pegboard.resources.listing import Place
+from pegboard.resources.operation import Operation
 from pegboard.schemas.fields import Password
 from pegboard.schemas.loading import STANDARD, parse_uuid
 from pegboard.schemas.schema import Schema
-from pegboard.web import conditions
-from pegboard.web.conditions import Conditions
 
 COLLECTION_ACTIONS: Mapping[str, str] = {"GET": "list", "HEAD": "list", "POST": "create"}
 """The verbs of a collection and the action that each calls."""
@@ -44,6 +43,7 @@ CONTENT_ACTIONS: Mapping[str, str] = {"GET": "read_content", "HEAD": "read_conte
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
+_PUBLIC_VERBS = ("GET", "HEAD", "POST")
 _OWN_VERBS = ("GET", "HEAD", "PATCH")
 
 
@@ -53,52 +53,15 @@ class Services:
 
     `database` lends the connections that the resource may have. `secret` seals cursors and is the same in all workers.
     `resources` gives the resource that serves under a name, and raises `ApiError` 503 where none does; it has none to
-    give before all are made.
+    give before all are made. `settings` are those of the resource's own plugin.
     """
 
     database: Shares
     secret: bytes
     resources: Callable[[str], Resource]
     passwords: Passwords
-
-
-@dataclass(slots=True)
-class Context:
-    """Say for whom and how an action is called.
-
-    `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it. An item
-    that is retrieved there is locked until its end, unless `locks` says that it is only to be shown. `traceparent` is
-    the header of that name (W3C Trace Context) to send along with calls to other services; None outside of a trace.
-    """
-
-    client: Client
-    request_id: str
-    query: Query
-    conditions: Conditions = conditions.NONE
-    connection: asyncpg.Connection | None = None
-    locks: bool = True
-    traceparent: str | None = None
-    _waiting: list[Callable[[], None]] | None = None
-
-    def after_commit(self, act: Callable[[], None]) -> None:
-        """Call `act` once what was done here is committed: at once outside a transaction, never if it is undone."""
-        if self.connection is None:
-            act()
-        elif self._waiting is None:
-            self._waiting = [act]
-        else:
-            self._waiting.append(act)
-
-    def begin(self, connection: asyncpg.Connection) -> None:
-        """Belong to the transaction that has begun on `connection`."""
-        self.connection, self._waiting = connection, None
-
-    def end(self, *, committed: bool) -> None:
-        """Belong to no transaction any more, and call what waited for its commit."""
-        waiting, self.connection, self._waiting = self._waiting, None, None
-        if committed and waiting is not None:
-            for act in waiting:
-                act()
+    aftermath: Aftermath
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +107,8 @@ class Resource:
     `replace(context, id, data)` for PUT, `update(context, id, data)` for PATCH, `delete(context, id)` for DELETE.
     `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump); `list`
     all of them, which are then filtered, sorted and paged, or a `Page` that it has made itself; `delete` nothing. It
-    raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item that is not there.
+    raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item that is not there. What is no verb's is an
+    `@operation`.
     """
 
     schema: ClassVar[type[Schema]]
@@ -162,12 +126,16 @@ class Resource:
     """Whether PUT, PATCH and DELETE need `If-Match` (428 without)."""
     creates_by_put: ClassVar[bool] = False
     """Whether PUT creates an item that is not there, for a client that holds POST too."""
+    public: ClassVar[tuple[str, ...]] = ()
+    """The verbs that need no credentials, out of GET, HEAD and POST; HEAD follows GET."""
     checks_version: ClassVar[bool] = False
     """Whether the actions hold `context.conditions.if_match` against the item, in the statement that writes."""
     content: ClassVar[Content | None] = None
     """The bytes that each item has at `/NAME/{id}/content`, if it has any. GET and HEAD need the action
     `read_content(context, id)`, which returns `Stored`, or None while there are none; PUT needs
     `write_content(context, id, upload)`, which puts an `Upload` in their place."""
+    settings: Any = None
+    """The schema of the plugin's settings, `PEGBOARD_NAME_*`; on an instance what it loaded, by attribute."""
     me: ClassVar[tuple[str, ...]] = ()
     """The verbs of `/NAME/me`, the client's own item, out of GET, HEAD and PATCH: there they need no grant."""
     me_writable: ClassVar[tuple[str, ...] | None] = None
@@ -180,6 +148,8 @@ class Resource:
         self._secret = services.secret
         self._dumper: Schema = self.schema()
         self._passwords = services.passwords
+        self._aftermath = services.aftermath
+        self.settings = services.settings
         self._hashed = tuple(
             attribute for attribute, field, _ in mapping.stored(self._dumper) if isinstance(field, Password)
         )
@@ -189,6 +159,18 @@ class Resource:
         """Return the names of the actions that there are."""
         names = {*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values()}
         return frozenset(name for name in names if callable(getattr(cls, name, None)))
+
+    @classmethod
+    def public_verbs(cls) -> tuple[str, ...]:
+        """Return the declared verbs that need no credentials."""
+        return tuple(
+            verb for verb in cls.verbs if ("GET" if verb == "HEAD" else verb) in cls.public or verb in cls.public
+        )
+
+    @classmethod
+    def operations(cls) -> Mapping[str, Operation]:
+        """Return the declared operations by their names."""
+        return operation.operations(cls)
 
     @classmethod
     def summary(cls) -> str:
@@ -203,6 +185,9 @@ class Resource:
     @classmethod
     def mistake(cls) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
+        for verb in cls.public:
+            if verb not in _PUBLIC_VERBS or verb not in cls.verbs:
+                return f"public names {verb!r}; it takes those of {', '.join(_PUBLIC_VERBS)} that verbs has too"
         for verb in cls.me:
             if verb not in _OWN_VERBS or verb not in cls.verbs:
                 return f"me names the verb {verb!r}; it takes those of {', '.join(_OWN_VERBS)} that verbs has too"
@@ -234,6 +219,23 @@ class Resource:
             max_limit=cls.max_limit,
         )
 
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Run beside the requests of each process: entered once the tables are there, left once all is answered."""
+        yield
+
+    async def before_commit(self, context: Context, change: Change) -> None:
+        """Look at what was done while it can be undone: in the same transaction, which an `ApiError` raised here ends.
+
+        It is called for what clients ask for, once for each item, not for what one action does by calling another.
+        """
+
+    async def after_commit(self, context: Context, change: Change) -> None:
+        """Follow what is done and sure to stay: beside the requests, for `aftermath.LONGEST` seconds at most.
+
+        It is not called for what was undone, nor for an answer that is given again. What it raises is logged.
+        """
+
     async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[Any]:
         """Read the items of these ids that there are, for others that refer to them."""
         found = []
@@ -256,6 +258,11 @@ class Resource:
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
         return parse_uuid(text)
+
+    @classmethod
+    def has_uuids(cls) -> bool:
+        """Tell whether the ids are UUIDs, as they are unless the resource reads them in its own way."""
+        return cls.parse_id is Resource.parse_id
 
     def my_id(self, client: Client) -> str:
         """Return the id of the client's own item, which answers at `/NAME/me`."""

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from pegboard.resources.content import BLOCK, Content, Stored, Upload
-from pegboard.resources.resource import Context, Services
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Services
 from pegboard.resources.table import TableResource
 from pegboard.schemas import fields
 from pegboard.tables import ddl

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,19 +11,20 @@ import asyncpg
 
 from pegboard import errors, rendering
 from pegboard.access.clients import Client, sufficing
-from pegboard.errors import ApiError, ErrorCode, Fault
-from pegboard.postgres import database
+from pegboard.errors import ApiError, ErrorCode
 from pegboard.queries import mapping, sql
+from pegboard.queries.existing import Existing
 from pegboard.queries.query import Filter, Query, Rules
-from pegboard.resources import referring
-from pegboard.resources.resource import Context, Page, Representation, Resource, Services, listed, page
+from pegboard.resources import referring, soundness, versions
+from pegboard.resources.conflicts import Conflicts
+from pegboard.resources.context import Context
+from pegboard.resources.resource import Page, Representation, Resource, Services, listed, page
 from pegboard.schemas.fields import Reference
 from pegboard.schemas.loading import default_of
 from pegboard.tables.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
 from pegboard.uuid7 import uuid7
 
 _READING = ("list", "retrieve", "dump")
-_LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more than 2,704 bytes
 _LITTLE = 10_000
 _NONE: Mapping[str, Any] = {}
 _PART = 250
@@ -47,25 +47,28 @@ class TableResource(Resource):
     """The text fields that `q` searches; none means that there is no `q`."""
     owned: ClassVar[bool] = False
     """Whether each item belongs to the client that made it, and others reach it only with the grant `NAME:any`."""
-    table: ClassVar[str | None] = None
-    """A table that is there, as `SCHEMA.TABLE`, and has the standard columns; it is neither made nor changed."""
+    table: ClassVar[str | Existing | None] = None
+    """A table that is there, and is neither made nor changed: `"SCHEMA.TABLE"`, or `Existing` without our columns."""
     conflicts: ClassVar[Mapping[str, ErrorCode]] = {}
     """What is told where a constraint of the author's own refuses a write, by the constraint's name."""
 
     def __init__(self, name: str, services: Services) -> None:
         super().__init__(name, services)
         spec = self.spec(name)
-        columns = mapping.columns(self._dumper)
-        self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns)
+        self._existing = existing = self.existing()
+        columns = mapping.columns(self._dumper, existing)
+        self._makes_ids = existing is None or existing.type == "uuid"
+        seed = int(services.secret.hex()[:15], 16) if existing and VERSION in existing.lacks else None
+        self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns, seed)
         self._everyones = sufficing(name, "any")
-        self._key = f"{spec.name}_pkey"
         self._references = {
             attribute: (mapping.name_of(field, attribute), field.resource)
             for attribute, field, _ in mapping.stored(self._dumper)
             if isinstance(field, Reference)
         }
-        self._names = {column.column: column.name for column in columns}
-        self._constraints = constraint_columns(spec)
+        self._names = {"id": "id"} | {column.column: column.name for column in columns[1:]}
+        constraints = {f"{spec.name}_pkey": (existing.key,) if existing else ()} | constraint_columns(spec)
+        self._conflicts = Conflicts(self.conflicts, self._names, constraints, spec.name if self.owned else None)
         self._renamed = {name: column for column, name in self._names.items() if name != column}
         self._defaults = {
             attribute: field for attribute, field, _ in mapping.stored(self._dumper) if not field.dump_only
@@ -79,36 +82,38 @@ class TableResource(Resource):
     @classmethod
     def rules(cls) -> Rules:
         """Return what the queries of the resource may ask for."""
-        return replace(super().rules(), searchable=bool(cls.search))
+        columns = mapping.columns(cls.schema(), cls.existing())
+        return replace(super().rules(), columns=columns, searchable=bool(cls.search))
+
+    @classmethod
+    def existing(cls) -> Existing | None:
+        """Return what the table that was there before lacks; None where it has all that ours have."""
+        return cls.table if isinstance(cls.table, Existing) else None
+
+    @classmethod
+    def has_uuids(cls) -> bool:
+        """Tell whether the ids are UUIDs."""
+        existing = cls.existing()
+        return cls.parse_id is TableResource.parse_id and (existing is None or existing.type == "uuid")
+
+    def parse_id(self, text: str) -> str | None:
+        """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
+        return super().parse_id(text) if self._existing is None else self._existing.parse_id(text)
 
     @classmethod
     def spec(cls, name: str) -> TableSpec:
         """Return the table that is made where there are no migrations; raises `ValueError` for an impossible one."""
         own = mapping.table_columns(cls.schema())
         indexes = tuple(Index(tuple(part.strip() for part in index.split(","))) for index in cls.indexes)
-        schema, _, table = (cls.table or f"{name}.{name}").rpartition(".")
+        existing = cls.existing()
+        place = existing.table if existing else str(cls.table or f"{name}.{name}")
+        schema, _, table = place.rpartition(".")
         return TableSpec(schema, table, own, cls.unique, indexes, cls.search, cls.owned)
 
     @classmethod
     def mistake(cls) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
-        for attribute, field, type_of in mapping.stored(cls.schema()):
-            if isinstance(getattr(field, "inner", None), Reference):
-                return f"the field {attribute} is a list of references, which no foreign key can keep: leave it out"
-            if type_of is None:
-                return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
-            if attribute in ("id", "created_at", "updated_at"):
-                return f"the field {attribute} is one that the service gives every item: leave it out of the schema"
-        return super().mistake() or cls._index_mistake()
-
-    @classmethod
-    def _index_mistake(cls) -> str | None:
-        """Refuse an index over text that may be too long for one: the insert itself would fail."""
-        lengths = {column.name: column.max_length for column in mapping.table_columns(cls.schema()) if column.is_text}
-        for name in (part.strip().removeprefix("-") for index in cls.indexes for part in index.split(",")):
-            if name in lengths and not 0 < (lengths[name] or 0) <= _LONGEST_INDEXED:
-                return f"an index over {name} needs validate.Length(max=...) on the field, at most {_LONGEST_INDEXED}"
-        return None
+        return soundness.mistake(cls) or super().mistake()
 
     @asynccontextmanager
     async def transaction(self, context: Context) -> AsyncIterator[None]:
@@ -218,7 +223,8 @@ class TableResource(Resource):
             data = await self.hashed(data)
         if self._references:
             await referring.check(context, self._references, self.resources, (data,))
-        statement = self._table.insert(data.get("id") or uuid7(), _version(), self._new_values(context, data))
+        values = self._new_values(context, data)
+        statement = self._table.insert(data.get("id") or self._new_id(), versions.new(), values)
         return dict(await self._write(context, statement, data))
 
     async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
@@ -229,7 +235,7 @@ class TableResource(Resource):
             data = [await self.hashed(one) for one in data]
         if self._references:
             await referring.check(context, self._references, self.resources, data, indexed=True)
-        rows = [(uuid7(), _version(), self._new_values(context, one)) for one in data]
+        rows = [(self._new_id(), versions.new(), self._new_values(context, one)) for one in data]
         statement = self._table.insert_many(rows)
         try:
             rows = await self._insert_all(context, statement)
@@ -254,7 +260,7 @@ class TableResource(Resource):
                 try:
                     items.append(await self.create(context, one))
                 except ApiError as error:
-                    raise _within(error, index) from error
+                    raise error.within(index) from error
         return items
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,28 +275,30 @@ class TableResource(Resource):
 
     async def delete(self, context: Context, identity: str) -> None:
         """Delete an item."""
-        versions = _versions(context)
-        statement = self._table.delete(identity, self._within_reach(context.client), versions=versions)
+        allowed = versions.demanded(context.conditions)
+        statement = self._table.delete(identity, self._within_reach(context.client), versions=allowed)
         if await self._write(context, statement) is None:
-            await self._refuse(context, identity, versions)
+            await self._refuse(context, identity, allowed)
 
     async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        versions, extra = _versions(context), self._within_reach(context.client)
+        allowed, extra = versions.demanded(context.conditions), self._within_reach(context.client)
+        if self._existing is not None:
+            values = self._existing.without_key(values, identity, self._names)
         if self._references:
             await referring.check(context, self._references, self.resources, (values,))
-        statement = self._table.update(identity, _version(), values, extra, versions=versions)
+        statement = self._table.update(identity, versions.new(), values, extra, versions=allowed)
         row = await self._write(context, statement, values)
         if row is None:
-            await self._refuse(context, identity, versions)
+            await self._refuse(context, identity, allowed)
         return dict(row)
 
-    async def _refuse(self, context: Context, identity: str, versions: Collection[int] | None) -> None:
+    async def _refuse(self, context: Context, identity: str, allowed: Collection[int] | None) -> None:
         """Raise why a write found no row: 404, or 412 for one that has changed."""
         statement = self._table.select(identity, extra=self._within_reach(context.client))
         row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
-        if row is None or versions is None:
+        if row is None or allowed is None:
             raise ApiError(errors.NOT_FOUND)
-        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{_tag(dict(row))}"'})
+        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{versions.tag(dict(row))}"'})
 
     async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NONE) -> Any:
         """Do what writes `values` to one row; of several references that lead nowhere all are told."""
@@ -300,9 +308,9 @@ class TableResource(Resource):
         except asyncpg.ForeignKeyViolationError as error:
             if several:
                 await referring.check(context, self._references, self.resources, (values,), whole=True)
-            raise self._explained(error) from error
+            raise self._conflicts.explained(error) from error
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise self._explained(error) from error
+            raise self._conflicts.explained(error) from error
 
     async def _fetchrow(self, context: Context, statement: sql.Statement, *, apart: bool) -> Any:
         if context.connection is None:
@@ -313,24 +321,14 @@ class TableResource(Resource):
         async with context.connection.transaction():
             return await context.connection.fetchrow(statement.text, *statement.args)
 
-    def _explained(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
-        """Return the conflict with pointers to the fields that its constraint is about."""
-        known = database.translate(error)
-        constraint = getattr(error, "constraint_name", None) or ""
-        if constraint in self.conflicts:
-            return ApiError(self.conflicts[constraint])
-        if self.owned and constraint == self._key:
-            return ApiError(errors.NOT_FOUND)
-        fields = [name for name in self._constraints.get(constraint, ()) if name in self._names]
-        if known is None or not fields or known.kind is errors.STILL_REFERENCED:
-            return known or error
-        message = known.faults[0].message
-        code = known.kind.code
-        places = [errors.pointer((self._names[name],)) for name in fields]
-        return ApiError(known.kind, faults=tuple(Fault(code, message, pointer) for pointer in places))
+    def _new_id(self) -> str | None:
+        """Return a new id; None where the table makes it."""
+        return uuid7() if self._makes_ids else None
 
     def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         values = self._values(data)
+        if self._existing is not None:
+            values = self._existing.without_key(values, data.get("id"), self._names)
         return values | {OWNER: context.client.id} if self.owned else values
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,7 +344,7 @@ class TableResource(Resource):
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item as it goes out, its tag made of its version."""
-        tag, modified = _tag(item), item["updated_at"]
+        tag, modified = versions.tag(item), item.get("updated_at")
         if self._plain:
             shown = {**item}
             del shown[VERSION]
@@ -367,6 +365,11 @@ class TableResource(Resource):
             return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.plain(items, query)])
         return super().represent_lines(items, query)
 
+    def shown(self, query: Query) -> tuple[str, ...]:
+        """Return the names of the fields that go out, in their order."""
+        lacking = self._existing.lacks if self._existing else ()
+        return tuple(name for name in super().shown(query) if name not in lacking)
+
     def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
         """Return the items' values as they go out."""
         if not self._plain:
@@ -383,33 +386,3 @@ def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]
     if max(statement.keys) < len(statement.names):
         return [dict(row) for row in rows]
     return [dict(zip(statement.names, row, strict=False)) for row in rows]
-
-
-def _version() -> int:
-    """Return a version that no state of the item had before."""
-    return random.getrandbits(63)
-
-
-def _tag(item: Mapping[str, Any]) -> str:
-    return f"{item[VERSION]:x}"
-
-
-def _versions(context: Context) -> list[int] | None:
-    """Return the versions of which the item must have one; None where any will do."""
-    demanded = context.conditions.if_match
-    if demanded is None or demanded.anything:
-        return None
-    return [int(tag, 16) for tag in demanded.strong if _is_version(tag)]
-
-
-def _is_version(tag: str) -> bool:
-    return len(tag) <= 16 and all(digit in "0123456789abcdef" for digit in tag) and tag != "" and int(tag, 16) < 2**63
-
-
-def _within(error: ApiError, index: int) -> ApiError:
-    """Return the same error with pointers that begin at the item `index` of an array."""
-    faults = tuple(
-        Fault(fault.code, fault.message, f"/{index}{fault.pointer or ''}", fault.parameter, fault.header)
-        for fault in error.faults
-    )
-    return ApiError(error.kind, faults=faults, headers=error.headers)

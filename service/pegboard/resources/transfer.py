@@ -10,8 +10,9 @@ from pegboard.errors import ApiError
 from pegboard.queries.query import Query
 from pegboard.resources import content
 from pegboard.resources.content import Content, Stored
+from pegboard.resources.context import Context
 from pegboard.resources.reading import accept, line
-from pegboard.resources.resource import Context, Resource
+from pegboard.resources.resource import Resource
 from pegboard.web import conditions, digests, negotiation, ranges
 from pegboard.web.conditions import Conditions, Outcome
 from pegboard.web.disposition import POLICY, disposition
@@ -35,7 +36,8 @@ class Transfer:
     async def read(self, request: Request, identity: str) -> Response:
         """Answer with the content of an item, or with a part of it."""
         demanded, _ = errors.gather(lambda: conditions.read(request.headers), lambda: _no_query(request))
-        stored = await self._resource.read_content(Context(request.client, request.id, Query()), identity)
+        context = Context(request.client, request.id, Query(), traceparent=request.traceparent)
+        stored = await self._resource.read_content(context, identity)
         if stored is None:
             raise ApiError(errors.NOT_FOUND, "The item has no content yet.")
         accept(request, negotiation.media_type(stored.media_type))
@@ -66,7 +68,7 @@ class Transfer:
         demanded, sent, _ = errors.gather(
             lambda: conditions.read(request.headers), lambda: digests.read(request.headers), lambda: _no_query(request)
         )
-        context = Context(request.client, request.id, Query())
+        context = Context(request.client, request.id, Query(), traceparent=request.traceparent)
         # Before all of it has come in vain, and again where it counts.
         async with self._resource.transaction(context):
             await self._check(context, identity, demanded)

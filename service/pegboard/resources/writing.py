@@ -10,13 +10,16 @@ import asyncpg
 import orjson
 
 from pegboard import errors
-from pegboard.access.clients import sufficing
+from pegboard.access.clients import ANONYMOUS, sufficing
 from pegboard.errors import ApiError, Fault
 from pegboard.queries.query import Rules, parse_item
+from pegboard.resources import hooks
+from pegboard.resources.aftermath import Change
+from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander
-from pegboard.resources.idempotency import Idempotency, key_of
+from pegboard.resources.idempotency import HEADER, Idempotency, key_of
 from pegboard.resources.reading import JSON, accept, item_headers, line
-from pegboard.resources.resource import Context, Resource
+from pegboard.resources.resource import Representation, Resource
 from pegboard.schemas import patching
 from pegboard.schemas.loading import Loader
 from pegboard.web import conditions, negotiation, payload
@@ -47,6 +50,9 @@ class Writer:
         writable: Collection[str] | None = None,
     ) -> None:
         self._resource: Any = resource
+        self._hooks = hooks.around(resource)
+        # What has no hooks is called as it is.
+        self._acts: Any = self._hooks or resource
         self._idempotency = idempotency
         self._rules = rules
         self._path = path
@@ -68,17 +74,32 @@ class Writer:
         )
         if query.expand:
             self._expander.check(request.client, query)
-            # What is stored is given again only to one who asks for the same items, and so may see them.
-            body += b"\n" + ",".join(query.expand).encode()
         context = Context(request.client, request.id, query, traceparent=request.traceparent)
+        return await self.once(request, context, key, body, lambda: self._create(request, context, value))
+
+    async def once(
+        self,
+        request: Request,
+        context: Context,
+        key: str | None,
+        body: bytes,
+        work: Callable[[], Awaitable[Response]],
+    ) -> Response:
+        """Do `work`; with an idempotency key in a transaction that keeps its answer, or give again what is kept."""
         if key is None:
-            return await self._create(request, context, value)
+            return await work()
+        if request.client is ANONYMOUS:
+            # All who send no credentials are one: what is kept for one could be given to another.
+            raise ApiError(errors.BAD_HEADER, f"{HEADER} needs credentials.", header=HEADER)
+        if context.query.expand:
+            # What is stored is given again only to one who asks for the same items, and so may see them.
+            body += b"\n" + ",".join(context.query.expand).encode()
 
-        async def work(connection: asyncpg.Connection) -> Response:
+        async def within(connection: asyncpg.Connection) -> Response:
             context.begin(connection)
-            return await self._create(request, context, value)
+            return await work()
 
-        response = await self._idempotency.once(request, key, body, work)
+        response = await self._idempotency.once(request, key, body, within)
         context.end(committed=True)
         return response
 
@@ -86,7 +107,7 @@ class Writer:
         if isinstance(value, list):
             return await self._create_all(request, context, value)
         data = self._loader.create(value)
-        item = await self._resource.create(context, data)
+        item = await self._acts.create(context, data)
         return await self._created(request, item, context)
 
     def _new(self, value: Any) -> Any:
@@ -103,9 +124,9 @@ class Writer:
         if len(values) > MOST_ITEMS:
             raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
         loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
-        items = await self._resource.create_all(context, errors.gather(*loads))
+        items = await self._acts.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
-        if _wants_minimal(request):
+        if wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"}, b"")
         body = self._resource.represent_all(items, context.query)
         if context.query.expand:
@@ -126,26 +147,26 @@ class Writer:
             return self._loader.replace(body, identity)
 
         try:
-            item = await self._write(context, identity, self._resource.replace, load)
+            item = await self._write(context, identity, self._acts.replace, load)
         except ApiError as error:
             if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
                 raise
             data = self._loader.replace(body, identity, new=True) | {"id": identity}
             try:
-                return await self._created(request, await self._resource.create(context, data), context)
+                return await self._created(request, await self._acts.create(context, data), context)
             except ApiError as conflict:
                 # An id that is taken by what the client cannot see is not found either.
                 if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
                     raise
                 item = await self._replace_after_all(context, identity, load, conflict)
-        return await self._written(request, item, context)
+        return await self.written(request, item, context)
 
     async def _replace_after_all(
         self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
     ) -> Any:
         """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
         try:
-            return await self._write(context, identity, self._resource.replace, load)
+            return await self._write(context, identity, self._acts.replace, load)
         except ApiError as error:
             raise conflict if error.kind is errors.NOT_FOUND else error from conflict
 
@@ -168,10 +189,8 @@ class Writer:
         elif self._loader.needs_whole(value):
             item = await self._rewrite(context, identity, lambda whole: _merge(whole, value))
         else:
-            item = await self._write(
-                context, identity, self._resource.update, lambda: self._loader.update(value, identity)
-            )
-        return await self._written(request, item, context)
+            item = await self._write(context, identity, self._acts.update, lambda: self._loader.update(value, identity))
+        return await self.written(request, item, context)
 
     async def delete(self, request: Request, identity: str) -> Response:
         """Delete an item."""
@@ -181,7 +200,7 @@ class Writer:
         context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
 
         async def act(context: Context, identity: str, _: object) -> None:
-            await self._resource.delete(context, identity)
+            await self._acts.delete(context, identity)
 
         await self._write(context, identity, act, lambda: None)
         return Response(204, {}, b"")
@@ -215,56 +234,66 @@ class Writer:
         """
         demanded = context.conditions
         if self._resource.needs_match and demanded.if_match is None:
-            await self._check(context, identity)
+            await self.check(context, identity)
             raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
         try:
             data = load()
         except ApiError:
-            await self._check(context, identity)
+            await self.check(context, identity)
             raise
         if demanded is conditions.NONE or (self._resource.checks_version and _only_if_match(demanded)):
             return await act(context, identity, data)
         async with self._resource.transaction(context):
-            await self._check(context, identity)
+            await self.check(context, identity)
             return await act(context, identity, data)
 
     async def _rewrite(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
         """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
         if self._resource.needs_match and context.conditions.if_match is None:
-            await self._check(context, identity)
+            await self.check(context, identity)
             raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
         async with self._resource.transaction(context):
-            before = await self._check(context, identity)
+            _, shown = await self.check(context, identity)
+            before = orjson.loads(shown.body)
             after = patch(before)
             if not isinstance(after, dict):
                 raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
             if payload.deeper(after, self._max_nesting):
                 raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
-            return await self._resource.update(context, identity, self._loader.change(before, after, identity))
+            return await self._acts.update(context, identity, self._loader.change(before, after, identity))
 
-    async def _check(self, context: Context, identity: str) -> Any:
-        """Hold the conditions against the item as it is and return it as plain JSON; raises 404 and 412."""
+    async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
+        """Hold the conditions against the item as it is and return it, and how it is shown; raises 404 and 412."""
         item = await self._resource.retrieve(context, identity)
         shown = self._resource.represent(item, self._rules.whole)
         outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
             raise context.conditions.refusal(shown.tag)
-        return orjson.loads(shown.body)
+        return item, shown
 
     async def _created(self, request: Request, item: Any, context: Context) -> Response:
-        identity = item["id"] if isinstance(item, Mapping) else item.id
-        location = {"Location": f"{self._path}/{quote(str(identity), safe=_PLAIN)}"}
-        response = await self._written(request, item, context)
-        return Response(201, response.headers | location, response.body)
+        response = await self.written(request, item, context)
+        return Response(201, response.headers | {"Location": self.path_of(item)}, response.body)
 
-    async def _written(self, request: Request, item: Any, context: Context) -> Response:
+    async def tell(self, context: Context, change: Change) -> None:
+        """Call the hooks that the resource has for what was done in the transaction of `context`."""
+        if self._hooks is not None:
+            await self._hooks.tell(context, change)
+
+    def path_of(self, item: Any) -> str:
+        """Return the path of an item."""
+        identity = item["id"] if isinstance(item, Mapping) else item.id
+        return f"{self._path}/{quote(str(identity), safe=_PLAIN)}"
+
+    async def written(self, request: Request, item: Any, context: Context) -> Response:
+        """Answer with an item as it is now, or without it where the client prefers so."""
         shown = self._resource.represent(item, context.query)
         if context.query.expand:
             # In a transaction, since only what is read where it was written is sure to be there.
             async with self._resource.transaction(context):
                 shown = await self._expander.item(context, shown)
         headers = item_headers(shown)
-        if _wants_minimal(request):
+        if wants_minimal(request):
             headers.pop("Content-Type")
             return Response(204, headers | {"Preference-Applied": "return=minimal"}, b"")
         return Response(200, headers, shown.body)
@@ -296,6 +325,7 @@ def _only_if_match(demanded: Conditions) -> bool:
     return demanded.unmodified_since is None and demanded.if_none_match is None
 
 
-def _wants_minimal(request: Request) -> bool:
+def wants_minimal(request: Request) -> bool:
+    """Tell whether the client would do without a body (RFC 7240)."""
     preference = line(request, "Prefer")
     return preference is not None and "return=minimal" in negotiation.prefer(preference)

@@ -25,16 +25,17 @@ class Loader:
     """Load bodies by one schema: `create` and `replace` want a whole item, `update` takes what there is.
 
     Each returns the loaded data by attribute name. Read-only fields in a body are ignored, so that an item which was
-    read can be sent back. Each raises `ApiError` 422 with every fault at once, the pointers beginning with `steps`.
+    read can be sent back; `load` takes what is no item, where nothing is ignored. Each raises `ApiError` 422 with every
+    fault at once, the pointers beginning with `steps`.
     """
 
-    def __init__(self, schema: type[Schema]) -> None:
+    def __init__(self, schema: type[Schema], standard: tuple[str, ...] = STANDARD) -> None:
         self._schema: Schema = schema()
         self._validates_whole = bool(self._schema._hooks[VALIDATES_SCHEMA])
         self._has_hooks = any(self._schema._hooks.values())
         named = {_name(name, field): (name, field) for name, field in self._schema.load_fields.items()}
         shown = {_name(name, field) for name, field in self._schema.dump_fields.items()}
-        self._read_only = frozenset((shown | set(STANDARD)) - named.keys())
+        self._read_only = frozenset((shown | set(standard)) - named.keys())
         self._fields = {key: (field.attribute or name, field) for key, (name, field) in named.items()}
         self._readers = {key: (name, field.attribute or name, reader(field)) for key, (name, field) in named.items()}
         self._resettable = {key: entry for key, entry in self._fields.items() if _resettable(entry[1])}
@@ -42,6 +43,10 @@ class Loader:
         self._objects = frozenset(key for key, (_, field) in named.items() if isinstance(field, Dict | Nested | Raw))
         self._names = frozenset(self._schema.load_fields)
         self._write_only = frozenset(name for name, field in self._schema.load_fields.items() if field.load_only)
+
+    def load(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Load what an operation is given."""
+        return self._load(body, (), None)
 
     def create(self, body: Mapping[str, Any], steps: Steps = ()) -> dict[str, Any]:
         """Load a new item; one that brings its own `id` is refused."""
@@ -123,7 +128,7 @@ class Loader:
 
     def _contradiction(self, body: Mapping[str, Any], identity: str) -> Fault | None:
         given = body.get("id", identity)
-        if isinstance(given, str) and given.lower() == identity:
+        if isinstance(given, str) and identity in (given, given.lower()):
             return None
         return Fault(errors.INVALID.code, "The id of an item cannot change: it is the one in the URL.", "/id")
 

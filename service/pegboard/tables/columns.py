@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+WHOLE_KEY = "pg_catalog.int8"
+"""The type of a whole number that is an id: text here, as all ids are, and a `bigint` there, by its full name."""
+
 _EQUALITY = frozenset({"eq", "ne", "in"})
 _ORDER = _EQUALITY | {"lt", "lte", "gt", "gte"}
 _TEXT = _ORDER | {"prefix", "contains"}
@@ -17,6 +20,7 @@ OPERATORS: Mapping[str, frozenset[str]] = {
     "smallint": _ORDER,
     "integer": _ORDER,
     "bigint": _ORDER,
+    WHOLE_KEY: _ORDER,
     "real": _ORDER,
     "double precision": _ORDER,
     "numeric": _ORDER,
@@ -33,7 +37,7 @@ OPERATORS: Mapping[str, frozenset[str]] = {
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
 
 # asyncpg would send the day 9999-12-31 as infinity, so days go as text.
-_SENT_AS = {"date": "text::", "date[]": "text[]::"}
+_SENT_AS = {"date": "text::", "date[]": "text[]::", WHOLE_KEY: "text::", f"{WHOLE_KEY}[]": "text[]::"}
 
 _WHOLE_KEY = 1_000
 """A text of at most so many characters is sorted by as it is, and fits into a cursor within a URL."""

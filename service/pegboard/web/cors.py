@@ -21,8 +21,8 @@ _ALLOWED = {
     "Access-Control-Max-Age": "7200",
 }
 _EXPOSED = (
-    "ETag, Last-Modified, Link, Location, Retry-After, X-Request-Id, X-Total-Count, Idempotency-Replayed, "
-    "Preference-Applied"
+    "ETag, Last-Modified, Link, Location, Content-Location, Retry-After, X-Request-Id, X-Total-Count, "
+    "Idempotency-Replayed, Preference-Applied"
 )
 
 

@@ -20,7 +20,8 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 class Place:
     """Say what answers at one kind of path.
 
-    `grants` names for each method the grants of which one suffices; a method that it does not name needs none.
+    `grants` names for each method the grants of which one suffices; a method that it does not name needs none. Those in
+    `public` need no credentials either.
     """
 
     template: str
@@ -28,6 +29,7 @@ class Place:
     handlers: Mapping[str, Handler]
     grants: Mapping[str, frozenset[str]] = field(default_factory=dict)
     accept_patch: str | None = None
+    public: frozenset[str] = frozenset()
 
     @property
     def allow(self) -> str:
@@ -44,7 +46,8 @@ class Mount:
     """Hold the places of one resource; with a `fault` there are none, since its plugin cannot serve.
 
     `beside` has those that stand where an id would, by name (`/contacts/me`), and `below` those of an item
-    (`/contacts/{id}/archive`).
+    (`/contacts/{id}/archive`). That a method in `public` leads to none of these is told without
+    credentials.
     """
 
     collection: Place | None = None
@@ -53,6 +56,7 @@ class Mount:
     below: Mapping[str, Place] = field(default_factory=dict)
     parse_id: Callable[[str], str | None] = str
     fault: str | None = None
+    public: frozenset[str] = frozenset()
 
 
 class Redirect(Exception):
@@ -87,6 +91,16 @@ class Router:
         if "%" in path:
             return self._find_segments([_decoded(segment) for segment in path.split("/")])
         return self._find_segments(path.split("/"))
+
+    def admits(self, method: str, path: str) -> bool:
+        """Tell whether a request without credentials is to be answered, be it with an error."""
+        try:
+            return method in self.find(path)[0].public
+        except Redirect:
+            return self.admits(method, path.rstrip("/"))
+        except ApiError:
+            mount = self.mounts.get(path.lstrip("/").partition("/")[0])
+            return mount is not None and method in mount.public
 
     def _find_segments(self, segments: Sequence[str]) -> tuple[Place, str]:
         """Return the place of a path that was split before it was decoded: a slash that was escaped is none."""

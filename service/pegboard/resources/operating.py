@@ -1,0 +1,98 @@
+"""Operations over HTTP: load, act in one transaction, answer; faults are told in the order of every write's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pegboard import errors, rendering
+from pegboard.errors import ApiError
+from pegboard.queries.query import Rules, parse_item
+from pegboard.resources.aftermath import Change
+from pegboard.resources.context import Context
+from pegboard.resources.expanding import Expander
+from pegboard.resources.idempotency import key_of
+from pegboard.resources.operation import Operation
+from pegboard.resources.reading import JSON, VARY, accept
+from pegboard.resources.resource import Resource
+from pegboard.resources.writing import Writer, wants_minimal
+from pegboard.schemas.loading import Loader
+from pegboard.schemas.schema import Schema
+from pegboard.web import conditions, negotiation, payload
+from pegboard.web.http import Request, Response
+
+_NO_PARAMETERS = Rules(())
+
+
+class Operator:
+    """Serve one operation of a resource, whose `writer` knows how its items are held and shown."""
+
+    def __init__(
+        self, resource: Resource, operation: Operation, rules: Rules, writer: Writer, max_nesting: int
+    ) -> None:
+        self._resource = resource
+        self._operation = operation
+        self._act: Any = getattr(resource, operation.name)
+        self._on_item = operation.on == "item"
+        self._rules = rules if operation.response == "item" else _NO_PARAMETERS
+        self._writer = writer
+        self._max_nesting = max_nesting
+        self._needs_body = operation.request is not None
+        self._loader = Loader(operation.request or Schema, ())
+        self._dumper = operation.response() if isinstance(operation.response, type) else None
+        self._expander = Expander(resource)
+
+    async def serve(self, request: Request, identity: str) -> Response:
+        """Do the operation, on the item called `identity` where it is on one."""
+        if self._operation.response is not None:
+            accept(request, JSON)
+        # Of a body that is empty, and may be, the type does not matter: clients send any.
+        if self._needs_body or request.can_read_body:
+            negotiation.check_content(request.headers, (JSON,), "Accept")
+        body = await request.body()
+        query, key, demanded, value = errors.gather(
+            lambda: parse_item(request.raw_query, self._rules),
+            lambda: key_of(request.headers),
+            lambda: conditions.read(request.headers) if self._on_item else conditions.NONE,
+            lambda: self._value(body),
+        )
+        if query.expand:
+            self._expander.check(request.client, query)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
+
+        async def work() -> Response:
+            async with self._resource.transaction(context):
+                return await self._do(request, context, identity, value)
+
+        return await self._writer.once(request, context, key, body, work)
+
+    def _value(self, body: bytes) -> dict[str, Any]:
+        if not self._needs_body and (not body or body.isspace()):
+            return {}
+        return payload.parse_object(body, self._max_nesting)
+
+    async def _do(self, request: Request, context: Context, identity: str, value: dict[str, Any]) -> Response:
+        before = None
+        if self._on_item:
+            before, _ = await self._writer.check(context, identity)
+            if self._resource.needs_match and context.conditions.if_match is None:
+                raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+            # They were held against the item, which is locked: an action that is called in turn finds them met.
+            context.conditions = conditions.NONE
+        target = (identity,) if self._on_item else ()
+        result = await self._act(context, *target, self._loader.load(value))
+        await self._writer.tell(context, Change(self._operation.name, identity or None, before, result))
+        return await self._answer(request, context, result)
+
+    async def _answer(self, request: Request, context: Context, result: Any) -> Response:
+        if self._operation.response == "item":
+            response = await self._writer.written(request, result, context)
+            response.headers["Content-Location"] = self._writer.path_of(result)
+            return response
+        if self._dumper is None:
+            return Response(204, {}, b"")
+        if result is None:
+            raise TypeError(f"the operation {self._operation.name} returned nothing to answer with")
+        body = rendering.dumps(self._dumper.dump(result))
+        if wants_minimal(request):
+            return Response(204, {"Preference-Applied": "return=minimal"}, b"")
+        return Response(200, {"Content-Type": JSON, "Vary": VARY}, body)

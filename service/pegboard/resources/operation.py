@@ -1,0 +1,142 @@
+"""What an operation is: a POST with a meaning of its own, declared by the method that does it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, overload
+
+from pegboard.schemas.schema import Schema
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Answer = type[Schema] | Literal["item"] | None
+
+_MARK = "_pegboard_operation"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "item": ("self", "context", "identity", "data"),
+    "collection": ("self", "context", "data"),
+}
+_TAKEN: Mapping[str, str] = {
+    **dict.fromkeys(("get", "head", "post", "put", "patch", "delete", "options"), "a verb"),
+    **dict.fromkeys(("list", "create", "create_all", "retrieve", "replace", "update", "delete"), "an action"),
+    "me": "the client's own item",
+    "any": "the grant for what others own",
+}
+"""What an operation cannot be called, and what is called so already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Describe an operation: where it stands, what it takes and what it answers with.
+
+    `response` is a schema, `"item"` for one of the resource's own, or None for nothing (204).
+    """
+
+    name: str
+    on: str
+    request: type[Schema] | None
+    response: Answer
+    text: str
+
+    @property
+    def summary(self) -> str:
+        """Return the first line of the docstring, or the name where there is none."""
+        return self.text.partition("\n")[0].rstrip(".") or self.name.replace("_", " ").capitalize()
+
+
+@overload
+def operation(function: Function, /) -> Function: ...
+
+
+@overload
+def operation(
+    *,
+    on: Literal["item", "collection"] = "item",
+    request: type[Schema] | None = None,
+    response: Answer = "item",
+) -> Callable[[Function], Function]: ...
+
+
+def operation(
+    function: Any = None,
+    /,
+    *,
+    on: str = "item",
+    request: type[Schema] | None = None,
+    response: Answer = "item",
+) -> Any:
+    """Declare a coroutine method of a resource as an operation, which answers to a POST and has a grant of its own.
+
+    On an item, `async def archive(self, context, identity, data)` is `POST /NAME/{id}/archive`; on the collection,
+    `async def merge(self, context, data)` is `POST /NAME/merge`; the grants are `NAME:archive` and `NAME:merge`. `data`
+    is what the schema `request` loaded, and empty without one: then no body is needed. What the method returns is
+    an item, unless `response` says that it is what another schema dumps, or None for nothing (204). It runs in one
+    transaction, on an item with this locked, and raises `ApiError` to refuse: then nothing is done.
+
+    Raises `TypeError` where it does not stand above a function.
+    """
+
+    def declare(method: Function) -> Function:
+        if not inspect.isfunction(method):
+            raise TypeError(f"@operation stands above a method, not above {method!r}")
+        text = inspect.getdoc(method) or ""
+        setattr(method, _MARK, Operation(method.__name__, on, request, response, text))
+        return method
+
+    return declare if function is None else declare(function)
+
+
+def operations(resource: type) -> dict[str, Operation]:
+    """Return the operations that a class declares and inherits; one that is set to None is there no more."""
+    found: dict[str, Operation] = {}
+    for parent in reversed(resource.__mro__):
+        for name, value in vars(parent).items():
+            declared = getattr(value, _MARK, None)
+            if isinstance(declared, Operation):
+                found[name] = declared
+            elif value is None:
+                found.pop(name, None)
+    return found
+
+
+def mistake(resource: type) -> str | None:
+    """Return what is wrong with the operations of a class, and how to mend it; None where they are sound."""
+    for name, declared in operations(resource).items():
+        wrong = _wrong(resource, name, declared)
+        if wrong is not None:
+            return f"the operation {name} {wrong}"
+    return None
+
+
+def _wrong(resource: type, name: str, declared: Operation) -> str | None:
+    if not _NAME.fullmatch(name) or name != declared.name:
+        return "has a name that no URL and no grant can have: take 1 to 40 of a-z, 0-9 and _, a letter first"
+    if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if _is_ours(parent)):
+        return f"is called like {_TAKEN.get(name, 'what every resource has')}: give it another name"
+    parameters = _PARAMETERS.get(declared.on)
+    if parameters is None:
+        return f'is on {declared.on!r}: write on="item" or on="collection"'
+    method = getattr(resource, name)
+    if not inspect.iscoroutinefunction(method):
+        return f"has to be a coroutine: write async def {name}"
+    try:
+        inspect.signature(method).bind(*parameters)
+    except TypeError:
+        return f"is on the {declared.on}: write async def {name}({', '.join(parameters)})"
+    for part, schema in (("request", declared.request), ("response", declared.response)):
+        if schema not in (None, "item")[: 1 + (part == "response")] and not _is_schema(schema):
+            return f"has {schema!r} for its {part}: take a subclass of pegboard.Schema"
+    if declared.on == "item" and not hasattr(resource, "retrieve"):
+        return "is on an item, which has to be found: write async def retrieve(self, context, identity) too"
+    return None
+
+
+def _is_ours(parent: type) -> bool:
+    return parent is object or parent.__module__.partition(".")[0] == "pegboard"
+
+
+def _is_schema(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, Schema)

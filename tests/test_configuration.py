@@ -1,0 +1,205 @@
+"""The settings of plugins: read from the environment by their schemas, each plugin's apart from the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pegboard import Context, Resource, Schema, ValidationError, discovery, validate
+from pegboard.discovery import State
+from pegboard.resources import configuration
+from pegboard.schemas import fields
+from pegboard.settings import SettingsError
+from tests.conftest import Serve
+from tests.test_discovery import Site, site
+
+__all__ = ("site",)
+
+SECRET = "a very secret thing"
+
+
+def refuse(value: str) -> None:
+    if value != SECRET:
+        raise ValidationError(f"{value} is not it.")
+
+
+class Mail(Schema):
+    host = fields.String(required=True, validate=validate.Length(1, 20))
+    port = fields.Integer(load_default=25, validate=validate.Range(1, 65535))
+    ratio = fields.Float()
+    cost = fields.Decimal()
+    secure = fields.Boolean(load_default=True)
+    since = fields.Date()
+    names = fields.List(fields.String(), load_default=list)
+    ports = fields.List(fields.Integer())
+    extra = fields.Dict()
+    token = fields.String(load_only=True, validate=refuse)
+    key_of = fields.String(data_key="key")
+
+
+def read(*plugins: str, **variables: str) -> Mapping[str, Any]:
+    environ = {f"PEGBOARD_{name}": value for name, value in variables.items()}
+    return configuration.read(Mail, "mail-box", environ, plugins)
+
+
+def test_text_is_read_by_the_fields_of_the_schema() -> None:
+    values = read(
+        MAIL_BOX_HOST="localhost",
+        MAIL_BOX_PORT=" 587 ",
+        MAIL_BOX_RATIO="0.5",
+        MAIL_BOX_COST="1.50",
+        MAIL_BOX_SECURE="false",
+        MAIL_BOX_SINCE="2015-02-15",
+        MAIL_BOX_NAMES="a, b",
+        MAIL_BOX_PORTS="[1, 2]",
+        MAIL_BOX_EXTRA='{"deep": {"er": null}}',
+        MAIL_BOX_TOKEN=SECRET,
+        MAIL_BOX_KEY="k",
+        MAIL_OTHER="of nobody",
+        LOG_LEVEL="debug",
+    )
+    assert values == {
+        "host": "localhost",
+        "port": 587,
+        "ratio": 0.5,
+        "cost": Decimal("1.50"),
+        "secure": False,
+        "since": date(2015, 2, 15),
+        "names": ["a", "b"],
+        "ports": [1, 2],
+        "extra": {"deep": {"er": None}},
+        "token": SECRET,
+        "key_of": "k",
+    }
+    with pytest.raises(TypeError):
+        values["host"] = "elsewhere"  # type: ignore[index]  # Nobody changes them.
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    assert read(MAIL_BOX_HOST="h", MAIL_BOX_PORT="") == {"host": "h", "port": 25, "secure": True, "names": []}
+
+
+@pytest.mark.parametrize(
+    ("variables", "fault"),
+    [
+        ({}, "PEGBOARD_MAIL_BOX_HOST is not set: Missing data for required field"),
+        ({"MAIL_BOX_HOST": ""}, "PEGBOARD_MAIL_BOX_HOST is not set: Missing data for required field"),
+        ({"MAIL_BOX_PORT": "1_0"}, "PEGBOARD_MAIL_BOX_PORT: Not a valid integer"),
+        ({"MAIL_BOX_PORT": "0"}, "PEGBOARD_MAIL_BOX_PORT: Must be greater than or equal to 1"),
+        ({"MAIL_BOX_SECURE": "yes"}, "PEGBOARD_MAIL_BOX_SECURE: Not a valid boolean"),
+        ({"MAIL_BOX_SINCE": "today"}, "PEGBOARD_MAIL_BOX_SINCE: Not a valid date"),
+        ({"MAIL_BOX_PORTS": "1,x"}, "PEGBOARD_MAIL_BOX_PORTS: Not a valid integer"),
+        ({"MAIL_BOX_PORTS": '["x"]'}, "PEGBOARD_MAIL_BOX_PORTS: Not a valid integer"),
+        ({"MAIL_BOX_EXTRA": "{"}, "PEGBOARD_MAIL_BOX_EXTRA: Not valid JSON"),
+        ({"MAIL_BOX_TOKEN": "wrong secret"}, "PEGBOARD_MAIL_BOX_TOKEN: Invalid value"),
+        ({"MAIL_BOX_HOTS": "h"}, "PEGBOARD_MAIL_BOX_HOTS is not a setting of mail-box; did you mean PEGBOARD_MAIL_BOX_HOST?"),
+        ({"MAIL_BOX_HOTS_FILE": "h"}, "did you mean PEGBOARD_MAIL_BOX_HOST_FILE?"),
+        ({"MAIL_BOX_NOTHING_NEAR": "h"}, "PEGBOARD_MAIL_BOX_NOTHING_NEAR is not a setting of mail-box"),
+        ({"MAIL_BOX_HOST_FILE": "/nowhere"}, "PEGBOARD_MAIL_BOX_HOST_FILE: cannot read '/nowhere'"),
+        ({"MAIL_BOX_HOST_FILE": "/nowhere", "MAIL_BOX_HOST": "h"}, "are both set: set one of them"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_its_variable(variables: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(**({"MAIL_BOX_HOST": "h"} if variables and "HOST" not in str(variables) else {}), **variables)
+    told = str(caught.value)
+    assert fault in told
+    assert "\n" not in told
+    assert "wrong secret" not in told
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(MAIL_BOX_PORT="x", MAIL_BOX_SECURE="x")
+    assert str(caught.value).count("PEGBOARD_MAIL_BOX_") == 3
+
+
+def test_a_secret_can_be_kept_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    assert read(MAIL_BOX_HOST="h", MAIL_BOX_TOKEN_FILE=str(tmp_path / "token"))["token"] == SECRET
+
+
+def test_a_variable_belongs_to_the_longest_name_that_fits() -> None:
+    values = read("mail", "mail-box", "mail-box-keys", MAIL_BOX_HOST="h", MAIL_BOX_KEYS_X="of the other")
+    assert "keys_x" not in values
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "fault"),
+    [
+        ("log", {"level": fields.String()}, "the setting PEGBOARD_LOG_LEVEL is the service's own"),
+        ("mail", {"key": fields.String(), "key_file": fields.String()}, "PEGBOARD_MAIL_KEY_FILE is where"),
+    ],
+)
+def test_a_setting_cannot_be_called_like_another(name: str, schema: Any, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        configuration.read(type("Settings", (Schema,), schema), name, {})
+
+
+LAMPS = """
+from pegboard import Resource, Schema, fields
+
+class Lamp(Schema):
+    color = fields.String()
+
+class Wiring(Schema):
+    color = fields.String(required=True)
+    amperes = fields.Integer(load_default=5)
+
+class Lamps(Resource):
+    "Lamps, whose color is set."
+    schema = Lamp
+    settings = Wiring
+    verbs = ("GET",)
+    def parse_id(self, text): return text
+    async def list(self, context):
+        return [{"id": str(self.settings["amperes"]), "color": self.settings["color"]}]
+"""
+
+
+async def test_a_plugin_finds_its_settings_and_one_that_is_wrong_is_out_alone(site: Site, serve: Serve) -> None:
+    site.install("pegboard-lamps", LAMPS, "red-lamps", "blue-lamps", "lost-lamps", target="Lamps")
+    environ = {
+        "PEGBOARD_RED_LAMPS_COLOR": "red",
+        "PEGBOARD_RED_LAMPS_AMPERES": "7",
+        "PEGBOARD_BLUE_LAMPS_COLOR": "blue",
+        "PEGBOARD_BLUE_LAMPS_AMPERE": "7",
+    }
+    plugins = discovery.discover(site.points(), environ=environ)
+    faults = {one.name: one.fault for one in plugins}
+    assert faults == {
+        "blue-lamps": "PEGBOARD_BLUE_LAMPS_AMPERE is not a setting of blue-lamps; did you mean PEGBOARD_BLUE_LAMPS_AMPERES?",
+        "lost-lamps": "PEGBOARD_LOST_LAMPS_COLOR is not set: Missing data for required field",
+        "red-lamps": None,
+    }  # fmt: skip
+    assert "red'" not in repr(plugins)
+    api = await serve(plugins)
+    assert (await api.get("/red-lamps")).json["items"] == [{"id": "7", "color": "red"}]
+    assert (await api.get("/blue-lamps")).status == 503
+
+
+def test_a_schema_that_breaks_says_nothing_of_what_it_was_given(site: Site) -> None:
+    broken = LAMPS.replace("class Wiring", "def no(value): raise LookupError(value)\n\nclass Wiring")
+    broken = broken.replace("required=True", "validate=no")
+    site.install("pegboard-lamps", broken, "lamps", target="Lamps")
+    (found,) = discovery.discover(site.points(), environ={"PEGBOARD_LAMPS_COLOR": SECRET})
+    assert (found.state, found.fault) == (
+        State.FAILED,
+        "its settings cannot be read: its schema raised LookupError",
+    )
+
+
+def test_settings_are_a_schema() -> None:
+    class Wrong(Resource):
+        schema = Mail
+        verbs = ("GET",)
+        settings = {"host": "h"}
+
+        async def list(self, context: Context) -> Any: ...
+
+    assert "set settings to a subclass of pegboard.Schema" in (discovery.mistake(Wrong) or "")

@@ -1,0 +1,222 @@
+"""Hooks: what an author is told before a commit and after it, and what becomes of the write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pegboard import ApiError, Change, Context, Resource, Schema, TableResource, discovery, errors, operation
+from pegboard.schemas import fields
+from tests.conftest import Api, Serve, plugin
+
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+
+
+class Task(Schema):
+    title = fields.String(required=True)
+    code = fields.Password(allow_none=True)
+    done = fields.Boolean(load_default=False)
+
+
+class Log(Schema):
+    text = fields.String(required=True)
+
+
+class Logs(TableResource):
+    """What was done, written by the hooks of another."""
+
+    schema = Log
+    verbs = "GET", "POST"
+
+
+class Tasks(TableResource):
+    """Tasks of which every change leaves a line, in the same transaction."""
+
+    schema = Task
+    verbs = ALL
+    creates_by_put = True
+    asked: list[Change] = []
+    told: list[Change] = []
+
+    async def before_commit(self, context: Context, change: Change) -> None:
+        assert context.connection is not None
+        self.asked.append(change)
+        await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # a table's
+        if change.after and change.after["title"] == "bad":
+            raise ApiError(errors.INVALID, "No bad titles.", pointer="/title")
+
+    async def after_commit(self, context: Context, change: Change) -> None:
+        assert context.connection is None
+        if change.after and change.after["title"] == "crash":
+            raise SystemExit("the hook fell over")
+        await asyncio.sleep(0)
+        self.told.append(change)
+
+    @operation
+    async def finish(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        """Finish a task."""
+        return await self.update(context, identity, {"done": True})
+
+    @operation(on="collection", response=None)
+    async def clear(self, context: Context, data: Mapping[str, Any]) -> None:
+        """Do nothing much."""
+
+
+class Lamps(Resource):
+    """Lamps in memory."""
+
+    schema = Task
+    verbs = "PATCH", "GET"
+    lamps: dict[str, dict[str, Any]] = {"desk": {"id": "desk", "title": "off"}}
+    told: list[Change] = []
+
+    def parse_id(self, text: str) -> str | None:
+        return text
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        return self.lamps[identity]
+
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        self.lamps[identity].update(data)
+        return self.lamps[identity]
+
+    async def after_commit(self, context: Context, change: Change) -> None:
+        self.told.append(change)
+
+
+@pytest.fixture(scope="module")
+async def running(serve: Serve) -> Api:
+    return await serve([plugin("logs", Logs), plugin("tasks", Tasks), plugin("lamps", Lamps)])
+
+
+@pytest.fixture
+async def api(running: Api) -> Api:
+    await running.service.database.write.execute("TRUNCATE tasks.tasks, logs.logs")
+    Tasks.asked.clear()
+    Tasks.told.clear()
+    return running
+
+
+async def settled(api: Api) -> None:
+    """Wait until all that follows a commit is done."""
+    await api.service._aftermath.close()
+
+
+def names(changes: list[Change]) -> list[tuple[str, str | None, str | None]]:
+    """Return the action of each change, and the title before and after."""
+    return [(one.action, one.before and one.before["title"], one.after and one.after["title"]) for one in changes]
+
+
+async def logged(api: Api) -> list[str]:
+    return [item["text"] for item in (await api.get("/logs")).json["items"]]
+
+
+async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> None:
+    item = (await api.post("/tasks", {"title": "one", "code": "a password"})).json
+    path = f"/tasks/{item['id']}"
+    tag = (await api.put(path, {"title": "two"})).headers["ETag"]
+    assert (await api.patch(path, {"title": "three"}, headers={"If-Match": tag})).status == 200
+    steps = [{"op": "replace", "path": "/title", "value": "four"}]
+    patch = {"Content-Type": "application/json-patch+json"}
+    assert (await api.patch(path, steps, headers=patch)).status == 200
+    assert (await api.post(f"{path}/finish")).json["done"] is True
+    assert (await api.post("/tasks/clear")).status == 204
+    assert (await api.delete(path)).status == 204
+    await settled(api)
+    expected = [
+        ("create", None, "one"),
+        ("replace", "one", "two"),
+        ("update", "two", "three"),
+        ("update", "three", "four"),
+        ("finish", "four", "four"),
+        ("clear", None, None),
+        ("delete", "four", None),
+    ]
+    assert names(Tasks.asked) == expected
+    assert sorted(names(Tasks.told), key=str) == sorted(expected, key=str)
+    assert [one.identity for one in Tasks.asked] == [item["id"]] * 5 + [None, item["id"]]
+    assert await logged(api) == [action for action, _, _ in expected]
+
+
+async def test_a_refusal_undoes_the_write_and_what_the_hook_did(api: Api) -> None:
+    answer = await api.post("/tasks", {"title": "bad"}, headers={"Idempotency-Key": "bad"})
+    assert (answer.status, answer.faults) == (422, [(11000, "/title")])
+    item = (await api.post("/tasks", {"title": "good"})).json
+    assert (await api.patch(f"/tasks/{item['id']}", {"title": "bad"})).status == 422
+    assert (await api.get(f"/tasks/{item['id']}")).json == item
+    await settled(api)
+    assert names(Tasks.told) == [("create", None, "good")]
+    assert await logged(api) == ["create"]
+
+
+async def test_of_several_the_one_that_is_refused_is_pointed_at(api: Api) -> None:
+    answer = await api.post("/tasks", [{"title": "good"}, {"title": "bad"}])
+    assert (answer.status, answer.faults) == (422, [(11000, "/1/title")])
+    assert (await api.post("/tasks", [{"title": "bad"}])).faults == [(11000, "/0/title")]
+    assert (await api.get("/tasks?count=exact")).json["total"] == 0
+    assert (await api.post("/tasks", [{"title": "1"}, {"title": "2"}])).status == 201
+    await settled(api)
+    assert names(Tasks.told) == [("create", None, "1"), ("create", None, "2")]
+
+
+async def test_what_did_not_happen_is_not_told_of(api: Api) -> None:
+    item = (await api.post("/tasks", {"title": "one"})).json
+    path = f"/tasks/{item['id']}"
+    assert (await api.patch(path, {"title": "two"}, headers={"If-Match": '"0"'})).status == 412
+    assert (await api.delete(path[:-1] + ("0" if path[-1] != "0" else "1"))).status == 404
+    key = {"Idempotency-Key": "once"}
+    assert (await api.post("/tasks", {"title": "kept"}, headers=key)).status == 201
+    assert (await api.post("/tasks", {"title": "kept"}, headers=key)).headers["Idempotency-Replayed"] == "true"
+    await settled(api)
+    assert names(Tasks.told) == [("create", None, "one"), ("create", None, "kept")]
+
+
+async def test_an_item_that_put_makes_is_a_new_one(api: Api) -> None:
+    path = "/tasks/018cc251-f400-7000-8000-000000000001"
+    assert (await api.put(path, {"title": "new"})).status == 201
+    await settled(api)
+    assert names(Tasks.told) == [("create", None, "new")]
+    assert await logged(api) == ["create"]
+
+
+async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await api.post("/tasks", [{"title": "crash"}, {"title": "fine"}])
+    assert answer.status == 201
+    await settled(api)
+    assert names(Tasks.told) == [("create", None, "fine")]
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == "what follows create of tasks failed"
+
+
+async def test_a_function_that_fails_after_the_commit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # of no matter here
+    context.after_commit(lambda: 1 / 0)
+    assert [record.getMessage() for record in caplog.records] == ["what was to follow a commit failed"]
+
+
+async def test_a_resource_in_memory_is_told_of_what_was_there_before(api: Api) -> None:
+    assert (await api.patch("/lamps/desk", {"title": "on"})).status == 200
+    await settled(api)
+    assert names(Lamps.told) == [("update", "off", "on")]
+
+
+async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pegboard.resources.aftermath.LONGEST", 0.05)
+
+    async def hang(_: Change) -> None:
+        await asyncio.sleep(60)
+
+    api.service._aftermath.begin("tasks", hang, [Change("create", None, None, None)])
+    async with asyncio.timeout(5):
+        await settled(api)
+
+
+def test_a_hook_has_to_be_a_coroutine() -> None:
+    class Wrong(Tasks):
+        def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # That is it.
+
+    assert discovery.mistake(Wrong) == "after_commit has to be a coroutine: write async def after_commit"

@@ -1,0 +1,184 @@
+"""Lifespans: what an author has run beside requests, and what becomes of a plugin whose lifespan goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pegboard import Context, Schema, TableResource, discovery
+from pegboard.app import SERVICE, create_app
+from pegboard.discovery import Plugin, State
+from pegboard.resources.resource import Resource
+from pegboard.schemas import fields
+from pegboard.settings import Settings
+from pegboard.web.server import Runner
+from tests.conftest import PASSWORD, Api, Serve, plugin
+
+EVENTS: list[str] = []
+
+
+class Thing(Schema):
+    name = fields.String(required=True)
+
+
+class Things(TableResource):
+    """Things that know when they live."""
+
+    schema = Thing
+    verbs = "GET", "POST"
+
+
+class Steady(Things):
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        # Its table is there.
+        count = await self.database.read.fetchval(f'SELECT count(*) FROM "{self.name}"."{self.name}"')
+        EVENTS.append(f"{self.name} begins with {count}")
+        async with asyncio.TaskGroup() as group:
+            ticking = group.create_task(asyncio.Event().wait())
+            yield
+            ticking.cancel()
+        EVENTS.append(f"{self.name} ends")
+
+    async def list(self, context: Context) -> Any:
+        EVENTS.append(f"{self.name} lists")
+        await asyncio.sleep(0.1)
+        page = await super().list(context)
+        EVENTS.append(f"{self.name} has listed")
+        return page
+
+
+def refuse() -> None:
+    raise SystemExit("no\nqueue")
+
+
+class Failing(Things):
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        refuse()
+        yield
+
+
+class Hanging(Things):
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+
+class Clinging(Things):
+    """Things whose lifespan fails at its end."""
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        yield
+        raise LookupError("where was I?")
+
+
+class Staying(Things):
+    """Things whose lifespan never ends by itself."""
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        yield
+        await asyncio.Event().wait()
+
+
+class Breaking(Things):
+    """Things whose lifespan breaks while they serve."""
+
+    broken = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fall_over())
+            yield
+
+    async def _fall_over(self) -> None:
+        await self.broken.wait()
+        raise ConnectionError("the queue is gone")
+
+
+RESOURCES: dict[str, type[Resource]] = {
+    "alpha": Steady,
+    "beta": Steady,
+    "failing": Failing,
+    "hanging": Hanging,
+    "clinging": Clinging,
+    "staying": Staying,
+    "plain": Things,
+}
+
+
+async def started(database_url: str, plugins: list[Plugin]) -> Runner:
+    settings = Settings.load(
+        {
+            "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
+            "PEGBOARD_DATABASE_URL": database_url,
+            "PEGBOARD_LIFESPAN_TIMEOUT": "0.4",
+            "PEGBOARD_SHUTDOWN_TIMEOUT": "2",
+        }
+    )
+    runner = Runner(create_app(settings, plugins), settings)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner
+
+
+async def test_lifespans_begin_before_requests_and_end_after_them(
+    database_url: str, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    EVENTS.clear()
+    runner = await started(database_url, [plugin(name, resource) for name, resource in RESOURCES.items()])
+    service = runner.app[SERVICE]
+    faults = {one.name: one.fault for one in service.plugins if one.state is not State.READY}
+    assert faults == {
+        "failing": "its lifespan failed at the start: SystemExit: no queue",
+        "hanging": "its lifespan did not begin within 0.4 s",
+    }
+    other = await serve([])
+    host, port = runner.addresses[0][:2]
+    api = Api(service, f"http://{host}:{port}", other.session, asyncio.get_running_loop())
+    assert (await api.get("/failing")).faults == [(15002, None)]
+    assert (await api.get("/hanging")).status == 503
+    assert (await api.post("/plain", {"name": "one"})).status == 201
+    assert sorted(EVENTS) == ["alpha begins with 0", "beta begins with 0"]
+    caplog.clear()
+    running = asyncio.create_task(api.get("/alpha"))
+    while "alpha lists" not in EVENTS:  # noqa: ASYNC110 - it is no more than a list
+        await asyncio.sleep(0.01)
+    await runner.cleanup()
+    assert (await running).status == 200
+    assert EVENTS[2:] == ["alpha lists", "alpha has listed", "beta ends", "alpha ends"]
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert told == [
+        "the lifespan of staying did not end within 0.4 s",
+        "the lifespan of clinging failed at its end",
+    ]
+
+
+async def test_a_lifespan_that_breaks_takes_its_plugin_out(serve: Serve) -> None:
+    api = await serve([plugin("breaking", Breaking), plugin("plain", Things)])
+    assert (await api.get("/breaking")).status == 200
+    Breaking.broken.set()
+    breaking = api.service.plugins[0]
+    while breaking.state is State.READY:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.01)
+    assert (breaking.fault or "").startswith("its lifespan ended: ExceptionGroup")
+    assert (await api.get("/breaking")).status == 503
+    assert (await api.get("/plain")).status == 200
+
+
+def test_a_lifespan_has_to_be_a_context_manager() -> None:
+    class Wrong(Things):
+        async def lifespan(self) -> AsyncIterator[None]:  # type: ignore[override]  # That is what is wrong.
+            yield
+
+    assert "write @contextlib.asynccontextmanager above it" in (discovery.mistake(Wrong) or "")

@@ -1,0 +1,419 @@
+"""Operations: what an author declares beyond the verbs, and what a client meets of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pegboard import (
+    ApiError,
+    Context,
+    ErrorCode,
+    Resource,
+    Schema,
+    TableResource,
+    discovery,
+    errors,
+    operation,
+    validate,
+)
+from pegboard.schemas import fields
+from tests.conftest import Api, Serve, plugin
+
+PAID = ErrorCode(20900, 409, "The bill is paid already.")
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+
+
+class Bill(Schema):
+    title = fields.String(required=True)
+    paid = fields.Boolean(load_default=False)
+    by = fields.String(allow_none=True)
+    parent = fields.Reference("bills", allow_none=True)
+
+
+class Payment(Schema):
+    """Who pays."""
+
+    by = fields.String(required=True, validate=validate.Length(1, 20))
+
+
+class Merging(Schema):
+    bills = fields.List(fields.UUID(), required=True, validate=validate.Length(2, 9))
+
+
+class Sum(Schema):
+    """What a count comes to."""
+
+    bills = fields.Integer(required=True)
+    at = fields.DateTime(allow_none=True)
+
+
+class Bills(TableResource):
+    """What is to be paid."""
+
+    schema = Bill
+    verbs = ALL
+    error_codes = (PAID,)
+
+    @operation(request=Payment)
+    async def pay(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        """Pay a bill.
+
+        Once.
+        """
+        item = await self.retrieve(context, identity)
+        if item["paid"]:
+            raise ApiError(PAID)
+        return await self.update(context, identity, {"paid": True, "by": data["by"]})
+
+    @operation
+    async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        return await self.update(context, identity, {"paid": False})
+
+    @operation(response=None)
+    async def shred(self, context: Context, identity: str, data: Mapping[str, Any]) -> None:
+        """Delete a bill without a word."""
+        await self.delete(context, identity)
+
+    @operation(on="collection", request=Merging)
+    async def merge(self, context: Context, data: Mapping[str, Any]) -> Any:
+        """Make one bill of several."""
+        titles = []
+        for identity in data["bills"]:
+            titles.append((await self.retrieve(context, str(identity)))["title"])
+            await self.delete(context, str(identity))
+        return await self.create(context, {"title": " and ".join(titles)})
+
+    @operation(on="collection", response=Sum)
+    async def tally(self, context: Context, data: Mapping[str, Any]) -> Any:
+        """Count the bills."""
+        assert context.connection is not None
+        return {"bills": await context.connection.fetchval("SELECT count(*) FROM bills.bills"), "at": None}
+
+    @operation(on="collection", response=Sum)
+    async def forget(self, context: Context, data: Mapping[str, Any]) -> Any:
+        """Answer with nothing where something was promised."""
+
+
+class Notes(TableResource):
+    """Notes of one's own, whose changes need If-Match."""
+
+    schema = Payment
+    verbs = ALL
+    owned = True
+    needs_match = True
+
+    @operation
+    async def touch(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        """Sign a note."""
+        return await self.update(context, identity, {"by": "touched"})
+
+
+class Bell(Schema):
+    rung = fields.Integer()
+
+
+class Bells(Resource):
+    """Bells in memory, called by their names."""
+
+    schema = Bell
+    verbs = ("GET",)
+    rung: dict[str, int] = {"big": 0}
+
+    def parse_id(self, text: str) -> str | None:
+        return text
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        if identity not in self.rung:
+            raise ApiError(errors.NOT_FOUND)
+        return {"id": identity, "rung": self.rung[identity]}
+
+    @operation
+    async def ring(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        """Ring a bell."""
+        self.rung[identity] += 1
+        return await self.retrieve(context, identity)
+
+    @operation
+    async def crack(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        """Return what is no item."""
+        return {"rung": 5}
+
+
+@pytest.fixture(scope="module")
+async def api(serve: Serve) -> Api:
+    return await serve([plugin("bills", Bills), plugin("notes", Notes), plugin("bells", Bells)])
+
+
+async def made(api: Api, **values: Any) -> Any:
+    answer = await api.post("/bills", {"title": "rent", **values})
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def test_an_operation_on_an_item_answers_with_the_item(api: Api) -> None:
+    bill = await made(api)
+    path = f"/bills/{bill['id']}"
+    answer = await api.post(f"{path}/pay", {"by": "Ada"})
+    assert (answer.status, answer.json["paid"], answer.json["by"]) == (200, True, "Ada")
+    assert answer.headers["Content-Location"] == path
+    current = await api.get(path)
+    assert (current.json, current.headers["ETag"]) == (answer.json, answer.headers["ETag"])
+    assert current.headers["Last-Modified"] == answer.headers["Last-Modified"]
+    again = await api.post(f"{path}/pay", {"by": "Ada"})
+    assert (again.status, again.faults) == (409, [(20900, None)])
+    upper = await api.post(f"/bills/{bill['id'].upper()}/reopen")
+    assert (upper.status, upper.headers["Content-Location"]) == (200, path)
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}"])
+async def test_without_a_request_schema_no_body_is_needed(api: Api, body: bytes) -> None:
+    path = f"/bills/{(await made(api))['id']}/reopen"
+    headers = {"Content-Type": "application/json"} if body else {}
+    assert (await api.request("POST", path, data=body, headers=headers)).status == 200
+
+
+async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None:
+    path = f"/bills/{(await made(api))['id']}"
+    cases: list[tuple[str, Any, int, list[Any]]] = [
+        ("pay", {}, 422, [(11001, "/by")]),
+        ("pay", {"by": "", "id": 5, "created_at": 7}, 422, [(11005, "/by"), (11002, "/id"), (11002, "/created_at")]),
+        ("pay", [], 400, [(10001, "")]),
+        ("reopen", {"by": "Ada"}, 422, [(11002, "/by")]),
+        ("reopen", 5, 400, [(10001, "")]),
+    ]
+    for name, body, status, faults in cases:
+        answer = await api.post(f"{path}/{name}", body)
+        assert (answer.status, sorted(answer.faults, key=str)) == (status, sorted(faults, key=str)), (name, body)
+    empty = await api.request("POST", f"{path}/pay", headers={"Content-Type": "application/json"})
+    assert (empty.status, empty.faults) == (400, [(10002, None)])
+    text = await api.request("POST", f"{path}/reopen", data=b"x", headers={"Content-Type": "text/plain"})
+    assert (text.status, text.headers["Accept"]) == (415, "application/json")
+
+
+async def test_an_operation_on_the_collection_is_one_transaction(api: Api) -> None:
+    one, two = await made(api, title="one"), await made(api, title="two")
+    answer = await api.post("/bills/merge", {"bills": [one["id"], two["id"]]})
+    assert (answer.status, answer.json["title"]) == (200, "one and two")
+    assert answer.headers["Content-Location"] == f"/bills/{answer.json['id']}"
+    three = await made(api, title="three")
+    undone = await api.post("/bills/merge", {"bills": [three["id"], one["id"]]})
+    assert undone.status == 404
+    assert (await api.get(f"/bills/{three['id']}")).status == 200
+
+
+async def test_an_operation_may_answer_with_something_else_or_nothing(api: Api) -> None:
+    bill = await made(api)
+    answer = await api.post("/bills/tally")
+    assert (answer.status, answer.headers["Cache-Control"], "ETag" in answer.headers) == (200, "no-store", False)
+    assert answer.json["bills"] >= 1
+    assert (await api.post("/bills/tally?fields=bills")).faults == [(10012, "fields")]
+    shredded = await api.post(f"/bills/{bill['id']}/shred")
+    assert (shredded.status, shredded.body) == (204, b"")
+    assert (await api.post(f"/bills/{bill['id']}/shred")).status == 404
+
+
+async def test_fields_expand_and_prefer_serve_where_an_item_is_answered(api: Api) -> None:
+    parent = await made(api, title="parent")
+    bill = await made(api, parent=parent["id"])
+    path = f"/bills/{bill['id']}"
+    some = await api.post(f"{path}/reopen?fields=title,parent&expand=parent")
+    assert list(some.json) == ["id", "title", "parent"]
+    assert some.json["parent"]["title"] == "parent"
+    assert (await api.post(f"{path}/reopen?limit=5")).faults == [(10013, "limit")]
+    minimal = {"Prefer": "return=minimal"}
+    nothing = await api.post(f"{path}/reopen", headers=minimal)
+    assert (nothing.status, nothing.headers["Preference-Applied"]) == (204, "return=minimal")
+    assert nothing.headers["ETag"] == (await api.get(path)).headers["ETag"]
+    assert (await api.post("/bills/tally", headers=minimal)).status == 204
+
+
+async def test_conditions_are_held_against_the_item(api: Api) -> None:
+    bill = await made(api)
+    path = f"/bills/{bill['id']}"
+    tag = (await api.get(path)).headers["ETag"]
+    late = await api.post(f"{path}/pay", {"by": "Eve"}, headers={"If-Match": '"0"'})
+    assert (late.status, late.headers["ETag"]) == (412, tag)
+    racing = [api.post(f"{path}/pay", {"by": str(n)}, headers={"If-Match": tag}) for n in range(4)]
+    assert sorted(answer.status for answer in await asyncio.gather(*racing)) == [200, 412, 412, 412]
+    assert (await api.post(f"{path}/reopen", headers={"If-None-Match": "*"})).status == 412
+    assert (await api.post(f"{path}/reopen", headers={"If-Match": "x"})).status == 400
+
+
+async def test_where_writes_need_if_match_operations_on_items_do(api: Api) -> None:
+    note = await api.post("/notes", {"by": "Ada"})
+    path = f"/notes/{note.json['id']}/touch"
+    assert (await api.post(path)).faults == [(13006, "If-Match")]
+    assert (await api.post(path, headers={"If-Match": note.headers["ETag"]})).json["by"] == "touched"
+
+
+async def test_a_retry_with_the_same_key_does_nothing_twice(api: Api) -> None:
+    path = f"/bills/{(await made(api))['id']}/pay"
+    headers = {"Idempotency-Key": "pay once"}
+    first = await api.post(path, {"by": "Ada"}, headers=headers)
+    again = await api.post(path, {"by": "Ada"}, headers=headers)
+    assert (first.status, again.status, again.body) == (200, 200, first.body)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (await api.post(path, {"by": "Eve"}, headers=headers)).faults == [(13007, "Idempotency-Key")]
+    refused = {"Idempotency-Key": "refused"}
+    assert (await api.post(path, {"by": "Ada"}, headers=refused)).status == 409
+    await api.post(path.replace("/pay", "/reopen"))
+    assert (await api.post(path, {"by": "Ada"}, headers=refused)).status == 200
+
+
+async def test_an_operation_has_a_grant_of_its_own(api: Api) -> None:
+    path = f"/bills/{(await made(api))['id']}/reopen"
+    for name, grants, status in (
+        ("clerk", ["bills:reopen"], 200),
+        ("all-bills", ["bills:*"], 200),
+        ("poster", ["bills:POST", "*:POST", "bills:pay"], 403),
+    ):
+        await api.service.clients.add(name, "a password", grants)
+        client = api.as_client(name, "a password")
+        assert (await client.post(path)).status == status
+        assert (await client.post(f"/bills/{uuid4()}/reopen")).status == (404 if status == 200 else status)
+
+
+async def test_what_another_owns_is_not_there(api: Api) -> None:
+    note = await api.post("/notes", {"by": "Ada"})
+    await api.service.clients.add("other", "a password", ["notes:touch"])
+    headers = {"If-Match": note.headers["ETag"]}
+    answer = await api.as_client("other", "a password").post(f"/notes/{note.json['id']}/touch", headers=headers)
+    assert answer.status == 404
+
+
+async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: Api) -> None:
+    item, away = f"/bills/{(await made(api))['id']}", f"/bills/{uuid4()}"
+    tag = {"If-Match": '"0"'}
+    text = {"Content-Type": "text/plain"}
+    cases: list[tuple[str, Any, dict[str, str], int]] = [
+        ("/bills/x/pay?x=1", {}, text, 404),
+        (f"{away}/nothing", {}, text, 404),
+        (f"{away}/pay?x=1", {}, {"Accept": "text/html"}, 406),
+        (f"{away}/pay?x=1", {}, text, 415),
+        (f"{away}/pay?x=1", {}, tag, 400),
+        (f"{away}/pay", {}, tag, 404),
+        (f"{item}/pay", {}, tag, 412),
+        (f"{item}/pay", {}, {}, 422),
+    ]
+    for path, body, headers, status in cases:
+        assert (await api.post(path, body, headers=headers)).status == status, (path, headers)
+
+
+async def test_other_verbs_at_its_path_are_told_what_is_allowed(api: Api) -> None:
+    item = f"/bills/{(await made(api))['id']}"
+    for path in (f"{item}/pay", "/bills/merge"):
+        answer = await api.get(path)
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST, OPTIONS")
+        options = await api.request("OPTIONS", path)
+        assert (options.status, options.headers["Allow"]) == (204, "POST, OPTIONS")
+    assert (await api.post(f"{item}/pay/more", {"by": "Ada"})).status == 404
+    assert (await api.post(f"{item}/pay/", {"by": "Ada"})).status == 308
+
+
+async def test_a_resource_without_a_table_has_operations_too(api: Api) -> None:
+    answer = await api.post("/bells/big/ring", headers={"Idempotency-Key": "ding"})
+    assert (answer.status, answer.json) == (200, {"id": "big", "rung": 1})
+    assert answer.headers["Content-Location"] == "/bells/big"
+    assert (await api.post("/bells/big/ring", headers={"Idempotency-Key": "ding"})).json["rung"] == 1
+    assert (await api.post("/bells/none/ring")).status == 404
+    assert (await api.post("/bells/big/ring", headers={"If-Match": '"x"'})).status == 412
+
+
+async def test_nonsense_of_an_author_is_told_to_the_log_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    for path, told in (("/bells/big/crack", "bells"), ("/bills/forget", "bills")):
+        caplog.clear()
+        answer = await api.post(path)
+        assert (answer.status, answer.faults) == (500, [(15000, None)])
+        assert told.encode() not in answer.body
+        (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert record.getMessage().endswith(f"failed in {told}")
+
+
+async def test_the_document_tells_of_operations(api: Api) -> None:
+    document = (await api.get("/openapi.json")).json
+    pay = document["paths"]["/bills/{id}/pay"]["post"]
+    assert (pay["operationId"], pay["summary"]) == ("bills.item.pay", "Pay a bill")
+    assert pay["description"] == "Pay a bill.\n\nOnce.\n\nNeeds the grant `bills:pay`."
+    body = pay["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/Payment2"}
+    assert body["example"] == {"by": "By"}
+    names = {parameter["$ref"].rpartition("/")[2] for parameter in pay["parameters"]}
+    assert names == {
+        "bills.fields", "bills.expand", "If-Match", "If-None-Match", "If-Unmodified-Since", "Idempotency-Key",
+        "Prefer", "X-Request-Id",
+    }  # fmt: skip
+    assert {"200", "204", "404", "409", "412", "422"} <= set(pay["responses"])
+    conflict = document["components"]["responses"][pay["responses"]["409"]["$ref"].rpartition("/")[2]]
+    assert "20900" in conflict["content"]["application/json"]["examples"]
+    tally = document["paths"]["/bills/tally"]["post"]
+    assert "requestBody" not in tally
+    assert tally["responses"]["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Sum"}
+    assert document["paths"]["/notes/{id}/touch"]["post"]["summary"] == "Sign a note"
+    identifiers = [one["operationId"] for path in document["paths"].values() for one in path.values() if "tags" in one]
+    assert len(identifiers) == len(set(identifiers))
+
+
+async def test_the_reference_shows_operations(api: Api) -> None:
+    page = (await api.get("/docs/bills")).body.decode()
+    assert 'id="post-bills-id-pay"' in page
+    assert "Needs the grant <code>bills:pay</code>" in page
+    assert 'data-path="/bills/{id}/pay"' in page
+    assert "curl -X POST" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("@operation\n    def archive(self, context, identity, data): pass", "write async def archive"),
+        ("@operation\n    async def archive(self, context, data): pass", "(self, context, identity, data)"),
+        ("@operation(on='collection')\n    async def merge(self, context, a, b): pass", "(self, context, data)"),
+        ("@operation(on='items')\n    async def archive(self, context, identity, data): pass", "on 'items'"),
+        ("@operation\n    async def me(self, context, identity, data): pass", "the client's own item"),
+        ("@operation\n    async def any(self, context, identity, data): pass", "the grant for what others own"),
+        ("@operation\n    async def options(self, context, identity, data): pass", "called like a verb"),
+        ("@operation\n    async def delete(self, context, identity): pass", "called like an action"),
+        ("@operation\n    async def dump(self, context, identity, data): pass", "what every resource has"),
+        ("@operation\n    async def Archive(self, context, identity, data): pass", "no URL and no grant"),
+        ("@operation\n    async def _a(self, context, identity, data): pass", "no URL and no grant"),
+        ("@operation(request=int)\n    async def archive(self, context, identity, data): pass", "for its request"),
+        ("@operation(response='x')\n    async def archive(self, context, identity, data): pass", "for its response"),
+    ],
+)
+def test_a_wrong_operation_is_found_at_the_start(code: str, fault: str) -> None:
+    there: dict[str, Any] = {"operation": operation, "TableResource": TableResource, "Bill": Bill}
+    exec(f"class Wrong(TableResource):\n    schema = Bill\n    verbs = ('GET',)\n    {code}\n", there)
+    told = discovery.mistake(there["Wrong"])
+    assert told is not None
+    assert told.startswith("the operation ")
+    assert fault in told
+
+
+def test_an_operation_on_an_item_needs_one_to_be_found() -> None:
+    class Blind(Resource):
+        schema = Bell
+        verbs = ("POST",)
+
+        async def create(self, context: Context, data: Any) -> Any: ...
+
+        @operation
+        async def ring(self, context: Context, identity: str, data: Any) -> Any: ...
+
+    assert "write async def retrieve" in (discovery.mistake(Blind) or "")
+    with pytest.raises(TypeError, match="stands above a method"):
+        operation(Bell)
+
+
+def test_operations_are_inherited_and_can_be_left_out() -> None:
+    class Fewer(Bills):
+        pay = None  # type: ignore[assignment]  # So it is left out.
+
+        async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any: ...
+
+    assert discovery.mistake(Fewer) is None
+    assert set(Bills.operations()) - set(Fewer.operations()) == {"pay"}

@@ -1,0 +1,185 @@
+"""Verbs that need no credentials: what anybody can do, and nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pegboard import Context, Schema, TableResource, discovery, operation
+from pegboard.schemas import fields
+from tests.conftest import Api, Serve, plugin
+
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+
+
+class Author(Schema):
+    name = fields.String(required=True)
+
+
+class Post(Schema):
+    title = fields.String(required=True)
+    author = fields.Reference("authors", allow_none=True)
+    editor = fields.Reference("editors", allow_none=True)
+
+
+class Authors(TableResource):
+    """Who writes."""
+
+    schema = Author
+    verbs = "GET", "POST"
+    public = ("GET",)
+
+
+class Editors(TableResource):
+    """Who reads first."""
+
+    schema = Author
+    verbs = "GET", "POST"
+
+
+class Posts(TableResource):
+    """What everybody may read."""
+
+    schema = Post
+    verbs = ALL
+    public = ("GET",)
+    me = ("GET",)
+
+    @operation
+    async def pin(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        """Pin a post."""
+        return await self.retrieve(context, identity)
+
+
+class Word(Schema):
+    text = fields.String(required=True)
+    by = fields.String(dump_only=True, allow_none=True)
+
+
+class Words(TableResource):
+    """What everybody may say."""
+
+    schema = Word
+    verbs = "GET", "POST"
+    public = ("POST",)
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        return await super().create(context, {**data, "by": context.client.username or "nobody"})
+
+
+@pytest.fixture(scope="module")
+async def api(serve: Serve) -> Api:
+    resources = {"authors": Authors, "editors": Editors, "posts": Posts, "words": Words}
+    return await serve([plugin(name, resource) for name, resource in resources.items()])
+
+
+@pytest.fixture
+def nobody(api: Api) -> Api:
+    return api.as_client("", "")
+
+
+async def made(api: Api, path: str, **values: Any) -> Any:
+    answer = await api.post(path, values)
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def test_what_is_public_is_read_without_credentials(api: Api, nobody: Api) -> None:
+    post = await made(api, "/posts", title="one")
+    path = f"/posts/{post['id']}"
+    assert (await nobody.get(path)).json == post
+    assert (await nobody.head(path)).headers["ETag"] == (await api.head(path)).headers["ETag"]
+    assert post in (await nobody.get("/posts?title=one")).json["items"]
+    assert b"one" in (await nobody.get("/posts", headers={"Accept": "text/csv"})).body
+    assert (await nobody.get(f"/posts/{uuid4()}")).status == 404
+    assert (await nobody.get("/posts/no-id")).status == 404
+    assert (await nobody.get("/posts?x=1")).status == 400
+    assert (await nobody.get("/posts/")).status == 308
+
+
+async def test_nothing_else_is_let_in_without_credentials(api: Api, nobody: Api) -> None:
+    path = f"/posts/{(await made(api, '/posts', title='one'))['id']}"
+    for verb in ("PUT", "PATCH", "DELETE"):
+        assert (await nobody.request(verb, path, {})).status == 401, verb
+    for verb, place in (
+        ("POST", "/posts"),
+        ("POST", f"{path}/pin"),
+        ("GET", f"{path}/pin"),
+        ("GET", "/posts/me"),
+        ("GET", "/words"),
+        ("GET", "/editors"),
+        ("GET", "/posts%2F"),
+        ("GET", "/nothing"),
+        ("GET", "/"),
+        ("GET", "/plugins"),
+        ("OPTIONS", path),
+    ):
+        answer = await nobody.request(verb, place)
+        assert (answer.status, answer.faults[0][0]) == (401, 12000), (verb, place)
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+async def test_credentials_that_are_sent_have_to_be_right(api: Api, nobody: Api) -> None:
+    assert (await api.as_client("admin", "wrong password").get("/posts")).status == 401
+    malformed = await nobody.get("/posts", headers={"Authorization": "Basic ?"})
+    assert (malformed.status, malformed.faults) == (401, [(12000, "Authorization")])
+    assert (await nobody.get("/posts", headers={"Authorization": ""})).status == 401
+    await api.service.clients.add("poor", "a password", [])
+    assert (await api.as_client("poor", "a password").get("/posts")).status == 200
+    assert (await api.as_client("poor", "a password").post("/posts", {"title": "x"})).status == 403
+
+
+async def test_expand_shows_what_can_be_read_in_public(api: Api, nobody: Api) -> None:
+    author = await made(api, "/authors", name="Ada")
+    editor = await made(api, "/editors", name="Eve")
+    post = await made(api, "/posts", title="one", author=author["id"], editor=editor["id"])
+    assert (await nobody.get(f"/posts/{post['id']}?expand=author")).json["author"] == author
+    assert (await nobody.get(f"/posts/{post['id']}?expand=editor")).faults == [(12002, "expand")]
+
+
+async def test_a_public_post_is_nobodys(api: Api, nobody: Api) -> None:
+    assert (await made(nobody, "/words", text="hello"))["by"] == "nobody"
+    assert (await made(api, "/words", text="hello"))["by"] == "admin"
+    kept = await nobody.post("/words", {"text": "again"}, headers={"Idempotency-Key": "k"})
+    assert (kept.status, kept.faults) == (400, [(10015, "Idempotency-Key")])
+
+
+async def test_the_document_says_what_needs_no_credentials(api: Api) -> None:
+    paths = (await api.get("/openapi.json")).json["paths"]
+    for path, verb, is_public in (
+        ("/posts", "get", True),
+        ("/posts", "head", True),
+        ("/posts", "post", False),
+        ("/posts/{id}", "get", True),
+        ("/posts/{id}", "delete", False),
+        ("/posts/me", "get", False),
+        ("/words", "post", True),
+        ("/words", "get", False),
+    ):
+        security = paths[path][verb].get("security")
+        assert security == ([{}, {"basic": []}] if is_public else None), (path, verb)
+
+
+async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -> None:
+    broken = plugin("posts", Posts)
+    broken.fail("it is of no use")
+    nobody = (await serve([broken])).as_client("", "")
+    assert (await nobody.get("/posts")).status == 503
+    assert (await nobody.post("/posts")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"public": ("DELETE",)}, "public names 'DELETE'; it takes those of GET, HEAD, POST"),
+        ({"public": ("GET",), "verbs": ("POST",)}, "public names 'GET'"),
+        ({"public": "GET"}, "public is a text, not a tuple"),
+        ({"public": ("GET",), "owned": True}, "public and owned are both set"),
+    ],
+)
+def test_what_cannot_be_public_is_found_at_the_start(changes: Mapping[str, Any], fault: str) -> None:
+    wrong = type("Wrong", (Editors,), dict(changes))
+    assert fault in (discovery.mistake(wrong) or "")
