@@ -117,9 +117,11 @@ class Session:
         self.stop()
         site, name = self.folder / "site", distribution.replace("-", "_")
         for info in site.glob(f"{name}-*.dist-info"):
-            for line in (info / "RECORD").read_text().splitlines():
-                (site / line.partition(",")[0]).unlink(missing_ok=True)
-            shutil.rmtree(info)
+            for first in {
+                line.partition(",")[0].partition("/")[0] for line in (info / "RECORD").read_text().splitlines()
+            }:
+                path = site / first
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for pointer in site.glob(f"__editable__*{name}*"):
             pointer.unlink(missing_ok=True)
         self.removed.add(distribution)
