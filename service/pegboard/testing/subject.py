@@ -259,7 +259,8 @@ class Subject:
 
     def written(self, body: Body) -> Body:
         """Return what an item shows of the body that it was made of, its defaults included."""
-        data = self.loader.create(body)
+        # As it is read from JSON, where a whole number beyond 64 bits is a float.
+        data = self.loader.create(orjson.loads(json.dumps(body)))
         names = {name: field for name, field in self.schema.fields.items() if not field.dump_only}
         for name, field in names.items():
             data.setdefault(field.attribute or name, default_of(field))
