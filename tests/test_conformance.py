@@ -1,14 +1,366 @@
-"""The suite of the kit, over the resources that come with the service."""
+"""The suite of the kit: what keeps the contract passes, what breaks it on purpose does not."""
 
 from __future__ import annotations
 
-from pegboard.testing import Conformance
+import enum
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import hypothesis
+import pytest
+
+from pegboard import (
+    ApiError,
+    Context,
+    Page,
+    Resource,
+    Schema,
+    TableResource,
+    Unique,
+    ValidationError,
+    errors,
+    fields,
+    validate,
+    validates_schema,
+)
+from pegboard.testing import Conformance, Running
+from pegboard.testing.conformance import CHECKS, examine
+from pegboard.testing.promise import Undescribed
+from pegboard.testing.service import Loop, settings_for
+from pegboard.testing.subject import Broken, Subject
+from tests.conftest import plugin
+
+ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 
 
 class TestContacts(Conformance):
     resource = "contacts"
+    effort = 0.3
 
 
 class TestClients(Conformance):
     resource = "clients"
     changed = ("grants",)
+    effort = 0.3
+
+
+# Sound, and each odd in its own way
+
+
+class Kind(enum.Enum):
+    ONE = "one"
+    TWO = "two"
+
+
+class Size(Schema):
+    height = fields.Float(required=True, validate=validate.Range(0, 10, min_inclusive=False))
+    label = fields.String(allow_none=True)
+
+
+class Odd(Schema):
+    """One of everything."""
+
+    name = fields.String(required=True, data_key="the name", validate=validate.Length(1, 20))
+    kind = fields.String(validate=validate.OneOf(["one", "two"]), load_default="one")
+    code = fields.String(allow_none=True, validate=validate.Regexp(r"[A-Z]{2}-\d{1,3}\Z"))
+    size = fields.Nested(Size, allow_none=True)
+    more = fields.Dict(keys=fields.String(), values=fields.Integer(), load_default=dict)
+    anything = fields.Raw(allow_none=True)
+    price = fields.Decimal(places=2, allow_none=True)
+    weight = fields.Float(allow_none=True)
+    open = fields.Boolean(load_default=False)
+    at = fields.Time(allow_none=True)
+    since = fields.DateTime(allow_none=True)
+    day = fields.Date(allow_none=True)
+    mark = fields.UUID(allow_none=True)
+    site = fields.Url(allow_none=True)
+    numbers = fields.List(fields.Integer(), load_default=list, validate=validate.Length(max=3))
+    secret = fields.Password(allow_none=True)
+    shout = fields.Function(lambda item: str(item["name"]).upper())
+
+
+class Odds(TableResource):
+    schema = Odd
+    verbs = ALL
+    creates_by_put = True
+
+
+class Person(Schema):
+    name = fields.String(required=True, validate=validate.Length(max=20))
+    boss = fields.Reference("people", allow_none=True)
+    odd = fields.Reference("odds", required=True)
+    born = fields.Date(allow_none=True)
+    died = fields.Date(allow_none=True)
+
+    @validates_schema
+    def check_life(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("born") and data.get("died") and data["died"] < data["born"]:
+            raise ValidationError("Dies before being born.", "died")
+
+
+class People(TableResource):
+    schema = Person
+    verbs = ALL
+    needs_match = True
+    owned = True
+    unique = (Unique("name"),)
+
+
+class Planet(Schema):
+    moons = fields.Integer()
+
+
+class Planets(Resource):
+    """From memory, with ids of their own, and nothing to write."""
+
+    schema = Planet
+    verbs = "GET", "HEAD"
+    moons = {"mercury": 0, "venus": 0, "earth": 1, "mars": 2, "jupiter": 97}
+
+    def parse_id(self, text: str) -> str | None:
+        return text if text.isalpha() else None
+
+    async def list(self, context: Context) -> Any:
+        return [{"id": name, "moons": moons} for name, moons in self.moons.items()]
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        if identity not in self.moons:
+            raise ApiError(errors.NOT_FOUND)
+        return {"id": identity, "moons": self.moons[identity]}
+
+
+class Letter(Schema):
+    text = fields.String(required=True)
+
+
+class Letterbox(Resource):
+    """To be written to, and that is all."""
+
+    schema = Letter
+    verbs = ("POST",)
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        return {"id": str(uuid4()), **data}
+
+
+class Note(Schema):
+    text = fields.String(required=True, validate=validate.Length(max=50))
+    stars = fields.Integer(allow_none=True)
+    tags = fields.List(fields.String(), load_default=list)
+
+
+class Notes(Resource):
+    """In memory, all verbs."""
+
+    schema = Note
+    verbs = ALL
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self.items: dict[str, dict[str, Any]] = {}
+
+    async def list(self, context: Context) -> Any:
+        return [*self.items.values()]
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        if identity not in self.items:
+            raise ApiError(errors.NOT_FOUND)
+        return self.items[identity]
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        item = {"id": str(uuid4()), "stars": None, **data}
+        self.items[item["id"]] = item
+        return item
+
+    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        await self.retrieve(context, identity)
+        self.items[identity] = {"id": identity, "stars": None, **data}
+        return self.items[identity]
+
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        self.items[identity] = {**await self.retrieve(context, identity), **data}
+        return self.items[identity]
+
+    async def delete(self, context: Context, identity: str) -> None:
+        await self.retrieve(context, identity)
+        del self.items[identity]
+
+
+SOUND: dict[str, type[Resource]] = {
+    "odds": Odds,
+    "people": People,
+    "planets": Planets,
+    "letterbox": Letterbox,
+    "notes": Notes,
+}
+
+
+# Broken, each in one way
+
+
+class Table(TableResource):
+    schema = Note
+    verbs = ALL
+
+
+class Stamped(Note):
+    seen = fields.Function(lambda item: "2015-02-15 05:21:07+00:00")
+
+
+class DatesByHand(Table):
+    schema = Stamped
+
+
+class WrongTotal(Table):
+    async def list(self, context: Context) -> Page:
+        page = await super().list(context)
+        return replace(page, total=None if page.total is None else page.total + 1)
+
+
+class LostWrite(Notes):
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        return {**await self.retrieve(context, identity), **data}
+
+
+class LostField(Notes):
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        return await super().create(context, {**data, "tags": []})
+
+
+class Trimming(Table):
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        return await super().create(context, {**data, "text": data["text"].strip()[:5]})
+
+
+class BlindToTags(Notes):
+    checks_version = True
+
+
+class Merging(Notes):
+    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        given = {name: value for name, value in data.items() if value not in (None, [])}
+        return await self.update(context, identity, given)
+
+
+class Redefaulting(Notes):
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        return await super().update(context, identity, {"tags": [], **data})
+
+
+class Keeping(Notes):
+    async def delete(self, context: Context, identity: str) -> None:
+        await self.retrieve(context, identity)
+
+
+class Forgetful(Table):
+    async def list(self, context: Context) -> Page:
+        page = await super().list(context)
+        return replace(page, items=page.items[:-1]) if page.next else page
+
+
+class Unsorted(Table):
+    async def list(self, context: Context) -> Page:
+        context.query = replace(context.query, sort=())
+        return await super().list(context)
+
+
+class Unfiltered(Table):
+    async def list(self, context: Context) -> Page:
+        context.query = replace(context.query, filters=())
+        return await super().list(context)
+
+
+class Surprised(Notes):
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        return self.items[identity]
+
+
+class Choosy(Note):
+    text = fields.String(required=True, validate=lambda text: text[0] != "x")
+
+
+class RaisingValidator(Table):
+    schema = Choosy
+
+
+class Boasting(Note):
+    text = fields.String(required=True, metadata={"maxLength": 5})
+
+
+class WrongDocument(Table):
+    schema = Boasting
+
+
+class Restless(Notes):
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        return {**await super().retrieve(context, identity), "stars": uuid4().int % 2**40}
+
+
+class HalfExport(Table):
+    async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
+        async for page in super().stream(context):
+            yield replace(page, items=page.items[1:])
+
+
+class ForgettingIds(Notes):
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+        item = await super().update(context, identity, data)
+        return {**item, "id": str(uuid4())}
+
+
+class OpenToAll(Notes):
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        raise ApiError(errors.NOT_ALLOWED)
+
+
+BROKEN: dict[type[Resource], str] = {
+    DatesByHand: "creates_what_is_sent",
+    LostField: "creates_what_is_sent",
+    Trimming: "creates_what_is_sent",
+    RaisingValidator: "creates_what_is_sent",
+    OpenToAll: "creates_what_is_sent",
+    Merging: "replaces_the_whole_item",
+    LostWrite: "patches_only_what_is_given",
+    Redefaulting: "patches_only_what_is_given",
+    ForgettingIds: "patches_only_what_is_given",
+    BlindToTags: "refuses_a_stale_tag",
+    Keeping: "deletes_for_good",
+    WrongTotal: "pages_show_each_item_once",
+    Forgetful: "pages_show_each_item_once",
+    Unsorted: "sorts_by_every_field",
+    Unfiltered: "filters_by_every_field",
+    HalfExport: "exports_what_the_pages_show",
+    Restless: "knows_what_the_client_has",
+    WrongDocument: "refuses_wrong_values",
+    Surprised: "knows_no_other_items",
+}
+RULES = {str(check): check for check in CHECKS}
+
+
+@pytest.fixture(scope="module")
+def zoo(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
+    plugins = [plugin(name, resource) for name, resource in SOUND.items()]
+    plugins += [plugin(broken.__name__.lower(), broken) for broken in BROKEN]
+    running = Running(pegboard_loop, settings_for(pegboard_database, {}), plugins)
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_resource_passes(zoo: Running, name: str) -> None:
+    skipped = []
+    for check in CHECKS:
+        try:
+            examine(check, Subject(zoo, name), phases=[hypothesis.Phase.generate], max_examples=min(2, check.examples))
+        except pytest.skip.Exception:
+            skipped.append(str(check))
+    assert len(skipped) <= {"planets": 15, "letterbox": 18}.get(name, 3), skipped
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_resource_does_not(zoo: Running, broken: type[Resource]) -> None:
+    rule = RULES[BROKEN[broken]]
+    with pytest.raises((Broken, Undescribed)):
+        examine(rule, Subject(zoo, broken.__name__.lower()), phases=[hypothesis.Phase.generate], max_examples=60)

@@ -27,7 +27,7 @@ class Promise:
     """Know a document, and what answers it allows."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
+        self.document = document
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         self._components = {"schemas": {n: _closed(s) for n, s in document["components"]["schemas"].items()}}
         self._plain = {path: item for path, item in document["paths"].items() if "{" not in path}
@@ -124,7 +124,7 @@ class Promise:
 
     def _resolved(self, part: Any) -> Any:
         while isinstance(part, dict) and "$ref" in part:
-            target: Any = self._document
+            target: Any = self.document
             for step in part["$ref"].removeprefix("#/").split("/"):
                 target = target[step]
             part = target

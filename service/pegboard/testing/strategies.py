@@ -81,6 +81,12 @@ class Making:
             kinds = [kind for kind in kinds if kind != "number"]
         return st.one_of(*(_KINDS[kind](self, schema) for kind in kinds))
 
+    def outside(self, schema: JsonSchema) -> SearchStrategy[Any]:
+        """Return a strategy for what lies just outside of the bounds of `schema`; anything where it has none."""
+        shapes = [schema, *schema.get("anyOf", ())]
+        beyond = [make(shape[name]) for shape in shapes for name, make in _BEYOND.items() if name in shape]
+        return st.sampled_from(beyond) if beyond else ANYTHING
+
     def object(self, schema: JsonSchema) -> SearchStrategy[Any]:
         """Return a strategy for objects: the properties named, or any number of others."""
         parts = {key: self.of(part) for key, part in schema.get("properties", {}).items() if not part.get("readOnly")}
@@ -141,6 +147,21 @@ _KINDS: Mapping[str, Callable[[Making, JsonSchema], SearchStrategy[Any]]] = {
     "number": Making.number,
     "boolean": lambda making, schema: st.booleans(),
     "null": lambda making, schema: st.none(),
+}
+
+
+_BEYOND: Mapping[str, Callable[[Any], Any]] = {
+    "minLength": lambda least: "x" * (least - 1) if least else 0,
+    "maxLength": lambda most: "x" * (most + 1),
+    "minItems": lambda least: [None] * (least - 1) if least else 0,
+    "maxItems": lambda most: [None] * (most + 1),
+    "minimum": lambda least: least - 1,
+    "maximum": lambda most: most + 1,
+    "exclusiveMinimum": lambda least: least,
+    "exclusiveMaximum": lambda most: most,
+    "enum": lambda choices: f"{choices[0]}x",
+    "pattern": lambda pattern: "\u2028",
+    "required": lambda names: {},
 }
 
 

@@ -23,6 +23,7 @@ from pegboard.errors import ApiError
 from pegboard.queries import mapping
 from pegboard.resources.resource import Resource
 from pegboard.schemas.loading import STANDARD, Loader, default_of
+from pegboard.testing import promise
 from pegboard.testing.client import Answer, Client
 from pegboard.testing.service import Running
 from pegboard.testing.strategies import Making
@@ -56,7 +57,7 @@ class Subject:
         self.rules = self.resource.rules()
         self.loader = Loader(self.resource.schema)
         self.schema = self.resource.schema()
-        self.document: Any = running.client.service.specification.document()
+        self.document: Any = promise.of(running.client.service).document
         self._trail: deque[str] = deque(maxlen=4)
         self.fields = {mapping.name_of(field, name): field for name, field in self.schema.fields.items()}
         self.writable = [name for name, field in self.fields.items() if not field.dump_only]
@@ -204,7 +205,9 @@ class Subject:
         field = self.fields[name]
         target = getattr(field, "resource", None)
         if isinstance(target, str):
-            ids = st.deferred(lambda: st.sampled_from(self._targets(target)))
+            # Others are made at once, one's own kind when an item is drawn.
+            own = st.none().flatmap(lambda _: st.sampled_from(self._targets(target)))
+            ids = own if target == self.name else st.sampled_from(self._targets(target))
             return st.none() | ids if field.allow_none else ids
 
         def is_taken(value: Any) -> bool:
@@ -218,6 +221,10 @@ class Subject:
             return True
 
         return making.of(shape).filter(is_taken)
+
+    def outside(self, name: str) -> SearchStrategy[Any]:
+        """Return a strategy for what lies just outside of what the field `name` takes."""
+        return Making(self.document["components"]["schemas"]).outside(self.shape()["properties"][name])
 
     def _targets(self, name: str) -> list[Any]:
         """Return ids of items of another resource, one made where there is none; null of one's own kind."""
@@ -252,7 +259,8 @@ class Subject:
 
     def written(self, body: Body) -> Body:
         """Return what an item shows of the body that it was made of, its defaults included."""
-        data = self.loader.create(body)
+        # As it is read from JSON, where a whole number beyond 64 bits is a float.
+        data = self.loader.create(orjson.loads(json.dumps(body)))
         names = {name: field for name, field in self.schema.fields.items() if not field.dump_only}
         for name, field in names.items():
             data.setdefault(field.attribute or name, default_of(field))

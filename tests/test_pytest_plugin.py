@@ -1,0 +1,55 @@
+"""The plugin of pytest: what it brings to the tests of a plugin, and that it leaves those of others alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+RESOURCE = '[project.entry-points."pegboard.resources"]\nbooks = "pegboard_books:Books"\n'
+
+
+def passes(folder: Path, pyproject: str, test: str) -> None:
+    (folder / "pyproject.toml").write_text(pyproject)
+    (folder / "test_it.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_brings_nothing_to_other_projects(tmp_path: Path) -> None:
+    test = """
+import sys
+
+def test_nothing_is_imported():
+    assert not [name for name in sys.modules if name.partition(".")[0] == "pegboard"]
+
+def test_no_fixture_is_there(request):
+    assert not request._fixturemanager.getfixturedefs("client", request.node)
+"""
+    passes(tmp_path, "[tool.pytest.ini_options]\n", test)
+
+
+def test_it_brings_its_fixtures_to_one_that_declares_a_resource(tmp_path: Path) -> None:
+    test = """
+import asyncio
+import pytest
+
+@pytest.fixture(scope="module")
+def pegboard_settings():
+    return {"PEGBOARD_MAX_BODY": "1KiB"}
+
+def test_without_any_loop(service, client_with):
+    answer = asyncio.run(client_with("contacts:GET").get("/contacts"))
+    assert (answer.status, answer.json["items"]) == (200, [])
+
+@pytest.mark.asyncio
+async def test_on_a_loop_of_its_own(client):
+    assert (await client.post("/contacts", {"name": "x" * 2000})).status == 413
+
+@pytest.mark.asyncio
+async def test_on_another(client):
+    assert (await client.as_client("", "").get("/contacts")).status == 401
+"""
+    settings = '[tool.pytest.ini_options]\npegboard_plugins = ["contacts", "companies"]\n'
+    passes(tmp_path, RESOURCE + settings, test)
