@@ -10,7 +10,7 @@ METADATA := pyproject.toml setup.cfg $(PLUGINS)
 # Editable, so that what is changed here is what runs. All at once, so that no plugin asks an index for pegboard.
 PACKAGES := -e '.[embedded]' $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench failover clean
 
 run: .venv/installed ## serve on http://127.0.0.1:8080
 	@exec $(BIN)/pegboard serve
@@ -31,6 +31,9 @@ format: .venv/developing ## bring the source into its form
 
 bench: .venv/developing ## measure the service beside its yardstick
 	$(BIN)/python -m benchmarks
+
+failover: .venv/developing ## kill the leader of a PostgreSQL cluster under load, and look for what was acknowledged
+	$(BIN)/python -m benchmarks.failover
 
 clean: ## remove what was made here, but for the data in .pegboard
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

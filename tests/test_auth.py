@@ -337,7 +337,7 @@ async def test_a_lost_connection_hides_no_change(worker: Any, other_worker: Any)
     username = await new_client(worker)
     for api in (worker, other_worker):
         assert await status(api, username) == 200
-    connection = await asyncpg.connect(worker.service.database.write_dsn)
+    connection = await asyncpg.connect(worker.service.settings.direct_url)
     await connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE application_name = 'pegboard notices' AND datname = current_database()"
@@ -390,7 +390,7 @@ async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
 
 
 async def test_where_notifications_do_not_pass_changes_are_looked_up(serve: Start, worker: Any) -> None:
-    async with deaf_pooler(worker.service.database.write_dsn) as dsn:
+    async with deaf_pooler(worker.service.settings.direct_url) as dsn:
         api = await serve([], trusted_proxies=ANY_PROXY, database_url=dsn)
         api.service.clients.passwords = Passwords(CHEAP)
         username = await new_client(worker)

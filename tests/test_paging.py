@@ -120,7 +120,7 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
 
 @pytest.fixture(scope="module")
 async def crowd(running: Api) -> Api:
-    connection = await asyncpg.connect(running.service.database.write_dsn)
+    connection = await asyncpg.connect(running.service.settings.direct_url)
     try:
         await connection.execute("SET synchronous_commit = off")
         await connection.execute(
@@ -150,7 +150,7 @@ async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_firs
     resource: Any = crowd.service.resource("crowd")
     query = parse(f"limit={PAGE}{sort}", Crowd.rules())
     page = resource._table.page(query)
-    connection = await asyncpg.connect(crowd.service.database.write_dsn)
+    connection = await asyncpg.connect(crowd.service.settings.direct_url)
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
         place, *expected = await connection.fetch(start, *page.args)

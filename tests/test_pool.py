@@ -481,7 +481,10 @@ async def test_without_prepare_nothing_is_kept_on_the_server(make: MakePool) -> 
         assert await pool.fetchval("SELECT $1::int", 7) == 7
         assert len(await pool.fetch("SELECT generate_series(1, 3)")) == 3
     assert await pool.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
-    assert await pool.fetchval("SELECT current_setting('default_transaction_read_only')") == "on"
+    for name, value in (("transaction_read_only", "on"), ("statement_timeout", "30s"), ("jit", "off")):
+        assert await pool.fetchval(f"SELECT current_setting('{name}')") == value
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        await pool.execute("CREATE TABLE kept (id int)")
 
 
 async def test_serves_over_tcp_as_well(dsn: str, admin: asyncpg.Connection) -> None:

@@ -13,6 +13,7 @@ from pegboard.settings import SETTINGS, PerPlugin, Setting, Settings, SettingsEr
 SECRETS = {
     "database_url": "postgresql://me:topsecret@db/main",
     "read_database_url": "postgresql://me:topsecret@replica/main",
+    "direct_database_url": "postgresql://me:topsecret@direct/main",
     "admin_password": "topsecret words",
 }
 
@@ -32,6 +33,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert dataclasses.asdict(settings) == {
         "database_url": None,
         "read_database_url": None,
+        "direct_database_url": None,
         "data_dir": Path(".pegboard"),
         "host": "127.0.0.1",
         "port": 8080,
@@ -81,6 +83,7 @@ def test_every_setting_is_described_and_takes_its_own_default(setting: Setting) 
 GOOD_VALUES: list[tuple[str, str, object]] = [
     ("database_url", "postgresql:///main?host=/run/postgresql", "postgresql:///main?host=/run/postgresql"),
     ("database_url", "postgres://u:p%40@[::1]:5433/main", "postgres://u:p%40@[::1]:5433/main"),
+    ("database_url", "postgres://u:p@one:5433,[::1],two/main", "postgres://u:p@one:5433,[::1],two/main"),
     ("data_dir", "/var/lib/peg board", Path("/var/lib/peg board")),
     ("host", "::", "::"),
     ("port", "0", 0),
@@ -127,6 +130,8 @@ BAD_VALUES = [
     ("database_url", "postgresql://db:port/main"),
     ("database_url", "postgresql://db:70000/main"),
     ("database_url", "postgresql://db/main\n"),
+    ("database_url", "postgresql://me:x@one,,two/main"),
+    ("database_url", "postgresql://me:x@one:1,two:port/main"),
     ("host", "127.0.0.1 ::1"),
     ("host", "local\thost"),
     ("port", "-1"),
@@ -253,7 +258,10 @@ def test_every_setting_can_come_from_a_file(tmp_path: Path) -> None:
         value = SECRETS.get(setting.name, "contacts" if setting.default is None else setting.default)
         file = tmp_path / setting.name
         file.write_text(value + "\n")
-        assert getattr(Settings.load({setting.file_variable: str(file)}), setting.name) == setting.parse(value)
+        environ = {setting.file_variable: str(file)}
+        if setting.name in ("read_database_url", "direct_database_url"):
+            environ["PEGBOARD_DATABASE_URL"] = SECRETS["database_url"]
+        assert getattr(Settings.load(environ), setting.name) == setting.parse(value)
 
 
 def test_an_empty_file_is_an_empty_value(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pegboard.isolation.bulkheads import Bulkhead, Sweeper
 from pegboard.isolation.watchdog import Watchdog
 from pegboard.metrics import Metrics
 from pegboard.openapi.specification import Specification
-from pegboard.postgres.database import Database
+from pegboard.postgres.database import Database, Unusable
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.share import Shares
 from pegboard.reference.docs import Docs
@@ -38,7 +38,8 @@ from pegboard.resources.table import TableResource
 from pegboard.settings import Settings
 from pegboard.tables import migrating
 from pegboard.tables.ddl import TableSpec
-from pegboard.tables.standing import Outcome, PluginMigrations
+from pegboard.tables.sqlfiles import MigrationError
+from pegboard.tables.standing import NewerSchema, Outcome, PluginMigrations
 from pegboard.telemetry import tracing
 from pegboard.telemetry.sharing import Shared
 from pegboard.telemetry.tracing import Tracing
@@ -90,6 +91,8 @@ class Service:
         self._router = Router((*own, self.metrics.place(), self.specification.place(), *docs.places()), prefix)
         self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
         cors = (Cors(settings.cors_origins),) if settings.cors_origins else ()
+        # Without a replica there is nothing to wait for.
+        settled = (partial(pipeline.settle, self.database),) if settings.read_database_url else ()
         traced = () if self.tracing is None else (self.tracing,)
         steps = (
             *traced,
@@ -97,6 +100,7 @@ class Service:
             *cors,
             pipeline.tell_errors,
             self.authentication,
+            *settled,
         )
         self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))
 
@@ -148,13 +152,17 @@ class Service:
         if self.draining:
             return ApiError(errors.SHUTTING_DOWN)
         if not (self.database.available and await self.database.answers()):
-            return ApiError(errors.DATABASE_UNAVAILABLE, headers={"Retry-After": "1"})
+            message = self.database.fault if not self.database.available else None
+            return ApiError(errors.DATABASE_UNAVAILABLE, message or None, headers={"Retry-After": "1"})
         missing = self.missing()
         return ApiError(errors.PLUGIN_UNAVAILABLE, f"Plugins are missing: {', '.join(missing)}.") if missing else None
 
     async def _bring_up(self) -> None:
         """Bring the database up to date and mount the plugins, as soon as the database answers."""
-        outcomes = await migrating.migrate(self.database.write_dsn, migrations(self.plugins))
+        try:
+            outcomes = await migrating.migrate(self.settings.direct_url, migrations(self.plugins))
+        except MigrationError as error:
+            raise Unusable(str(error), final=isinstance(error, NewerSchema)) from error
         note_outcomes(self.plugins, outcomes)
         self.metrics.outcomes = outcomes
         made_up = await self.clients.ensure_administrator(self.settings.admin_password)
@@ -256,6 +264,7 @@ def open_database(
         timeout=settings.pool_timeout,
         statement_timeout=settings.database_timeout,
         pool=pool,
+        prepare=settings.direct_database_url is None,
         on_available=on_available,
     )
 

@@ -14,6 +14,7 @@ from marshmallow import ValidationError
 from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres import database
+from pegboard.postgres.database import Database
 from pegboard.schemas import schema
 from pegboard.telemetry import logs
 from pegboard.telemetry.traffic import Traffic
@@ -26,6 +27,7 @@ Middleware = Callable[..., Awaitable[Response]]
 
 log = logging.getLogger("pegboard")
 _COMPRESSED_FROM = 1024
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 def compose(middlewares: Sequence[Middleware], handler: Next) -> Next:
@@ -127,6 +129,14 @@ def _translated(request: Request, error: Exception) -> ApiError:
     elif known.status >= 500:
         log.warning("request %s: %s", request.id, type(error).__name__)
     return known
+
+
+async def settle(database: Database, request: Request, handler: Next) -> Response:
+    """Answer a write once no read, by whatever process, can miss it."""
+    response = await handler(request)
+    if request.method not in _READING:
+        await database.settle()
+    return response
 
 
 def _redirect(request: Request, path: str) -> Response:

@@ -53,13 +53,15 @@ def _password(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
-    """Take the URL of a PostgreSQL database."""
+    """Take the URL of a PostgreSQL database, on one host or on several."""
     try:
         parts = urlsplit(value)
-        known = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [urlsplit(f"//{host}").port for host in hosts]
+        known = parts.scheme in ("postgresql", "postgres") and 0 not in ports and (len(hosts) == 1 or all(hosts))
     except ValueError:
         known = False
-    if not known or not value.isprintable():
+    if not known or not value.isprintable() or " " in value:
         raise Expected("a URL like postgresql://user:password@host:5432/database")
     return value
 
@@ -213,6 +215,11 @@ class Settings:
     read_database_url: str | None = _optional(
         _database_url, "A replica that answers reads. Without it they go to `database_url`.", secret=True
     )
+    direct_database_url: str | None = _optional(
+        _database_url,
+        "The same database past the pooler in transaction mode, such as PgBouncer, that the other two lead through.",
+        secret=True,
+    )
     data_dir: Path = _setting(".pegboard", _path, "The folder in which the service's own PostgreSQL keeps its data.")  # noqa: RUF009 - a field
     host: str = _setting("127.0.0.1", _text, "The address to listen on.")
     port: int = _setting("8080", _whole(0, 65535), "The port to listen on; 0 takes any free one.")
@@ -296,6 +303,11 @@ class Settings:
         "60", _seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."
     )
 
+    @property
+    def direct_url(self) -> str:
+        """Return the URL for what no pooler in transaction mode can serve: migrations and notifications."""
+        return self.direct_database_url or self.database_url or ""
+
     @classmethod
     def load(cls, environ: Mapping[str, str], plugin_names: Iterable[str] = ()) -> Settings:
         """Read the settings from `environ`, leaving `PEGBOARD_<PLUGIN>_*` to the plugins named.
@@ -365,6 +377,9 @@ def _refuse_unknown(present: Mapping[str, str], plugin_names: Iterable[str]) -> 
 
 
 def _refuse_contradiction(settings: Settings) -> None:
+    for name in ("read_database_url", "direct_database_url"):
+        if getattr(settings, name) is not None and settings.database_url is None:
+            raise SettingsError(f"{PREFIX}{name.upper()} is set, but PEGBOARD_DATABASE_URL is not: set both.")
     if settings.plugins is None:
         return
     left_out = sorted(set(settings.plugins_required).difference(settings.plugins))

@@ -132,7 +132,7 @@ class Authentication(BasicAuthMiddleware):
     async def open(self) -> None:
         """Begin to listen, unless that is done already."""
         if self._listening is None:
-            listening = self._notices.run(self._settings.database_url or "")
+            listening = self._notices.run(self._settings.direct_url)
             self._listening = asyncio.get_running_loop().create_task(listening)
 
     async def close(self) -> None:

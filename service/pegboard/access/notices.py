@@ -14,6 +14,8 @@ from typing import Any
 
 import asyncpg
 
+from pegboard.postgres import hosts
+
 Hearer = Callable[[str], None]
 
 _BEAT = 0.3
@@ -62,7 +64,10 @@ class Notices:
                         await self._beat(connection)
                         await asyncio.sleep(_BEAT)
             except Deaf:
-                log.warning("notifications of the database do not arrive: changes of clients are looked up instead")
+                log.warning(
+                    "notifications of the database do not arrive: changes of clients are looked up instead; "
+                    "where a pooler is in between, set PEGBOARD_DIRECT_DATABASE_URL"
+                )
                 pause = _DEAF_PAUSE
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.info("nothing is heard from the database: %s", type(error).__name__)
@@ -111,8 +116,8 @@ async def _probe(connection: asyncpg.Connection[Any], other: asyncpg.Connection[
 
 @asynccontextmanager
 async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(
-        dsn, timeout=_PATIENCE, statement_cache_size=0, server_settings={"application_name": "pegboard notices"}
+    connection = await hosts.connect(
+        dsn, _PATIENCE, statement_cache_size=0, server_settings={"application_name": "pegboard notices"}
     )
     try:
         yield connection

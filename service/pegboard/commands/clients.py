@@ -88,7 +88,7 @@ def _with_clients(act: Callable[[Clients], Awaitable[T]]) -> T:
     """Return what `act` makes of the clients in the database, whose tables are brought up to date first."""
 
     async def inside(settings: Settings) -> T:
-        await migrating.migrate(settings.database_url or "", [])
+        await migrating.migrate(settings.direct_url, [])
         database = open_database(settings)
         await database.write.open()
         try:

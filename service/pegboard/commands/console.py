@@ -10,6 +10,7 @@ import click
 
 from pegboard.errors import ApiError
 from pegboard.isolation.loading import Stopped
+from pegboard.postgres.database import Unusable
 from pegboard.postgres.embedded import EmbeddedError
 from pegboard.running import StartError
 from pegboard.settings import SETTINGS, Expected, Setting, SettingsError
@@ -18,7 +19,7 @@ from pegboard.telemetry.tracing import TracingError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_EXPECTED = (SettingsError, EmbeddedError, StartError, TracingError, MigrationError, ApiError)
+_EXPECTED = (SettingsError, EmbeddedError, StartError, TracingError, Unusable, MigrationError, ApiError)
 _DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 

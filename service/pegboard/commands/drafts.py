@@ -38,7 +38,7 @@ def make_migration(name: str, title: str | None) -> None:
     source = _source(name, plugins)
     folder = _folder(name)
     with surroundings.database(settings, attach=True) as settings:
-        drafts = asyncio.run(drafting.draft(settings.database_url or "", source))
+        drafts = asyncio.run(drafting.draft(settings.direct_url, source))
     if not drafts:
         click.echo(f"{name}: nothing to do, the table is as its schema declares it")
         return

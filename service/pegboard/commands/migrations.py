@@ -25,7 +25,7 @@ def migrate(dry_run: bool, status: bool) -> None:
     act = _preview if dry_run else _status if status else _migrate
     with surroundings.database(settings, attach=True) as settings:
         plugins = surroundings.plugins(settings)
-        sound = act(settings.database_url or "", plugins, migrations(plugins))
+        sound = act(settings.direct_url, plugins, migrations(plugins))
     if not sound:
         raise SystemExit(1)
 

@@ -20,7 +20,7 @@ def plugins() -> None:
     settings = surroundings.settings()
     with surroundings.database(settings, attach=True) as settings:
         found = surroundings.plugins(settings)
-        outcomes = asyncio.run(migrating.status(settings.database_url or "", migrations(found)))
+        outcomes = asyncio.run(migrating.status(settings.direct_url, migrations(found)))
     note_outcomes(found, outcomes)
     for plugin in found:
         parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.fault or "")

@@ -23,7 +23,7 @@ def remove_plugin(name: str, yes: bool) -> None:
         raise click.ClickException(f"{name} is no plugin's: it belongs to the service")
     settings = surroundings.settings()
     with surroundings.database(settings, attach=True) as settings:
-        dsn = settings.database_url or ""
+        dsn = settings.direct_url
         found = asyncio.run(removal.belongings(dsn, name))
         if found.referring:
             raise click.ClickException(f"{name} stays: {', '.join(found.referring)} refers to it; remove that first")

@@ -7,13 +7,20 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import asyncpg
-from asyncpg.exceptions import InterfaceError, InvalidCachedStatementError, OutdatedSchemaCacheError
+from asyncpg.exceptions import (
+    ClientConfigurationError,
+    InterfaceError,
+    InvalidCachedStatementError,
+    OutdatedSchemaCacheError,
+)
 
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.postgres.pool import Pool
+from pegboard.postgres.replica import Replica
 from pegboard.postgres.session import found_closed
 
 log = logging.getLogger("pegboard")
@@ -68,10 +75,32 @@ NO_SUCH_ITEM = "Refers to an item that does not exist."
 _DELETES = re.compile(r"\bDELETE\b", re.IGNORECASE)
 
 
+# What /ready says of a database that cannot be used: nothing of where it is or who asks.
+_FAULTS: Mapping[str, str] = {
+    "": "The database does not answer.",
+    "28000": "The database does not let the service in.",
+    "28P01": "The database refuses the service's password.",
+    "3D000": "The database does not exist.",
+    "42501": "The database does not give the service the rights that it needs.",
+    "08P01": "The database, or a pooler in between, does not understand the service.",
+}
+_UNSUPPORTED = "unsupported startup parameter"
+_POOLER = "; it is a pooler: set PEGBOARD_DIRECT_DATABASE_URL to the database itself"
+
+
+class Unusable(Exception):
+    """Say in one line why a database that answers cannot be used; where it is `final`, waiting mends nothing."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
 class Database:
     """Hold the pool for reads, whose sessions cannot write, and the pool for writes.
 
-    `on_available` is awaited once, as soon as both answer; while it fails it is tried again. `pool` makes the pools.
+    With `read_dsn`, reads go to the replica there as long as it has all that was acknowledged. `on_available` is
+    awaited once, as soon as the database answers; while it fails it is tried again. `pool` makes the pools.
     """
 
     def __init__(
@@ -87,21 +116,26 @@ class Database:
         pool: Callable[..., Pool] = Pool,
         on_available: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self.write_dsn = write_dsn
-        self.write = pool(
-            write_dsn, size=write_size, timeout=timeout, statement_timeout=statement_timeout, prepare=prepare
-        )
-        self.read = pool(
-            read_dsn or write_dsn,
-            size=read_size,
-            timeout=timeout,
-            statement_timeout=statement_timeout,
-            prepare=prepare,
-            read_only=True,
-        )
+        manner: dict[str, Any] = {"timeout": timeout, "statement_timeout": statement_timeout, "prepare": prepare}
+        self.write = pool(write_dsn, size=write_size, **manner)
+        reads = pool(write_dsn, size=read_size, read_only=True, **manner)
+        self._replica: Replica | None = None
+        if read_dsn is not None:
+            # To ask how far it is waits for no connection that requests have.
+            probes = [Pool(dsn, size=1, read_only=True, **manner) for dsn in (write_dsn, read_dsn)]
+            self._replica = Replica(pool(read_dsn, size=read_size, read_only=True, **manner), reads, *probes)
+        self.read: Pool | Replica = self._replica or reads
         self._on_available = on_available
+        self.fault = ""
+        """What keeps the database from being used, in words for anybody."""
+        self._told = ""
         self._begun = asyncio.Event()
         self._beginning: asyncio.Task[None] | None = None
+
+    async def settle(self) -> None:
+        """Wait until no read, of whatever process, can miss what was committed before this call."""
+        if self._replica is not None:
+            await self._replica.settle()
 
     @property
     def available(self) -> bool:
@@ -113,8 +147,16 @@ class Database:
         await self._begun.wait()
 
     async def start(self) -> None:
-        """Try once to reach the database; where that fails, go on in the background until it answers."""
-        if not await self._begin():
+        """Try once to reach the database; where that fails, go on in the background until it answers.
+
+        Raises `Unusable` where that is final, and `ClientConfigurationError` for a URL that asyncpg does not take.
+        """
+        try:
+            begun = await self._begin(first=True)
+        except BaseException:
+            await self.close()
+            raise
+        if not begun:
             self._beginning = asyncio.get_running_loop().create_task(self._go_on())
 
     async def close(self) -> None:
@@ -134,20 +176,33 @@ class Database:
             return False
         return True
 
-    async def _begin(self) -> bool:
+    async def _begin(self, *, first: bool = False) -> bool:
         try:
             await self.write.open()
             await self.read.open()
             if self._on_available is not None:
                 await self._on_available()
-        except (InterfaceError, asyncpg.PostgresError, OSError) as error:
-            log.warning("the database cannot be used yet: %s: %s", type(error).__name__, error)
+        except (Unusable, InterfaceError, asyncpg.PostgresError, OSError) as error:
+            if first and (isinstance(error, ClientConfigurationError) or getattr(error, "final", False)):
+                raise
+            self._note(error)
             return False
         except Exception:
             log.exception("the database answers, but the service cannot begin")
             return False
         self._begun.set()
+        if self._replica is not None:
+            self._replica.watch()
         return True
+
+    def _note(self, error: Exception) -> None:
+        """Tell a fault once, until it is another."""
+        state = getattr(error, "sqlstate", None) or ""
+        self.fault = str(error) if isinstance(error, Unusable) else _FAULTS.get(state, _FAULTS[""])
+        hint = _POOLER if _UNSUPPORTED in str(error) else ""
+        told = f"the database cannot be used yet: {' '.join(str(error).split()) or type(error).__name__}{hint}"
+        log.log(logging.DEBUG if told == self._told else logging.WARNING, "%s", told)
+        self._told = told
 
     async def _go_on(self) -> None:
         pause = _FIRST_PAUSE

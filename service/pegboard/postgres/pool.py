@@ -65,7 +65,7 @@ class Pool:
         self.most = size
         self.timeout = timeout
         self._read_only = read_only
-        self._prepare = prepare
+        self._local = self._manner.local()
         self._idle: list[Session] = []
         self._waiters: deque[asyncio.Future[Session]] = deque()
         self._sessions: set[Session] = set()
@@ -119,7 +119,7 @@ class Pool:
         idle = self._idle
         session = idle.pop() if idle else await self._take()
         try:
-            run = session.statements.get(sql) or await session.ready(sql, prepare=self._prepare)
+            run = session.statements.get(sql) or await session.ready(sql, self._local)
             rows = await run(args, 0)
         except BaseException as error:
             return await self._again(session, error, sql, args, 0)
@@ -134,7 +134,7 @@ class Pool:
         idle = self._idle
         session = idle.pop() if idle else await self._take()
         try:
-            run = session.statements.get(sql) or await session.ready(sql, prepare=self._prepare)
+            run = session.statements.get(sql) or await session.ready(sql, self._local)
             rows = await run(args, 1)
         except BaseException as error:
             rows = await self._again(session, error, sql, args, 1)
@@ -153,6 +153,9 @@ class Pool:
     async def execute(self, sql: str, *args: Any) -> str:
         """Run one statement, or without `args` several, and return the status of the last, such as `UPDATE 3`."""
         refuse_lasting(sql)
+        if self._local:
+            async with self.transaction() as connection:
+                return await connection.execute(sql, *args)
         session = await self._take()
         try:
             status = await session.execute(sql, *args)
@@ -218,6 +221,8 @@ class Pool:
             begun = session.transaction(**manner)
             try:
                 await begun.__aenter__()
+                if self._local:
+                    await session.execute(self._local)
             except BaseException as error:
                 lost = session.is_closed() and isinstance(error, Exception)
                 self._settle(session, error)
@@ -238,7 +243,7 @@ class Pool:
         session = await self._take()
         try:
             # Made anew: what this session remembers may be outdated just as well.
-            run = await session.ready(sql, prepare=self._prepare)
+            run = await session.ready(sql, self._local)
             rows = await run(args, limit)
         except BaseException as second:
             self._settle(session, second)

@@ -16,6 +16,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 from asyncpg.protocol.protocol import NO_TIMEOUT
 
 from pegboard import rendering
+from pegboard.postgres import hosts
 
 Setup = Callable[[asyncpg.Connection], Awaitable[None]]
 Run = Callable[[tuple[Any, ...], int], Awaitable[list[asyncpg.Record]]]
@@ -41,10 +42,10 @@ _LIVENESS = (
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """Say how connections are opened.
+    """Say how connections are opened; `statement_timeout` and `idle_in_transaction_timeout` are seconds.
 
-    Without `prepare`, nothing is kept between two statements and only settings that a pooler in between can follow are
-    sent: `statement_timeout` and `idle_in_transaction_timeout` (seconds) are then for the pooler or the role to set.
+    Without `prepare`, a pooler in between may hand each transaction to another session of the server. So nothing is
+    kept between two of them: every statement is in one, and each begins with its `local` settings.
     """
 
     dsn: str
@@ -56,15 +57,27 @@ class Manner:
     setup: Setup | None = None
 
     def settings(self) -> dict[str, str]:
-        """Return the settings that every session starts with, and goes back to."""
+        """Return the settings that every session starts with, and goes back to: through a pooler, those it follows."""
         settings = {"application_name": "pegboard", "TimeZone": "UTC"}
+        if not self.prepare:
+            return settings
         if self.read_only:
             settings["default_transaction_read_only"] = "on"
+        return settings | self._limits()
+
+    def local(self) -> str:
+        """Return what sets the rest within a transaction; nothing where sessions have it."""
         if self.prepare:
-            settings["jit"] = "off"
-            settings["statement_timeout"] = _milliseconds(self.statement_timeout)
-            settings["idle_in_transaction_session_timeout"] = _milliseconds(self.idle_in_transaction_timeout)
-        return settings
+            return ""
+        limits = [f"SET LOCAL {name} = {value}" for name, value in self._limits().items()]
+        return "; ".join(["SET LOCAL transaction_read_only = on", *limits] if self.read_only else limits)
+
+    def _limits(self) -> dict[str, str]:
+        return {
+            "jit": "off",
+            "statement_timeout": _milliseconds(self.statement_timeout),
+            "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_timeout),
+        }
 
 
 class Session(asyncpg.Connection):
@@ -91,10 +104,13 @@ class Session(asyncpg.Connection):
             raise InFailedSQLTransactionError("an error was passed over inside a transaction: nothing was committed")
         return status
 
-    async def ready(self, sql: str, *, prepare: bool) -> Run:
-        """Return `sql` ready to run, and remember it; the statement remembered longest is forgotten."""
+    async def ready(self, sql: str, local: str) -> Run:
+        """Return `sql` ready to run, and remember it; the statement remembered longest is forgotten.
+
+        With `local` settings it is not prepared, and runs in a transaction that begins with them.
+        """
         refuse_lasting(sql)
-        run = _prepared(self, await self.prepare(sql)) if prepare else _unprepared(self, sql)
+        run = _unprepared(self, sql, local) if local else _prepared(self, await self.prepare(sql))
         if len(self.statements) >= _STATEMENTS:
             del self.statements[next(iter(self.statements))]
         self.statements[sql] = run
@@ -132,9 +148,9 @@ def found_closed(error: BaseException) -> bool:
 async def connect(manner: Manner) -> Session:
     """Open a session; raise what keeps it from opening, `TimeoutError` included."""
     async with asyncio.timeout(manner.timeout):
-        session: Session = await asyncpg.connect(
+        session: Session = await hosts.connect(
             manner.dsn,
-            timeout=manner.timeout,
+            manner.timeout,
             connection_class=Session,
             statement_cache_size=100 if manner.prepare else 0,
             server_settings=manner.settings(),
@@ -163,8 +179,22 @@ def _prepared(session: Session, statement: PreparedStatement) -> Run:
     return run
 
 
-def _unprepared(session: Session, sql: str) -> Run:
-    return lambda args, _limit: session.fetch(sql, *args)
+def _unprepared(session: Session, sql: str, local: str) -> Run:
+    # asyncpg sends a statement and its arguments apart; outside a transaction, a pooler may part them.
+    begin = f"BEGIN; {local}"
+
+    async def run(args: tuple[Any, ...], _limit: int) -> list[asyncpg.Record]:
+        await session.execute(begin)
+        try:
+            rows = await session.fetch(sql, *args)
+        except Exception:
+            if session.is_in_transaction():
+                await session.execute("ROLLBACK")
+            raise
+        await session.execute("COMMIT")
+        return rows
+
+    return run
 
 
 def _to_json(value: Any) -> str:

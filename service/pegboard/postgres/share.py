@@ -15,6 +15,7 @@ from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres.database import Database
 from pegboard.postgres.pool import Pool
+from pegboard.postgres.replica import Replica
 
 _MESSAGE = "All connections to the database that the plugin may have are in use: try again later."
 
@@ -26,7 +27,7 @@ class Share:
     waited for in the pool, `waiting` how many wait for their turn, `waits` how often anybody had to.
     """
 
-    def __init__(self, pool: Pool, most: int, timeout: float) -> None:
+    def __init__(self, pool: Pool | Replica, most: int, timeout: float) -> None:
         self.used = 0
         self.waits = 0
         self._pool = pool

@@ -166,7 +166,8 @@ class TableResource(Resource):
             total = None if query.count is None else await self._count(connection, query, extra)
             statement = self._table.whole(self._selected(query), extra)
             # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
-            prepared = await connection.prepare(statement.text)
+            # It has no name, since through a pooler another process may have given the same.
+            prepared = await connection.prepare(statement.text, name="")
             cursor = await prepared.cursor(*statement.args)
             while True:
                 rows = await cursor.fetch(_PART)

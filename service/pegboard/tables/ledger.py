@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from pegboard.postgres import hosts
 from pegboard.tables.sqlfiles import MigrationError
 from pegboard.tables.standing import Records
 
@@ -55,7 +56,7 @@ _HOLDER = """
 @asynccontextmanager
 async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """Lend a session on which migrations can run; what asyncpg raises is the caller's."""
-    connection = await asyncpg.connect(dsn, timeout=10, server_settings=_SESSION)
+    connection = await hosts.connect(dsn, 10, server_settings=_SESSION)
     try:
         yield connection
     finally:

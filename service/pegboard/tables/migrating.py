@@ -17,6 +17,7 @@ from pegboard.tables.standing import (
     CORE,
     SCHEMA_ROW,
     Applied,
+    NewerSchema,
     Outcome,
     PluginMigrations,
     ordered,
@@ -82,8 +83,14 @@ async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Pr
 
 
 def _sound(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
-    if outcomes[CORE].failure:
-        raise MigrationError(f"the core's own migrations failed: {outcomes[CORE].failure}")
+    core = outcomes[CORE]
+    if core.failure:
+        raise MigrationError(f"the core's own migrations failed: {core.failure}")
+    if core.missing:
+        raise NewerSchema(
+            f"the database was brought up to date by a newer pegboard ({', '.join(core.missing)}), and this one does "
+            "not know what that changed: install that version, or restore a backup from before"
+        )
     return outcomes
 
 

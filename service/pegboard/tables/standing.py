@@ -51,6 +51,10 @@ class Outcome:
     installed: bool = True
 
 
+class NewerSchema(MigrationError):
+    """Say that the core's tables were made by a version of it that is newer than this one."""
+
+
 Applied = Mapping[int, tuple[str, str]]  # names and checksums by number
 Records = Mapping[str, Applied]
 

@@ -1,0 +1,358 @@
+"""PostgreSQL as it is run by those who run it: behind PgBouncer, with a replica, on several hosts, over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pegboard.postgres.database import Database, Unusable
+from pegboard.settings import Settings
+from tests import servers
+from tests.conftest import PASSWORD, Api, Serve
+from tests.servers import LOCAL, Bouncer, Postgres, free_port, own, program, run
+from tests.test_cli import pegboard, told
+
+DATABASE = "pegboard"
+HBA = """
+host all knocker 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+host replication all 127.0.0.1/32 trust
+"""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pegboard-topologies-") as folder:
+        # The servers are another user's, who has to pass.
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def made(place: Path, name: str) -> Path:
+    (place / name).mkdir()
+    return place / name
+
+
+@pytest.fixture(scope="module")
+def authority(place: Path) -> Path:
+    """Make a certificate authority and a certificate of it for localhost; give the folder with both."""
+    folder = made(place, "tls")
+    for command in (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=localhost",
+        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out server.crt",
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout no.key -out other.crt -days 2 -subj /CN=o",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    for name in ("server.key", "server.crt"):
+        own(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def primary(place: Path, authority: Path) -> Iterator[Postgres]:
+    server = Postgres(made(place, "primary"))
+    tls = {"ssl": "on", "ssl_cert_file": f"{authority}/server.crt", "ssl_key_file": f"{authority}/server.key"}
+    (server.folder / "hba").write_text(HBA)
+    server.start(hba_file=f"{server.folder}/hba", **tls)
+    server.sql(f"CREATE DATABASE {DATABASE}")
+    server.sql("CREATE ROLE knocker LOGIN PASSWORD 'right'")
+    yield server
+    server.stop(signal.SIGQUIT)
+
+
+@pytest.fixture(scope="module")
+def replica(place: Path, primary: Postgres) -> Iterator[Postgres]:
+    server = Postgres(made(place, "replica"))
+    server.follow(primary, hba_file=f"{primary.folder}/hba")
+    yield server
+    server.stop(signal.SIGQUIT)
+
+
+@pytest.fixture(scope="module")
+def bouncer(primary: Postgres, place: Path) -> Iterator[Bouncer]:
+    server = Bouncer(made(place, "bouncer"))
+    server.start(primary)
+    yield server
+    server.stop(signal.SIGQUIT)
+
+
+@pytest.fixture(scope="module")
+def database_url(primary: Postgres) -> str:
+    return primary.url(DATABASE)
+
+
+async def until(reached: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not await reached():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.02)
+
+
+async def ready(api: Api) -> bool:
+    return (await api.get("/ready")).status == 200
+
+
+def contact(name: str) -> dict[str, str]:
+    return {"name": name, "email": f"{name}@example.org"}
+
+
+async def create(api: Api, name: str) -> str:
+    answer = await api.post("/contacts", contact(name))
+    assert answer.status == 201, answer.body
+    return str(answer.json["id"])
+
+
+async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, primary: Postgres, bouncer: Bouncer) -> None:
+    url = bouncer.url(DATABASE)
+    # Two services, so that the same two sessions of the server are handed to and fro between four pools.
+    services = [await serve(database_url=url, direct_database_url=primary.url(DATABASE)) for _ in range(2)]
+    ids = await asyncio.gather(*(create(services[n % 2], f"bounced{n}") for n in range(20)))
+
+    async def use(number: int) -> None:
+        api, identity, name = services[number % 2], ids[number], f"bounced{number}"
+        for _ in range(3):
+            assert (await api.get(f"/contacts/{identity}")).json["name"] == name
+            assert [item["id"] for item in (await api.get(f"/contacts?name={name}")).json["items"]] == [identity]
+            changed = await api.patch(f"/contacts/{identity}", {"phone": f"+41{number:09}"})
+            assert (changed.status, changed.json["name"]) == (200, name)
+
+    async def export() -> None:
+        for _ in range(4):
+            answer = await services[0].get("/contacts?fields=name", headers={"Accept": "application/x-ndjson"})
+            assert answer.body.count(b"bounced") == 20
+
+    await asyncio.gather(export(), *(use(number) for number in range(20)))
+    keyed = {"headers": {"Idempotency-Key": "once"}}
+    once, again = [await api.post("/contacts", contact("keyed"), **keyed) for api in services]
+    assert (once.status, again.json, again.headers["Idempotency-Replayed"]) == (201, once.json, "true")
+    database = services[0].service.database
+    with pytest.raises(RuntimeError, match="connection for reads"):
+        await database.read.execute("CREATE TABLE made_by_a_read ()")
+    assert await database.read.fetchval("SELECT current_setting('statement_timeout')") == "30s"
+    # What others do to clients is heard, since notifications do not pass through the pooler.
+    client = {"username": "bounced", "password": "a password 1", "grants": ["contacts:GET"]}
+    identity = (await services[0].post("/clients", client)).json["id"]
+    other = services[1].as_client("bounced", "a password 1")
+    assert (await other.get("/contacts?limit=1")).status == 200
+    assert (await services[0].delete(f"/clients/{identity}")).status == 204
+    await asyncio.sleep(0.3)
+    assert (await other.get("/contacts?limit=1")).status == 401
+    # It goes and comes: nothing needs a restart.
+    bouncer.stop(signal.SIGKILL)
+    assert (await services[0].get(f"/contacts/{ids[0]}")).status == 503
+    bouncer.start(primary)
+    await until(lambda: ready(services[0]))
+    assert (await services[0].get(f"/contacts/{ids[0]}")).status == 200
+    await asyncio.gather(*(api.delete(f"/contacts/{identity}") for api in services for identity in ids))
+
+
+async def test_a_pooler_that_nobody_told_of_is_told(bouncer: Bouncer, caplog: pytest.LogCaptureFixture) -> None:
+    database = Database(bouncer.url(DATABASE))
+    await database.start()
+    assert not database.available
+    assert "set PEGBOARD_DIRECT_DATABASE_URL" in caplog.text
+    await database.close()
+
+
+@pytest.fixture(scope="module")
+async def pair(serve: Serve, primary: Postgres, replica: Postgres) -> tuple[Api, Api]:
+    """Run two services that read from the replica; either could be a worker of the other."""
+    first, second = [await serve(read_database_url=replica.url(DATABASE)) for _ in range(2)]
+    await until(lambda: reads_from_replica(first))
+    return first, second
+
+
+async def reads_from_replica(api: Api) -> bool:
+    return bool(await api.service.database.read.fetchval("SELECT pg_is_in_recovery()"))
+
+
+async def stale(writer: Api, reader: Api, rounds: int) -> tuple[int, int]:
+    """Write by one service and read by the other; return how many reads missed the write, and went to the replica."""
+    identity = await create(writer, "fresh")
+    missed = 0
+    replica: Any = reader.service.database._replica
+    begun = asyncio.get_running_loop().time()
+    from_replica = 0
+    for number in range(rounds):
+        phone = f"+41{number:09}"
+        assert (await writer.patch(f"/contacts/{identity}", {"phone": phone})).status == 200
+        from_replica += replica.is_current()
+        missed += (await reader.get(f"/contacts/{identity}")).json["phone"] != phone
+    assert (await writer.delete(f"/contacts/{identity}")).status == 204
+    assert (await reader.get(f"/contacts/{identity}")).status == 404
+    assert asyncio.get_running_loop().time() - begun < 0.4 * (rounds + 2)
+    return missed, from_replica
+
+
+async def test_what_was_acknowledged_is_read_whoever_wrote_it(pair: tuple[Api, Api], replica: Postgres) -> None:
+    missed, from_replica = await stale(*pair, rounds=40)
+    assert missed == 0
+    assert from_replica > 20
+    # A replica that is behind, but not far: writes wait for it.
+    replica.sql("ALTER SYSTEM SET recovery_min_apply_delay = '60ms'")
+    replica.sql("SELECT pg_reload_conf()")
+    await asyncio.sleep(0.1)
+    missed, from_replica = await stale(*pair, rounds=10)
+    assert missed == 0
+    # The test could tell: who does not wait reads what was before.
+    database = pair[0].service.database
+    await database.write.execute("CREATE TABLE IF NOT EXISTS late (n int); INSERT INTO late VALUES (1)")
+    await database.settle()
+    await until(lambda: reads_from_replica(pair[0]))
+    await database.write.execute("INSERT INTO late VALUES (2)")
+    before = await pair[1].service.database.read.fetchval("SELECT count(*) FROM late")
+    await database.settle()
+    after = await pair[1].service.database.read.fetchval("SELECT count(*) FROM late")
+    assert (before, after) in ((1, 2), (2, 2))
+    replica.sql("ALTER SYSTEM RESET recovery_min_apply_delay")
+    replica.sql("SELECT pg_reload_conf()")
+
+
+async def test_a_replica_that_stands_still_is_left(pair: tuple[Api, Api], replica: Postgres) -> None:
+    await until(lambda: reads_from_replica(pair[1]))
+    replica.sql("SELECT pg_wal_replay_pause()")
+    missed, from_replica = await stale(*pair, rounds=4)
+    assert (missed, from_replica) == (0, 0)
+    assert await ready(pair[0])
+    replica.sql("SELECT pg_wal_replay_resume()")
+    await until(lambda: reads_from_replica(pair[1]))
+
+
+async def test_a_read_that_the_replica_breaks_off_is_run_on_the_primary(
+    pair: tuple[Api, Api], primary: Postgres, replica: Postgres
+) -> None:
+    database = pair[0].service.database
+    await database.write.execute("CREATE TABLE swept AS SELECT n FROM generate_series(1, 99) n")
+    await database.settle()
+    replica.sql("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    replica.sql("SELECT pg_reload_conf()")
+    await until(lambda: reads_from_replica(pair[0]))
+    sql = "SELECT count(*) FILTER (WHERE pg_is_in_recovery()) AS there, count(*) FROM swept, pg_sleep(0.7)"
+    reading = asyncio.create_task(database.read.fetchrow(sql))
+    await asyncio.sleep(0.2)
+    primary.sql("DELETE FROM swept", DATABASE)
+    primary.sql("VACUUM swept", DATABASE)
+    row = await reading
+    assert row is not None
+    assert tuple(row) == (0, 0)
+    assert "cancel" in (replica.folder / "log").read_text()
+    # An export takes its snapshot where reads go.
+    await until(lambda: reads_from_replica(pair[0]))
+    async with database.read.snapshot() as connection:
+        assert await connection.fetchval("SELECT pg_is_in_recovery()")
+    answer = await pair[0].get("/contacts", headers={"Accept": "application/x-ndjson"})
+    assert answer.status == 200
+
+
+async def test_a_replica_that_is_killed_costs_no_read(
+    pair: tuple[Api, Api], primary: Postgres, replica: Postgres
+) -> None:
+    api = pair[0]
+    await until(lambda: reads_from_replica(api))
+    statuses: list[int] = []
+    end = asyncio.get_running_loop().time() + 1
+
+    async def read() -> None:
+        while asyncio.get_running_loop().time() < end:
+            statuses.append((await api.get("/contacts?limit=1")).status)
+
+    readers = asyncio.gather(*(read() for _ in range(8)))
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(replica.stop, signal.SIGQUIT)
+    await readers
+    assert set(statuses) == {200}
+    assert await ready(api)
+    await asyncio.to_thread(lambda: replica.start(hba_file=f"{primary.folder}/hba"))
+    await until(lambda: reads_from_replica(api))
+
+
+async def test_a_certificate_of_the_authority_is_demanded(
+    serve: Serve, primary: Postgres, authority: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = primary.url(DATABASE).replace(LOCAL, "localhost")
+    good = await serve(database_url=f"{url}sslmode=verify-full&sslrootcert={authority}/ca.crt")
+    assert (await good.get("/contacts?limit=1")).status == 200
+    for pool in (good.service.database.write, good.service.database.read):
+        assert await pool.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    sessions = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl"
+    listening = f"{sessions} AND application_name = 'pegboard notices'"
+    assert await good.service.database.read.fetchval(listening) >= 1
+    # Another authority, and a name that the certificate does not have.
+    for bad in (
+        f"{url}sslmode=verify-full&sslrootcert={authority}/other.crt",
+        f"{primary.url(DATABASE)}sslmode=verify-full&sslrootcert={authority}/ca.crt",
+    ):
+        api = await serve(database_url=bad)
+        answer = await api.get("/ready")
+        assert (answer.status, answer.faults) == (503, [(15003, None)])
+        assert "certificate verify failed" in caplog.text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "said"),
+    [
+        ({"user": "knocker", "password": "wrong"}, "refuses the service's password", "password authentication failed"),
+        ({"dbname": "nowhere"}, "does not exist", 'database "nowhere" does not exist'),
+    ],
+)
+async def test_a_database_that_lets_nobody_in_is_told_and_tried_again(
+    serve: Serve, primary: Postgres, caplog: pytest.LogCaptureFixture, change: dict[str, str], told: str, said: str
+) -> None:
+    user, password = change.get("user", "postgres"), change.get("password", "")
+    url = f"postgresql://{user}:{password}@{LOCAL}:{primary.port}/{change.get('dbname', DATABASE)}"
+    api = await serve(database_url=url)
+    assert (await api.get("/health")).status == 200
+    answer = await api.get("/ready")
+    assert (answer.status, answer.faults) == (503, [(15003, None)])
+    assert told in answer.json["errors"][0]["message"]
+    assert said in caplog.text
+    await asyncio.sleep(0.8)
+    assert caplog.text.count(said) == 1
+    primary.sql("ALTER ROLE knocker PASSWORD 'wrong' SUPERUSER" if "user" in change else "CREATE DATABASE nowhere")
+    await until(lambda: ready(api))
+    assert (await api.get("/contacts?limit=1")).status == 200
+
+
+async def test_an_older_core_does_not_serve_a_newer_schema(serve: Serve, primary: Postgres, tmp_path: Path) -> None:
+    primary.sql("CREATE DATABASE newer")
+    url = primary.url("newer")
+    assert await ready(await serve(database_url=url))
+    primary.sql("INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x')", "newer")
+    said = "the database was brought up to date by a newer pegboard (0099_later.sql)"
+    with pytest.raises(Unusable, match=re.escape(said)):
+        await serve(database_url=url)
+    settings = {"database_url": url, "log_level": "critical"}
+    refused = await asyncio.to_thread(pegboard, tmp_path / "data", "serve", "--port", "0", **settings)
+    assert told(refused).startswith(said)
+
+
+async def test_the_host_that_has_become_primary_is_found(
+    serve: Serve, primary: Postgres, replica: Postgres, database_url: str
+) -> None:
+    hosts = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
+    api = await serve(database_url=f"postgresql://postgres@{hosts}/{DATABASE}", pool_timeout=2.0)
+    assert not await api.service.database.write.fetchval("SELECT pg_is_in_recovery()")
+    identity = await create(api, "survivor")
+    written = primary.sql("SELECT pg_current_wal_flush_lsn()")
+    reached = f"SELECT pg_last_wal_replay_lsn() >= '{written}'"
+    await asyncio.to_thread(servers.until, lambda: replica.sql(reached) == "t")
+    await asyncio.to_thread(primary.stop, signal.SIGQUIT)
+    assert (await api.post("/contacts", contact("early"))).status == 503
+    assert not await ready(api)
+    await asyncio.to_thread(run, program("pg_ctl"), "promote", "-D", replica.folder / "data")
+    await until(lambda: ready(api))
+    assert (await api.get(f"/contacts/{identity}")).json["name"] == "survivor"
+    assert (await api.patch(f"/contacts/{identity}", {"phone": "+41000000001"})).status == 200
+
+
+def test_a_replica_or_a_way_past_the_pooler_needs_a_database() -> None:
+    with pytest.raises(Exception, match="PEGBOARD_DATABASE_URL is not"):
+        Settings.load({"PEGBOARD_READ_DATABASE_URL": "postgresql://db/main", "PEGBOARD_ADMIN_PASSWORD": PASSWORD})
