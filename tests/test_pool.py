@@ -426,6 +426,7 @@ async def test_a_read_pool_cannot_write(make: MakePool, admin: asyncpg.Connectio
 async def test_a_write_pool_leaves_a_server_that_became_a_standby(make: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make(size=3)
     await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(3)))
+    await settled(pool)
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         await pool.execute("/* as a standby does */ BEGIN READ ONLY; INSERT INTO item VALUES (1)")
     assert pool.size == 0
