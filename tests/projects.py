@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,14 @@ class Site:
         """Run a command with no settings but these."""
         for name, value in settings.items():
             self.patch.setenv(f"PEGBOARD_{name.upper()}", value)
-        return CliRunner().invoke(main, arguments)
+        root = logging.getLogger()
+        level, handlers = root.level, list(root.handlers)
+        try:
+            return CliRunner().invoke(main, arguments)
+        finally:
+            # A command is a process of its own, and sets up the log of it.
+            root.setLevel(level)
+            root.handlers[:] = handlers
 
     def does(self, *arguments: str) -> str:
         """Return what a command prints that does its work."""

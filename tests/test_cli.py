@@ -457,8 +457,8 @@ def test_each_request_is_logged_as_text(start: Callable[..., Service], password:
     service.request("GET", "/contacts/01a20a7d-e0d2-7088-b10c-89a399fa5ddd", password)
     line = service.await_line(re.compile(r".* pegboard\.access: .*"), lambda: service.err)[0]
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ info    pegboard\.access: request method=GET template=/contacts/\{id\} "
-        r"status=404 ms=\d+\.\d client=admin request=[0-9a-f]+-\w+ plugin=contacts",
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info    pegboard\.access: request method=GET template=/contacts/\{id\} "
+        r"status=404 ms=\d+\.\d bytes=\d+ client=admin request=[0-9a-f]+-\w+ plugin=contacts",
         line,
     )
 
@@ -471,7 +471,7 @@ def test_each_request_is_logged_as_json(start: Callable[..., Service], password:
     [entry] = [entry for entry in entries if entry["logger"] == "pegboard.access"]
     assert entry.keys() == {
         *("time", "level", "logger", "message"),
-        *("method", "template", "status", "ms", "client", "request", "plugin"),
+        *("method", "template", "status", "ms", "bytes", "client", "request", "plugin"),
     }
     assert (entry["template"], entry["status"], entry["client"]) == ("/health", 200, "")
 

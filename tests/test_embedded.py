@@ -236,26 +236,31 @@ def test_a_service_that_ended_gives_the_folder_free(folder: Path) -> None:
     server.stop()
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the folder in which the short paths of sockets are made, for this test alone."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("name", ["with spaces", 'it\'s "100%", ünï@:#?&=', "long/" * 25 + "folder"])
-async def test_any_path_will_do(own: Path, name: str) -> None:
+async def test_any_path_will_do(own: Path, name: str, short: Path) -> None:
     folder = move(own, own.parent / name)
-    before = short_folders()
     with service(folder) as (process, dsn):
         await note(dsn, "kept")
         process.kill()
         process.wait()
     with running(folder) as dsn:
         assert await ask(dsn, NOTES) == "kept"
-    assert short_folders() <= before
+    assert not list(short.iterdir())
 
 
 def move(folder: Path, to: Path) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     return folder.rename(to)
-
-
-def short_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("pegboard-*"))
 
 
 async def test_a_relative_folder_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

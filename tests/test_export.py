@@ -468,7 +468,11 @@ WHERE indrelid = 'contacts.contacts'::regclass AND NOT indisunique"""
 async def apart(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
     """Run a service in a process of its own, with a hundred thousand contacts."""
     url = await new_database(postgres)
-    environment = {"PEGBOARD_DATABASE_URL": url, "PEGBOARD_ADMIN_PASSWORD": PASSWORD, "PEGBOARD_PLUGINS": "contacts"}
+    environment = {
+        "PEGBOARD_DATABASE_URL": url,
+        "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
+        "PEGBOARD_PLUGINS": "companies,contacts",
+    }
     process = await asyncio.create_subprocess_exec(
         SCRIPT,
         "serve",

@@ -99,6 +99,7 @@ def sufficing(name: str, method: str) -> set[str]:
 def routes(name: str) -> Iterator[tuple[str, str]]:
     yield f"/{name}", f"/{name}"
     yield f"/{name}/{{id}}", f"/{name}/{uuid4()}"
+    yield f"/{name}/{{id}}/content", f"/{name}/{uuid4()}/content"
     yield f"/{name}/me", f"/{name}/me"
 
 

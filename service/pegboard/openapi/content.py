@@ -62,8 +62,11 @@ _SUMMARIES: Mapping[str, tuple[str, str]] = {
 
 
 def _bodies(types: Sequence[str]) -> dict[str, Any]:
-    """Return the media types of content; OpenAPI 3.1 has no schema for bytes as they are."""
-    return {media_type: {} for media_type in types}
+    """Return the media types of content.
+
+    JSON Schema knows no bytes; the format is that of OpenAPI 3.0, by which generators of clients still know them.
+    """
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in types}
 
 
 def _get(_: type[Resource], declared: Content, parts: Parts) -> Operation:

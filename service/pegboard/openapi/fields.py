@@ -148,7 +148,9 @@ def _decimal(_: Any, field: Any) -> JsonSchema:
 
 
 def _reference(_: Any, field: Any) -> JsonSchema:
-    return {"description": field.metadata.get("description", f"The id of an item of `/{field.resource}`.")}
+    about = {"description": field.metadata.get("description", f"The id of an item of `/{field.resource}`.")}
+    # An id that is made up leads nowhere.
+    return about | ({"examples": [None]} if field.allow_none and "example" not in field.metadata else {})
 
 
 _SPECIAL: tuple[tuple[Any, Callable[[Any, Any], JsonSchema]], ...] = (
