@@ -11,7 +11,8 @@ import pegboard
 ROOT = Path(pegboard.__file__).parent
 
 LAYERS = (
-    "errors, rendering, settings, uuid7",
+    "errors, rendering, uuid7, values",
+    "settings",
     "web",
     "postgres",
     "telemetry",

@@ -15,7 +15,7 @@ import pytest
 
 from pegboard import ApiError, Context, Page, Resource, Schema, TableResource, errors, fields
 from pegboard.isolation import bulkheads
-from pegboard.settings import PerPlugin
+from pegboard.values import PerPlugin
 from tests.conftest import Answer, Api, Serve, plugin
 
 TIME = 0.4

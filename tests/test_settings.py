@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pegboard.settings import SETTINGS, PerPlugin, Setting, Settings, SettingsError
+from pegboard.settings import SETTINGS, Setting, Settings, SettingsError
+from pegboard.values import PerPlugin
 
 SECRETS = {
     "database_url": "postgresql://me:topsecret@db/main",

@@ -2,166 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+
+from pegboard import values
+from pegboard.values import Expected, Network, PerPlugin
 
 T = TypeVar("T")
-V = TypeVar("V", int, float)
-Network = IPv4Network | IPv6Network
 
 PREFIX = "PEGBOARD_"
 FILE_SUFFIX = "_FILE"
-SIZE_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 LONGEST_VALUE_SHOWN = 60
-_UNSAID_PORTS = {"http": ":80", "https": ":443"}
 
 
 class SettingsError(Exception):
     """Say in one line which setting is wrong, and what it should be."""
-
-
-class Expected(ValueError):
-    """Say what a value should have been, in words that follow "must be"."""
-
-
-def _text(value: str) -> str:
-    """Take a value that is not empty and has no white space or control characters."""
-    if not value or not value.isprintable() or " " in value:
-        raise Expected("a name or an address without white space")
-    return value
-
-
-def _path(value: str) -> Path:
-    """Take the path of a folder, relative to the working directory unless it is absolute."""
-    if not value or "\0" in value:
-        raise Expected("the path of a folder")
-    return Path(value)
-
-
-def _password(value: str) -> str:
-    """Take a password that a client could send: 8 to 1,024 characters after NFC, none of them a control (RFC 7617)."""
-    if not 8 <= len(unicodedata.normalize("NFC", value)) <= 1024 or "Cc" in map(unicodedata.category, value):
-        raise Expected("8 to 1024 characters long, without control characters")
-    return value
-
-
-def _database_url(value: str) -> str:
-    """Take the URL of a PostgreSQL database, on one host or on several."""
-    try:
-        parts = urlsplit(value)
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        ports = [urlsplit(f"//{host}").port for host in hosts]
-        known = parts.scheme in ("postgresql", "postgres") and 0 not in ports and (len(hosts) == 1 or all(hosts))
-    except ValueError:
-        known = False
-    if not known or not value.isprintable() or " " in value:
-        raise Expected("a URL like postgresql://user:password@host:5432/database")
-    return value
-
-
-def _path_prefix(value: str) -> str:
-    """Take the path under which a proxy serves us; a slash at its end is dropped."""
-    prefix = value.rstrip("/")
-    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", prefix):
-        raise Expected("a path like /api")
-    return prefix
-
-
-def _names(value: str) -> tuple[str, ...]:
-    """Take the names of plugins, separated by commas, each once."""
-    given = tuple(part.strip() for part in value.split(",")) if value else ()
-    if len(set(given)) < len(given) or not all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) for name in given):
-        raise Expected("names of plugins separated by commas, each once")
-    return given
-
-
-def _networks(value: str) -> tuple[Network, ...]:
-    """Take addresses and networks, separated by commas."""
-    try:
-        return tuple(ip_network(part.strip()) for part in value.split(",")) if value else ()
-    except ValueError:
-        raise Expected("addresses or networks separated by commas, like 10.0.0.0/8,::1") from None
-
-
-def _origins(value: str) -> tuple[str, ...]:
-    """Take `*`, or origins separated by commas, written as browsers send them: without the port that goes unsaid."""
-    given = tuple(_origin(part.strip()) for part in value.split(",")) if value and value != "*" else ()
-    if not all(given):
-        raise Expected("* or origins separated by commas, like https://app.example.com")
-    return ("*",) if value == "*" else given
-
-
-def _origin(text: str) -> str:
-    """Return an origin (RFC 6454) as browsers send it, "" for what is none."""
-    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text.lower())
-    if match is None:
-        return ""
-    scheme, host, port = match[1], match[2], match[3] or ""
-    return f"{scheme}://{host}" + ("" if port == _UNSAID_PORTS.get(scheme) else port)
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    """Return what takes one of `choices`, in either case."""
-
-    def parse(value: str) -> str:
-        if value.lower() not in choices:
-            raise Expected("one of " + ", ".join(choices))
-        return value.lower()
-
-    return parse
-
-
-def _truth(value: str) -> bool:
-    """Take `true` or `false`, in either case."""
-    return _one_of("true", "false")(value) == "true"
-
-
-def _whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """Return what takes a whole number between two bounds."""
-
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,15}", value) or not lowest <= int(value) <= highest:
-            raise Expected(f"a whole number from {lowest} to {highest}")
-        return int(value)
-
-    return parse
-
-
-def _seconds(lowest: float, highest: float) -> Callable[[str], float]:
-    """Return what takes a number of seconds between two bounds."""
-
-    def parse(value: str) -> float:
-        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value) or not lowest <= float(value) <= highest:
-            raise Expected(f"a number of seconds from {lowest:g} to {highest:g}")
-        return float(value)
-
-    return parse
-
-
-def _size(lowest: str, highest: str) -> Callable[[str], int]:
-    """Return what takes a number of bytes between two bounds, with `KiB`, `MiB` or `GiB` where wanted."""
-    least, most = _bytes(lowest), _bytes(highest)
-
-    def parse(value: str) -> int:
-        if not least <= _bytes(value) <= most:
-            raise Expected(f"a number of bytes from {lowest} to {highest}, like 65536 or 64KiB")
-        return _bytes(value)
-
-    return parse
-
-
-def _bytes(value: str) -> int:
-    """Return how many bytes `value` says, -1 when it says none."""
-    match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", value)
-    unit = SIZE_UNITS.get(match[2].upper()) if match else None
-    return int(match[1]) * unit if match and unit else -1
 
 
 def _setting(default: str, parse: Callable[[str], T], description: str) -> T:
@@ -174,32 +32,6 @@ def _optional(parse: Callable[[str], T], description: str, *, secret: bool = Fal
     return field(default=None, metadata=metadata, repr=not secret)
 
 
-@dataclass(frozen=True, slots=True)
-class PerPlugin(Generic[V]):
-    """Hold a value that is the same for all plugins, but for those that have one of their own."""
-
-    default: V
-    own: Mapping[str, V] = field(default_factory=dict)
-
-    def of(self, plugin: str) -> V:
-        """Return what holds for a plugin."""
-        return self.own.get(plugin, self.default)
-
-
-def _per_plugin(parse: Callable[[str], V]) -> Callable[[str], PerPlugin[V]]:
-    """Return what takes a value, and after it others for single plugins: `30,reports=120`."""
-
-    def read(value: str) -> PerPlugin[V]:
-        default, *pairs = (part.strip() for part in value.split(","))
-        given = [pair.partition("=") for pair in pairs]
-        names = [name for name, _, _ in given]
-        if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
-            raise Expected("a value, and after it those of single plugins, each once, like 30,reports=120")
-        return PerPlugin(parse(default), {name: parse(own) for name, _, own in given})
-
-    return read
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Hold what the operator has set.
@@ -208,99 +40,115 @@ class Settings:
     """
 
     database_url: str | None = _optional(
-        _database_url,
+        values.database_url,
         "The PostgreSQL database that holds everything. Without it the service runs one of its own in `data_dir`.",
         secret=True,
     )
     read_database_url: str | None = _optional(
-        _database_url, "A replica that answers reads. Without it they go to `database_url`.", secret=True
+        values.database_url, "A replica that answers reads. Without it they go to `database_url`.", secret=True
     )
     direct_database_url: str | None = _optional(
-        _database_url,
+        values.database_url,
         "The same database past the pooler in transaction mode, such as PgBouncer, that the other two lead through.",
         secret=True,
     )
-    data_dir: Path = _setting(".pegboard", _path, "The folder in which the service's own PostgreSQL keeps its data.")  # noqa: RUF009 - a field
-    host: str = _setting("127.0.0.1", _text, "The address to listen on.")
-    port: int = _setting("8080", _whole(0, 65535), "The port to listen on; 0 takes any free one.")
-    workers: int = _setting("1", _whole(1, 256), "How many processes serve.")
+    data_dir: Path = _setting(  # noqa: RUF009 - a field
+        ".pegboard", values.path, "The folder in which the service's own PostgreSQL keeps its data."
+    )
+    host: str = _setting("127.0.0.1", values.text, "The address to listen on.")
+    port: int = _setting("8080", values.whole(0, 65535), "The port to listen on; 0 takes any free one.")
+    workers: int = _setting("1", values.whole(1, 256), "How many processes serve.")
     admin_password: str | None = _optional(
-        _password,
+        values.password,
         "The password of the first client, `admin`. Without it one is generated and shown once.",
         secret=True,
     )
-    plugins: tuple[str, ...] | None = _optional(_names, "The plugins to mount, of those installed. Without it: all.")
-    plugins_required: tuple[str, ...] = _setting("", _names, "The plugins without which the service is not ready.")
+    plugins: tuple[str, ...] | None = _optional(
+        values.names, "The plugins to mount, of those installed. Without it: all."
+    )
+    plugins_required: tuple[str, ...] = _setting(
+        "", values.names, "The plugins without which the service is not ready."
+    )
     plugin_load_timeout: float = _setting(
-        "20", _seconds(0.1, 3600), "How many seconds a plugin may take to be imported, and then to be mounted."
+        "20", values.seconds(0.1, 3600), "How many seconds a plugin may take to be imported, and then to be mounted."
     )
     plugin_timeout: PerPlugin[float] = _setting(  # noqa: RUF009 - a field
         "30",
-        _per_plugin(_seconds(0.1, 86400)),
+        values.per_plugin(values.seconds(0.1, 86400)),
         "How many seconds a plugin has for a request; others for single plugins follow: `30,reports=120`.",
     )
     plugin_requests: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
         "500",
-        _per_plugin(_whole(1, 1_000_000)),
+        values.per_plugin(values.whole(1, 1_000_000)),
         "How many requests of a plugin each worker serves at once; others for single plugins: `500,reports=5`.",
     )
     plugin_pool_share: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
         "50",
-        _per_plugin(_whole(1, 100)),
+        values.per_plugin(values.whole(1, 100)),
         "How much of each pool of connections a plugin may take, in percent; for single plugins: `50,reports=10`.",
     )
     plugin_blocking: float = _setting(
-        "1", _seconds(0.1, 3600), "After how many seconds the log names the plugin that blocks a worker."
+        "1", values.seconds(0.1, 3600), "After how many seconds the log names the plugin that blocks a worker."
     )
     log_level: str = _setting(
-        "info", _one_of("debug", "info", "warning", "error", "critical"), "The least serious level that is logged."
+        "info",
+        values.one_of("debug", "info", "warning", "error", "critical"),
+        "The least serious level that is logged.",
     )
-    log_format: str = _setting("text", _one_of("text", "json"), "How log lines are written.")
+    log_format: str = _setting("text", values.one_of("text", "json"), "How log lines are written.")
     tracing: bool = _setting(
-        "false", _truth, "Whether OpenTelemetry traces are made; where they go is set by its own variables, `OTEL_*`."
+        "false",
+        values.truth,
+        "Whether OpenTelemetry traces are made; where they go is set by its own variables, `OTEL_*`.",
     )
-    max_body: int = _setting("10MiB", _size("1KiB", "1GiB"), "The largest body that a request may have, in bytes.")
-    max_head: int = _setting("32KiB", _size("1KiB", "1MiB"), "The largest head that a request may have, in bytes.")
-    max_url: int = _setting("8KiB", _size("256B", "1MiB"), "The longest URL that a request may have, in bytes.")
+    max_body: int = _setting(
+        "10MiB", values.size("1KiB", "1GiB"), "The largest body that a request may have, in bytes."
+    )
+    max_head: int = _setting(
+        "32KiB", values.size("1KiB", "1MiB"), "The largest head that a request may have, in bytes."
+    )
+    max_url: int = _setting("8KiB", values.size("256B", "1MiB"), "The longest URL that a request may have, in bytes.")
     # What came in must fit into an answer: orjson writes at most 254 levels, and a collection adds two of them.
-    max_nesting: int = _setting("100", _whole(1, 250), "How deep arrays and objects in a body may be nested.")
+    max_nesting: int = _setting("100", values.whole(1, 250), "How deep arrays and objects in a body may be nested.")
     receive_timeout: float = _setting(
-        "30", _seconds(0.1, 3600), "How many seconds a request's head, and then its body, may take to arrive."
+        "30", values.seconds(0.1, 3600), "How many seconds a request's head, and then its body, may take to arrive."
     )
     keepalive_timeout: float = _setting(
-        "75", _seconds(0.1, 3600), "How many seconds an idle connection is kept for the next request."
+        "75", values.seconds(0.1, 3600), "How many seconds an idle connection is kept for the next request."
     )
     shutdown_timeout: float = _setting(
-        "25", _seconds(0, 3600), "How many seconds running requests get to end when the service stops."
+        "25", values.seconds(0, 3600), "How many seconds running requests get to end when the service stops."
     )
     drain_seconds: float = _setting(
         "0",
-        _seconds(0, 3600),
+        values.seconds(0, 3600),
         "How many seconds the service goes on taking requests after SIGTERM, while `/ready` says 503 to balancers.",
     )
     lifespan_timeout: float = _setting(
-        "30", _seconds(0.1, 3600), "How many seconds a plugin's `lifespan` may take to begin, and to end."
+        "30", values.seconds(0.1, 3600), "How many seconds a plugin's `lifespan` may take to begin, and to end."
     )
-    pool_size: int = _setting("10", _whole(1, 1000), "How many connections for writes each worker opens at most.")
-    read_pool_size: int = _setting("10", _whole(1, 1000), "How many connections for reads each worker opens at most.")
+    pool_size: int = _setting("10", values.whole(1, 1000), "How many connections for writes each worker opens at most.")
+    read_pool_size: int = _setting(
+        "10", values.whole(1, 1000), "How many connections for reads each worker opens at most."
+    )
     pool_timeout: float = _setting(
-        "5", _seconds(0.1, 3600), "How many seconds a request waits for a connection to the database."
+        "5", values.seconds(0.1, 3600), "How many seconds a request waits for a connection to the database."
     )
     database_timeout: float = _setting(
-        "30", _seconds(0.1, 3600), "How many seconds one statement may run in the database."
+        "30", values.seconds(0.1, 3600), "How many seconds one statement may run in the database."
     )
-    path_prefix: str = _setting("", _path_prefix, "The path under which a proxy serves us, such as `/api`.")
+    path_prefix: str = _setting("", values.path_prefix, "The path under which a proxy serves us, such as `/api`.")
     trusted_proxies: tuple[Network, ...] = _setting(
-        "", _networks, "The proxies whose word on a client's address (`X-Forwarded-For`) is believed."
+        "", values.networks, "The proxies whose word on a client's address (`X-Forwarded-For`) is believed."
     )
     cors_origins: tuple[str, ...] = _setting(
-        "", _origins, "The origins of the web pages that may use the service, or `*` for all; without it: none."
+        "", values.origins, "The origins of the web pages that may use the service, or `*` for all; without it: none."
     )
     docs_public: bool = _setting(
-        "true", _truth, "Whether the API reference (`/docs`, `/openapi.json`) is shown without credentials."
+        "true", values.truth, "Whether the API reference (`/docs`, `/openapi.json`) is shown without credentials."
     )
     remember_seconds: float = _setting(
-        "60", _seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."
+        "60", values.seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."
     )
 
     @property

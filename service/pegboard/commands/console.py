@@ -13,9 +13,10 @@ from pegboard.isolation.loading import Stopped
 from pegboard.postgres.database import Unusable
 from pegboard.postgres.embedded import EmbeddedError
 from pegboard.running import StartError
-from pegboard.settings import SETTINGS, Expected, Setting, SettingsError
+from pegboard.settings import SETTINGS, Setting, SettingsError
 from pegboard.tables.sqlfiles import MigrationError
 from pegboard.telemetry.tracing import TracingError
+from pegboard.values import Expected
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

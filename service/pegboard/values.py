@@ -1,0 +1,181 @@
+"""The forms in which settings are written: from text to values, or to what was expected."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+V = TypeVar("V", int, float)
+Network = IPv4Network | IPv6Network
+
+SIZE_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+_UNSAID_PORTS = {"http": ":80", "https": ":443"}
+
+
+class Expected(ValueError):
+    """Say what a value should have been, in words that follow "must be"."""
+
+
+def text(value: str) -> str:
+    """Take a value that is not empty and has no white space or control characters."""
+    if not value or not value.isprintable() or " " in value:
+        raise Expected("a name or an address without white space")
+    return value
+
+
+def path(value: str) -> Path:
+    """Take the path of a folder, relative to the working directory unless it is absolute."""
+    if not value or "\0" in value:
+        raise Expected("the path of a folder")
+    return Path(value)
+
+
+def password(value: str) -> str:
+    """Take a password that a client could send: 8 to 1,024 characters after NFC, none of them a control (RFC 7617)."""
+    if not 8 <= len(unicodedata.normalize("NFC", value)) <= 1024 or "Cc" in map(unicodedata.category, value):
+        raise Expected("8 to 1024 characters long, without control characters")
+    return value
+
+
+def database_url(value: str) -> str:
+    """Take the URL of a PostgreSQL database, on one host or on several."""
+    try:
+        parts = urlsplit(value)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [urlsplit(f"//{host}").port for host in hosts]
+        known = parts.scheme in ("postgresql", "postgres") and 0 not in ports and (len(hosts) == 1 or all(hosts))
+    except ValueError:
+        known = False
+    if not known or not value.isprintable() or " " in value:
+        raise Expected("a URL like postgresql://user:password@host:5432/database")
+    return value
+
+
+def path_prefix(value: str) -> str:
+    """Take the path under which a proxy serves us; a slash at its end is dropped."""
+    prefix = value.rstrip("/")
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", prefix):
+        raise Expected("a path like /api")
+    return prefix
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Take the names of plugins, separated by commas, each once."""
+    given = tuple(part.strip() for part in value.split(",")) if value else ()
+    if len(set(given)) < len(given) or not all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) for name in given):
+        raise Expected("names of plugins separated by commas, each once")
+    return given
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    """Take addresses and networks, separated by commas."""
+    try:
+        return tuple(ip_network(part.strip()) for part in value.split(",")) if value else ()
+    except ValueError:
+        raise Expected("addresses or networks separated by commas, like 10.0.0.0/8,::1") from None
+
+
+def origins(value: str) -> tuple[str, ...]:
+    """Take `*`, or origins separated by commas, written as browsers send them: without the port that goes unsaid."""
+    given = tuple(_origin(part.strip()) for part in value.split(",")) if value and value != "*" else ()
+    if not all(given):
+        raise Expected("* or origins separated by commas, like https://app.example.com")
+    return ("*",) if value == "*" else given
+
+
+def _origin(text: str) -> str:
+    """Return an origin (RFC 6454) as browsers send it, "" for what is none."""
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text.lower())
+    if match is None:
+        return ""
+    scheme, host, port = match[1], match[2], match[3] or ""
+    return f"{scheme}://{host}" + ("" if port == _UNSAID_PORTS.get(scheme) else port)
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return what takes one of `choices`, in either case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise Expected("one of " + ", ".join(choices))
+        return value.lower()
+
+    return parse
+
+
+def truth(value: str) -> bool:
+    """Take `true` or `false`, in either case."""
+    return one_of("true", "false")(value) == "true"
+
+
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return what takes a whole number between two bounds."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not lowest <= int(value) <= highest:
+            raise Expected(f"a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def seconds(lowest: float, highest: float) -> Callable[[str], float]:
+    """Return what takes a number of seconds between two bounds."""
+
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value) or not lowest <= float(value) <= highest:
+            raise Expected(f"a number of seconds from {lowest:g} to {highest:g}")
+        return float(value)
+
+    return parse
+
+
+def size(lowest: str, highest: str) -> Callable[[str], int]:
+    """Return what takes a number of bytes between two bounds, with `KiB`, `MiB` or `GiB` where wanted."""
+    least, most = _bytes(lowest), _bytes(highest)
+
+    def parse(value: str) -> int:
+        if not least <= _bytes(value) <= most:
+            raise Expected(f"a number of bytes from {lowest} to {highest}, like 65536 or 64KiB")
+        return _bytes(value)
+
+    return parse
+
+
+def _bytes(value: str) -> int:
+    """Return how many bytes `value` says, -1 when it says none."""
+    match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", value)
+    unit = SIZE_UNITS.get(match[2].upper()) if match else None
+    return int(match[1]) * unit if match and unit else -1
+
+
+@dataclass(frozen=True, slots=True)
+class PerPlugin(Generic[V]):
+    """Hold a value that is the same for all plugins, but for those that have one of their own."""
+
+    default: V
+    own: Mapping[str, V] = field(default_factory=dict)
+
+    def of(self, plugin: str) -> V:
+        """Return what holds for a plugin."""
+        return self.own.get(plugin, self.default)
+
+
+def per_plugin(parse: Callable[[str], V]) -> Callable[[str], PerPlugin[V]]:
+    """Return what takes a value, and after it others for single plugins: `30,reports=120`."""
+
+    def read(value: str) -> PerPlugin[V]:
+        default, *pairs = (part.strip() for part in value.split(","))
+        given = [pair.partition("=") for pair in pairs]
+        names = [name for name, _, _ in given]
+        if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
+            raise Expected("a value, and after it those of single plugins, each once, like 30,reports=120")
+        return PerPlugin(parse(default), {name: parse(own) for name, _, own in given})
+
+    return read
