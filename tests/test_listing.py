@@ -40,9 +40,29 @@ class Readings(Resource):
         ]
 
 
+class Place(Schema):
+    rooms = fields.Integer()
+
+
+class Places(Resource):
+    """Where the sensors stand, called by number or by name."""
+
+    schema = Place
+    verbs = ("GET",)
+
+    def parse_id(self, text: str) -> str | None:
+        return text.lower() if text.isalnum() else None
+
+    async def list(self, context: Context) -> Any:
+        return [{"id": "attic", "rooms": 1}, {"id": "cellar", "rooms": 2}, {"id": "7", "rooms": 3}]
+
+    async def retrieve(self, context: Context, identity: str) -> Any:
+        return next(item for item in await self.list(context) if item["id"] == identity)
+
+
 @pytest.fixture(scope="module")
 async def running(serve: Serve) -> Api:
-    return await serve([plugin("readings", Readings)])
+    return await serve([plugin("readings", Readings), plugin("places", Places)])
 
 
 def numbers(answer: Any) -> list[int]:
@@ -110,3 +130,31 @@ async def test_a_resource_without_retrieve_has_no_items(running: Api) -> None:
 @pytest.mark.parametrize("query", ["colour=red", "degrees=warm", "sort=colour", "after=abc", "q=x"])
 async def test_what_cannot_be_asked_is_400(running: Api, query: str) -> None:
     assert (await running.get(f"/readings?{query}")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("id=attic", [1]),
+        ("id=ATTIC", [1]),
+        ("id=7", [3]),
+        ("id=shed", []),
+        ("id__in=CELLAR,7,shed", [3, 2]),
+        ("id__ne=attic", [3, 2]),
+        ("id__gt=b", [2]),
+        ("id__prefix=ce", [2]),
+        ("sort=-id&limit=2", [2, 1]),
+    ],
+)
+async def test_filters_read_an_id_as_a_url_does(running: Api, query: str, expected: list[int]) -> None:
+    answer = await running.get(f"/places?{query}")
+    assert (answer.status, [item["rooms"] for item in answer.json["items"]]) == (200, expected)
+
+
+@pytest.mark.parametrize("parameter", ["id", "id__in"])
+async def test_what_can_be_no_id_is_refused_by_name(running: Api, parameter: str) -> None:
+    answer = await running.get(f"/places?{parameter}=no-such")
+    assert (answer.status, answer.json["errors"]) == (
+        400,
+        [{"message": "Not a valid id.", "code": 10012, "parameter": parameter}],
+    )

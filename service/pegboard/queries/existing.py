@@ -42,7 +42,7 @@ class Existing:
     def identity(self) -> Column:
         """Return the column of the id."""
         type_of, parse = KEYS[self.type]
-        return Column("id", self.key, type_of, False, _required(parse), writable=False, max_length=_LONGEST_KEY)
+        return Column("id", self.key, type_of, False, reading(parse), writable=False, max_length=_LONGEST_KEY)
 
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id."""
@@ -82,7 +82,9 @@ KEYS: Mapping[str, tuple[str, Callable[[str], str | None]]] = {
 """The types that a key may have: each as a column of statements, and what reads an id."""
 
 
-def _required(parse: Callable[[str], str | None]) -> Callable[[str], str]:
+def reading(parse: Callable[[str], str | None]) -> Callable[[str], str]:
+    """Return what reads an id as `parse` does, and raises `ValueError` where that gives None."""
+
     def read(text: str) -> str:
         found = parse(text)
         if found is None:

@@ -17,6 +17,9 @@ from pegboard.schemas.schema import Schema
 from pegboard.tables.columns import Column
 from pegboard.tables.ddl import ColumnSpec
 
+NAME = Column("id", "id", "text", False, fields.query_parser(fields.String()), writable=False)
+"""The id where it is no UUID, and no column of a table either."""
+
 _COMPUTED = (Constant, Function, Method)
 
 _PLAIN = frozenset(
@@ -49,8 +52,11 @@ def _plain(field: Any) -> bool:
     return _plain(field.inner) if type(field) is fields.List else type(field) in _PLAIN
 
 
-def columns(schema: Schema, existing: Existing | None = None) -> tuple[Column, ...]:
-    """Return the columns in the order in which the fields are shown, the standard ones that there are among them."""
+def columns(schema: Schema, existing: Existing | None = None, identity: Column = ID) -> tuple[Column, ...]:
+    """Return the columns in the order in which the fields are shown, the standard ones that there are among them.
+
+    `identity` is the id's, where no `existing` table has another.
+    """
     own = [
         Column(
             name=name_of(field, attribute),
@@ -65,7 +71,7 @@ def columns(schema: Schema, existing: Existing | None = None) -> tuple[Column, .
         for attribute, field, type_of in stored(schema)
     ]
     if existing is None:
-        return (ID, *own, CREATED_AT, UPDATED_AT)
+        return (identity, *own, CREATED_AT, UPDATED_AT)
     stamps = [column for column in (CREATED_AT, UPDATED_AT) if column.column not in existing.lacks]
     return (existing.identity(), *own, *stamps)
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorCode, Fault
 from pegboard.queries import cursor
+from pegboard.queries.existing import reading
 from pegboard.tables.columns import Column
 
 _MOST_PARAMETERS = 100
@@ -147,6 +148,11 @@ class Rules:
     def streaming(self) -> Rules:
         """Return the rules of a query that gets all at once: it has any limit, or none, and no cursors."""
         return replace(self, default_limit=_ENDLESS, max_limit=_ENDLESS, paged=False)
+
+    def identified(self, parse: Callable[[str], str | None]) -> Rules:
+        """Return the rules where filters read ids as `parse` does, which gives None for what can be none."""
+        columns = (replace(column, parse=reading(parse)) if column.name == "id" else column for column in self.columns)
+        return replace(self, columns=tuple(columns))
 
     def _filters(self, readable: list[Column]) -> dict[str, tuple[Column, str]]:
         columns = [c for c in readable if self.filterable is None or c.name in self.filterable]

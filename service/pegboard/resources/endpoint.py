@@ -20,6 +20,8 @@ from pegboard.web.routing import Handler, Mount, Place
 def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> Mount:
     """Return the places of `resource`; raises `ValueError` where a field cannot be named in a URL."""
     rules = resource.rules()
+    if not resource.has_uuids():
+        rules = rules.identified(resource.parse_id)
     path = f"{settings.path_prefix}/{resource.name}"
     reader = Reader(resource, rules, path)
     writer = Writer(resource, rules, path, idempotency, settings.max_nesting)

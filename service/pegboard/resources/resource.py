@@ -16,6 +16,7 @@ from pegboard.errors import ApiError, ErrorCode
 from pegboard.postgres.share import Shares
 from pegboard.queries import mapping
 from pegboard.queries.query import Query, Rules
+from pegboard.queries.sql import ID
 from pegboard.resources import listing, operation
 from pegboard.resources.aftermath import Aftermath, Change
 from pegboard.resources.content import Content
@@ -210,7 +211,7 @@ class Resource:
         """Return what the queries of the resource may ask for."""
         schema = cls.schema()
         return Rules(
-            mapping.columns(schema),
+            mapping.columns(schema, identity=ID if cls.has_uuids() else mapping.NAME),
             cls.filterable,
             cls.sortable,
             expandable=tuple(mapping.references(schema)),

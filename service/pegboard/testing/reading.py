@@ -211,6 +211,8 @@ def _operands(column: Column, operator: str, values: list[Any]) -> list[Any]:
 
 
 def _is_operand(column: Column, value: Any) -> bool:
+    if column.name == "id":
+        return True
     text = _text("", value)
     if not 0 < len(text) <= _LONGEST:
         return False
