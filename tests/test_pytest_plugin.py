@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
+
+from pegboard.testing import cluster
+from pegboard.testing.service import new_database
 
 RESOURCE = '[project.entry-points."pegboard.resources"]\nbooks = "pegboard_books:Books"\n'
 
@@ -53,3 +57,20 @@ async def test_on_another(client):
 """
     settings = '[tool.pytest.ini_options]\npegboard_plugins = ["contacts", "companies"]\n'
     passes(tmp_path, RESOURCE + settings, test)
+
+
+def test_the_files_of_postgresql_are_kept_for_the_next_session(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for session in ("one", "two"):
+        folder = tmp_path / session
+        folder.mkdir()
+        server = cluster.server(folder, kept)
+        # The files are there before it has started.
+        assert (folder / "postgres").exists()
+        try:
+            asyncio.run(new_database(server.start()))
+        finally:
+            server.stop()
+    [template] = kept.iterdir()
+    assert not (template / "postmaster.pid").exists()

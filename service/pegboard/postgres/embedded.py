@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pegboard")
 
 DATABASE = "pegboard"
+CLUSTER = "postgres"  # The folder of its files, within that of the service's data.
 SUPERUSER = "postgres"
 ROOTS_ACCOUNT = "pgserver"  # PostgreSQL refuses to run as root; the library that brings it uses this name, too.
 
@@ -54,7 +55,7 @@ _DEFAULTS = {
     "log_checkpoints": "off",
 }
 # Given at every start: what the service relies on.
-_FIXED = {"listen_addresses": "", "port": "5432", "unix_socket_permissions": "0700", "fsync": "on"}
+_FIXED = {"listen_addresses": "", "port": "5432", "unix_socket_permissions": "0700"}
 
 # Fast shutdown, immediate shutdown, the end; each with the seconds it is given.
 _ENDINGS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
@@ -79,9 +80,10 @@ class EmbeddedServer:
     Both methods block: call them before the event loop runs, or in a thread.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, lasting: bool = True) -> None:
         self._folder = Path(os.path.realpath(data_dir))
-        self._cluster = self._folder / "postgres"
+        self._cluster = self._folder / CLUSTER
+        self._lasting = lasting  # Whether the data survives a crash of the machine.
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._short: Path | None = None
@@ -125,7 +127,7 @@ class EmbeddedServer:
             _check(self._cluster, version)
             _clear(self._cluster)
         else:
-            _initialize(self._cluster, binaries, account)
+            _initialize(self._cluster, binaries, account, () if self._lasting else ("--no-sync",))
         sockets = self._sockets(account)
         self._launch(binaries / "postgres", sockets, account)
         _create_database(binaries, sockets)
@@ -148,6 +150,7 @@ class EmbeddedServer:
         if written.exists():
             written.replace(self._folder / "postgres.log.1")
         settings = {**_FIXED, "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"'}
+        settings["fsync"] = "on" if self._lasting else "off"
         command = [str(postgres), "-D", str(self._cluster)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
@@ -304,7 +307,7 @@ def _works_on(process: psutil.Process, cluster: Path) -> bool:
         return False
 
 
-def _initialize(cluster: Path, binaries: Path, account: _Account | None) -> None:
+def _initialize(cluster: Path, binaries: Path, account: _Account | None, options: Sequence[str]) -> None:
     """Make the folder under another name first: one that was begun and not ended is never taken for data."""
     begun = cluster.with_name("postgres.begun")
     if begun.exists():
@@ -313,7 +316,7 @@ def _initialize(cluster: Path, binaries: Path, account: _Account | None) -> None
     if account is not None:
         os.chown(begun, account.uid, account.gid)
     settings = [f"--set={name}={value}" for name, value in _DEFAULTS.items()]
-    _run([str(binaries / "initdb"), "-D", str(begun), *_INITDB, *settings], account)
+    _run([str(binaries / "initdb"), "-D", str(begun), *_INITDB, *settings, *options], account)
     begun.rename(cluster)
 
 

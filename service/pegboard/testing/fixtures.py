@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from pegboard import discovery
-from pegboard.postgres.embedded import EmbeddedServer
+from pegboard.testing import cluster
 from pegboard.testing.client import Client
 from pegboard.testing.service import Loop, Running, new_database, settings_for
 
 
 @pytest.fixture(scope="session")
-def pegboard_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pegboard_postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a PostgreSQL for the session and give its URL."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("postgres"))
+    cache = getattr(request.config, "cache", None)
+    server = cluster.server(tmp_path_factory.mktemp("postgres"), cache and cache.mkdir("pegboard"))
     yield server.start()
     server.stop()
 
