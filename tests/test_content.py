@@ -295,6 +295,7 @@ MISTAKES: tuple[tuple[type[Resource], str], ...] = (
     (unfit(content=Content(verbs=("GET", "DELETE"))), "content names the verb 'DELETE'; it takes those of GET, HEAD, PUT"),
     (unfit(content=Content(name="nmae")), "content takes its name from the field nmae, which is not there"),
     (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content"),
+    (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content has its max_size from the setting most: add most = fields.Integer(...) to settings"),
     (type("Mute", (Reports,), {"content": Content()}), "content is declared, but there is no action write_content"),
 )  # fmt: skip
 

@@ -12,8 +12,10 @@ from uuid import uuid4
 import pytest
 from yarl import URL
 
+from pegboard import discovery
+from pegboard.discovery import Plugin, State
 from pegboard.web import digests
-from tests.conftest import Answer, Api, basic
+from tests.conftest import Answer, Api, Serve, basic
 
 HELLO = b"Hello, files!"
 BLOCK = 256 * 1024
@@ -378,3 +380,31 @@ async def test_a_download_whose_content_is_replaced_is_cut_and_never_mixed(api: 
         async with asyncio.timeout(20):
             await wire.reader.readexactly(len(LARGE) * 16)
     wire.abort()
+
+
+def with_settings(**environ: str) -> list[Plugin]:
+    points = [point for point in discovery.installed() if point.name in ("clients", "files")]
+    return discovery.discover(points, environ={f"PEGBOARD_FILES_{name}": value for name, value in environ.items()})
+
+
+async def test_how_large_a_file_may_be_is_a_setting(serve: Serve) -> None:
+    small = await serve(with_settings(MAX_SIZE="10"))
+    path = f"/files/{(await created(small))['id']}/content"
+    assert (await put(small, path, b"x" * 11)).status == 413
+    assert (await put(small, path, b"x" * 10)).status == 201
+    told = (await small.get("/openapi.json")).json["paths"]["/files/{id}/content"]["put"]["requestBody"]
+    assert told["description"] == "The content, of at most 10 bytes."
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        ({"MAX_SIZE": "much"}, "PEGBOARD_FILES_MAX_SIZE: Not a valid integer"),
+        ({"MAX_SIZE": "0"}, "PEGBOARD_FILES_MAX_SIZE: Must be greater than or equal to 1"),
+        ({"MAXSIZE": "1"}, "PEGBOARD_FILES_MAXSIZE is not a setting of files; did you mean PEGBOARD_FILES_MAX_SIZE?"),
+    ],
+)
+def test_a_size_that_makes_no_sense_takes_out_the_files_alone(environ: dict[str, str], fault: str) -> None:
+    states = {plugin.name: (plugin.state, plugin.fault) for plugin in with_settings(**environ)}
+    assert fault in str(states["files"][1])
+    assert states["clients"] == (State.READY, None)

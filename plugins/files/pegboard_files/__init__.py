@@ -1,6 +1,5 @@
 """Files: documents, pictures and whatever else belongs to the items of other resources, as a resource of Pegboard."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,8 +15,11 @@ from pegboard import (
     validate,
 )
 
-MAX_SIZE = int(os.environ.get("PEGBOARD_FILES_MAX_SIZE", 100 * 1024 * 1024))
-"""The most bytes that a file has."""
+
+class Limits(Schema):
+    """PEGBOARD_FILES_MAX_SIZE: the most bytes that a file has."""
+
+    max_size = fields.Integer(load_default=100 * 1024 * 1024, validate=validate.Range(1))
 
 
 class File(Schema):
@@ -40,7 +42,8 @@ class Files(ContentResource):
 
     schema = File
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-    content = Content(max_size=MAX_SIZE, name="name")
+    settings = Limits
+    content = Content(max_size="max_size", name="name")
     indexes = ("resource,item", "name", "created_at")
     search = ("name", "description")
 

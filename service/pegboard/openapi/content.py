@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pegboard import errors
@@ -16,11 +17,14 @@ from pegboard.resources.transfer import PLACE
 _TOLD = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
 
 
-def content_paths(name: str, resource: type[Resource], parts: Parts) -> dict[str, Operation]:
+def content_paths(
+    name: str, resource: type[Resource], settings: Mapping[str, Any], parts: Parts
+) -> dict[str, Operation]:
     """Return what stands at the path of an item's content; nothing where items have none."""
     declared = resource.content
     if declared is None:
         return {}
+    declared = replace(declared, max_size=declared.limit(settings))
     serving = [verb for verb in VERBS if verb in declared.verbs]
     found: Operation = {"parameters": [identified(resource)]}
     for verb in serving:

@@ -46,12 +46,13 @@ def document(version: str, plugins: Sequence[Plugin], prefix: str = "", *, docs_
     parts = Parts(Schemas(_OWN), Parameters(), Answers())
     own = system.paths(parts, docs_public)
     serving = {plugin.name: plugin.resource for plugin in plugins if plugin.state is State.READY and plugin.resource}
+    settings = {plugin.name: plugin.settings for plugin in plugins}
     names = _add_schemas(serving, parts.schemas)
     paths: dict[str, Any] = {}
     for name, own_names in names.items():
         with _apart(name):
             paths |= ResourcePaths(name, serving[name], own_names, parts).paths()
-            paths |= content_paths(name, serving[name], parts)
+            paths |= content_paths(name, serving[name], settings[name], parts)
             paths |= OperationPaths(name, serving[name], own_names, parts).paths()
     components = {
         "schemas": parts.schemas.components | _OWN,

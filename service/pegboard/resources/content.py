@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from pegboard import rendering
 
@@ -24,15 +24,19 @@ _IN_MEMORY = 1024 * 1024
 class Content:
     """Declare that items have content, at `/NAME/{id}/content`.
 
-    `max_size` is the most bytes that PUT takes (413 beyond), `types` the media types, as `image/*` (415 for another).
-    `name` is the field that has the name under which a browser saves it. `verbs` are out of GET, HEAD and PUT; each
-    needs the grant of its own, as on items.
+    `max_size` is the most bytes that PUT takes (413 beyond), or the name of the setting that says how many; `types` are
+    the media types, as `image/*` (415 for another). `name` is the field that has the name under which a browser saves
+    it. `verbs` are out of GET, HEAD and PUT; each needs the grant of its own, as on items.
     """
 
-    max_size: int = 100 * 1024 * 1024
+    max_size: int | str = 100 * 1024 * 1024
     types: tuple[str, ...] = ("*/*",)
     name: str | None = None
     verbs: tuple[str, ...] = VERBS
+
+    def limit(self, settings: Mapping[str, Any]) -> int:
+        """Return the most bytes that PUT takes, where the plugin's settings are these."""
+        return int(settings[self.max_size] if isinstance(self.max_size, str) else self.max_size)
 
     def takes(self, media_type: str) -> bool:
         """Tell whether content may be of this type, which is in lower case and without parameters."""

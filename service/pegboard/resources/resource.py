@@ -23,7 +23,7 @@ from pegboard.resources.content import Content
 from pegboard.resources.context import Context
 from pegboard.resources.listing import Place
 from pegboard.resources.operation import Operation
-from pegboard.schemas.fields import Password
+from pegboard.schemas.fields import Integer, Password
 from pegboard.schemas.loading import STANDARD, parse_uuid
 from pegboard.schemas.schema import Schema
 
@@ -200,6 +200,10 @@ class Resource:
         for verb in declared:
             if verb not in CONTENT_ACTIONS:
                 return f"content names the verb {verb!r}; it takes those of {', '.join(CONTENT_ACTIONS)}"
+        limit = cls.content.max_size if cls.content else None
+        settings = getattr(cls.settings, "_declared_fields", {})
+        if isinstance(limit, str) and not isinstance(settings.get(limit), Integer):
+            return f"content has its max_size from the setting {limit}: add {limit} = fields.Integer(...) to settings"
         for verb, action in CONTENT_ACTIONS.items():
             # PUT reads what is there, too, to hold conditions against it.
             if (verb in declared or action == "read_content") and declared and not callable(getattr(cls, action, None)):

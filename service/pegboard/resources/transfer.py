@@ -31,6 +31,7 @@ class Transfer:
     def __init__(self, resource: Resource, declared: Content, path: str) -> None:
         self._resource: Any = resource
         self._declared = declared
+        self._most = declared.limit(resource.settings)
         self._path = path
 
     async def read(self, request: Request, identity: str) -> Response:
@@ -72,7 +73,7 @@ class Transfer:
         # Before all of it has come in vain, and again where it counts.
         async with self._resource.transaction(context):
             await self._check(context, identity, demanded)
-        async with content.receive(media_type, request.blocks(self._declared.max_size)) as upload:
+        async with content.receive(media_type, request.blocks(self._most)) as upload:
             digests.check(sent, upload.sha256)
             async with self._resource.transaction(context):
                 before = await self._check(context, identity, demanded)
