@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
-from pegboard.testing import reading, refusing, writing
+from pegboard.testing import operating, reading, refusing, writing
 from pegboard.testing.service import Running
 from pegboard.testing.subject import Draw, Subject
 
@@ -25,6 +25,7 @@ class Check:
     verbs: tuple[str, ...] = ()
     examples: int = 1
     one_of: tuple[str, ...] = ()
+    of_operations: bool = False
 
     def __str__(self) -> str:
         return self.holds.__name__
@@ -35,6 +36,8 @@ class Check:
             return f"{subject.name} does not declare {' and '.join(self.verbs)}"
         if self.one_of and not set(self.one_of).intersection(subject.verbs):
             return f"{subject.name} declares none of {', '.join(self.one_of)}"
+        if self.of_operations and not subject.resource.operations():
+            return f"{subject.name} declares no operation"
         return None
 
 
@@ -76,6 +79,11 @@ CHECKS = (
     Check(refusing.asks_who_one_is),
     Check(refusing.asks_for_a_grant),
     Check(refusing.knows_its_parameters, ("GET",)),
+    Check(operating.operations_ask_for_grants_of_their_own, of_operations=True),
+    Check(operating.operations_are_posts, of_operations=True),
+    Check(operating.operations_refuse_what_they_cannot_read, of_operations=True),
+    Check(operating.operations_answer_whatever_comes, examples=10, of_operations=True),
+    Check(operating.operations_are_done_once, examples=2, of_operations=True),
 )
 """The suite, in the order in which it runs."""
 

@@ -95,13 +95,13 @@ def allows_only_its_verbs(subject: Subject, draw: Draw) -> None:
                 continue
             options = subject.send("OPTIONS", path)
             subject.expect_status(options, 204)
-            subject.expect(_allowed(options) == {*there, "OPTIONS"}, "OPTIONS names the verbs in Allow", sorted(there))
+            subject.expect(allowed(options) == {*there, "OPTIONS"}, "OPTIONS names the verbs in Allow", sorted(there))
             if "PATCH" in there:
                 subject.expect(options.headers.get("Accept-Patch") == _PATCHES, "OPTIONS names the kinds of patches")
             for verb in set(VERBS) - set(there):
                 answer = subject.send(verb, path, {} if verb in ("POST", "PUT", "PATCH") else None)
                 subject.expect_status(answer, 405)
-                subject.expect(_allowed(answer) == {*there, "OPTIONS"}, "a 405 names the verbs in Allow")
+                subject.expect(allowed(answer) == {*there, "OPTIONS"}, "a 405 names the verbs in Allow")
 
 
 def asks_who_one_is(subject: Subject, draw: Draw) -> None:
@@ -201,7 +201,8 @@ def _harmless(verb: str) -> Any:
     return {"no such field": 1} if verb in ("POST", "PUT", "PATCH") else None
 
 
-def _allowed(answer: Answer) -> set[str]:
+def allowed(answer: Answer) -> set[str]:
+    """Return what `Allow` names."""
     return {verb.strip() for verb in answer.headers.get("Allow", "").split(",")}
 
 
