@@ -111,3 +111,16 @@ def test_a_required_plugin_that_is_not_there_is_a_fault(site: Site) -> None:
 def test_a_setting_that_is_not_taken_is_the_fault(site: Site) -> None:
     assert "PEGBOARD_PORT" in site.pegboard("check", port="many").stderr
     assert site.pegboard("check", port="many").exit_code == 1
+
+
+def test_a_setting_that_a_plugin_needs_is_a_fault_where_it_is_not_set(site: Site) -> None:
+    source = (
+        SOUND
+        + """
+        class settings(Schema):
+            shelves = fields.Integer(required=True)
+    """
+    )
+    site.write(site.install("pegboard-books", "books = pegboard_books:Books"), source)
+    assert checked(site) == ["books: PEGBOARD_BOOKS_SHELVES is not set: Missing data for required field"]
+    assert site.pegboard("check", plugins="books", books_shelves="3").output == "all is well: books\n"
