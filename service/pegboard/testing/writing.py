@@ -101,9 +101,11 @@ def patches_only_what_is_given(subject: Subject, draw: Draw) -> None:
         subject.expect_status(answer, 200)
         subject.check_item(answer.json, wanted)
         shown = subject.written(wanted)
-        _expect_shown(subject, answer.json, {name: value for name, value in shown.items() if name in changes})
-        rest = {name: value for name, value in item.items() if name in subject.writable and name not in changes}
+        # An object is merged into the one that was there (RFC 7396).
         merged = {name for name in changes if isinstance(changes[name], dict)}
+        given = changes.keys() - merged
+        _expect_shown(subject, answer.json, {name: value for name, value in shown.items() if name in given})
+        rest = {name: value for name, value in item.items() if name in subject.writable and name not in changes}
         _expect_shown(subject, answer.json, {name: value for name, value in rest.items() if name not in merged})
         _expect_kept(subject, item, answer.json)
         _expect_stored(subject, answer.json, answer)
