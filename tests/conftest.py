@@ -20,6 +20,19 @@ pytest_plugins = ["pegboard.testing.fixtures"]
 
 Api = Client
 
+# The files that take longest begin first, so that no process is left with one of them at the end.
+LONGEST = ("test_docs", "test_openapi_tools", "test_cli", "test_paging", "test_embedded", "test_grants", "test_rolling")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a process take a file as a whole, and of the pages one at a time (`--dist loadgroup`)."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group(item.name if name == "test_docs" else name))
+
 
 @pytest.fixture(scope="session")
 def postgres(pegboard_postgres: str) -> str:
