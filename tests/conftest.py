@@ -21,7 +21,16 @@ pytest_plugins = ["pegboard.testing.fixtures"]
 Api = Client
 
 # The files that take longest begin first, so that no process is left with one of them at the end.
-LONGEST = ("test_docs", "test_openapi_tools", "test_cli", "test_paging", "test_embedded", "test_grants", "test_rolling")
+LONGEST = (
+    "test_docs",
+    "test_openapi_tools",
+    "test_cli",
+    "test_paging",
+    "test_embedded",
+    "test_grants",
+    "test_rolling",
+    "test_backup",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
