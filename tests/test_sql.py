@@ -192,7 +192,7 @@ def written(sort: list[tuple[str, bool]]) -> str:
     return "&sort=" + ",".join(("-" if descending else "") + name for name, descending in sort) if sort else ""
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 6), fields_=st.sampled_from(["", "&fields=id", "&fields=name,age"]))
 async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, sort, limit, fields_) -> None:
     rows = await fill(database, rows)
