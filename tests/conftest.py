@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from pegboard import discovery
 from pegboard.discovery import Plugin
@@ -33,14 +34,22 @@ LONGEST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # as above
+    """Let a process take a file as a whole, and of the pages one at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "/test_docs.py::" in nodeid else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Say how tests are spread over processes."""
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a process take a file as a whole, and of the pages one at a time (`--dist loadgroup`)."""
+    """Put the longest files first."""
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(item.name if name == "test_docs" else name))
 
 
 @pytest.fixture(scope="session")
