@@ -1,7 +1,9 @@
 # Everything is run from here, in a virtual environment of its own (.venv).
 PYTHON ?= python3
-# Two processes: each file runs in one of them, on a PostgreSQL of its own.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes, each on a PostgreSQL of its own; tests/conftest.py says what one of them takes at a time.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Whatever the environment says: what is imported is compiled once, and not anew by each of hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from pegboard import discovery
 from pegboard.discovery import Plugin
@@ -19,6 +20,36 @@ __all__ = ("ADMIN", "PASSWORD", "Answer", "Api", "Serve", "basic", "new_database
 pytest_plugins = ["pegboard.testing.fixtures"]
 
 Api = Client
+
+# The files that take longest begin first, so that no process is left with one of them at the end.
+LONGEST = (
+    "test_docs",
+    "test_openapi_tools",
+    "test_cli",
+    "test_paging",
+    "test_embedded",
+    "test_grants",
+    "test_rolling",
+    "test_backup",
+)
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # as above
+    """Let a process take a file as a whole, and of the pages one at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "/test_docs.py::" in nodeid else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Say how tests are spread over processes."""
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")

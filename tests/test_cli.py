@@ -32,7 +32,8 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
     given = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
-    return plain | {"PEGBOARD_DATA_DIR": str(folder)} | given
+    # To read whom the machine trusts takes a fifth of what a process takes to start.
+    return plain | {"PEGBOARD_DATA_DIR": str(folder), "SSL_CERT_FILE": os.devnull} | given
 
 
 def pegboard(folder: Path, *arguments: str, stdin: str = "", **settings: str) -> tuple[int, str, str]:

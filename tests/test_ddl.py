@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.tables.alteration import Change, difference
 from pegboard.tables.ddl import (
     ColumnSpec,
@@ -41,17 +40,10 @@ CONTACTS = TableSpec(
 )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    embedded = EmbeddedServer(tmp_path_factory.mktemp("data"))
-    yield embedded.start()
-    embedded.stop()
-
-
 @pytest.fixture
-async def connection(server: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """Give a connection whose changes are rolled back."""
-    connection = await asyncpg.connect(server)
+    connection = await asyncpg.connect(database_url)
     transaction = connection.transaction()
     await transaction.start()
     yield connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.tables.ddl import ColumnSpec, TableSpec, create, fingerprint
 from pegboard.tables.migrating import Preview, migrate, preview, status
 from pegboard.tables.removal import drop
@@ -24,18 +23,11 @@ NOTES = TableSpec("notes", "notes", (ColumnSpec("text", "text", nullable=False, 
 FIRST = "CREATE TABLE note (text text);\n"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    embedded = EmbeddedServer(tmp_path_factory.mktemp("data"))
-    yield embedded.start()
-    embedded.stop()
-
-
 @pytest.fixture
-async def dsn(server: str) -> AsyncIterator[str]:
+async def dsn(database_url: str) -> AsyncIterator[str]:
     """Give a database that is empty again after the test."""
-    yield server
-    connection = await asyncpg.connect(server)
+    yield database_url
+    connection = await asyncpg.connect(database_url)
     schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_.*|information_schema|public)$'"
     for row in await connection.fetch(schemas):
         await connection.execute(f"DROP SCHEMA {row['nspname']} CASCADE")

@@ -17,6 +17,8 @@ def passes(folder: Path, pyproject: str, test: str) -> None:
     (folder / "pyproject.toml").write_text(pyproject)
     (folder / "test_it.py").write_text(test)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider"]
+    # In the usual place it would take the folder that all are in away from PostgreSQL, which is not run as root.
+    command.append(f"--basetemp={folder.parent / 'inner'}")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 

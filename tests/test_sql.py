@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import rendering
-from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.queries.query import Filter, Query, Rules, parse
 from pegboard.queries.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
 from pegboard.schemas import fields
@@ -71,13 +70,6 @@ def spec(table: Table, indexes: tuple[tuple[str, ...], ...] = (), search: tuple[
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def dsn(tmp_path_factory) -> Iterator[str]:
-    server = EmbeddedServer(tmp_path_factory.mktemp("sql"))
-    yield server.start()
-    server.stop()
-
-
 def _json(value: Any) -> str:
     return rendering.dumps(value).decode()
 
@@ -89,8 +81,8 @@ async def connect(dsn: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-async def database(dsn) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connect(dsn)
+async def database(database_url) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(database_url)
     for statement in ddl.create(spec(THINGS, search=("name", "notes"))):
         await connection.execute(statement)
     yield connection
@@ -200,7 +192,7 @@ def written(sort: list[tuple[str, bool]]) -> str:
     return "&sort=" + ",".join(("-" if descending else "") + name for name, descending in sort) if sort else ""
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 6), fields_=st.sampled_from(["", "&fields=id", "&fields=name,age"]))
 async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, sort, limit, fields_) -> None:
     rows = await fill(database, rows)
@@ -498,9 +490,9 @@ async def test_a_date_of_change_never_goes_back(empty, item) -> None:
     assert (row["_version"], row["updated_at"].year) == (2, 2999)
 
 
-async def test_of_many_that_change_the_same_version_one_wins(dsn, empty, item) -> None:
+async def test_of_many_that_change_the_same_version_one_wins(database_url, empty, item) -> None:
     async def change(version: int) -> bool:
-        connection = await connect(dsn)
+        connection = await connect(database_url)
         try:
             text, args = THINGS.update(item["id"], version, {"age": version}, versions=[1])
             return await connection.fetchrow(text, *args) is not None
@@ -513,8 +505,8 @@ async def test_of_many_that_change_the_same_version_one_wins(dsn, empty, item) -
     assert (await empty.fetchrow(text, *args))["age"] == 10 + won.index(True)
 
 
-async def test_a_locked_item_waits_for_nobody_to_read_it(dsn, empty, item) -> None:
-    other = await connect(dsn)
+async def test_a_locked_item_waits_for_nobody_to_read_it(database_url, empty, item) -> None:
+    other = await connect(database_url)
     try:
         async with empty.transaction():
             text, args = THINGS.select(item["id"], lock=True)
@@ -551,8 +543,8 @@ DEEP = 100_000
 
 
 @pytest.fixture(scope="module")
-async def big(dsn) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connect(dsn)
+async def big(database_url) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(database_url)
     indexes = (("name",), ("-company",), ("created_at",), ("age", "-name"), ("company", "-age", "name"))
     schema, table, *others = ddl.create(spec(BIG, indexes))
     await connection.execute(schema)
