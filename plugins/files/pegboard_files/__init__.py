@@ -25,13 +25,28 @@ class Limits(Schema):
 class File(Schema):
     """One file: what it is called, what it is attached to, and what is known of its content."""
 
-    name = fields.String(required=True, validate=validate.Length(1, 255))
-    description = fields.String(allow_none=True, validate=validate.Length(max=10_000))
-    resource = fields.String(allow_none=True, validate=validate.Length(1, 40))
-    item = fields.String(allow_none=True, validate=validate.Length(1, 200))
-    media_type = fields.String(dump_only=True)
-    size = fields.Integer(dump_only=True)
-    sha256 = fields.String(dump_only=True)
+    name = fields.String(required=True, validate=validate.Length(1, 255), metadata={"example": "report.pdf"})
+    description = fields.String(
+        allow_none=True, validate=validate.Length(max=10_000), metadata={"example": "The figures of the year."}
+    )
+    resource = fields.String(
+        allow_none=True,
+        validate=validate.Length(1, 40),
+        metadata={"description": "The resource of the item that it is attached to.", "example": None},
+    )
+    item = fields.String(
+        allow_none=True,
+        validate=validate.Length(1, 200),
+        metadata={"description": "The id of that item.", "example": None},
+    )
+    media_type = fields.String(dump_only=True, metadata={"example": "application/pdf"})
+    size = fields.Integer(
+        dump_only=True, metadata={"description": "How many bytes its content has; null before the first upload."}
+    )
+    sha256 = fields.String(
+        dump_only=True,
+        metadata={"description": "The SHA-256 of its content, in hexadecimal.", "example": "9f86d081" * 8},
+    )
 
 
 class Files(ContentResource):

@@ -236,7 +236,20 @@ def _expect_shown(subject: Subject, item: Body, wanted: Mapping[str, Any]) -> No
     for name, value in wanted.items():
         if name not in STANDARD and name not in subject.changed:
             subject.expect(name in item, f"an item shows the field {name}", item)
-            subject.expect(item[name] == value, f"{name} is what was sent", value, item[name])
+            subject.expect(_is_same(item[name], value), f"{name} is what was sent", value, item[name])
+
+
+def _is_same(shown: Any, sent: Any) -> bool:
+    """Tell whether two JSON values are the same; a large float may be shown as a whole number."""
+    if isinstance(shown, dict) and isinstance(sent, dict):
+        return shown.keys() == sent.keys() and all(_is_same(shown[key], sent[key]) for key in sent)
+    if isinstance(shown, list) and isinstance(sent, list):
+        return len(shown) == len(sent) and all(map(_is_same, shown, sent))
+    if isinstance(shown, bool) or isinstance(sent, bool):
+        return shown is sent
+    if isinstance(shown, float) or isinstance(sent, float):
+        return isinstance(shown, int | float) and isinstance(sent, int | float) and float(shown) == float(sent)
+    return bool(shown == sent)
 
 
 def _expect_kept(subject: Subject, before: Body, after: Body) -> None:
