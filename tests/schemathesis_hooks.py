@@ -29,6 +29,10 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         case.path_parameters = {**(case.path_parameters or {}), "id": str(uuid4())}
     if case.meta is not None and case.meta.generation.mode.is_positive:
         _fit(case, number)
+    for name, value in (case.query or {}).items():
+        # What is empty would not be sent, and so be no fault.
+        if value in ([], {}):
+            case.query[name] = ""
 
 
 def _fit(case: Any, number: int) -> None:
