@@ -1,6 +1,6 @@
 # Everything is run from here, in a virtual environment of its own (.venv).
 PYTHON ?= python3
-# Two processes, each on a PostgreSQL of its own; tests/conftest.py says what one of them takes at a time.
+# Three processes, as many tests wait for something, each on a PostgreSQL of its own; tests/conftest.py says what one of them takes at a time.
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 # Whatever the environment says: what is imported is compiled once, and not anew by each of hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
