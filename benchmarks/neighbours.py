@@ -36,7 +36,7 @@ _TROUBLES: Mapping[str, tuple[str, float]] = {
 }
 
 _MODES: Mapping[str, Mapping[str, str]] = {
-    "with bulkheads": {"TIMEOUT": "30,nuisance=2", "REQUESTS": "500,nuisance=50", "POOL_SHARE": "50"},
+    "with bulkheads": {"TIMEOUT": "30,nuisance=2", "REQUESTS": "500,nuisance=50", "POOL_SHARE": "80"},
     "without": {"TIMEOUT": "86400", "REQUESTS": "1000000", "POOL_SHARE": "100"},
 }
 

@@ -165,7 +165,10 @@ async def troubled(serve: Serve) -> Api:
     limits = PerPlugin(30.0, {"trouble": TIME, "flow": TIME})
     requests = PerPlugin(100, {"trouble": 3, "flow": 1})
     pools = {"pool_size": 4, "read_pool_size": 4, "pool_timeout": 0.5}
-    return await serve(plugins, plugin_timeout=limits, plugin_requests=requests, plugin_blocking=0.3, **pools)
+    shares = PerPlugin(80, {"trouble": 50})
+    return await serve(
+        plugins, plugin_timeout=limits, plugin_requests=requests, plugin_pool_share=shares, plugin_blocking=0.3, **pools
+    )
 
 
 @pytest.fixture

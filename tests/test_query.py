@@ -1,5 +1,6 @@
 """The query string of a collection: what each parameter means, and what is refused."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -363,6 +364,54 @@ def test_a_cursor_is_refused_once_its_field_has_another_type() -> None:
     text = parse("sort=n", before).cursor(b"secret", "things", ("1",))
     with pytest.raises(ApiError):
         parse(f"sort=n&after={text}", after).position(b"secret", "things")
+
+
+WALKED = "sort=-name&age__in=1,2&q=x&limit=7"
+SENT = "AAAA"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [f"{WALKED}&after={SENT}", f"{WALKED}&before={SENT}", f"after={SENT}", f"&after={SENT}",
+     f"after={SENT}&{WALKED}", f"{WALKED}&%61fter={SENT}", WALKED, f"{WALKED}&", ""],
+)  # fmt: skip
+def test_a_query_that_was_read_before_is_read_alike(raw) -> None:
+    fresh = parse(raw, replace(RULES))
+    rules = replace(RULES)
+    for earlier in ("", WALKED, f"{WALKED}&after=BBBB", f"after=BBBB&{WALKED}", f"{WALKED}&before=BBBB", "after=BBBB"):
+        parse(earlier, rules)
+    assert parse(raw, rules) == parse(raw, rules) == fresh
+    assert fresh.cursor(b"secret", "contacts", PLACE) == parse(raw, rules).cursor(b"secret", "contacts", PLACE)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [f"{WALKED}&after=%", f"{WALKED}&after=", f"{WALKED}&after", f"{WALKED}&after={SENT}&after={SENT}",
+     f"{WALKED}&before={SENT}&after={SENT}", f"after={SENT}&{WALKED}&before={SENT}",
+     f"after={SENT}&{WALKED}&after={SENT}", f"{WALKED}&x=1&after={SENT}", f"{WALKED}&after={SENT}&x=1",
+     f"after={SENT}&after={SENT}"],
+)  # fmt: skip
+def test_a_query_that_was_read_before_excuses_no_fault(raw) -> None:
+    fresh = refused(raw, replace(RULES))
+    rules = replace(RULES)
+    for earlier in ("", WALKED, f"{WALKED}&after={SENT}", f"after={SENT}&{WALKED}"):
+        parse(earlier, rules)
+    assert refused(raw, rules) == refused(raw, rules) == fresh
+
+
+def test_a_stream_takes_no_cursor_whatever_was_read_before() -> None:
+    rules = replace(RULES).streaming()
+    parse(WALKED, rules)
+    assert [fault[:2] for fault in refused(f"{WALKED}&after={SENT}", rules)] == [("after", errors.BAD_PARAMETER.code)]
+
+
+def test_no_more_queries_are_kept_than_there_is_room_for() -> None:
+    rules = replace(RULES)
+    for number in range(1200):
+        parse(f"age={number}&after={SENT}", rules)
+    parse(f"name={'x' * 2000}", rules)
+    assert 0 < len(rules._read) <= 500
+    assert max(map(len, rules._read)) < 1000
 
 
 raw_text = st.text(st.sampled_from("%&=+,\\-_ .0123456789abcdefnamelimitsort\x00éß\ud800\udcff🎉"), max_size=60)

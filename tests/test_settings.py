@@ -45,7 +45,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "plugin_load_timeout": 20.0,
         "plugin_timeout": {"default": 30.0, "own": {}},
         "plugin_requests": {"default": 500, "own": {}},
-        "plugin_pool_share": {"default": 50, "own": {}},
+        "plugin_pool_share": {"default": 80, "own": {}},
         "plugin_blocking": 1.0,
         "log_level": "info",
         "log_format": "text",

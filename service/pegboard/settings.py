@@ -83,9 +83,9 @@ class Settings:
         "How many requests of a plugin each worker serves at once; others for single plugins: `500,reports=5`.",
     )
     plugin_pool_share: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
-        "50",
+        "80",
         values.per_plugin(values.whole(1, 100)),
-        "How much of each pool of connections a plugin may take, in percent; for single plugins: `50,reports=10`.",
+        "How much of each pool of connections a plugin may take, in percent; for single plugins: `80,reports=10`.",
     )
     plugin_blocking: float = _setting(
         "1", values.seconds(0.1, 3600), "After how many seconds the log names the plugin that blocks a worker."

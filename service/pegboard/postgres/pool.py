@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -23,6 +23,7 @@ from asyncpg.transaction import Transaction
 from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres.session import Manner, Session, Setup, connect, found_closed, refuse_lasting
+from pegboard.postgres.waiting import Waiters
 
 log = logging.getLogger("pegboard")
 
@@ -59,15 +60,13 @@ class Pool:
         setup: Setup | None = None,
     ) -> None:
         self.size = 0
-        self.waits = 0
-        self.timeouts = 0
         self._manner = Manner(dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup)
         self.most = size
         self.timeout = timeout
         self._read_only = read_only
         self._local = self._manner.local()
         self._idle: list[Session] = []
-        self._waiters: deque[asyncio.Future[Session]] = deque()
+        self._waiters: Waiters[Session] = Waiters(timeout, _unavailable)
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._snapshots = 0
@@ -84,6 +83,16 @@ class Pool:
         """Return how many wait for a connection."""
         return len(self._waiters)
 
+    @property
+    def waits(self) -> int:
+        """Return how often anybody had to wait."""
+        return self._waiters.waits
+
+    @property
+    def timeouts(self) -> int:
+        """Return how often anybody waited in vain."""
+        return self._waiters.timeouts
+
     async def open(self) -> None:
         """Open the first connection, unless there is one; raise what keeps it from opening."""
         if self._sessions:
@@ -96,7 +105,7 @@ class Pool:
     async def close(self) -> None:
         """Close all connections, those that are lent as they come back or after five seconds."""
         self._closing = True
-        self._fail_waiters(None)
+        self._waiters.fail(_unavailable)
         end = asyncio.get_running_loop().time() + _CLOSING
         while self.size and asyncio.get_running_loop().time() < end:
             while self._idle:
@@ -291,37 +300,13 @@ class Pool:
                 return session
             self._drop(session)
         if self._closing:
-            raise _unavailable(None)
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Session] = loop.create_future()
-        self._waiters.append(waiter)
-        self.waits += 1
+            raise _unavailable()
         self._grow()
-        timer = loop.call_later(self.timeout, self._expire, waiter)
-        try:
-            return await waiter
-        except BaseException:
-            with suppress(ValueError):
-                self._waiters.remove(waiter)
-            if not waiter.cancelled() and waiter.exception() is None:
-                # Cancelled between the hand-over and here.
-                self._give(waiter.result())
-            raise
-        finally:
-            timer.cancel()
-
-    def _expire(self, waiter: asyncio.Future[Session]) -> None:
-        if not waiter.done():
-            self.timeouts += 1
-            waiter.set_exception(_unavailable(None))
+        return await self._waiters.wait(self._give)
 
     def _hand_over(self, session: Session) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(session)
-                return
-        self._idle.append(session)
+        if not self._waiters.hand(session):
+            self._idle.append(session)
 
     def _give(self, session: Session) -> None:
         if session.is_closed():
@@ -354,19 +339,13 @@ class Pool:
                     log.warning("no connection to the database: %s: %s", type(error).__name__, error)
                 self._away = True
                 # None is lent that could come back: nobody need wait any longer.
-                self._fail_waiters(error)
+                self._waiters.fail(partial(_unavailable, error))
             if not isinstance(error, Exception):
                 raise
         else:
             self._away = False
             self._sessions.add(session)
             self._give(session)
-
-    def _fail_waiters(self, cause: BaseException | None) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_exception(_unavailable(cause))
 
     def _mend_later(self, session: Session) -> None:
         """Make a session as good as new, beside what is running, and give it back; its place stays taken meanwhile."""
@@ -392,7 +371,7 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
 
-def _unavailable(cause: BaseException | None) -> ApiError:
+def _unavailable(cause: BaseException | None = None) -> ApiError:
     error = ApiError(errors.DATABASE_UNAVAILABLE, headers={"Retry-After": "1"})
     error.__cause__ = cause
     return error

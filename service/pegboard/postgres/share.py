@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pegboard.errors import ApiError
 from pegboard.postgres.database import Database
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.replica import Replica
+from pegboard.postgres.waiting import Waiters
 
 _MESSAGE = "All connections to the database that the plugin may have are in use: try again later."
 
@@ -29,22 +28,25 @@ class Share:
 
     def __init__(self, pool: Pool | Replica, most: int, timeout: float) -> None:
         self.used = 0
-        self.waits = 0
         self._pool = pool
         self._most = most
-        self._timeout = timeout
         self._snapshots = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: Waiters[None] = Waiters(timeout, _busy)
 
     @property
     def waiting(self) -> int:
         """Return how many wait for their turn."""
         return len(self._waiters)
 
+    @property
+    def waits(self) -> int:
+        """Return how often anybody had to."""
+        return self._waiters.waits
+
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows."""
         if self.used >= self._most:
-            await self._turn()
+            await self._waiters.wait(self._leave)
         else:
             self.used += 1
         try:
@@ -55,7 +57,7 @@ class Share:
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """Run one statement and return its first row, or None."""
         if self.used >= self._most:
-            await self._turn()
+            await self._waiters.wait(self._leave)
         else:
             self.used += 1
         try:
@@ -110,38 +112,14 @@ class Share:
 
     async def _enter(self) -> None:
         if self.used >= self._most:
-            await self._turn()
+            await self._waiters.wait(self._leave)
         else:
             self.used += 1
 
-    async def _turn(self) -> None:
-        """Wait until a place is handed over."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append(waiter)
-        self.waits += 1
-        timer = loop.call_later(self._timeout, _expire, waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter.cancelled() or waiter.exception() is not None:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-            else:
-                # Cancelled between the hand-over and here.
-                self._leave()
-            raise
-        finally:
-            timer.cancel()
-
-    def _leave(self) -> None:
+    def _leave(self, _: None = None) -> None:
         """Hand the place over to whoever waits longest."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        self.used -= 1
+        if not self._waiters.hand(None):
+            self.used -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +138,5 @@ class Shares:
         return cls(read, write)
 
 
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(ApiError(errors.BUSY, _MESSAGE, headers={"Retry-After": "1"}))
+def _busy() -> ApiError:
+    return ApiError(errors.BUSY, _MESSAGE, headers={"Retry-After": "1"})

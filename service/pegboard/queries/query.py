@@ -23,6 +23,10 @@ LONGEST_SEARCH = 500  # characters; PostgreSQL refuses to search for a word of 2
 _MOST_SUGGESTIONS = 5
 _LONGEST_NAME = 100
 
+_MOST_KEPT = 500
+_LONGEST_KEPT = 1000  # characters
+"""So many queries of a collection are kept as they were read, since whoever walks through pages sends the same."""
+
 _OF_ITEMS = frozenset({"fields", "expand"})
 
 _ENDLESS = 10**18 - 1
@@ -88,6 +92,12 @@ class Query:
         except ValueError:
             raise ApiError(errors.BAD_CURSOR, parameter="before" if self.after is None else "after") from None
 
+    def beside(self, *, after: str | None = None, before: str | None = None) -> Query:
+        """Return the query of another page of the same."""
+        query = Query(self.limit, self.sort, self.filters, self.fields, self.count, self.q, self.expand, after, before)
+        object.__setattr__(query, "_scopes", self._scopes)
+        return query
+
     def _scope(self, resource: str) -> bytes:
         """Return what a cursor is of use for, worked out once for all cursors of a page."""
         scope = self._scopes.get(resource)
@@ -127,6 +137,7 @@ class Rules:
     """The parameters that filter, each with its column and operator."""
     reserved: frozenset[str] = field(init=False)
     """The parameters that mean the same in every collection and are taken here."""
+    _read: dict[str, Query] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (column.name for column in self.columns):
@@ -167,7 +178,23 @@ def parse(raw_query: str, rules: Rules) -> Query:
     """Read the query of a collection, as it stands in the URL; raises `ApiError` 400 with every fault."""
     if not raw_query:
         return rules.whole
-    return _Reading(rules, rules.reserved, rules.filters).read(raw_query)
+    plain, parameter, text = _without_cursor(raw_query)
+    known = rules.whole if not plain else rules._read.get(plain)
+    if known is not None and (not text or (rules.paged and _CURSOR.fullmatch(text))):
+        return known.beside(**{parameter: text}) if text else known
+    query = _Reading(rules, rules.reserved, rules.filters).read(raw_query)
+    if len(plain) <= _LONGEST_KEPT and (query.after is None and query.before is None) == (not text):
+        if len(rules._read) >= _MOST_KEPT:
+            rules._read.clear()
+        rules._read[plain] = query.beside()
+    return query
+
+
+def _without_cursor(raw_query: str) -> tuple[str, str, str]:
+    """Return a query without the cursor at its end, as the links to other pages have it, and that parameter."""
+    head, _, last = raw_query.rpartition("&")
+    name, _, text = last.partition("=")
+    return (head, name, text) if text and name in ("after", "before") else (raw_query, "", "")
 
 
 def parse_item(raw_query: str, rules: Rules) -> Query:

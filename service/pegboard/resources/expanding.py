@@ -15,6 +15,7 @@ from pegboard.errors import ApiError
 from pegboard.queries import mapping
 from pegboard.queries.query import Query
 from pegboard.resources.context import Context
+from pegboard.resources.listing import id_of
 from pegboard.resources.resource import Representation, Resource
 
 _WHOLE = Query()
@@ -93,7 +94,7 @@ class Expander:
             traceparent=context.traceparent,
         )
         items = await resource.retrieve_all(reading, sorted(ids))
-        return {_id(item): resource.represent(item, _WHOLE) for item in items}
+        return {id_of(item): resource.represent(item, _WHOLE) for item in items}
 
     def _shown(self, item: Mapping[str, Any], name: str, found: Shown) -> Representation | None:
         return found[self._targets[name]].get(item.get(name, ""))
@@ -128,7 +129,3 @@ class Expander:
     def _refusal(self, name: str) -> ApiError:
         message = f"`{name}` cannot be expanded: the client may not read `{self._targets[name]}`."
         return ApiError(errors.NOT_ALLOWED, message, parameter="expand")
-
-
-def _id(item: Any) -> str:
-    return str(item["id"] if isinstance(item, Mapping) else item.id)

@@ -9,6 +9,7 @@ from typing import Any
 from pegboard.errors import ApiError
 from pegboard.resources.aftermath import Change
 from pegboard.resources.context import Context
+from pegboard.resources.listing import id_of
 from pegboard.resources.resource import Resource
 
 
@@ -81,5 +82,4 @@ def around(resource: Resource) -> Hooked | None:
 
 
 def _made(item: Any) -> Change:
-    identity = item["id"] if isinstance(item, Mapping) else item.id
-    return Change("create", str(identity), None, item)
+    return Change("create", id_of(item), None, item)

@@ -12,6 +12,9 @@ from pegboard.tables.columns import Column
 
 Place = tuple[Any, ...]
 
+# Asked in this order: to ask an abstract class takes several times as long.
+_MAPPINGS = (dict, Mapping)
+
 
 def matching(items: Sequence[Any], query: Query) -> list[Any]:
     """Return the items that all filters of `query` keep, in its order."""
@@ -43,7 +46,12 @@ def value_of(item: Any, column: Column) -> Any:
 
 def read(item: Any, name: str) -> Any:
     """Return the value that an item, a mapping or an object, has under `name`; None where it has none."""
-    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+    return item.get(name) if isinstance(item, _MAPPINGS) else getattr(item, name, None)
+
+
+def id_of(item: Any) -> str:
+    """Return the id of an item; raises `KeyError` or `AttributeError` where it has none."""
+    return str(item["id"] if isinstance(item, _MAPPINGS) else item.id)
 
 
 def _comparison(query: Query) -> Callable[[Place, Place], int]:

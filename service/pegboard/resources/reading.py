@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote
 
 from pegboard import errors, rendering
@@ -18,6 +19,7 @@ from pegboard.web.http import Request, Response, Stream
 JSON = "application/json"
 VARY = "Accept, Accept-Encoding"
 _KEPT = "%=&,:;+-._~!*'()/?@$[]"
+_IS_QUOTED = re.compile(rf"[0-9A-Za-z{re.escape(_KEPT)}]*").fullmatch
 
 
 class Reader:
@@ -103,18 +105,26 @@ class Reader:
 
     def _links(self, request: Request, page: Page) -> dict[str, str]:
         """Return the URLs of the pages beside `page` and of the first one, to which an empty cursor leads, too."""
-        kept = [part for part in request.raw_query.split("&") if part and _name_of(part) not in ("after", "before")]
-        first = f"{self._path}?{quote('&'.join(kept), safe=_KEPT)}" if kept else self._path
+        parts = request.raw_query.split("&")
+        kept = "&".join([part for part in parts if part and _name_of(part) not in ("after", "before")])
+        first = f"{self._path}?{_quoted(kept)}" if kept else self._path
         further = f"{first}{'&' if kept else '?'}"
         links = {}
-        for relation, parameter, cursor in (("next", "after", page.next), ("prev", "before", page.prev)):
-            if cursor is not None:
-                links[relation] = f"{further}{parameter}={quote(cursor, safe=_KEPT)}" if cursor else first
-        return links | {"first": first}
+        if page.next is not None:
+            links["next"] = f"{further}after={_quoted(page.next)}" if page.next else first
+        if page.prev is not None:
+            links["prev"] = f"{further}before={_quoted(page.prev)}" if page.prev else first
+        links["first"] = first
+        return links
 
 
 def _name_of(part: str) -> str:
-    return unquote(part.partition("=")[0])
+    name = part.partition("=")[0]
+    return unquote(name) if "%" in name else name
+
+
+def _quoted(text: str) -> str:
+    return text if _IS_QUOTED(text) else quote(text, safe=_KEPT)
 
 
 def accept(request: Request, *offered: str) -> str:

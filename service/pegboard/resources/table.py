@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import repeat
 from typing import Any, ClassVar
 
 import asyncpg
@@ -266,13 +267,13 @@ class TableResource(Resource):
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an item's fields; those that `data` lacks go back to their defaults, but for write-only ones."""
-        values = self._values(await self.hashed(data))
+        values = self._values(await self.hashed(data) if self._hashed else data)
         kept = self._write_only - data.keys()
         return await self._change(context, identity, {name: values[name] for name in values if name not in kept})
 
     async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Change the fields that `data` has."""
-        return await self._change(context, identity, await self.hashed(data))
+        return await self._change(context, identity, await self.hashed(data) if self._hashed else data)
 
     async def delete(self, context: Context, identity: str) -> None:
         """Delete an item."""
@@ -384,6 +385,5 @@ class TableResource(Resource):
 
 def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
     """Return the fields of each row, without the values that only its place needs."""
-    if max(statement.keys) < len(statement.names):
-        return [dict(row) for row in rows]
-    return [dict(zip(statement.names, row, strict=False)) for row in rows]
+    # Quicker than to ask each row for its names.
+    return list(map(dict, map(zip, repeat(statement.names), rows)))

@@ -18,6 +18,7 @@ from pegboard.resources.aftermath import Change
 from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander
 from pegboard.resources.idempotency import HEADER, Idempotency, key_of
+from pegboard.resources.listing import id_of
 from pegboard.resources.reading import JSON, accept, item_headers, line
 from pegboard.resources.resource import Representation, Resource
 from pegboard.schemas import patching
@@ -282,8 +283,7 @@ class Writer:
 
     def path_of(self, item: Any) -> str:
         """Return the path of an item."""
-        identity = item["id"] if isinstance(item, Mapping) else item.id
-        return f"{self._path}/{quote(str(identity), safe=_PLAIN)}"
+        return f"{self._path}/{quote(id_of(item), safe=_PLAIN)}"
 
     async def written(self, request: Request, item: Any, context: Context) -> Response:
         """Answer with an item as it is now, or without it where the client prefers so."""

@@ -1,0 +1,77 @@
+"""Those who wait for something that is lent: first come, first served, and nobody for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Waiters(Generic[T]):
+    """Hold who waits for a `T`, each for at most `timeout` seconds; then `wait` raises what `refusal` returns.
+
+    `waits` counts how often anybody had to wait, `timeouts` how often in vain.
+    """
+
+    def __init__(self, timeout: float, refusal: Callable[[], Exception]) -> None:
+        self.waits = 0
+        self.timeouts = 0
+        self._timeout = timeout
+        self._refusal = refusal
+        self._queue: deque[tuple[float, asyncio.Future[T]]] = deque()
+        # One for all: they have waited equally long when their time is over, so it is always the first one's.
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._queue)
+
+    async def wait(self, put_back: Callable[[T], object]) -> T:
+        """Return what is handed over; what comes at the moment when the caller is cancelled goes to `put_back`."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[T] = loop.create_future()
+        entry = (loop.time() + self._timeout, waiter)
+        self._queue.append(entry)
+        self.waits += 1
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._expire)
+        try:
+            return await waiter
+        except BaseException:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            if not waiter.cancelled() and waiter.exception() is None:
+                put_back(waiter.result())
+            raise
+
+    def hand(self, lent: T) -> bool:
+        """Give `lent` to whoever waits longest; return False where nobody waits."""
+        while self._queue:
+            _, waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(lent)
+                return True
+        return False
+
+    def fail(self, refusal: Callable[[], Exception]) -> None:
+        """Let nobody wait any longer: each gets what `refusal` returns."""
+        while self._queue:
+            _, waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_exception(refusal())
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._queue:
+            until, waiter = self._queue[0]
+            if until > loop.time():
+                self._timer = loop.call_at(until, self._expire)
+                return
+            self._queue.popleft()
+            if not waiter.done():
+                self.timeouts += 1
+                waiter.set_exception(self._refusal())
