@@ -32,6 +32,8 @@ class Context:
     connection: asyncpg.Connection | None = None
     locks: bool = True
     traceparent: str | None = None
+    _renders: bool = False
+    """Whether what is listed goes out as it is, and nobody else looks at it."""
     _waiting: list[Callable[[], None]] | None = None
 
     def after_commit(self, act: Callable[[], None]) -> None:

@@ -57,7 +57,7 @@ class Reader:
         )
         if query.expand:
             self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent, _renders=True)
         found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
         page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
         items = self._resource.represent_all(page.items, query)
@@ -89,7 +89,7 @@ class Reader:
         # It has no entity tag: there is none that could match.
         if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
             raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
+        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent, _renders=True)
         parts = self._resource.stream(context)
         first = await anext(parts, Page(()))
         headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}

@@ -25,7 +25,7 @@ from pegboard.schemas.loading import default_of
 from pegboard.tables.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
 from pegboard.uuid7 import uuid7
 
-_READING = ("list", "retrieve", "dump")
+_READING = ("list", "stream", "retrieve", "dump", "plain", "represent", "represent_all", "represent_lines")
 _LITTLE = 10_000
 _NONE: Mapping[str, Any] = {}
 _PART = 250
@@ -142,7 +142,8 @@ class TableResource(Resource):
         query = context.query
         position = query.position(self._secret, self.name)
         extra = self._within_reach(context.client)
-        statement = self._table.page(self._selected(query), position, extra)
+        written = self._is_written(context)
+        statement = self._table.page(self._selected(query), position, extra, written=written)
         source = context.connection or self.database.read
         rows = await source.fetch(statement.text, *statement.args)
         total = None if query.count is None else await self._count(source, query, extra)
@@ -165,7 +166,7 @@ class TableResource(Resource):
                 return
             extra = self._within_reach(context.client)
             total = None if query.count is None else await self._count(connection, query, extra)
-            statement = self._table.whole(self._selected(query), extra)
+            statement = self._table.whole(self._selected(query), extra, written=self._is_written(context))
             # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
             # It has no name, since through a pooler another process may have given the same.
             prepared = await connection.prepare(statement.text, name="")
@@ -175,6 +176,14 @@ class TableResource(Resource):
                 yield Page([dict(row) for row in rows], total=total)
                 if len(rows) < _PART:
                     return
+
+    def _is_written(self, context: Context) -> bool:
+        """Tell whether the items that are listed go out as the database writes them.
+
+        What has filters is planned anew each time, and may write what is not on the page: there it would save nothing.
+        """
+        query = context.query
+        return context._renders and self._plain and self._existing is None and not query.filters and query.q is None
 
     def _selected(self, query: Query) -> Query:
         """Return the query with the columns that its fields are made from: all, where some are computed."""

@@ -1,0 +1,85 @@
+"""Instants as a page, an export and a single item show them, whatever the database holds: always the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pegboard import Context, Schema, TableResource, fields, operation
+from tests.conftest import Api, Serve, plugin
+
+FILL = """
+INSERT INTO moments.moments (id, _version, at) SELECT ('0192f000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, at
+FROM unnest($1::text[]::timestamptz[]) WITH ORDINALITY AS moment (at, n)"""
+
+HELD = {
+    "2015-02-15T05:21:07Z": "2015-02-15T05:21:07Z",
+    "2015-02-15T05:21:07.999999Z": "2015-02-15T05:21:07Z",
+    "2015-02-15T23:30:00-05:30": "2015-02-16T05:00:00Z",
+    "1969-12-31T23:59:59.5Z": "1969-12-31T23:59:59Z",
+    "0001-01-01T00:00:01Z": "0001-01-01T00:00:01Z",
+    "9999-12-31T23:59:59.5Z": "9999-12-31T23:59:59Z",
+    "infinity": "9999-12-31T23:59:59Z",
+    "-infinity": "0001-01-01T00:00:00Z",
+    None: None,
+}
+
+
+class Moment(Schema):
+    at = fields.DateTime(allow_none=True)
+
+
+class Types(Schema):
+    types = fields.List(fields.String())
+
+
+class Moments(TableResource):
+    """Instants."""
+
+    schema = Moment
+    verbs = "GET", "HEAD", "POST"
+
+    @operation(response=Types, on="collection")
+    async def types(self, context: Context, data: Any) -> Any:
+        """Tell what a plugin that lists the items gets."""
+        page = await self.list(context)
+        return {"types": sorted({type(item["created_at"]).__name__ for item in page.items})}
+
+
+@pytest.fixture(scope="module")
+async def api(serve: Serve) -> Api:
+    api = await serve([plugin("moments", Moments)])
+    await api.service.database.write.execute(FILL, list(HELD))
+    return api
+
+
+async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
+    items = (await api.get("/moments")).json["items"]
+    assert [item["at"] for item in items] == list(HELD.values())
+    for item in items:
+        assert (await api.get(f"/moments/{item['id']}")).json == item
+    assert (await api.get("/moments?id__in=" + ",".join(item["id"] for item in items))).json["items"] == items
+    lines = await api.get("/moments", headers={"Accept": "text/csv"})
+    assert lines.body.decode().splitlines()[1:] == [",".join(value or "" for value in item.values()) for item in items]
+
+
+@pytest.mark.parametrize("sort", ["at", "-at", "at,created_at", "-created_at"])
+async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort: str) -> None:
+    whole = (await api.get(f"/moments?sort={sort}")).json["items"]
+    target, found, last = f"/moments?sort={sort}&limit=1", [], ""
+    while target:
+        page = (await api.get(target)).json
+        found += page["items"]
+        target, last = page["next"], target
+    assert found == whole
+    assert len(found) == len(HELD)
+    while (target := (await api.get(last)).json["prev"]) is not None:
+        page = (await api.get(target)).json
+        found.pop()
+        assert page["items"] == found[-1:]
+        last = target
+
+
+async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
+    assert (await api.post("/moments/types")).json == {"types": ["datetime"]}
