@@ -30,11 +30,10 @@ _AS_TEXT = {"uuid": "text", WHOLE_KEY: "text", "numeric": "text", "uuid[]": "tex
 # What `rendering.dumps_rows` makes of an instant, and of those for which Python has none. PostgreSQL writes it in half
 # of the time that asyncpg takes to read it.
 _WRITTEN = {
-    "timestamptz": """CASE
-    WHEN {0} >= '0001-01-01T00:00:00Z'::timestamptz AND {0} < '10000-01-01T00:00:00Z'::timestamptz
-    THEN substr(to_json({0} AT TIME ZONE 'UTC')::text, 2, 19) || 'Z'
-    WHEN {0} >= '10000-01-01T00:00:00Z'::timestamptz THEN '9999-12-31T23:59:59Z'
-    WHEN {0} < '0001-01-01T00:00:00Z'::timestamptz THEN '0001-01-01T00:00:00Z' END""",
+    "timestamptz": "CASE WHEN {0} >= timestamptz '0001-01-01Z' AND {0} < timestamptz '10000-01-01Z' "
+    "THEN substr(to_json({0} AT TIME ZONE 'UTC')::text, 2, 19) || 'Z' "
+    "WHEN {0} > timestamptz '0001-01-01Z' THEN '9999-12-31T23:59:59Z' "
+    "WHEN {0} IS NOT NULL THEN '0001-01-01T00:00:00Z' END"
 }
 
 
