@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pegboard.queries import cursor
+from pegboard.queries.cursor import Sealer
 
 SECRET = b"s" * 32
 PLACE = ("Ångström", None, 7, "0190a4f2-0000-7000-8000-000000000001")
-TEXT = cursor.encode(SECRET, b"contacts", PLACE)
+TEXT = cursor.encode(Sealer(SECRET, b"contacts"), PLACE)
 
 # Text that PostgreSQL can hold: no lone surrogates, no U+0000.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
@@ -28,14 +29,14 @@ values = st.one_of(
 @settings(deadline=None)
 @given(st.lists(values, max_size=6).map(tuple), st.binary(), st.binary(min_size=1, max_size=64))
 def test_values_come_back_exactly_as_they_went(place, scope, secret) -> None:
-    text = cursor.encode(secret, scope, place)
-    found = cursor.decode(secret, scope, text)
+    text = cursor.encode(Sealer(secret, scope), place)
+    found = cursor.decode(Sealer(secret, scope), text)
     assert repr(found) == repr(place)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", text)
 
 
 def test_nan_comes_back() -> None:
-    (found,) = cursor.decode(SECRET, b"", cursor.encode(SECRET, b"", (math.nan,)))
+    (found,) = cursor.decode(Sealer(SECRET, b""), cursor.encode(Sealer(SECRET, b""), (math.nan,)))
     assert math.isnan(found)
 
 
@@ -44,7 +45,7 @@ def test_microseconds_and_types_are_kept() -> None:
         datetime(2015, 2, 15, 5, 21, 7, 123456, UTC), date(1, 1, 1), time(23, 59, 59, 1), Decimal("1.10"),
         UUID(int=7), True, False, 1, 1.0, -0.0, "", None,
     )  # fmt: skip
-    assert repr(cursor.decode(SECRET, b"", cursor.encode(SECRET, b"", place))) == repr(place)
+    assert repr(cursor.decode(Sealer(SECRET, b""), cursor.encode(Sealer(SECRET, b""), place))) == repr(place)
 
 
 @pytest.mark.parametrize("index", range(len(TEXT)))
@@ -53,7 +54,7 @@ def test_a_changed_character_is_refused(index) -> None:
         changed = TEXT[:index] + other + TEXT[index + 1 :]
         if changed != TEXT:
             with pytest.raises(ValueError):  # noqa: PT011  # any: what is wrong is not told
-                cursor.decode(SECRET, b"contacts", changed)
+                cursor.decode(Sealer(SECRET, b"contacts"), changed)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +64,17 @@ def test_a_changed_character_is_refused(index) -> None:
 )  # fmt: skip
 def test_what_is_no_cursor_is_refused(text) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any: what is wrong is not told
-        cursor.decode(SECRET, b"contacts", text)
+        cursor.decode(Sealer(SECRET, b"contacts"), text)
 
 
 @pytest.mark.parametrize(("secret", "scope"), [(b"t" * 32, b"contacts"), (SECRET, b"contact"), (SECRET, b"")])
 def test_another_secret_or_scope_is_refused(secret, scope) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any: what is wrong is not told
-        cursor.decode(secret, scope, TEXT)
+        cursor.decode(Sealer(secret, scope), TEXT)
 
 
 def test_the_scope_cannot_take_over_a_part_of_the_payload() -> None:
-    assert cursor.encode(SECRET, b"a", ("b",)) != cursor.encode(SECRET, b"ab", ("",))
+    assert cursor.encode(Sealer(SECRET, b"a"), ("b",)) != cursor.encode(Sealer(SECRET, b"ab"), ("",))
 
 
 class Colour(IntEnum):
@@ -81,9 +82,9 @@ class Colour(IntEnum):
 
 
 def test_what_is_told_by_a_subclass_comes_back_as_the_plain_value() -> None:
-    assert cursor.decode(SECRET, b"", cursor.encode(SECRET, b"", (Colour.RED,))) == (1,)
+    assert cursor.decode(Sealer(SECRET, b""), cursor.encode(Sealer(SECRET, b""), (Colour.RED,))) == (1,)
 
 
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(TypeError, match="bytes"):
-        cursor.encode(SECRET, b"", (b"x",))
+        cursor.encode(Sealer(SECRET, b""), (b"x",))

@@ -31,33 +31,39 @@ _KINDS: tuple[tuple[type, str, Callable[[Any], str], Callable[[str], Any]], ...]
 _READERS = {tag: read for _, tag, _, read in _KINDS}
 
 
-def encode(secret: bytes, scope: bytes, values: tuple[Any, ...]) -> str:
-    """Return `values` as a text that stands in a URL as it is, sealed for `scope` with a secret of up to 64 bytes.
+class Sealer:
+    """Seal what is of use for one `scope`, with a `secret` of up to 64 bytes."""
+
+    def __init__(self, secret: bytes, scope: bytes) -> None:
+        # BLAKE2b takes a key (RFC 7693), and costs a third of HMAC-SHA256.
+        self._begun = blake2b(len(scope).to_bytes(4, "big") + scope, key=secret, digest_size=_SEAL)
+
+    def seal(self, payload: bytes) -> bytes:
+        """Return the seal of `payload`."""
+        seal = self._begun.copy()
+        seal.update(payload)
+        return seal.digest()
+
+
+def encode(sealer: Sealer, values: tuple[Any, ...]) -> str:
+    """Return `values` as a text that stands in a URL as it is, sealed.
 
     Raises `TypeError` for a value of a type that is not known here.
     """
     payload = orjson.dumps([_tagged(value) for value in values])
-    return _text(_seal(secret, scope, payload) + payload)
+    return _text(sealer.seal(payload) + payload)
 
 
-def decode(secret: bytes, scope: bytes, text: str) -> tuple[Any, ...]:
-    """Return the values that `text` was made of.
-
-    Raises `ValueError` when it was not made with this secret for this scope.
-    """
+def decode(sealer: Sealer, text: str) -> tuple[Any, ...]:
+    """Return the values that `text` was made of; raises `ValueError` when it was not made by an equal sealer."""
     if not text.isascii():
         raise ValueError("not a cursor")
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     seal, payload = raw[:_SEAL], raw[_SEAL:]
     # Base64 has several spellings of some bytes; only ours is taken.
-    if not compare_digest(seal, _seal(secret, scope, payload)) or _text(raw) != text:
+    if not compare_digest(seal, sealer.seal(payload)) or _text(raw) != text:
         raise ValueError("not a cursor of this scope")
     return tuple([_READERS[value[0]](value[1:]) for value in orjson.loads(payload)])
-
-
-def _seal(secret: bytes, scope: bytes, payload: bytes) -> bytes:
-    # BLAKE2b takes a key (RFC 7693), and costs a third of HMAC-SHA256.
-    return blake2b(len(scope).to_bytes(4, "big") + scope + payload, key=secret, digest_size=_SEAL).digest()
 
 
 def _text(raw: bytes) -> str:

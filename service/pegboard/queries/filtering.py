@@ -61,10 +61,7 @@ def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
     if not filters:
         return ()
     return tuple(
-        [
-            (one.column.column, one.operator, one.operator == "isnull" and one.value, len(_arguments(one)))
-            for one in filters
-        ]
+        [(one.column.column, one.operator, one.operator == "isnull" and one.value, _count(one)) for one in filters]
     )
 
 
@@ -90,6 +87,10 @@ _TYPES: Mapping[str, Callable[[Column], str]] = {
     "in": lambda column: f"{column.query_type}[]",
     "has": lambda column: column.base_type,
 }
+
+
+def _count(one: Filter) -> int:
+    return len(_arguments(one)) if one.operator in _ARGUMENTS else 1
 
 
 def _arguments(one: Filter) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorCode, Fault
 from pegboard.queries import cursor
+from pegboard.queries.cursor import Sealer
 from pegboard.queries.existing import reading
 from pegboard.tables.columns import Column
 
@@ -76,11 +77,11 @@ class Query:
     expand: tuple[str, ...] = ()
     after: str | None = None
     before: str | None = None
-    _scopes: dict[str, bytes] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _sealers: dict[tuple[bytes, str], Sealer] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def cursor(self, secret: bytes, resource: str, values: tuple[Any, ...]) -> str:
         """Return a cursor to the place `values` of `resource`, of use only with the same sort, filters and search."""
-        return cursor.encode(secret, self._scope(resource), values)
+        return cursor.encode(self._sealer(secret, resource), values)
 
     def position(self, secret: bytes, resource: str) -> tuple[Any, ...] | None:
         """Return the place that the client's cursor means, None where it sent none; raises `ApiError` 400."""
@@ -88,24 +89,25 @@ class Query:
         if text is None:
             return None
         try:
-            return cursor.decode(secret, self._scope(resource), text)
+            return cursor.decode(self._sealer(secret, resource), text)
         except ValueError:
             raise ApiError(errors.BAD_CURSOR, parameter="before" if self.after is None else "after") from None
 
     def beside(self, *, after: str | None = None, before: str | None = None) -> Query:
         """Return the query of another page of the same."""
         query = Query(self.limit, self.sort, self.filters, self.fields, self.count, self.q, self.expand, after, before)
-        object.__setattr__(query, "_scopes", self._scopes)
+        object.__setattr__(query, "_sealers", self._sealers)
         return query
 
-    def _scope(self, resource: str) -> bytes:
-        """Return what a cursor is of use for, worked out once for all cursors of a page."""
-        scope = self._scopes.get(resource)
-        if scope is None:
-            scope = self._scopes[resource] = self._worked_out(resource)
-        return scope
+    def _sealer(self, secret: bytes, resource: str) -> Sealer:
+        """Return what seals the cursors of this query, made once for all of its pages."""
+        sealer = self._sealers.get((secret, resource))
+        if sealer is None:
+            sealer = self._sealers[secret, resource] = Sealer(secret, self._scope(resource))
+        return sealer
 
-    def _worked_out(self, resource: str) -> bytes:
+    def _scope(self, resource: str) -> bytes:
+        """Return what a cursor is of use for."""
         sort = [(s.column.name, s.column.type, s.column.nullable, s.descending) for s in self.sort]
         filters = sorted((f.column.name, f.operator, f.text) for f in self.filters)
         return ascii((resource, sort, filters, self.q)).encode()

@@ -149,7 +149,7 @@ class TableResource(Resource):
         total = None if query.count is None else await self._count(source, query, extra)
 
         def cursor(row: asyncpg.Record) -> str:
-            return query.cursor(self._secret, self.name, statement.place(tuple(row)))
+            return query.cursor(self._secret, self.name, statement.place(row))
 
         found = page(rows, query, position, cursor)
         return Page(_dicts(found.items, statement), found.next, found.prev, total)
