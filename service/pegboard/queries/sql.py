@@ -56,7 +56,7 @@ class Page(NamedTuple):
     names: tuple[str, ...]
     keys: tuple[int, ...]
 
-    def place(self, row: Sequence[Any]) -> tuple[Any, ...]:
+    def place(self, row: Any) -> tuple[Any, ...]:
         """Return the place of a row, for a cursor."""
         return tuple([row[index] for index in self.keys])
 
