@@ -12,6 +12,7 @@ from pegboard.resources.reading import Reader
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.resources.transfer import PLACE, Transfer
 from pegboard.resources.writing import PATCHES, Writer
+from pegboard.schemas.loading import parse_uuid
 from pegboard.settings import Settings
 from pegboard.web.http import Request, Response
 from pegboard.web.routing import Handler, Mount, Place
@@ -20,8 +21,9 @@ from pegboard.web.routing import Handler, Mount, Place
 def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> Mount:
     """Return the places of `resource`; raises `ValueError` where a field cannot be named in a URL."""
     rules = resource.rules()
-    if not resource.has_uuids():
-        rules = rules.identified(resource.parse_id)
+    parse_id = parse_uuid if resource.has_uuids() else resource.parse_id
+    if parse_id is not parse_uuid:
+        rules = rules.identified(parse_id)
     path = f"{settings.path_prefix}/{resource.name}"
     reader = Reader(resource, rules, path)
     writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
@@ -41,7 +43,7 @@ def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> M
         beside=_me(resource, {"retrieve": reader.retrieve, "update": own_writer.update}) | on_collection,
         below=_content(resource, path) | on_item,
         public=frozenset(resource.public_verbs()),
-        parse_id=resource.parse_id,
+        parse_id=parse_id,
     )
 
 

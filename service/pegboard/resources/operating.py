@@ -63,7 +63,7 @@ class Operator:
             async with self._resource.transaction(context):
                 return await self._do(request, context, identity, value)
 
-        return await self._writer.once(request, context, key, body, work)
+        return await (work() if key is None else self._writer.once(request, context, key, body, work))
 
     def _value(self, body: bytes) -> dict[str, Any]:
         if not self._needs_body and (not body or body.isspace()):

@@ -15,6 +15,14 @@ References = Mapping[str, tuple[str, str]]
 """What JSON calls each field that refers to an item, and the resource of that, by the field's attribute."""
 
 
+def is_set(references: References, item: Mapping[str, Any]) -> bool:
+    """Tell whether an item refers to anything; one that does not need not be checked."""
+    for attribute in references:  # noqa: SIM110 - a generator takes thrice the time
+        if item.get(attribute) is not None:
+            return True
+    return False
+
+
 async def check(
     context: Context,
     references: References,
@@ -29,8 +37,6 @@ async def check(
     What the client must not know of is looked for; what is not there only where something was found, or with `whole`:
     else the foreign keys look for it as the items are written.
     """
-    if not any(item.get(attribute) is not None for item in items for attribute in references):
-        return
     bad = {} if whole else await _leading_nowhere(context, references, resources, items, "hidden")
     if whole or any(bad.values()):
         bad = await _leading_nowhere(context, references, resources, items, "missing")

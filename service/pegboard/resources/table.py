@@ -232,7 +232,7 @@ class TableResource(Resource):
         """Make an item; `data` may bring its id."""
         if self._hashed:
             data = await self.hashed(data)
-        if self._references:
+        if self._references and referring.is_set(self._references, data):
             await referring.check(context, self._references, self.resources, (data,))
         values = self._new_values(context, data)
         statement = self._table.insert(data.get("id") or self._new_id(), versions.new(), values)
@@ -295,7 +295,7 @@ class TableResource(Resource):
         allowed, extra = versions.demanded(context.conditions), self._within_reach(context.client)
         if self._existing is not None:
             values = self._existing.without_key(values, identity, self._names)
-        if self._references:
+        if self._references and referring.is_set(self._references, values):
             await referring.check(context, self._references, self.resources, (values,))
         statement = self._table.update(identity, versions.new(), values, extra, versions=allowed)
         row = await self._write(context, statement, values)
@@ -313,24 +313,20 @@ class TableResource(Resource):
 
     async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NONE) -> Any:
         """Do what writes `values` to one row; of several references that lead nowhere all are told."""
-        several = sum(values.get(name) is not None for name in self._references) > 1
+        connection = context.connection
+        several = len(self._references) > 1 and sum(values.get(name) is not None for name in self._references) > 1
         try:
-            return await self._fetchrow(context, statement, apart=several)
+            if several and connection is not None:
+                # Within a savepoint, so that what was wrong can be asked where the statement fails.
+                async with connection.transaction():
+                    return await connection.fetchrow(statement.text, *statement.args)
+            return await (connection or self.database.write).fetchrow(statement.text, *statement.args)
         except asyncpg.ForeignKeyViolationError as error:
             if several:
                 await referring.check(context, self._references, self.resources, (values,), whole=True)
             raise self._conflicts.explained(error) from error
         except asyncpg.IntegrityConstraintViolationError as error:
             raise self._conflicts.explained(error) from error
-
-    async def _fetchrow(self, context: Context, statement: sql.Statement, *, apart: bool) -> Any:
-        if context.connection is None:
-            return await self.database.write.fetchrow(statement.text, *statement.args)
-        if not apart:
-            return await context.connection.fetchrow(statement.text, *statement.args)
-        # Within a savepoint, so that what was wrong can be asked where the statement fails.
-        async with context.connection.transaction():
-            return await context.connection.fetchrow(statement.text, *statement.args)
 
     def _new_id(self) -> str | None:
         """Return a new id; None where the table makes it."""
@@ -344,6 +340,8 @@ class TableResource(Resource):
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return a value for every column that clients write, and for the others that `data` has."""
+        if data.keys() == self._defaults.keys():
+            return {**data}
         values = {name: data[name] if name in data else default_of(field) for name, field in self._defaults.items()}
         return values | {name: data[name] for name in data if name in self._names and name != "id"}
 

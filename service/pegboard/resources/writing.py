@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +34,7 @@ PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
 MOST_ITEMS = 1_000
 _PLAIN = "!$&'()*+,;=:@"
 """What stands in a segment of a path as it is (RFC 3986 §3.3), beside letters, digits and `-._~`."""
+_IS_PLAIN = re.compile(rf"[0-9A-Za-z._~{re.escape(_PLAIN)}-]*").fullmatch
 
 
 class Writer:
@@ -76,19 +78,20 @@ class Writer:
         if query.expand:
             self._expander.check(request.client, query)
         context = Context(request.client, request.id, query, traceparent=request.traceparent)
-        return await self.once(request, context, key, body, lambda: self._create(request, context, value))
+        work = self._create_all if isinstance(value, list) else self._create
+        if key is None:
+            return await work(request, context, value)
+        return await self.once(request, context, key, body, lambda: work(request, context, value))
 
     async def once(
         self,
         request: Request,
         context: Context,
-        key: str | None,
+        key: str,
         body: bytes,
         work: Callable[[], Awaitable[Response]],
     ) -> Response:
-        """Do `work`; with an idempotency key in a transaction that keeps its answer, or give again what is kept."""
-        if key is None:
-            return await work()
+        """Do `work` in a transaction that keeps its answer by an idempotency key, or give again what is kept."""
         if request.client is ANONYMOUS:
             # All who send no credentials are one: what is kept for one could be given to another.
             raise ApiError(errors.BAD_HEADER, f"{HEADER} needs credentials.", header=HEADER)
@@ -104,12 +107,9 @@ class Writer:
         context.end(committed=True)
         return response
 
-    async def _create(self, request: Request, context: Context, value: Any) -> Response:
-        if isinstance(value, list):
-            return await self._create_all(request, context, value)
-        data = self._loader.create(value)
-        item = await self._acts.create(context, data)
-        return await self._created(request, item, context)
+    async def _create(self, request: Request, context: Context, value: dict[str, Any]) -> Response:
+        item = await self._acts.create(context, self._loader.create(value))
+        return await self.written(request, item, context, created=True)
 
     def _new(self, value: Any) -> Any:
         """Return `value`, which is to be an object, or an array where the resource takes one."""
@@ -154,7 +154,8 @@ class Writer:
                 raise
             data = self._loader.replace(body, identity, new=True) | {"id": identity}
             try:
-                return await self._created(request, await self._acts.create(context, data), context)
+                item = await self._acts.create(context, data)
+                return await self.written(request, item, context, created=True)
             except ApiError as conflict:
                 # An id that is taken by what the client cannot see is not found either.
                 if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
@@ -272,10 +273,6 @@ class Writer:
             raise context.conditions.refusal(shown.tag)
         return item, shown
 
-    async def _created(self, request: Request, item: Any, context: Context) -> Response:
-        response = await self.written(request, item, context)
-        return Response(201, response.headers | {"Location": self.path_of(item)}, response.body)
-
     async def tell(self, context: Context, change: Change) -> None:
         """Call the hooks that the resource has for what was done in the transaction of `context`."""
         if self._hooks is not None:
@@ -283,9 +280,10 @@ class Writer:
 
     def path_of(self, item: Any) -> str:
         """Return the path of an item."""
-        return f"{self._path}/{quote(id_of(item), safe=_PLAIN)}"
+        identity = id_of(item)
+        return f"{self._path}/{identity if _IS_PLAIN(identity) else quote(identity, safe=_PLAIN)}"
 
-    async def written(self, request: Request, item: Any, context: Context) -> Response:
+    async def written(self, request: Request, item: Any, context: Context, *, created: bool = False) -> Response:
         """Answer with an item as it is now, or without it where the client prefers so."""
         shown = self._resource.represent(item, context.query)
         if context.query.expand:
@@ -293,10 +291,13 @@ class Writer:
             async with self._resource.transaction(context):
                 shown = await self._expander.item(context, shown)
         headers = item_headers(shown)
+        if created:
+            headers["Location"] = self.path_of(item)
         if wants_minimal(request):
             headers.pop("Content-Type")
-            return Response(204, headers | {"Preference-Applied": "return=minimal"}, b"")
-        return Response(200, headers, shown.body)
+            headers["Preference-Applied"] = "return=minimal"
+            return Response(201 if created else 204, headers, b"")
+        return Response(201 if created else 200, headers, shown.body)
 
 
 def _object(value: Any) -> dict[str, Any]:

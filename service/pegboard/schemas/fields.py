@@ -11,7 +11,7 @@ from decimal import Decimal as Number
 from decimal import InvalidOperation
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, missing
+from marshmallow import ValidationError
 from marshmallow import fields as marshmallow
 from marshmallow import validate as checks
 from marshmallow.fields import Constant, Field, Function, Method, Nested
@@ -279,7 +279,6 @@ class List(marshmallow.List[Any]):
     """Take a list of elements of one kind. Stored as an array, or as `jsonb` where the elements are objects."""
 
     default_error_messages = {"type": "Not a valid list."}
-    _read: Callable[..., Any] | None = None
 
     @property
     def column_type(self) -> str:
@@ -290,13 +289,7 @@ class List(marshmallow.List[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
             raise self.make_error("type")
-        if self._read is None:
-            self._read = reader(self.inner)
-        try:
-            return [self._read(part, attr, data, **kwargs) for part in value]
-        except ValidationError:
-            # Again, by the way that finds the faults of every element.
-            return super()._deserialize(value, attr, data, **kwargs)
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Dict(marshmallow.Dict):
@@ -347,32 +340,6 @@ def _has_null_character(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_null_character(part) for pair in value.items() for part in pair)
     return isinstance(value, list) and any(_has_null_character(part) for part in value)
-
-
-def reader(field: Field[Any]) -> Callable[..., Any]:
-    """Return what does the same as `field.deserialize`, with what never changes worked out beforehand."""
-    cls = type(field)
-    if cls.deserialize is not Field.deserialize or cls._validate is not Field._validate:
-        return field.deserialize
-    if field.pre_load or field.post_load or cls._validate_missing is not Field._validate_missing:
-        return field.deserialize
-    deserialize, read, checks, optional = (
-        field.deserialize,
-        field._deserialize,
-        tuple(field.validators),
-        field.allow_none,
-    )
-
-    def shortcut(value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if value is missing or value is None:
-            return None if value is None and optional else deserialize(value, attr, data, **kwargs)
-        loaded = read(value, attr, data, **kwargs)
-        for check in checks:
-            if check(loaded) is False:
-                raise field.make_error("validator_failed")
-        return loaded
-
-    return shortcut
 
 
 def column_type(field: Field[Any]) -> str | None:

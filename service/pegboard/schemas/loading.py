@@ -11,8 +11,9 @@ from marshmallow.fields import Field
 
 from pegboard import errors
 from pegboard.errors import ApiError, Fault
-from pegboard.schemas.fields import CANONICAL_UUID, Dict, Nested, Raw, reader
+from pegboard.schemas.fields import CANONICAL_UUID, Dict, Nested, Raw
 from pegboard.schemas.patching import same
+from pegboard.schemas.quick import reader
 from pegboard.schemas.schema import Schema, faults, messages_of
 
 STANDARD = ("id", "created_at", "updated_at")
@@ -37,7 +38,8 @@ class Loader:
         shown = {_name(name, field) for name, field in self._schema.dump_fields.items()}
         self._read_only = frozenset((shown | set(standard)) - named.keys())
         self._fields = {key: (field.attribute or name, field) for key, (name, field) in named.items()}
-        self._readers = {key: (name, field.attribute or name, reader(field)) for key, (name, field) in named.items()}
+        self._known = frozenset(named)
+        self._readers = [(key, name, field.attribute or name, reader(field)) for key, (name, field) in named.items()]
         self._resettable = {key: entry for key, entry in self._fields.items() if _resettable(entry[1])}
         self._bare = frozenset(key for key, (_, field) in self._resettable.items() if field.load_default is missing)
         self._objects = frozenset(key for key, (_, field) in named.items() if isinstance(field, Dict | Nested | Raw))
@@ -98,7 +100,7 @@ class Loader:
         self, body: Mapping[str, Any], steps: Steps, fault: Fault | None, partial: frozenset[str] = frozenset()
     ) -> dict[str, Any]:
         """Load `body`, which may lack the fields whose names are in `partial`; what is nested in it is whole."""
-        if not self._read_only.isdisjoint(body):
+        if not self._known.issuperset(body):
             body = {key: value for key, value in body.items() if key not in self._read_only}
         found: tuple[Fault, ...] = () if fault is None else (fault,)
         try:
@@ -111,11 +113,11 @@ class Loader:
 
     def _load_quickly(self, body: Mapping[str, Any], partial: frozenset[str]) -> dict[str, Any] | None:
         """Return what `schema.load` would for a body without a fault; None where it takes marshmallow to say."""
-        if self._has_hooks or not self._readers.keys() >= body.keys():
+        if self._has_hooks or not self._known.issuperset(body):
             return None
         loaded = {}
         try:
-            for key, (name, target, read) in self._readers.items():
+            for key, name, target, read in self._readers:
                 value = body.get(key, missing)
                 if value is missing and name in partial:
                     continue

@@ -21,7 +21,9 @@ def instant(text: str) -> datetime:
     if not _INSTANT.fullmatch(text):
         raise ValueError("no instant of RFC 3339")
     leap = text[17:19] == "60"
-    local = datetime.fromisoformat((f"{text[:17]}59{text[19:]}" if leap else text).upper()).replace(microsecond=0)
+    local = datetime.fromisoformat((f"{text[:17]}59{text[19:]}" if leap else text).upper())
+    if local.microsecond:
+        local = local.replace(microsecond=0)
     try:
         moment = local.replace(tzinfo=UTC) if local.tzinfo is None else local.astimezone(UTC)
         return _after_leap_second(moment) if leap else moment

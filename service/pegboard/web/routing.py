@@ -104,20 +104,21 @@ class Router:
 
     def _find_segments(self, segments: Sequence[str]) -> tuple[Place, str]:
         """Return the place of a path that was split before it was decoded: a slash that was escaped is none."""
-        first, name, identity, further = (*segments, "", "", "")[:4]
-        own = self._own.get(f"/{name}") if len(segments) == 2 else None
-        if own is not None:
-            return own, ""
-        mount = self.mounts.get(name)
-        if mount is None or first or len(segments) > 4:
+        depth = len(segments)
+        mount = self.mounts.get(segments[1]) if 2 <= depth <= 4 else None
+        if mount is None or segments[0]:
+            own = self._own.get(f"/{segments[1]}") if depth == 2 else None
+            if own is not None:
+                return own, ""
             raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
         if mount.fault is not None:
             raise ApiError(errors.PLUGIN_UNAVAILABLE, headers={"Retry-After": "60"})
-        if len(segments) == 2:
+        if depth == 2:
             return _there(mount.collection), ""
-        if len(segments) == 3 and identity in mount.beside:
+        identity = segments[2]
+        if depth == 3 and identity in mount.beside:
             return mount.beside[identity], ""
-        place = _there(mount.item if len(segments) == 3 else mount.below.get(further))
+        place = _there(mount.item if depth == 3 else mount.below.get(segments[3]))
         known = mount.parse_id(identity) if identity else None
         if known is None:
             raise ApiError(errors.NOT_FOUND)
