@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pegboard import Context, Schema, TableResource, fields, operation
+from pegboard import Context, Schema, TableResource, fields, operation, rendering
+from pegboard.postgres.session import connect
 from tests.conftest import Api, Serve, plugin
 
 FILL = """
@@ -83,3 +84,36 @@ async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort:
 
 async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
     assert (await api.post("/moments/types")).json == {"types": ["datetime"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2015-02-15 05:21:07+00", "2015-02-15T05:21:07Z"),
+        ("2015-02-15 05:21:07.999999+00", "2015-02-15T05:21:07Z"),
+        ("9999-12-31 23:59:59.5+00", "9999-12-31T23:59:59Z"),
+        ("10000-01-01 00:00:00+00", "9999-12-31T23:59:59Z"),
+        ("294276-12-31 23:59:59.5+00", "9999-12-31T23:59:59Z"),
+        ("0044-03-15 05:21:07+00 BC", "0001-01-01T00:00:00Z"),
+        ("infinity", "9999-12-31T23:59:59Z"),
+        ("-infinity", "0001-01-01T00:00:00Z"),
+    ],
+)
+async def test_the_text_of_an_instant_in_the_database_is_read_in_every_form(api: Api, text: str, shown: str) -> None:
+    assert rendering.instant_of(text) == shown
+    assert await api.service.database.read.fetchval("SELECT $1::text::timestamptz::text", text) == text
+
+
+async def test_the_form_of_instants_is_that_of_no_role_or_database(api: Api) -> None:
+    pool = api.service.database.write
+    name = await pool.fetchval("SELECT quote_ident(current_database())")
+    await pool.execute(f"ALTER DATABASE {name} SET datestyle = 'German'")
+    await pool.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+    async with pool.connection() as connection:
+        await connection.execute("SET datestyle = 'SQL'; SET timezone = 'Asia/Tokyo'")
+    session = await connect(pool._manner)
+    try:
+        assert await session.fetchval("SELECT timestamptz '2015-02-15 05:21:07Z'::text") == "2015-02-15 05:21:07+00"
+    finally:
+        await session.close()
+    assert [item["at"] for item in (await api.get("/moments")).json["items"]] == list(HELD.values())

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from aiohttp import hdrs
+
 from pegboard.access import clients
 from pegboard.access.auth import Authentication
 from pegboard.access.passwords import Passwords
@@ -93,7 +95,7 @@ class Metrics:
         }
 
     async def _show(self, request: Request, _: str) -> Response:
-        accepted = line(request, "Accept")
+        accepted = line(request, hdrs.ACCEPT)
         media_type = choose(accepted and _VERSIONS.sub("", accepted), *CONTENT_TYPES)
         answers = self._database.available and await self._database.answers()
         counted = self.read()

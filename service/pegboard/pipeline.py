@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
 
+from aiohttp import hdrs
 from marshmallow import ValidationError
 
 from pegboard import errors
@@ -38,7 +39,7 @@ def compose(middlewares: Sequence[Middleware], handler: Next) -> Next:
 
 
 async def finish(traffic: Traffic, request: Request, handler: Next) -> Response:
-    """Give every response the request id, `nosniff` and `Cache-Control`; compress it where that is wanted; count it."""
+    """Give every response the request id and `Cache-Control`; compress it where that is wanted; count it."""
     traffic.running += 1
     try:
         response = await handler(request)
@@ -49,14 +50,13 @@ async def finish(traffic: Traffic, request: Request, handler: Next) -> Response:
         traffic.running -= 1
     headers = response.headers
     headers["X-Request-Id"] = request.id
-    headers["X-Content-Type-Options"] = "nosniff"
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-store"
     if response.status == 304:
         _keep_variant(request, headers)
     elif len(response.body) > _COMPRESSED_FROM:
         headers.setdefault("Vary", "Accept-Encoding")
-        accepted = request.headers.get("Accept-Encoding")
+        accepted = request.headers.get(hdrs.ACCEPT_ENCODING)
         if accepted is not None and negotiation.encoding(accepted) == "gzip":
             await _compress(response)
     if isinstance(response, Stream):
@@ -91,7 +91,7 @@ def _tell_later(traffic: Traffic, request: Request, response: Stream) -> None:
 def _keep_variant(request: Request, headers: dict[str, str]) -> None:
     """Tell a client that has the compressed form of what has not changed the tag of that form (RFC 9111 §4.3.4)."""
     compressed = f'{headers["ETag"][:-1]}-gzip"'
-    if any(compressed in tags for tags in request.headers.getall("If-None-Match", ())):
+    if any(compressed in tags for tags in request.headers.getall(hdrs.IF_NONE_MATCH, ())):
         headers["ETag"] = compressed
 
 

@@ -45,6 +45,16 @@ def instant(moment: datetime) -> str:
     return moment.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
+def instant_of(text: str) -> str:
+    """Return what `instant` does of an instant in the text that PostgreSQL has for it where the time zone is UTC.
+
+    What lies before the year 1 or after the year 9999 becomes the first or the last second that there is.
+    """
+    if text.startswith("-") or text.endswith("BC"):
+        return "0001-01-01T00:00:00Z"
+    return f"{text[:10]}T{text[11:19]}Z" if text[10:11] == " " else "9999-12-31T23:59:59Z"
+
+
 @lru_cache(maxsize=4096)
 def http_date(moment: datetime) -> str:
     """Return `moment`, which has an offset, as an HTTP date (RFC 9110 §5.6.7): `Sun, 15 Feb 2015 05:21:07 GMT`."""

@@ -58,7 +58,7 @@ class Manner:
 
     def settings(self) -> dict[str, str]:
         """Return the settings that every session starts with, and goes back to: through a pooler, those it follows."""
-        settings = {"application_name": "pegboard", "TimeZone": "UTC"}
+        settings = {"application_name": "pegboard", "TimeZone": "UTC", "DateStyle": "ISO"}
         if not self.prepare:
             return settings
         if self.read_only:

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
 from asyncpg import Connection
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres.share import Shares
 from pegboard.web.http import Request, Response
 
-HEADER = "Idempotency-Key"
+HEADER = istr("Idempotency-Key")
 _LONGEST = 255
 
 Work = Callable[[Connection], Awaitable[Response]]

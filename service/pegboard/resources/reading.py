@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
+from aiohttp import hdrs
+
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.queries.query import Rules, parse, parse_item
@@ -98,7 +100,7 @@ class Reader:
         chunks = export.lines(self._resource, query, media_type, first, parts)
         if query.expand:
             chunks = self._expander.lines(context, chunks)
-        if negotiation.encoding(line(request, "Accept-Encoding")) == "gzip":
+        if negotiation.encoding(line(request, hdrs.ACCEPT_ENCODING)) == "gzip":
             headers["Content-Encoding"] = "gzip"
             chunks = export.compressed(chunks)
         return await Stream.begin(200, headers, chunks)
@@ -129,7 +131,7 @@ def _quoted(text: str) -> str:
 
 def accept(request: Request, *offered: str) -> str:
     """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
-    return choose(line(request, "Accept"), *offered)
+    return choose(line(request, hdrs.ACCEPT), *offered)
 
 
 def choose(accepted: str | None, *offered: str) -> str:

@@ -28,6 +28,7 @@ from pegboard.uuid7 import uuid7
 _READING = ("list", "stream", "retrieve", "dump", "plain", "represent", "represent_all", "represent_lines")
 _LITTLE = 10_000
 _NONE: Mapping[str, Any] = {}
+_WHOLE = len("2015-02-15 05:21:07+00")
 _PART = 250
 """So many rows are fetched at once where all are read."""
 
@@ -173,17 +174,13 @@ class TableResource(Resource):
             cursor = await prepared.cursor(*statement.args)
             while True:
                 rows = await cursor.fetch(_PART)
-                yield Page([dict(row) for row in rows], total=total)
+                yield Page(_dicts(rows, statement), total=total)
                 if len(rows) < _PART:
                     return
 
     def _is_written(self, context: Context) -> bool:
-        """Tell whether the items that are listed go out as the database writes them.
-
-        What has filters is planned anew each time, and may write what is not on the page: there it would save nothing.
-        """
-        query = context.query
-        return context._renders and self._plain and self._existing is None and not query.filters and query.q is None
+        """Tell whether the items that are listed go out as the database writes them."""
+        return context._renders and self._plain and self._existing is None
 
     def _selected(self, query: Query) -> Query:
         """Return the query with the columns that its fields are made from: all, where some are computed."""
@@ -393,4 +390,10 @@ class TableResource(Resource):
 def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
     """Return the fields of each row, without the values that only its place needs."""
     # Quicker than to ask each row for its names.
-    return list(map(dict, map(zip, repeat(statement.names), rows)))
+    items: list[dict[str, Any]] = list(map(dict, map(zip, repeat(statement.names), rows)))
+    for name in statement.instants:
+        for item in items:
+            if (text := item[name]) is not None:
+                # Most are whole seconds of years with four digits.
+                item[name] = f"{text[:10]}T{text[11:19]}Z" if len(text) == _WHOLE else rendering.instant_of(text)
+    return items

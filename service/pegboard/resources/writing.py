@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import asyncpg
 import orjson
+from multidict import istr
 
 from pegboard import errors
 from pegboard.access.clients import ANONYMOUS, sufficing
@@ -32,6 +33,7 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
 MOST_ITEMS = 1_000
+_PREFER = istr("Prefer")
 _PLAIN = "!$&'()*+,;=:@"
 """What stands in a segment of a path as it is (RFC 3986 §3.3), beside letters, digits and `-._~`."""
 _IS_PLAIN = re.compile(rf"[0-9A-Za-z._~{re.escape(_PLAIN)}-]*").fullmatch
@@ -328,5 +330,5 @@ def _only_if_match(demanded: Conditions) -> bool:
 
 def wants_minimal(request: Request) -> bool:
     """Tell whether the client would do without a body (RFC 7240)."""
-    preference = line(request, "Prefer")
+    preference = line(request, _PREFER)
     return preference is not None and "return=minimal" in negotiation.prefer(preference)

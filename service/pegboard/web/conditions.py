@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
+from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
 from pegboard import errors
@@ -18,7 +19,7 @@ _TAG = re.compile(r'[ \t,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|$
 # What a tag has beyond the state of the item: its encoding and, where that does not matter, what is shown with it.
 _VARIANT = re.compile(r"-gzip$")
 _VARIANTS = {"If-Match": re.compile(r"\..*$|-gzip$")}
-_GUARDED = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+_GUARDED = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.IF_MODIFIED_SINCE, hdrs.IF_UNMODIFIED_SINCE)
 
 
 class Outcome(Enum):

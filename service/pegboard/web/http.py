@@ -216,7 +216,8 @@ class Request(web.BaseRequest):
 class Response:
     """Hold one answer.
 
-    `Date`, `Server`, `Connection` and `Content-Length` are added as it is written, all of it in one piece.
+    `Date`, `Server`, `X-Content-Type-Options`, `Connection` and `Content-Length` are added as it is written, all of it
+    in one piece.
     """
 
     __slots__ = ("body", "headers", "keep_alive", "status")
@@ -349,7 +350,6 @@ def error_response(error: ApiError, request_id: str) -> Response:
     headers = {
         "Content-Type": "application/json",
         "X-Request-Id": request_id,
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
         **error.headers,
     }
@@ -375,4 +375,4 @@ def _connection(request: Request, keep_alive: bool) -> str:
 @lru_cache(maxsize=2)
 def _stamp(second: int) -> str:
     """Return the headers that are the same for every answer of one second."""
-    return f"Server: Pegboard\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+    return f"Server: Pegboard\r\nDate: {formatdate(second, usegmt=True)}\r\nX-Content-Type-Options: nosniff\r\n"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from aiohttp import hdrs
+
 from pegboard import errors
 from pegboard.errors import ApiError
 
@@ -57,14 +59,14 @@ def check_content(headers: Mapping[str, str], taken: Sequence[str], header: str)
     `header` is the one that tells the client what is taken: `Accept-Patch` for PATCH, else `Accept`. A request that
     has neither a body nor a type is let through as the first of `taken`: that its body is missing is another fault.
     """
-    content_type = headers.get("Content-Type")
-    if "Content-Encoding" in headers:
+    content_type = headers.get(hdrs.CONTENT_TYPE)
+    if hdrs.CONTENT_ENCODING in headers:
         told = {header: ", ".join(taken), "Accept-Encoding": "identity"}
         raise _not_taken("Content-Encoding", "Send the body as it is, without Content-Encoding.", told)
     if content_type == taken[0]:
         return taken[0]
     if content_type is None:
-        if headers.get("Content-Length", "0") == "0" and "Transfer-Encoding" not in headers:
+        if headers.get(hdrs.CONTENT_LENGTH, "0") == "0" and hdrs.TRANSFER_ENCODING not in headers:
             return taken[0]
         raise _not_taken("Content-Type", f"Send Content-Type: {' or '.join(taken)}.", {header: ", ".join(taken)})
     kind, charset = _remembered(_content_type, content_type)(content_type)
