@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import Schema, TableResource, validate
-from pegboard.queries.query import parse
+from pegboard.queries.parsing import parse
 from pegboard.schemas import fields
 from tests.conftest import Api, Serve, plugin
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import rendering
-from pegboard.queries.query import Filter, Query, Rules, parse
+from pegboard.queries.parsing import parse
+from pegboard.queries.query import Filter, Query, Rules
 from pegboard.queries.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
 from pegboard.schemas import fields
 from pegboard.tables import ddl

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pegboard.openapi.fields import CLOCK, ref
-from pegboard.queries import query
+from pegboard.queries import parsing
 from pegboard.queries.query import Rules
 from pegboard.tables.columns import Column
 
@@ -84,7 +84,7 @@ SHARED: Mapping[str, Parameter] = {
     "q": _query(
         "q",
         "Only items in which these words are found.",
-        {"type": "string", "minLength": 1, "maxLength": query.LONGEST_SEARCH, "pattern": r"\S"},
+        {"type": "string", "minLength": 1, "maxLength": parsing.LONGEST_SEARCH, "pattern": r"\S"},
     ),
     "X-Request-Id": _header(
         "X-Request-Id",

@@ -6,7 +6,8 @@ from typing import Any
 
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
-from pegboard.queries.query import Rules, parse_item
+from pegboard.queries.parsing import parse_item
+from pegboard.queries.query import Rules
 from pegboard.resources.aftermath import Change
 from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander

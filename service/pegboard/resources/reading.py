@@ -9,7 +9,8 @@ from aiohttp import hdrs
 
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
-from pegboard.queries.query import Rules, parse, parse_item
+from pegboard.queries.parsing import parse, parse_item
+from pegboard.queries.query import Rules
 from pegboard.resources import export
 from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander

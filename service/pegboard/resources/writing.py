@@ -14,7 +14,8 @@ from multidict import istr
 from pegboard import errors
 from pegboard.access.clients import ANONYMOUS, sufficing
 from pegboard.errors import ApiError, Fault
-from pegboard.queries.query import Rules, parse_item
+from pegboard.queries.parsing import parse_item
+from pegboard.queries.query import Rules
 from pegboard.resources import hooks
 from pegboard.resources.aftermath import Change
 from pegboard.resources.context import Context
