@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +251,36 @@ def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database:
     assert site.refuses("remove-plugin", "books", "--yes") == "no plugin books has tables here"
     assert site.refuses("remove-plugin", "pegboard", "--yes") == "pegboard is no plugin's: it belongs to the service"
     assert "books: applied schema" in site.does("migrate")
+
+
+@pytest.mark.usefixtures("books")
+def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, database: str) -> None:
+    site.does("migrate")
+    run(database, INSERT.format("title", "'Emma'"))
+    code, shown = at_a_terminal("remove-plugin", "books", answer="n")
+    assert "There is no way back. Remove it? [y/N]: " in shown
+    assert (code, shown.splitlines()[-1]) == (1, "Aborted!")
+    assert run(database, "SELECT title FROM books.books") == ["Emma"]
+    code, shown = at_a_terminal("remove-plugin", "books", answer="y")
+    assert (code, "books was removed." in shown.splitlines()) == (0, True)
+    assert run(database, "SELECT to_regclass('books.books')") == [None]
+
+
+def at_a_terminal(*arguments: str, answer: str) -> tuple[int, str]:
+    """Run a command whose user types `answer` when asked; return its status and what is on the screen."""
+    ours, theirs = os.openpty()
+    command = [str(Path(sys.executable).parent / "pegboard"), *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        screen = b""
+        # Linux ends what is read from a terminal that everybody has left with an error.
+        with suppress(OSError):
+            while more := os.read(ours, 65_536):
+                screen += more
+                if screen.endswith(b"[y/N]: "):
+                    os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    return process.returncode, screen.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
