@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  
 
 from pegboard import discovery
 from pegboard.discovery import Plugin
+from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.testing.client import ADMIN, PASSWORD, Answer, Client, basic
 from pegboard.testing.service import Launched, launch, new_database, settings_for
 
@@ -56,6 +59,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def postgres(pegboard_postgres: str) -> str:
     """Give the URL of the PostgreSQL of the session."""
     return pegboard_postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    """Give the module a PostgreSQL of its own, which can be stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedServer(Path(folder) / "data")
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def dsn(server: EmbeddedServer) -> str:
+    """Start the PostgreSQL of the module and give its URL."""
+    return server.start()
 
 
 @pytest.fixture(scope="module")

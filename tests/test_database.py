@@ -1,9 +1,7 @@
 """The two pools together, and what the errors of a real PostgreSQL mean to a client."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -24,19 +22,6 @@ INSERT INTO owner VALUES (1, 'Ann'), (2, 'Bob'), (3, 'Cid');
 INSERT INTO pet VALUES (1, 1, NULL), (2, NULL, 2);
 INSERT INTO choice VALUES ('[1,5]')
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedServer(Path(folder) / "data")
-        yield server
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def dsn(server: EmbeddedServer) -> str:
-    return server.start()
 
 
 @pytest.fixture

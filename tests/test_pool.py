@@ -3,11 +3,9 @@
 import asyncio
 import random
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -21,19 +19,6 @@ from pegboard.postgres.pool import Pool
 MakePool = Callable[..., Any]
 
 PID = "SELECT pg_backend_pid()"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedServer(Path(folder) / "data")
-        yield server
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def dsn(server: EmbeddedServer) -> str:
-    return server.start()
 
 
 @pytest.fixture
