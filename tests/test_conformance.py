@@ -73,6 +73,7 @@ class Odd(Schema):
     size = fields.Nested(Size, allow_none=True)
     more = fields.Dict(keys=fields.String(), values=fields.Integer(), load_default=dict)
     anything = fields.Raw(allow_none=True)
+    holes = fields.Dict(load_default=lambda: {"list": [None], "inner": {"gone": None}})
     price = fields.Decimal(places=2, allow_none=True)
     weight = fields.Float(allow_none=True)
     open = fields.Boolean(load_default=False)
