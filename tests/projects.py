@@ -42,14 +42,14 @@ class Site:
         for module in [name for name in sys.modules if name.partition(".")[0] == package.name]:
             self.patch.delitem(sys.modules, module)
 
-    def pegboard(self, *arguments: str, **settings: str) -> Result:
-        """Run a command with no settings but these."""
+    def pegboard(self, *arguments: str, stdin: str = "", **settings: str) -> Result:
+        """Run a command whose user says `stdin`, with no settings but these."""
         for name, value in settings.items():
             self.patch.setenv(f"PEGBOARD_{name.upper()}", value)
         root = logging.getLogger()
         level, handlers = root.level, list(root.handlers)
         try:
-            return CliRunner().invoke(main, arguments)
+            return CliRunner().invoke(main, arguments, input=stdin)
         finally:
             # A command is a process of its own, and sets up the log of it.
             root.setLevel(level)
@@ -61,9 +61,9 @@ class Site:
         assert result.exit_code == 0, result.output
         return result.output
 
-    def refuses(self, *arguments: str) -> str:
+    def refuses(self, *arguments: str, stdin: str = "") -> str:
         """Return the one line by which a command refuses."""
-        result = self.pegboard(*arguments)
+        result = self.pegboard(*arguments, stdin=stdin)
         assert (result.exit_code, result.stdout) == (1, ""), result.output
         [line] = result.stderr.splitlines()
         assert line.startswith("Error: ")

@@ -23,6 +23,8 @@ import psutil
 import pytest
 from aiohttp import encode_basic_auth
 
+from tests.projects import Site
+
 SCRIPT = Path(sys.executable).with_name("pegboard")
 ADMINISTRATOR = re.compile(r"The administrator is admin with the password (\S+)")
 SERVES = re.compile(r"Pegboard \d+\.\d+\.\d+ serves on http://127\.0\.0\.1:(\d+)")
@@ -390,8 +392,12 @@ def test_clients_are_looked_after_beside_the_service_and_without_it(
     assert client("list") == "admin\t*:*\n"
 
 
-def test_a_client_command_that_is_refused_says_why(start: Callable[..., Service], folder: Path) -> None:
+def test_a_client_command_that_is_refused_says_why(
+    start: Callable[..., Service], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start()
+    monkeypatch.setenv("PEGBOARD_DATA_DIR", str(folder))
+    site = Site(tmp_path, monkeypatch)
     for arguments, stdin, expected in (
         (("add", "admin"), "a long password", "Another client has this user name."),
         (("add", "bob"), "short", "A password has at least 8 characters."),
@@ -400,7 +406,7 @@ def test_a_client_command_that_is_refused_says_why(start: Callable[..., Service]
         (("remove", "nobody"), "", "There is no such client."),
         (("remove", "admin"), "", "The last active client that holds *:* stays as it is."),
     ):
-        assert told(pegboard(folder, "client", *arguments, stdin=stdin)) == expected
+        assert site.refuses("client", *arguments, stdin=stdin) == expected
 
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
