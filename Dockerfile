@@ -7,10 +7,10 @@ ARG PLUGINS=*
 WORKDIR /source
 # Without a pip of its own: the one of the base image installs into it, here and in images that derive from this one.
 RUN python -m venv --without-pip /opt/pegboard
-ENV PIP_PYTHON=/opt/pegboard/bin/python PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_PYTHON=/opt/pegboard/bin/python PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=/var/cache/pip
 COPY . .
 # All at once, so that no plugin asks an index for pegboard. PLUGINS is not quoted: it may be a pattern or several names.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     set -eu; \
     cd plugins; \
     for name in $PLUGINS; do set -- "$@" "./$name"; done; \

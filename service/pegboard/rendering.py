@@ -17,6 +17,7 @@ import orjson
 _EXACT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS | orjson.OPT_NAIVE_UTC
 
+_WHOLE_SECOND = len("2015-02-15 05:21:07+00")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -50,9 +51,9 @@ def instant_of(text: str) -> str:
 
     What lies before the year 1 or after the year 9999 becomes the first or the last second that there is.
     """
-    if text.startswith("-") or text.endswith("BC"):
-        return "0001-01-01T00:00:00Z"
-    return f"{text[:10]}T{text[11:19]}Z" if text[10:11] == " " else "9999-12-31T23:59:59Z"
+    if len(text) == _WHOLE_SECOND or (text[10:11] == " " and not text.endswith("BC")):
+        return f"{text[:10]}T{text[11:19]}Z"
+    return "0001-01-01T00:00:00Z" if text.startswith("-") or text.endswith("BC") else "9999-12-31T23:59:59Z"
 
 
 @lru_cache(maxsize=4096)

@@ -97,16 +97,14 @@ class Table:
         """Return the table's quoted name with its schema."""
         return f"{quoted(self.schema)}.{quoted(self.name)}"
 
-    def select(
-        self, identity: str, wanted: frozenset[str] | None = None, extra: tuple[Filter, ...] = (), *, lock: bool = False
-    ) -> Statement:
+    def select(self, identity: str, extra: tuple[Filter, ...] = (), *, lock: bool = False) -> Statement:
         """Read one item and its "_version"; `lock` keeps others from changing it until the transaction ends."""
 
         def write() -> str:
             ending = " FOR NO KEY UPDATE" if lock else ""
-            return f"SELECT {self._item(wanted)} FROM {self.sql_name} AS t{self._one(extra, 2)}{ending}"
+            return f"SELECT {self._item()} FROM {self.sql_name} AS t{self._one(extra, 2)}{ending}"
 
-        text: str = self._text(("select", wanted, filtering.shape(extra), lock), write)
+        text: str = self._text(("select", filtering.shape(extra), lock), write)
         return _statement(text, identity, *filtering.arguments(extra))
 
     def select_all(self, identities: Collection[str], extra: tuple[Filter, ...] = ()) -> Statement:
@@ -116,7 +114,7 @@ class Table:
             key = self._identity
             listed = f"t.{quoted(key.column)} = ANY({parameter(1, f'{key.query_type}[]')})"
             where = _where([listed, *filtering.conditions(extra, 2)])
-            return f"SELECT {self._item(None)} FROM {self.sql_name} AS t{where}"
+            return f"SELECT {self._item()} FROM {self.sql_name} AS t{where}"
 
         text: str = self._text(("select_all", filtering.shape(extra)), write)
         return _statement(text, list(identities), *filtering.arguments(extra))
@@ -206,15 +204,6 @@ class Table:
         text: str = self._text((start, filtering.shape(filters), query.q is None), write)
         return _statement(text, *filtering.arguments(filters, query.q))
 
-    def exists(self, identity: str, extra: tuple[Filter, ...] = ()) -> Statement:
-        """Give true where there is such an item, and no row where there is none."""
-
-        def write() -> str:
-            return f"SELECT true FROM {self.sql_name} AS t{self._one(extra, 2)}"
-
-        text: str = self._text(("exists", filtering.shape(extra)), write)
-        return _statement(text, identity, *filtering.arguments(extra))
-
     def insert(self, identity: str | None, version: int, values: Mapping[str, Any]) -> Statement:
         """Make one row and give its item with "_version"; without an identity the row gets it from its table."""
         if self._identity.column in values:
@@ -267,7 +256,7 @@ class Table:
 
     def _insertion(self, names: Collection[str], source: str) -> str:
         columns = f" ({', '.join(map(quoted, names))})" if names else ""
-        return f"INSERT INTO {self.sql_name} AS t{columns} {source} RETURNING {self._item(None)}"
+        return f"INSERT INTO {self.sql_name} AS t{columns} {source} RETURNING {self._item()}"
 
     def update(
         self,
@@ -298,8 +287,8 @@ class Table:
                 sets.append(f'"updated_at" = CASE WHEN {changed} THEN {later} ELSE t."updated_at" END')
             where = self._one(extra, first + len(changes), versions)
             if not sets:
-                return f"SELECT {self._item(None)} FROM {self.sql_name} AS t{where} FOR NO KEY UPDATE"
-            return f"UPDATE {self.sql_name} AS t SET {', '.join(sets)}{where} RETURNING {self._item(None)}"
+                return f"SELECT {self._item()} FROM {self.sql_name} AS t{where} FOR NO KEY UPDATE"
+            return f"UPDATE {self.sql_name} AS t SET {', '.join(sets)}{where} RETURNING {self._item()}"
 
         text: str = self._text(("update", tuple(changes), filtering.shape(extra), versions is None), write)
         return _statement(text, identity, *own, *changes.values(), *filtering.arguments(extra), *_given(versions))
@@ -327,8 +316,8 @@ class Table:
     def _casts(self, names: Collection[str], first: int) -> dict[str, str]:
         return {name: parameter(number, self._by_column[name].base_type) for number, name in enumerate(names, first)}
 
-    def _item(self, wanted: frozenset[str] | None) -> str:
-        return ", ".join((*_selection(self._shown(wanted)), f"{self._version} AS {quoted(VERSION)}"))
+    def _item(self) -> str:
+        return ", ".join((*_selection(self._shown(None)), f"{self._version} AS {quoted(VERSION)}"))
 
     def _shown(self, wanted: frozenset[str] | None) -> list[Column]:
         readable = [column for column in self.columns if column.readable]

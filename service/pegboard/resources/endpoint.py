@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pegboard.access import clients
 from pegboard.queries.query import Rules
@@ -21,8 +21,9 @@ from pegboard.web.routing import Handler, Mount, Place
 def mount(resource: Resource, idempotency: Idempotency, settings: Settings) -> Mount:
     """Return the places of `resource`; raises `ValueError` where a field cannot be named in a URL."""
     rules = resource.rules()
-    parse_id = parse_uuid if resource.has_uuids() else resource.parse_id
-    if parse_id is not parse_uuid:
+    parse_id: Callable[[str], str | None] = parse_uuid
+    if not resource.has_uuids():
+        parse_id = resource.parse_id
         rules = rules.identified(parse_id)
     path = f"{settings.path_prefix}/{resource.name}"
     reader = Reader(resource, rules, path)

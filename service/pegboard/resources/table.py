@@ -28,7 +28,6 @@ from pegboard.uuid7 import uuid7
 _READING = ("list", "stream", "retrieve", "dump", "plain", "represent", "represent_all", "represent_lines")
 _LITTLE = 10_000
 _NONE: Mapping[str, Any] = {}
-_WHOLE = len("2015-02-15 05:21:07+00")
 _PART = 250
 """So many rows are fetched at once where all are read."""
 
@@ -394,6 +393,5 @@ def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]
     for name in statement.instants:
         for item in items:
             if (text := item[name]) is not None:
-                # Most are whole seconds of years with four digits.
-                item[name] = f"{text[:10]}T{text[11:19]}Z" if len(text) == _WHOLE else rendering.instant_of(text)
+                item[name] = rendering.instant_of(text)
     return items

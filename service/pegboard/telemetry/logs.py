@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ _PLAIN = (int, float, bool, type(None))
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
-class LineFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter, ABC):
     """Write a record as one line, whatever is in it: nothing that comes from a client can begin another.
 
     Never raises. Of what PostgreSQL says in an error, its details are left out: they hold what is stored.
@@ -40,9 +41,9 @@ class LineFormatter(logging.Formatter):
         failure = self.formatException(record.exc_info) if record.exc_info else ""
         return self.line(record, _message(record), fields, failure)
 
+    @abstractmethod
     def line(self, record: logging.LogRecord, message: str, fields: dict[str, Any], failure: str) -> str:
         """Return the line that tells all of this; `failure` is a traceback, or empty."""
-        raise NotImplementedError
 
     def formatException(self, ei: ExcInfo) -> str:  # noqa: D102 - as logging calls it
         try:
