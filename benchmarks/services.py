@@ -65,17 +65,17 @@ def bare_service(dsn: str, folder: Path, rows: int) -> Iterator[Service]:
     """Run the yardstick over a filled table."""
     asyncio.run(_execute(dsn, bare.DDL))
     asyncio.run(data.fill(dsn, "public", "contacts", rows))
-    port = _free_port()
+    port = free_port()
     environment = {"BARE_DATABASE_URL": dsn, "BARE_ADMIN_PASSWORD": PASSWORD}
     command = [sys.executable, "-m", "benchmarks.bare", str(port)]
-    with _served("bare", command, environment, port, _ROOT, folder / "bare.log") as service:
+    with served("bare", command, environment, port, _ROOT, folder / "bare.log") as service:
         yield service
 
 
 @contextmanager
 def pegboard_service(dsn: str, folder: Path, rows: int, command: Sequence[str]) -> Iterator[Service]:
     """Run this service, `{port}` in its command being replaced, over the table that it makes itself at its start."""
-    port = _free_port()
+    port = free_port()
     environment = {
         "PEGBOARD_DATABASE_URL": dsn,
         "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
@@ -83,15 +83,22 @@ def pegboard_service(dsn: str, folder: Path, rows: int, command: Sequence[str]) 
         "PEGBOARD_WORKERS": "1",
     }
     filled = [part.replace("{port}", str(port)) for part in command]
-    with _served("pegboard", filled, environment, port, folder, folder / "pegboard.log") as service:
+    with served("pegboard", filled, environment, port, folder, folder / "pegboard.log") as service:
         asyncio.run(data.fill(dsn, "contacts", "contacts", rows))
         yield service
 
 
 @contextmanager
-def _served(
-    name: str, command: Sequence[str], environment: Mapping[str, str], port: int, folder: Path, log: Path
+def served(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    folder: Path,
+    log: Path,
+    ready: str = "/contacts?limit=1",
 ) -> Iterator[Service]:
+    """Run what serves on `port`; it is there once it answers GET at `ready`."""
     # What the user has set for services of their own must not change the measurement.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PEGBOARD_")}
     with log.open("wb") as output:
@@ -104,7 +111,7 @@ def _served(
     client = Client(port, PASSWORD)
     try:
         try:
-            _await(process, client)
+            _await(process, client, ready)
         except NotServing as fault:
             raise NotServing(f"{name}: {fault}\n{log.read_text(errors='replace')[-4000:]}") from None
         yield Service(name, psutil.Process(process.pid), client)
@@ -118,15 +125,15 @@ def _served(
             process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], client: Client) -> None:
-    """Wait until the contacts can be read."""
+def _await(process: subprocess.Popen[bytes], client: Client, ready: str) -> None:
+    """Wait until `ready` can be read."""
     deadline = time.monotonic() + _PATIENCE
     last = "no answer"
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise NotServing(f"ended with status {process.returncode}")
         with suppress(OSError, http.client.HTTPException):
-            answer = client.send(Request("GET", "/contacts?limit=1"))
+            answer = client.send(Request("GET", ready))
             if answer.status == 200:
                 return
             last = f"{answer.status} {answer.body[:500]!r}"
@@ -157,7 +164,8 @@ async def _execute(dsn: str, sql: str) -> None:
         await connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from pegboard import discovery
+from pegboard.access.passwords import Cost, Passwords
+from pegboard.app import SERVICE, create_app
 from pegboard.discovery import Plugin
 from pegboard.postgres.embedded import EmbeddedServer
+from pegboard.settings import Settings
 from pegboard.testing.client import ADMIN, PASSWORD, Answer, Client, basic
-from pegboard.testing.service import Launched, launch, new_database, settings_for
+from pegboard.testing.service import new_database, settings_for
 
 __all__ = ("ADMIN", "PASSWORD", "Answer", "Api", "Serve", "basic", "new_database", "plugin")
 
@@ -92,24 +99,51 @@ def plugin(name: str, resource: type, package: str = "none", **about: Any) -> Pl
     return found
 
 
+def document_of(plugins: Sequence[Plugin], **changes: Any) -> dict[str, Any]:
+    """Return the OpenAPI document of a service with these plugins and settings; nothing is started."""
+    return dict(create_app(Settings(**changes), plugins)[SERVICE].specification.document())
+
+
 Serve = Callable[..., Awaitable[Api]]
 
 
+AiohttpClient = Callable[..., Awaitable[TestClient[Any, Any]]]
+
+
 @pytest.fixture(scope="module")
-async def serve(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve]:
+async def aiohttp_client() -> AsyncIterator[AiohttpClient]:
+    """Be pytest-aiohttp's factory of clients, for a whole module instead of for one test."""
+    clients: list[TestClient[Any, Any]] = []
+
+    async def start(
+        app: web.Application, *, server_kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> TestClient[Any, Any]:
+        server = TestServer(app)
+        await server.start_server(**(server_kwargs or {}))
+        clients.append(TestClient(server, **options))
+        await clients[-1].start_server()
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture(scope="module")
+def serve(aiohttp_client: AiohttpClient, database_url: str) -> Serve:
     """Give a function that starts a service with plugins and settings; all stop at the end of the module."""
-    launched: list[Launched] = []
 
     async def start(plugins: Sequence[Plugin] | None = None, **changes: Any) -> Api:
         settings = replace(settings_for(database_url, {}), **changes)
         if plugins is None:
             plugins = discovery.discover(discovery.installed())
-        launched.append(await launch(settings, plugins))
-        return launched[-1].client
+        app = create_app(settings, plugins, Passwords(Cost(memory=8, passes=1)))
+        running = {"shutdown_timeout": settings.shutdown_timeout, "access_log": None}
+        connector = aiohttp.TCPConnector(limit=0)
+        client = await aiohttp_client(app, server_kwargs=running, auto_decompress=False, connector=connector)
+        return Api(app[SERVICE], str(client.make_url("")).rstrip("/"), client.session, asyncio.get_running_loop())
 
-    yield start
-    for one in launched:
-        await one.close()
+    return start
 
 
 @pytest.fixture(scope="module")

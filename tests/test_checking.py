@@ -64,7 +64,7 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
         ),
         (
             SOUND.replace("String(required=True)", 'String(metadata={"description": object()})'),
-            "the plugin books cannot be described: TypeError: ",
+            "books: it cannot be described: TypeError: ",
         ),
     ],
 )

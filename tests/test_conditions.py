@@ -6,8 +6,8 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pegboard.errors import ApiError
-from pegboard.web import conditions
-from pegboard.web.conditions import Outcome
+from pegboard.http import conditions
+from pegboard.http.conditions import Outcome
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAST, FUTURE = "Wed, 31 Dec 2025 00:00:00 GMT", "Fri, 02 Jan 2026 00:00:00 GMT"

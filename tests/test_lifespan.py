@@ -15,9 +15,9 @@ from pegboard import Context, Schema, TableResource, discovery
 from pegboard.app import SERVICE, create_app
 from pegboard.discovery import Plugin, State
 from pegboard.resources.resource import Resource
+from pegboard.running import runner_of
 from pegboard.schemas import fields
 from pegboard.settings import Settings
-from pegboard.web.server import Runner
 from tests.conftest import PASSWORD, Api, Serve, plugin
 
 EVENTS: list[str] = []
@@ -117,7 +117,7 @@ RESOURCES: dict[str, type[Resource]] = {
 }
 
 
-async def started(database_url: str, plugins: list[Plugin]) -> Runner:
+async def started(database_url: str, plugins: list[Plugin]) -> web.AppRunner:
     settings = Settings.load(
         {
             "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
@@ -126,7 +126,7 @@ async def started(database_url: str, plugins: list[Plugin]) -> Runner:
             "PEGBOARD_SHUTDOWN_TIMEOUT": "2",
         }
     )
-    runner = Runner(create_app(settings, plugins), settings)
+    runner = runner_of(create_app(settings, plugins), settings)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner

@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 
 from pegboard import Resource, Schema, fields
+from pegboard.http import tracecontext
 from pegboard.resources.context import Context
 from pegboard.telemetry import logs
-from pegboard.web import tracecontext
 from tests.conftest import PASSWORD, Api, Serve, plugin
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

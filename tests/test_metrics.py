@@ -129,8 +129,9 @@ async def test_labels_are_bounded_whatever_is_asked(metered: Api) -> None:
     kinds = {tuple(dict(labels)[name] for name in ("resource", "template", "method", "status")) for labels in new}
     assert kinds <= {
         ("pegboard", "unknown", "GET", "404"),
-        ("pegboard", "unknown", "GET", "401"),
-        ("pegboard", "unknown", "other", "501"),
+        ("notes", "/notes/{id}", "GET", "404"),
+        ("notes", "/notes", "GET", "401"),
+        ("notes", "/notes", "other", "501"),
     }
     assert await value(metered, "pegboard_requests_total", method="other", status="501") == 5
     text = (await metered.get("/metrics")).body.decode()

@@ -6,7 +6,7 @@ import pytest
 
 from pegboard import errors
 from pegboard.errors import ApiError
-from pegboard.web import negotiation
+from pegboard.http import negotiation
 
 JSON = "application/json"
 CSV = "text/csv"

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from openapi_spec_validator import validate as validate_document
 
 from pegboard import Content, ContentResource, ErrorCode, Resource, Schema, TableResource, discovery, validate
 from pegboard.discovery import State
+from pegboard.endpoints.outcomes import ACTIONS
 from pegboard.errors import CATALOGUE
-from pegboard.openapi.answers import ACTIONS
-from pegboard.openapi.document import document as make_document
-from pegboard.openapi.fields import ecma
+from pegboard.jsonschema.fields import ecma
 from pegboard.schemas import fields
-from tests.conftest import Api, Serve, plugin
+from tests.conftest import Api, Serve, document_of, plugin
 
 Document = dict[str, Any]
 LOCKED = ErrorCode(20700, 409, "The thing is locked.")
@@ -137,7 +135,7 @@ PLUGINS = [
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    return make_document("1", PLUGINS)
+    return document_of(PLUGINS)
 
 
 def resolved(document: Document, part: Any) -> Any:
@@ -150,7 +148,7 @@ def resolved(document: Document, part: Any) -> Any:
 
 
 def installed() -> Document:
-    return make_document("1", discovery.discover(discovery.installed()))
+    return document_of(discovery.discover(discovery.installed()))
 
 
 def media(part: Any) -> Iterator[Mapping[str, Any]]:
@@ -165,7 +163,7 @@ def media(part: Any) -> Iterator[Mapping[str, Any]]:
             yield from media(inner)
 
 
-@pytest.mark.parametrize("make", [installed, lambda: make_document("1", PLUGINS, "/api", docs_public=False)])
+@pytest.mark.parametrize("make", [installed, lambda: document_of(PLUGINS, path_prefix="/api", docs_public=False)])
 def test_the_document_is_sound_and_its_examples_are_what_they_are_examples_of(make: Any) -> None:
     document = make()
     validate_document(document)
@@ -341,7 +339,7 @@ def test_the_faults_of_a_body_are_real_ones(document: Document) -> None:
 
 def test_only_what_is_open_does_without_credentials() -> None:
     for public in (True, False):
-        paths = make_document("1", PLUGINS, docs_public=public)["paths"]
+        paths = document_of(PLUGINS, docs_public=public)["paths"]
         free = {path for path, item in paths.items() if item["get"].get("security") == []} if public else set()
         closed = {path for path, item in paths.items() if "get" in item and item["get"].get("security") == []}
         reference = {"/docs", "/docs/{resource}", "/openapi.json"}
@@ -357,7 +355,7 @@ def test_a_plugin_that_is_out_is_named_without_its_fault() -> None:
         one.fail("2 distributions claim it", State.CONFLICT)
     off = plugin("off", Makers)
     off.state = State.DISABLED
-    document = make_document("1", [broken, off, *twice, plugin("makers", Makers)])
+    document = document_of([broken, off, *twice, plugin("makers", Makers)])
     validate_document(document)
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     assert tags["broken"] == "Out of service (failed)."
@@ -381,15 +379,16 @@ def test_a_plugin_that_cannot_be_described_hides_no_other(
     found = [plugin("odd", Odd), plugin("makers", Makers)]
     # Only now: else it would be out before.
     monkeypatch.setattr(Odd, "rules", fail)
-    document = make_document("1", found)
+    document = document_of(found)
     validate_document(document)
     assert "/makers" in document["paths"]
     assert "/odd" not in document["paths"]
-    assert "the plugin odd cannot be described" in caplog.text
+    assert found[0].state is State.FAILED
+    assert "it cannot be described: RuntimeError: no rules today" in caplog.text
 
 
 def test_two_schemas_of_one_name_are_told_apart() -> None:
-    document = make_document("1", [plugin("makers", Makers), plugin("old-makers", Makers)])
+    document = document_of([plugin("makers", Makers), plugin("old-makers", Makers)])
     validate_document(document)
     assert {"Maker", "OldMakers"} <= document["components"]["schemas"].keys()
 
@@ -451,7 +450,7 @@ def test_the_document_is_printed_without_a_database(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "pegboard"), "openapi"]
     done = subprocess.run(command, env=others | settings, cwd=tmp_path, capture_output=True, check=True)
     plugins = discovery.discover(discovery.installed())
-    assert json.loads(done.stdout) == make_document(version("pegboard"), plugins, "/api")
+    assert json.loads(done.stdout) == document_of(plugins, path_prefix="/api")
     assert not list(tmp_path.iterdir())
 
 

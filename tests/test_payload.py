@@ -3,7 +3,7 @@
 import pytest
 
 from pegboard.errors import ApiError
-from pegboard.web import payload
+from pegboard.http import payload
 
 
 @pytest.mark.parametrize(

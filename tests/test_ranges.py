@@ -8,8 +8,8 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pegboard import ApiError, errors
-from pegboard.web import digests, ranges
-from pegboard.web.disposition import disposition
+from pegboard.http import digests, ranges
+from pegboard.http.disposition import disposition
 
 DIGEST = sha256(b"hello").digest()
 

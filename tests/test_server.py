@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,17 +13,29 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from pegboard.endpoints.table import Table
 from pegboard.errors import NOT_FOUND, ApiError
+from pegboard.http import protocol
+from pegboard.http.protocol import Response, error_response
+from pegboard.http.request import (
+    STATE,
+    Limits,
+    RequestIds,
+    RequestState,
+    awaits_continue,
+    raw_path,
+    raw_query,
+    read_body,
+)
+from pegboard.http.streaming import send_stream
 from pegboard.settings import Settings
-from pegboard.web.http import Request, Response, Stream, error_response
-from pegboard.web.server import PIPELINE, Runner
 
 SETTINGS = Settings(max_body=1000, max_head=4096, max_url=512, receive_timeout=5.0, shutdown_timeout=5.0)
 HURRIED = replace(SETTINGS, receive_timeout=0.3)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -85,7 +98,7 @@ class Peer:
 class Service:
     """A running server and the ways to reach it."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: web.AppRunner) -> None:
         self.runner = runner
         self.peers: list[Peer] = []
 
@@ -97,10 +110,22 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(pipeline: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
-    app = web.Application()
-    app[PIPELINE] = pipeline
-    runner = Runner(app, settings)
+async def serving(answer: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
+    """Serve an application of which every request comes to `answer`."""
+    ids, limits = RequestIds(), Limits(settings.max_body, settings.receive_timeout)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: object) -> web.StreamResponse:
+        request[STATE] = state = RequestState(ids.of(request.headers), limits=limits)
+        response = await answer(request)
+        if not response.prepared and (state.closing or awaits_continue(request)):
+            response.force_close()
+        return response
+
+    app = web.Application(middlewares=[middleware])
+    Table((), {}).register(app.router)
+    protocol.install(app, settings, ids, Counter())
+    runner = web.AppRunner(app, shutdown_timeout=settings.shutdown_timeout, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     service = Service(runner)
@@ -112,18 +137,19 @@ async def serving(pipeline: Handler, settings: Settings = SETTINGS) -> AsyncIter
         await runner.cleanup()
 
 
-async def show(request: Request) -> Response:
-    """Answer like the pipeline does, with the errors told and the rest shown."""
+async def show(request: web.Request) -> Response:
+    """Answer like a handler does, with the errors told and the rest shown."""
+    known = request[STATE].id
     try:
-        if request.raw_path == "/unread":
-            return Response(401, {"X-Request-Id": request.id}, b"no")
-        if request.raw_path == "/slow":
+        if raw_path(request) == "/unread":
+            return Response(401, {"X-Request-Id": known}, b"no")
+        if raw_path(request) == "/slow":
             await asyncio.sleep(0.1)
-        body = await request.body()
+        body = await read_body(request)
     except ApiError as error:
-        return error_response(error, request.id)
-    told = {"method": request.method, "path": request.raw_path, "query": request.raw_query, "body": body.decode()}
-    return Response(200, {"X-Request-Id": request.id}, json.dumps(told).encode())
+        return error_response(error, known)
+    told = {"method": request.method, "path": raw_path(request), "query": raw_query(request), "body": body.decode()}
+    return Response(200, {"X-Request-Id": known}, json.dumps(told).encode())
 
 
 @pytest.fixture(scope="module")
@@ -461,10 +487,10 @@ async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
 
 
 async def answering(data: bytes, response: Callable[[], Response]) -> tuple[Answer, bytes]:
-    async def pipeline(_: Request) -> Response:
+    async def handler(_: web.Request) -> Response:
         return response()
 
-    async with serving(pipeline) as service:
+    async with serving(handler) as service:
         peer = await service.connect()
         await peer.send(data)
         answer = await peer.answer(bodiless=data.startswith(b"HEAD"))
@@ -476,7 +502,7 @@ async def answering(data: bytes, response: Callable[[], Response]) -> tuple[Answ
 async def test_an_answer_has_what_every_answer_has() -> None:
     answer, _ = await answering(GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello"))
     assert answer.body == b"hello"
-    expected = ["Server", "Date", "X-Content-Type-Options", "Content-Type", "X", "Content-Length"]
+    expected = ["Server", "Date", "Content-Type", "X", "Content-Length"]
     assert list(answer.headers) == expected
     assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer.headers["Date"])
     assert answer.headers["X"] == "\xe9"
@@ -539,10 +565,10 @@ async def test_a_header_that_cannot_be_sent_becomes_500(value: str, caplog: pyte
 
 
 async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    async def pipeline(_: Request) -> Response:
+    async def handler(_: web.Request) -> Response:
         raise LookupError("secret")
 
-    async with serving(pipeline) as service:
+    async with serving(handler) as service:
         peer = await service.connect()
         answer = await peer.ask(GET)
         assert (answer.status, answer.error["code"]) == (500, 15000)
@@ -555,10 +581,10 @@ async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytes
 
 
 async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> None:
-    async def pipeline(_: Request) -> Response:
+    async def handler(_: web.Request) -> Response:
         raise ConnectionRefusedError("the database")
 
-    async with serving(pipeline) as service:
+    async with serving(handler) as service:
         assert (await (await service.connect()).ask(GET)).status == 500
 
 
@@ -568,10 +594,10 @@ async def test_error_headers_reach_the_client() -> None:
 
 
 async def test_a_client_that_does_not_read_is_cut() -> None:
-    async def pipeline(_: Request) -> Response:
+    async def handler(_: web.Request) -> Response:
         return Response(200, {}, b"a" * 30_000_000)
 
-    async with serving(pipeline, HURRIED) as service:
+    async with serving(handler, HURRIED) as service:
         peer = await service.connect()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
         await peer.send(GET)
@@ -585,10 +611,10 @@ async def test_a_client_that_does_not_read_is_cut() -> None:
 
 
 async def test_a_client_that_reads_slowly_gets_everything() -> None:
-    async def pipeline(_: Request) -> Response:
+    async def handler(_: web.Request) -> Response:
         return Response(200, {}, b"a" * 20_000_000)
 
-    async with serving(pipeline, HURRIED) as service:
+    async with serving(handler, HURRIED) as service:
         peer = await service.connect()
         await peer.send(GET)
         await peer.reader.readuntil(b"\r\n\r\n")
@@ -621,13 +647,16 @@ class Source:
             self.closed = True
 
 
-async def stream(source: Source) -> Response:
-    return await Stream.begin(200, {"Content-Type": "text/csv"}, source.read())
+def stream(source: Source) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await send_stream(request, 200, {"Content-Type": "text/csv"}, source.read())
+
+    return answer
 
 
 async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
     source = Source(5)
-    async with serving(lambda _: stream(source)) as service:
+    async with serving(stream(source)) as service:
         peer = await service.connect()
         answer = await peer.ask(GET)
         assert answer.headers["Transfer-Encoding"] == "chunked"
@@ -639,7 +668,7 @@ async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
 
 async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
     source = Source(3)
-    async with serving(lambda _: stream(source)) as service:
+    async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(head("GET / HTTP/1.0", "Connection: keep-alive"))
         whole = await peer.rest()
@@ -650,7 +679,7 @@ async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
 
 async def test_head_of_a_stream_has_no_body() -> None:
     source = Source(3)
-    async with serving(lambda _: stream(source)) as service:
+    async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(GET.replace(b"GET", b"HEAD"))
         assert (await peer.answer(bodiless=True)).headers["Content-Type"] == "text/csv"
@@ -661,36 +690,35 @@ async def test_head_of_a_stream_has_no_body() -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytest.LogCaptureFixture) -> None:
     source = Source(10, fails_at=5)
-    async with serving(lambda _: stream(source)) as service:
+    async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(head(f"GET / HTTP/{version}", "Host: a"))
         with pytest.raises(ConnectionResetError):
             await peer.rest()
     assert source.closed
-    assert "failed while its answer was sent" in caplog.text
+    assert "failed while its response was sent" in caplog.text
 
 
 async def test_a_stream_that_fails_before_its_first_chunk_is_an_error() -> None:
     source = Source(10, fails_at=0)
-    async with serving(lambda _: stream(source)) as service:
+    async with serving(stream(source)) as service:
         assert (await (await service.connect()).ask(GET)).status == 500
 
 
 async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
     source = Source(3)
 
-    async def pipeline(_: Request) -> Response:
-        return Stream(200, {"X": "a\nb"}, source.read())
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await send_stream(request, 200, {"X": "a\nb"}, source.read())
 
-    async with serving(pipeline) as service:
-        peer = await service.connect()
-        assert (await peer.ask(GET)).status == 500
-        assert (await peer.ask(GET)).status == 500
+    async with serving(handler) as service:
+        assert (await (await service.connect()).ask(GET)).status == 500
+        assert source.closed
 
 
 async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:
     source = Source(1_000_000, size=100_000)
-    async with serving(lambda _: stream(source)) as service:
+    async with serving(stream(source)) as service:
         peer = await service.connect()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
         await peer.send(GET)
@@ -712,13 +740,13 @@ async def stopping(settings: Settings, seconds: float) -> tuple[bytes, bytes, fl
     """Return what a busy and an idle client read while the server stops, and how long that takes."""
     begun = asyncio.Event()
 
-    async def pipeline(request: Request) -> Response:
-        if request.raw_path == "/slow":
+    async def handler(request: web.Request) -> Response:
+        if raw_path(request) == "/slow":
             begun.set()
             await asyncio.sleep(seconds)
         return Response(200, {}, b"done")
 
-    async with serving(pipeline, settings) as service:
+    async with serving(handler, settings) as service:
         busy, idle = await service.connect(), await service.connect()
         address = service.runner.addresses[0]
         await idle.ask(GET)
@@ -752,15 +780,15 @@ async def test_a_request_that_takes_too_long_is_given_up() -> None:
 async def test_an_application_starts_and_stops_with_its_runner() -> None:
     events: list[str] = []
 
-    async def life(app: web.Application) -> AsyncIterator[None]:
+    async def life(_: web.Application) -> AsyncIterator[None]:
         events.append("start")
-        app[PIPELINE] = show
         yield
         events.append("stop")
 
     app = web.Application()
     app.cleanup_ctx.append(life)
-    runner = Runner(app, SETTINGS)
+    protocol.install(app, SETTINGS, RequestIds(), Counter())
+    runner = web.AppRunner(app)
     await runner.setup()
     assert events == ["start"]
     await runner.cleanup()

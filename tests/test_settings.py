@@ -42,6 +42,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "admin_password": None,
         "plugins": None,
         "plugins_required": (),
+        "middlewares": (),
         "plugin_load_timeout": 20.0,
         "plugin_timeout": {"default": 30.0, "own": {}},
         "plugin_requests": {"default": 500, "own": {}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +15,21 @@ from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-from pegboard import errors, pipeline, system
+from pegboard import discovery, errors, extensions, middlewares, system
 from pegboard.access.auth import Authentication
 from pegboard.access.clients import Clients
 from pegboard.access.passwords import Passwords
 from pegboard.discovery import Plugin, State
+from pegboard.endpoints import serving
+from pegboard.endpoints.describe import describe
+from pegboard.endpoints.service import service_endpoints
+from pegboard.endpoints.table import ROOT, Table
 from pegboard.errors import ApiError
+from pegboard.http import protocol
+from pegboard.http.cors import Cors
+from pegboard.http.request import Limits, RequestIds
 from pegboard.isolation.bulkheads import Bulkhead, Sweeper
 from pegboard.isolation.watchdog import Watchdog
 from pegboard.metrics import Metrics
@@ -29,13 +38,13 @@ from pegboard.postgres.database import Database, Unusable
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.share import Shares
 from pegboard.reference.docs import Docs
-from pegboard.resources import endpoint
 from pegboard.resources.aftermath import Aftermath
 from pegboard.resources.idempotency import Idempotency
 from pegboard.resources.lifespan import Lifespan
 from pegboard.resources.resource import Resource, Services
 from pegboard.resources.table import TableResource
-from pegboard.settings import Settings
+from pegboard.schemas.loading import parse_uuid
+from pegboard.settings import Settings, SettingsError
 from pegboard.tables import migrating
 from pegboard.tables.ddl import TableSpec
 from pegboard.tables.sqlfiles import MigrationError
@@ -43,16 +52,11 @@ from pegboard.tables.standing import NewerSchema, Outcome, PluginMigrations
 from pegboard.telemetry import tracing
 from pegboard.telemetry.sharing import Shared
 from pegboard.telemetry.tracing import Tracing
-from pegboard.web.cors import Cors
-from pegboard.web.routing import Mount, Router
-from pegboard.web.server import PIPELINE, REFUSALS
 
 log = logging.getLogger("pegboard")
 
 _DESCRIBING = 10.0
 """So many seconds a plugin has to say what its table is."""
-
-_STARTING = Mount(fault="the service has not reached its database yet")
 
 _SECRET = """
 WITH made AS (INSERT INTO pegboard.secret (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
@@ -60,7 +64,7 @@ SELECT value FROM made UNION ALL SELECT value FROM pegboard.secret WHERE name = 
 
 
 class Service:
-    """Hold the parts of one running service and know how it fares."""
+    """Hold the parts of one running service, and know whether it is ready."""
 
     def __init__(
         self,
@@ -71,41 +75,60 @@ class Service:
     ) -> None:
         self.settings = settings
         self.plugins = plugins
+        self.draining = False
+        self.prefix = settings.path_prefix
+        """What stands before all paths: the prefix that a proxy takes away, and where the application is mounted."""
         self.tracing = Tracing(*tracing.provider()) if settings.tracing else None
         self.database = open_database(settings, self._bring_up, self.tracing.pools() if self.tracing else Pool)
         self.clients = Clients(self.database.write, passwords)
-        public = system.Public(settings.docs_public)
-        self.authentication = Authentication(self.clients, settings, public, self._admits)
-        self.draining = False
+        self.authentication = Authentication(self.clients, settings)
         self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
         self._aftermath = Aftermath()
         self._lifespans: list[Lifespan] = []
-        prefix = settings.path_prefix
         release = version("pegboard")
         hashing = self.clients.passwords
         self.metrics = Metrics(release, self.database, self.authentication, hashing, plugins, self.bulkheads, shared)
-        self.specification = Specification(release, settings, plugins)
-        docs = Docs(release, settings, plugins, self.specification.document)
-        own = system.places(release, plugins, self._ready, prefix)
-        self._router = Router((*own, self.metrics.place(), self.specification.place(), *docs.places()), prefix)
-        self._router.mounts = {plugin.name: _STARTING for plugin in plugins}
-        cors = (Cors(settings.cors_origins),) if settings.cors_origins else ()
-        # Without a replica there is nothing to wait for.
-        settled = (partial(pipeline.settle, self.database),) if settings.read_database_url else ()
-        traced = () if self.tracing is None else (self.tracing,)
-        steps = (
-            *traced,
-            partial(pipeline.finish, self.metrics.traffic),
-            *cors,
-            pipeline.tell_errors,
-            self.authentication,
-            *settled,
-        )
-        self.answer = pipeline.compose(steps, pipeline.dispatcher(self._router))
+        self.description = described = describe(plugins, self.bulkheads, settings.plugin_load_timeout)
+        docs = Docs(release, settings, plugins, described.declared, lambda: self.specification.document(), self._prefix)
+        handlers: dict[str, Handler] = {
+            **system.handlers(release, plugins, described.declared, self._ready, self._prefix),
+            "metrics": self.metrics.show,
+            "openapi": lambda request: self.specification.show(request),
+            "docs": docs.overview,
+            "docs.resource": docs.resource,
+        }
+        own = service_endpoints(handlers, docs.assets(), docs_public=settings.docs_public)
+        self.table = Table((*own, *described.endpoints), self.bulkheads, settings.path_prefix, described.public)
+        self.specification = Specification(release, plugins, self.table, described, self._prefix)
 
-    async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
+    def _prefix(self) -> str:
+        return self.prefix
+
+    def middlewares(self, ids: RequestIds) -> Iterator[Middleware]:
+        """Yield the middlewares, outermost first; what is switched off is not among them."""
+        settings = self.settings
+        limits = Limits(settings.max_body, settings.receive_timeout)
+        yield middlewares.observe(self.table, ids, limits, self.metrics.traffic, lambda: self.draining)
+        if self.tracing is not None:
+            yield self.tracing
+        if settings.cors_origins:
+            yield middlewares.cross_origin(Cors(settings.cors_origins))
+        yield middlewares.tell_errors
+        yield from extensions.middlewares(settings.middlewares)
+        yield self.authentication
+        # Without a replica there is nothing to wait for.
+        if settings.read_database_url:
+            yield middlewares.settle(self.database)
+        yield middlewares.authorize
+        yield middlewares.guard
+
+    async def lifespan(self, app: web.Application) -> AsyncIterator[None]:
         """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
+        if not self.settings.database_url:
+            raise SettingsError("PEGBOARD_DATABASE_URL is not set: an application that runs by itself needs it.")
+        # By now it is known whether the application is a part of another.
+        self.prefix = self.settings.path_prefix + str(app.router[ROOT].url_for()).rstrip("/")
         sweeper = Sweeper(self.bulkheads.values())
         watchdog = Watchdog(self.bulkheads, sweeper, self.settings.plugin_blocking)
         await self.database.start()
@@ -123,9 +146,6 @@ class Service:
         await self.database.close()
         if self.tracing is not None:
             await self.tracing.close()
-
-    def _admits(self, method: str, path: str) -> bool:
-        return self._router.admits(method, path)
 
     def drain(self) -> None:
         """Tell whoever asks that no more requests should come."""
@@ -175,12 +195,12 @@ class Service:
         await self._begin_lifespans()
 
     async def _begin_lifespans(self) -> None:
-        """Mount each plugin once its lifespan has begun, all at the same time, and take out those whose has not."""
-        mounts = self._router.mounts
+        """Let each plugin serve once its lifespan has begun, all at the same time; those whose has not are down."""
         waiting = {name: one for name, one in self._resources.items() if type(one).lifespan is not Resource.lifespan}
+        handlers = {name: self.bulkheads[name].handlers for name in waiting}
         for name in waiting:
             del self._resources[name]
-        self._router.mounts = {**mounts, **dict.fromkeys(waiting, _STARTING)}
+            self.bulkheads[name].handlers = {}
         plugins = {plugin.name: plugin for plugin in self.plugins}
 
         async def begin(name: str, resource: Resource) -> None:
@@ -192,7 +212,7 @@ class Service:
                 self._take_out(plugins[name], fault)
                 return
             self._resources[name] = resource
-            self._router.mounts = {**self._router.mounts, name: mounts[name]}
+            self.bulkheads[name].handlers = handlers[name]
             lifespan.watch(partial(self._take_out, plugins[name]))
 
         await asyncio.gather(*(begin(*one) for one in waiting.items()))
@@ -201,52 +221,58 @@ class Service:
         """Let a plugin serve no more."""
         plugin.fail(fault)
         self._resources.pop(plugin.name, None)
-        self._router.mounts = {**self._router.mounts, plugin.name: _outage(plugin)}
+        self.bulkheads[plugin.name].handlers = {}
 
     def mount(self, secret: bytes) -> None:
-        """Mount the plugins; what cannot be mounted is out. They can work once the database has answered."""
-        self._router.mounts = {plugin.name: self._mount(plugin, secret) for plugin in self.plugins}
+        """Let the plugins serve; one that cannot is down. They can work once the database has answered."""
+        for plugin in self.plugins:
+            if plugin.state is State.READY and plugin.resource is not None:
+                with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
+                    self._mount(plugin, plugin.resource, secret)
 
-    def _mount(self, plugin: Plugin, secret: bytes) -> Mount:
-        if plugin.state is State.READY and plugin.resource is not None:
-            bulkhead = self.bulkheads[plugin.name]
-            services = Services(
-                bulkhead.shares, secret, self.resource, self.clients.passwords, self._aftermath, plugin.settings
-            )
-            with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
-                resource = plugin.resource(plugin.name, services)
-                mount = bulkhead.guard(endpoint.mount(resource, Idempotency(bulkhead.shares, secret), self.settings))
-                self._resources[plugin.name] = resource
-                return mount
-        return _outage(plugin)
-
-
-def _outage(plugin: Plugin) -> Mount:
-    """Return what stands where a plugin does not serve: whoever needs no credentials there is told that, too."""
-    public = frozenset(plugin.resource.public_verbs()) if plugin.resource else frozenset()
-    return Mount(fault=plugin.fault or plugin.state, public=public)
+    def _mount(self, plugin: Plugin, resource: type[Resource], secret: bytes) -> None:
+        bulkhead, declared = self.bulkheads[plugin.name], self.description.declared[plugin.name]
+        services = Services(
+            bulkhead.shares, secret, self.resource, self.clients.passwords, self._aftermath, plugin.settings
+        )
+        made = resource(plugin.name, services)
+        idempotency = Idempotency(bulkhead.shares, secret)
+        path = f"{self.prefix}/{plugin.name}"
+        handlers = serving.handlers(made, declared, idempotency, self.settings, path)
+        bulkhead.parse_id = parse_uuid if declared.has_uuids else made.parse_id
+        bulkhead.handlers, self._resources[plugin.name] = handlers, made
 
 
 SERVICE = web.AppKey("service", Service)
 
 
 def create_app(
-    settings: Settings,
-    plugins: Sequence[Plugin],
+    settings: Settings | None = None,
+    plugins: Sequence[Plugin] | None = None,
     passwords: Passwords | None = None,
     shared: Shared | None = None,
 ) -> web.Application:
-    """Return the application that serves `plugins`; give it to a `server.Runner`.
+    """Return the application that serves `plugins`, to be run by itself or as a part of another application.
 
-    `passwords` says how passwords are hashed, where that is not to be as secure as it should be. `shared` is where
-    workers tell each other what they have counted.
+    Without `settings`, they are read from the environment; without `plugins`, all that are installed and that the
+    settings do not leave out are served. Both are for one application: to start another, call this again. `passwords` says how passwords are hashed, where that is not to be as secure as it should be. `shared` is where
+    workers tell each other what they have counted. Raises `SettingsError` where a middleware that the settings name
+    cannot be had; starting the application raises it where no database is named.
     """
-    app = web.Application()
-    app[SERVICE] = service = Service(settings, plugins, passwords, shared)
-    app[PIPELINE] = service.answer
-    app[REFUSALS] = service.metrics.traffic.refusals
+    if settings is None:
+        settings = Settings.load(os.environ, [point.name for point in discovery.installed()])
+    if plugins is None:
+        plugins = discovery.discover(discovery.installed(), settings.plugins, settings.plugin_load_timeout)
+    service, ids = Service(settings, plugins, passwords, shared), RequestIds()
+    app = web.Application(middlewares=service.middlewares(ids), client_max_size=settings.max_body)
+    app[SERVICE] = service
+    service.table.register(app.router)
+    app.on_response_prepare.append(middlewares.complete)
+    if settings.cors_origins:
+        app.on_response_prepare.append(Cors(settings.cors_origins).on_response_prepare)
     app.cleanup_ctx.append(service.lifespan)
     app.on_shutdown.append(service.shut_down)
+    protocol.install(app, settings, ids, service.metrics.traffic.refusals)
     return app
 
 

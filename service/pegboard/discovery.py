@@ -88,12 +88,12 @@ class Plugin:
             self.fail(f"{doing}: {type(error).__name__}: {_told(error)}{_where(error, self.package)}")
 
 
-def installed() -> list[EntryPoint]:
-    """Return the entry points of all resources that are installed; what cannot be read is told in the log."""
+def installed(group: str = GROUP) -> list[EntryPoint]:
+    """Return the entry points of a group, without more those of all resources; what cannot be read is logged."""
     found: dict[str, list[EntryPoint]] = {}
     for distribution in distributions():
         try:
-            points = list(distribution.entry_points.select(group=GROUP))
+            points = list(distribution.entry_points.select(group=group))
             # The first of a name on the path is the one that is imported.
             if points:
                 found.setdefault(_name_of(distribution), points)

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 
-from pegboard.access import clients
 from pegboard.access.auth import Authentication
 from pegboard.access.passwords import Passwords
 from pegboard.discovery import Plugin, State
+from pegboard.http.protocol import Response
 from pegboard.isolation.bulkheads import Bulkhead
 from pegboard.postgres.database import Database
 from pegboard.resources.reading import choose, line
@@ -23,8 +23,6 @@ from pegboard.telemetry.families import Snapshot
 from pegboard.telemetry.process import Process
 from pegboard.telemetry.sharing import Shared
 from pegboard.telemetry.traffic import Traffic
-from pegboard.web.http import Request, Response
-from pegboard.web.routing import Place
 
 log = logging.getLogger("pegboard")
 
@@ -78,11 +76,6 @@ class Metrics:
             with suppress(OSError):
                 self._shared.publish(self.read())
 
-    def place(self) -> Place:
-        """Return the place where all of it is told to whoever holds the grant."""
-        needed = clients.sufficing("metrics", "GET")
-        return Place("/metrics", "", {"GET": self._show, "HEAD": self._show}, {"GET": needed, "HEAD": needed})
-
     def read(self) -> Snapshot:
         """Return what this process has counted, and how it stands."""
         return {
@@ -94,7 +87,8 @@ class Metrics:
             **self._process.read(),
         }
 
-    async def _show(self, request: Request, _: str) -> Response:
+    async def show(self, request: web.Request) -> Response:
+        """Answer with all that was counted."""
         accepted = line(request, hdrs.ACCEPT)
         media_type = choose(accepted and _VERSIONS.sub("", accepted), *CONTENT_TYPES)
         answers = self._database.available and await self._database.answers()

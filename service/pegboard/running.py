@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
 
@@ -19,7 +19,6 @@ from pegboard.discovery import Plugin
 from pegboard.isolation.loading import Stopped
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry.sharing import Shared
-from pegboard.web.server import Runner, Server
 
 log = logging.getLogger("pegboard")
 
@@ -114,9 +113,14 @@ def give(descriptor: int) -> None:
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 
 
+def runner_of(app: web.Application, settings: Settings) -> web.AppRunner:
+    """Return what starts and stops `app`; the log has its own lines of requests."""
+    return web.AppRunner(app, shutdown_timeout=settings.shutdown_timeout, access_log=None)
+
+
 async def prepare(settings: Settings, plugins: Sequence[Plugin]) -> None:
     """Bring the database up to date before any process serves; raises `StartError` where a required plugin is out."""
-    runner = Runner(create_app(settings, plugins), settings)
+    runner = runner_of(create_app(settings, plugins), settings)
     try:
         await runner.setup()
         require(runner.app[SERVICE])
@@ -143,7 +147,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (*_STOPPING, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    runner = Runner(create_app(settings, plugins, shared=shared), settings)
+    runner = runner_of(create_app(settings, plugins, shared=shared), settings)
     try:
         await runner.setup()
         started(runner.app[SERVICE])
@@ -173,10 +177,9 @@ async def _told(signals: asyncio.Queue[signal.Signals], read_settings: Callable[
             return told
 
 
-async def _drain(runner: Runner, seconds: float, signals: asyncio.Queue[signal.Signals]) -> None:
+async def _drain(runner: web.AppRunner, seconds: float, signals: asyncio.Queue[signal.Signals]) -> None:
     """Go on serving, and let balancers see that they should look elsewhere; a further signal ends that."""
     runner.app[SERVICE].drain()
-    cast(Server, runner.server).draining = True
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await signals.get()

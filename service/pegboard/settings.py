@@ -69,6 +69,9 @@ class Settings:
     plugins_required: tuple[str, ...] = _setting(
         "", values.names, "The plugins without which the service is not ready."
     )
+    middlewares: tuple[str, ...] = _setting(
+        "", values.names, "The operator's own aiohttp middlewares, outermost first, by their entry points' names."
+    )
     plugin_load_timeout: float = _setting(
         "20", values.seconds(0.1, 3600), "How many seconds a plugin may take to be imported, and then to be mounted."
     )

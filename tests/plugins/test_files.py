@@ -14,7 +14,7 @@ from yarl import URL
 
 from pegboard import discovery
 from pegboard.discovery import Plugin, State
-from pegboard.web import digests
+from pegboard.http import digests
 from tests.conftest import Answer, Api, Serve, basic
 
 HELLO = b"Hello, files!"

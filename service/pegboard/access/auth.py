@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -14,7 +14,8 @@ from time import monotonic
 from typing import Any, NoReturn
 
 import asyncpg
-from aiohttp import hdrs
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 from aiohttp_basicauth import BasicAuthMiddleware
 
 from pegboard import errors
@@ -24,9 +25,9 @@ from pegboard.access.credentials import Malformed
 from pegboard.access.notices import Notices
 from pegboard.access.throttle import Throttle
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.http.request import STATE
 from pegboard.postgres import database
 from pegboard.settings import Settings
-from pegboard.web.http import Request, Response
 
 REALM = "pegboard"
 OUTCOMES = ("remembered", "verified", "failed", "throttled", "malformed", "missing")
@@ -101,23 +102,18 @@ class Memory:
 
 
 class Authentication(BasicAuthMiddleware):
-    """Let in those whose credentials are right, as the middleware `(request, handler)`, and set `request.client`.
+    """Let in those whose credentials are right, as a middleware, and note whose they are in the state of the request.
 
-    The paths in `public` need none. Where `admits`, of a method and a path, says so, a request that comes without is
-    nobody's. `open` and `close` begin and end the hearing of changes, without which a remembered credential is looked
-    up again about every second. While the database is away, what is remembered is good to its end. `outcomes` counts
-    what became of credentials. Raises `ApiError`: 401, 429 with `Retry-After`, and 503 when it cannot be told who
-    somebody is.
+    What the path that the request goes to says is public needs none. `open` and `close` begin and end the hearing of
+    changes, without which a remembered credential is looked up again about every second. While the database is away,
+    what is remembered is good to its end. `outcomes` counts what became of credentials. Raises `ApiError`: 401, 429
+    with `Retry-After`, and 503 when it cannot be told who somebody is.
     """
 
-    def __init__(
-        self, store: Clients, settings: Settings, public: Container[str], admits: Callable[[str, str], bool]
-    ) -> None:
+    def __init__(self, store: Clients, settings: Settings) -> None:
         super().__init__(realm=REALM)
         self._store = store
         self._settings = settings
-        self._public = public
-        self._admits = admits
         self._keyed = blake2b(key=secrets.token_bytes(64), digest_size=16)
         self._memory = Memory()
         self._entries = self._memory.entries
@@ -147,10 +143,11 @@ class Authentication(BasicAuthMiddleware):
         """Return how many credentials are remembered."""
         return len(self._entries)
 
-    def __call__(  # type: ignore[override]  # Requests and responses are ours.
-        self, request: Request, handler: Callable[[Request], Awaitable[Response]]
-    ) -> Awaitable[Response]:
+    def __call__(  # type: ignore[override]  # no coroutine is needed where the credential is remembered
+        self, request: web.Request, handler: Handler
+    ) -> Awaitable[web.StreamResponse]:
         """Pass a request with a remembered credential on at once; check that of any other."""
+        state = request[STATE]
         values = request.headers.getall(hdrs.AUTHORIZATION, ())
         if len(values) == 1:
             entry = self._entries.get(self._digest(values[0]))
@@ -158,16 +155,17 @@ class Authentication(BasicAuthMiddleware):
                 now, notices = monotonic(), self._notices
                 heard = now < notices.until and entry.checked >= notices.since
                 if now < entry.until and (heard or now < entry.checked + _UNHEARD):
-                    request.client = entry.client
+                    state.client = entry.client
                     self.outcomes["remembered"] += 1
                     return handler(request)
-        if request.raw_path in self._public:
-            return handler(request)
-        # Nothing but their absence: credentials that are wrong or malformed are refused here, too.
-        if not values and self._admits(request.method, request.raw_path):
-            request.client = clients.ANONYMOUS
-            return handler(request)
-        return super().__call__(request, handler)  # type: ignore[arg-type, return-value]  # As above.
+        if state.path is not None and state.path.access(request.method).public:
+            if state.path.guard is None:
+                return handler(request)
+            # Nothing but their absence: credentials that are wrong or malformed are refused here, too.
+            if not values:
+                state.client = clients.ANONYMOUS
+                return handler(request)
+        return super().__call__(request, handler)
 
     def parse_auth_header(self, request: Any) -> Any:
         """Return the credential that a request carries; raise `ApiError` 401 where it has none, or a malformed one."""
@@ -175,7 +173,7 @@ class Authentication(BasicAuthMiddleware):
             credential = credentials.parse(request.headers.getall(hdrs.AUTHORIZATION, ()))
         except Malformed as error:
             self.outcomes["malformed"] += 1
-            log.warning("login malformed: address=%s request=%s %s", self._source(request), request.id, error)
+            log.warning("login malformed: address=%s request=%s %s", self._source(request), request[STATE].id, error)
             raise self._refusal(errors.NOT_AUTHENTICATED, str(error), "Authorization") from None
         if credential is None:
             self.outcomes["missing"] += 1
@@ -187,12 +185,15 @@ class Authentication(BasicAuthMiddleware):
         digest = self._digest(request.headers[hdrs.AUTHORIZATION])
         check = self._checks.get(digest)
         if check is None:
-            login = Login(digest, username or "", password or "", self._source(request), request.id)
+            login = Login(digest, username or "", password or "", self._source(request), request[STATE].id)
             check = asyncio.get_running_loop().create_task(self._log_in(login))
             self._checks[digest] = check
             check.add_done_callback(partial(self._checked, digest))
-        request.client = await asyncio.shield(check)
-        return request.client is not None
+        client = await asyncio.shield(check)
+        if client is None:
+            return False
+        request[STATE].client = client
+        return True
 
     def challenge(self) -> NoReturn:
         """Raise `ApiError` 401: the same for an unknown user, a wrong password and a client that is not active."""
@@ -207,7 +208,7 @@ class Authentication(BasicAuthMiddleware):
         keyed.update(value.encode("utf-8", "surrogateescape"))
         return keyed.digest()
 
-    def _source(self, request: Request) -> str:
+    def _source(self, request: web.Request) -> str:
         forwarded = request.headers.getall("X-Forwarded-For", ())
         return throttle.source(request.remote, forwarded, self._settings.trusted_proxies)
 

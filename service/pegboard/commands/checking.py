@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 
 import click
 
-from pegboard import rendering
 from pegboard.app import Service, migrations
 from pegboard.commands import surroundings
 from pegboard.discovery import Plugin, State
-from pegboard.openapi.specification import Specification
 from pegboard.queries import mapping
 from pegboard.schemas.fields import Reference
 from pegboard.settings import Settings
@@ -30,7 +26,6 @@ def check() -> None:
     faults = list(
         dict.fromkeys((*_plugins(plugins), *_files(sources), *_references(plugins), *_named(plugins, settings)))
     )
-    faults += _document(plugins, settings)
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
@@ -40,7 +35,7 @@ def check() -> None:
 
 
 async def _mount(settings: Settings, plugins: Sequence[Plugin]) -> None:
-    """Mount the plugins as a service does that has reached its database."""
+    """Describe and mount the plugins as a service does that has reached its database."""
     Service(settings, plugins).mount(bytes(32))
 
 
@@ -80,42 +75,3 @@ def _named(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
         if state is not State.READY:
             fares = "not installed" if state is None else "in conflict" if state is State.CONFLICT else state
             yield f"{name}: PEGBOARD_PLUGINS_REQUIRED names it, but it is {fares}"
-
-
-def _document(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
-    """Yield the plugins that the OpenAPI document has to leave out, and why."""
-    kept = _Kept()
-    logger = logging.getLogger("pegboard.openapi")
-    logger.addHandler(kept)
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    try:
-        rendering.dumps(Specification(version("pegboard"), settings, plugins).document())
-    except Exception as error:
-        yield f"the OpenAPI document cannot be made: {_line(error)}"
-    finally:
-        logger.removeHandler(kept)
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
-    yield from kept.faults
-
-
-class _Kept(logging.Handler):
-    """Keep what the making of the document tells the log: it goes on without the plugin that it names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._causes: dict[str, BaseException | None] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first cause that is told of each plugin; what comes after follows from it."""
-        self._causes.setdefault(record.getMessage(), record.exc_info[1] if record.exc_info else None)
-
-    @property
-    def faults(self) -> list[str]:
-        """Return one line for each plugin."""
-        return [f"{told}: {_line(cause)}" if cause else told for told, cause in self._causes.items()]
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from importlib.metadata import version
 
 import click
 
-from pegboard.app import migrations, note_outcomes
+from pegboard.app import SERVICE, create_app, migrations, note_outcomes
 from pegboard.commands import surroundings
-from pegboard.openapi.specification import Specification
 from pegboard.tables import migrating
 
 
@@ -31,5 +29,5 @@ def plugins() -> None:
 def openapi() -> None:
     """Print the OpenAPI document of all that is installed; no database is needed."""
     settings = surroundings.settings()
-    specification = Specification(version("pegboard"), settings, surroundings.plugins(settings))
-    click.echo(json.dumps(specification.document(), indent=2, ensure_ascii=False))
+    service = create_app(settings, surroundings.plugins(settings))[SERVICE]
+    click.echo(json.dumps(service.specification.document(), indent=2, ensure_ascii=False))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.http.request import STATE, RequestState, has_progressed, reset
 from pegboard.postgres.share import Shares
-from pegboard.web.http import Request, Response, Stream
-from pegboard.web.routing import Handler, Mount, Place
 
 log = logging.getLogger("pegboard.plugins")
 
@@ -26,7 +26,8 @@ class Bulkhead:
 
     At most `requests` requests of it are served at once, each for at most `seconds`; `shares` are its connections to
     the database. `refused`, `timed_out` and `blocked` count the requests that were one too many, those that took too
-    long, and how often it has blocked the event loop; `running` says how many are being served.
+    long, and how often it has blocked the event loop; `running` says how many are being served. `handlers` serve the
+    plugin's endpoints, by what these call them, and are none while the plugin is down; `parse_id` reads an item's id.
     """
 
     def __init__(self, name: str, requests: int, seconds: float, shares: Shares, package: str = "") -> None:
@@ -36,9 +37,11 @@ class Bulkhead:
         self.refused = 0
         self.timed_out = 0
         self.blocked = 0
+        self.handlers: Mapping[str, Handler] = {}
+        self.parse_id: Callable[[str], str | None] = str
         self._requests = requests
         self._seconds = seconds
-        self._running: dict[asyncio.Task[None], Request] = {}
+        self._running: dict[asyncio.Task[None], web.Request] = {}
 
     @property
     def running(self) -> int:
@@ -50,20 +53,11 @@ class Bulkhead:
         """Return how often a request had to wait, as the plugin had all the connections that it may have."""
         return self.shares.read.waits + self.shares.write.waits
 
-    def guard(self, mount: Mount) -> Mount:
-        """Return `mount` with all of its handlers behind this bulkhead."""
-        return replace(
-            mount,
-            collection=mount.collection and self._guarded(mount.collection),
-            item=mount.item and self._guarded(mount.item),
-            beside={name: self._guarded(place) for name, place in mount.beside.items()},
-            below={name: self._guarded(place) for name, place in mount.below.items()},
-        )
+    def call(self, name: str, request: web.Request) -> Awaitable[web.StreamResponse]:
+        """Answer by the handler of that name: the plugin is up, as the request came so far."""
+        return self.handlers[name](request)
 
-    def _guarded(self, place: Place) -> Place:
-        return replace(place, handlers={verb: partial(self.serve, handler) for verb, handler in place.handlers.items()})
-
-    async def serve(self, handler: Handler, request: Request, identity: str) -> Response:
+    async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer by `handler` while there is room and time.
 
         Raises `ApiError`: 503 where too many requests are being served, 504 where it took too long. A stream keeps its
@@ -76,29 +70,26 @@ class Bulkhead:
         task = asyncio.current_task()
         running[task] = request  # type: ignore[index]  # it runs within one
         try:
-            response = await handler(request, identity)
+            response = await handler(request)
         except BaseException as error:
-            del running[task]  # type: ignore[arg-type]  # as above
-            told = self._outcome(error, request)
+            told = self._outcome(error, request[STATE])
             if told is error:
                 raise
             raise told from error
-        if isinstance(response, Stream):
-            request.flowing = True
-            request.since = 0.0
-            response.ended = partial(running.pop, task, None)
-        else:
-            del running[task]  # type: ignore[arg-type]  # as above
-            if request.cancelled:
-                # It was done all the same.
-                _forgive(request)
+        finally:
+            # The sweeper takes out what it finds done.
+            running.pop(task, None)  # type: ignore[arg-type]  # as above
+        state = request[STATE]
+        if state.cancelled:
+            # It was done all the same.
+            _forgive(state)
         return response
 
-    def _outcome(self, error: BaseException, request: Request) -> BaseException:
+    def _outcome(self, error: BaseException, state: RequestState) -> BaseException:
         """Return what to raise in place of what a handler raised."""
         task = asyncio.current_task()
-        if request.cancelled:
-            asked = _forgive(request)
+        if state.cancelled:
+            asked = _forgive(state)
             if isinstance(error, ApiError) or (isinstance(error, asyncio.CancelledError) and asked):
                 return error
             return ApiError(errors.TIMED_OUT)
@@ -112,31 +103,33 @@ class Bulkhead:
     def sweep(self, now: float) -> None:
         """Cancel what has had its time; to be called every few moments."""
         for task, request in list(self._running.items()):
+            state = request[STATE]
             if task.done():
                 del self._running[task]
-            elif request.since == 0.0 or request.receiving or (request.flowing and request.has_flowed()):
+            elif state.since == 0.0 or state.receiving or (state.streaming and has_progressed(request)):
                 # Its time begins when it is first seen, and does not run while the client is the slow one.
-                request.since = now
-            elif now - request.since > (_GRACE if request.cancelled else self._seconds):
+                state.since = now
+            elif now - state.since > (_GRACE if state.cancelled else self._seconds):
                 self._cancel(task, request, now)
 
-    def _cancel(self, task: asyncio.Task[None], request: Request, now: float) -> None:
-        request.since = now
-        request.cancelled += 1
-        if request.cancelled == 1:
+    def _cancel(self, task: asyncio.Task[None], request: web.Request, now: float) -> None:
+        state = request[STATE]
+        state.since = now
+        state.cancelled += 1
+        if state.cancelled == 1:
             self.timed_out += 1
-            log.warning("request %s: the plugin %s took more than %g s", request.id, self.name, self._seconds)
+            log.warning("request %s: the plugin %s took more than %g s", state.id, self.name, self._seconds)
         else:
-            log.error("request %s: the plugin %s goes on although it was cancelled", request.id, self.name)
-            request.cut()
+            log.error("request %s: the plugin %s goes on although it was cancelled", state.id, self.name)
+            reset(request)
         task.cancel()
 
 
-def _forgive(request: Request) -> int:
+def _forgive(state: RequestState) -> int:
     """Take back that the task was cancelled here; return how often somebody else has cancelled it."""
     task = asyncio.current_task()
     left = 0
-    for _ in range(request.cancelled):
+    for _ in range(state.cancelled):
         left = task.uncancel() if task is not None else 0
     return left
 

@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Iterator, Mapping
 from types import FrameType
 
+from aiohttp import web
+
+from pegboard.http.request import STATE
 from pegboard.isolation.bulkheads import Bulkhead, Sweeper
-from pegboard.web.http import Request, Stream
 
 log = logging.getLogger("pegboard.plugins")
 
-_SERVING = {Bulkhead.serve.__code__, Stream.prepare.__code__}
+_SERVING = Bulkhead.serve.__code__
 _DEEPEST = 40
 
 
@@ -70,10 +72,10 @@ class Watchdog:
     def _culprit(self, innermost: FrameType) -> Bulkhead | None:
         """Return whose code it is: that of the request which is being served, or of the package on top of the stack."""
         for frame in _frames(innermost):
-            if frame.f_code in _SERVING:
+            if frame.f_code is _SERVING:
                 request = frame.f_locals.get("request")
-                if isinstance(request, Request) and request.plugin in self._bulkheads:
-                    return self._bulkheads[request.plugin]
+                if isinstance(request, web.Request) and request[STATE].plugin in self._bulkheads:
+                    return self._bulkheads[request[STATE].plugin]
         owners = {bulkhead.package: bulkhead for bulkhead in self._bulkheads.values()}
         for frame in _frames(innermost):
             package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

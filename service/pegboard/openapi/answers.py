@@ -7,97 +7,11 @@ from http import HTTPStatus
 from typing import Any
 
 from pegboard import errors
+from pegboard.endpoints.outcomes import VALIDATION
 from pegboard.errors import ErrorCode, Fault
-from pegboard.openapi.fields import ref
+from pegboard.jsonschema.fields import ref
 
 REQUEST_ID = "4f1c2b7a9e-2a"
-
-CONNECTION = (
-    errors.BAD_REQUEST,
-    errors.TOO_SLOW,
-    errors.URL_TOO_LONG,
-    errors.EXPECTATION,
-    errors.HEAD_TOO_LARGE,
-    errors.INTERNAL,
-    errors.HTTP_VERSION,
-)
-"""What any request may meet, wherever it goes."""
-
-CREDENTIALS = (
-    errors.NOT_AUTHENTICATED,
-    errors.WRONG_CREDENTIALS,
-    errors.TOO_MANY_REQUESTS,
-    errors.DATABASE_UNAVAILABLE,
-)
-"""What a request may meet that needs credentials."""
-
-_RESOURCE = (errors.NOT_ALLOWED, errors.PLUGIN_UNAVAILABLE, errors.TIMED_OUT, errors.BUSY)
-_QUERY = (errors.BAD_PARAMETER, errors.UNKNOWN_PARAMETER)
-_CONDITIONS = (errors.BAD_HEADER, errors.PRECONDITION_FAILED)
-_READ = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NOT_ACCEPTABLE)
-_VALIDATION = tuple(code for code in errors.CATALOGUE if 11000 <= code.code < 12000)
-_BODY = (
-    errors.NOT_ACCEPTABLE,
-    errors.JSON_PARSING,
-    errors.BODY_SHAPE,
-    errors.BODY_MISSING,
-    errors.MEDIA_TYPE,
-    errors.BODY_TOO_LARGE,
-    errors.LENGTH_REQUIRED,
-    *_VALIDATION,
-)
-_ITEM = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NOT_FOUND)
-
-ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
-    "list": (*_READ, errors.BAD_CURSOR),
-    "retrieve": (*_READ, errors.NOT_FOUND),
-    "create": (
-        *_RESOURCE,
-        *_QUERY,
-        *_BODY,
-        errors.BAD_HEADER,
-        errors.CONFLICT,
-        errors.STILL_REFERENCED,
-        errors.KEY_REUSED,
-        errors.KEY_IN_USE,
-    ),
-    "replace": (*_ITEM, *_BODY, errors.CONFLICT, errors.STILL_REFERENCED),
-    "update": (*_ITEM, *_BODY, errors.CONFLICT, errors.STILL_REFERENCED, errors.PATCH_CONFLICT),
-    "delete": (*_ITEM, errors.STILL_REFERENCED),
-}
-"""What each action of a resource may meet beyond that."""
-
-_READ_CONTENT = (
-    *_RESOURCE,
-    *_CONDITIONS,
-    errors.UNKNOWN_PARAMETER,
-    errors.NOT_FOUND,
-    errors.NOT_ACCEPTABLE,
-)
-CONTENT_ACTIONS: Mapping[str, tuple[ErrorCode, ...]] = {
-    "GET": (*_READ_CONTENT, errors.RANGE),
-    "HEAD": _READ_CONTENT,
-    "PUT": (
-        *_RESOURCE,
-        *_CONDITIONS,
-        errors.UNKNOWN_PARAMETER,
-        errors.NOT_FOUND,
-        errors.MEDIA_TYPE,
-        errors.LENGTH_REQUIRED,
-        errors.BODY_TOO_LARGE,
-        errors.DIGEST,
-        errors.CONFLICT,
-        errors.INVALID,
-    ),
-}
-"""What each verb of an item's content may meet beyond that."""
-
-
-OPERATION = (*ACTIONS["create"], errors.NOT_FOUND)
-"""What an operation may meet."""
-
-OPERATION_ON_ITEM = (*OPERATION, errors.PRECONDITION_FAILED)
-"""What an operation on an item may meet."""
 
 _PLACES: Mapping[ErrorCode, Mapping[str, str]] = {
     errors.BODY_SHAPE: {"pointer": ""},
@@ -134,27 +48,6 @@ _PHRASES: Mapping[int, str] = {
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
     431: "Header Too Large",
-}
-
-SCHEMAS: Mapping[str, dict[str, Any]] = {
-    "Errors": {
-        "type": "object",
-        "description": "What is wrong: every fault that one stage of the request's handling found.",
-        "properties": {"errors": {"type": "array", "items": ref("Error"), "minItems": 1}},
-        "required": ["errors"],
-    },
-    "Error": {
-        "type": "object",
-        "description": "One fault, and where it is when there is a where.",
-        "properties": {
-            "message": {"type": "string", "description": "What is wrong, for people."},
-            "code": {"type": "integer", "minimum": 10000, "description": "What is wrong, stable for ever."},
-            "pointer": {"type": "string", "description": "Where in the request's body (RFC 6901)."},
-            "parameter": {"type": "string", "description": "Which query parameter."},
-            "header": {"type": "string", "description": "Which header of the request."},
-        },
-        "required": ["message", "code"],
-    },
 }
 
 
@@ -210,7 +103,7 @@ def _answer(status: int, codes: Sequence[ErrorCode], real: Sequence[Fault]) -> d
         str(code.code): {"summary": code.message, "value": {"errors": [_example(code)]}}
         for code in codes
         # Of the faults of a body, those of a real one say more.
-        if not (real and code in _VALIDATION)
+        if not (real and code in VALIDATION)
     }
     if real:
         told = {"summary": "Every fault at once.", "value": {"errors": [fault.as_json() for fault in real]}}

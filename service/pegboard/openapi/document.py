@@ -1,25 +1,18 @@
-"""The OpenAPI document of all that is mounted, made from what the plugins declare."""
+"""The OpenAPI document, made from the table of endpoints."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from pegboard.discovery import Plugin, State
-from pegboard.openapi import answers, system
+from pegboard.endpoints.components import COMPONENTS
+from pegboard.endpoints.describe import Description
+from pegboard.endpoints.endpoint import Endpoint
+from pegboard.endpoints.service import TAG
 from pegboard.openapi.answers import Answers
-from pegboard.openapi.content import content_paths
-from pegboard.openapi.fields import ref
-from pegboard.openapi.operations import OperationPaths
-from pegboard.openapi.parameters import HEADERS, Parameters
-from pegboard.openapi.paths import PATCH, Parts, ResourcePaths
-from pegboard.openapi.schemas import Names, Schemas
-from pegboard.queries import mapping
-from pegboard.resources.resource import Resource
-
-log = logging.getLogger("pegboard.openapi")
+from pegboard.openapi.headers import HEADERS
+from pegboard.openapi.operation import Parameters, operation
 
 _ABOUT = """\
 A service whose resources are plugins. They all behave alike: the same authentication, errors, dates, paging,
@@ -34,68 +27,49 @@ conditional requests and retries.
 """
 _OUT = "Out of service"
 _SERVICE = "What the service tells about itself."
-_OWN: dict[str, Any] = {**answers.SCHEMAS, **system.SCHEMAS, "JsonPatch": PATCH}
+_SECURITY = {"basic": {"type": "http", "scheme": "basic", "description": "RFC 7617, in UTF-8."}}
 
 
-def document(version: str, plugins: Sequence[Plugin], prefix: str = "", *, docs_public: bool = True) -> dict[str, Any]:
+def document(
+    version: str,
+    plugins: Sequence[Plugin],
+    endpoints: Sequence[Endpoint],
+    description: Description,
+    prefix: str = "",
+) -> dict[str, Any]:
     """Return the document as plain values, in the same order each time.
 
-    `prefix` is the path under which a proxy serves us. A plugin that does not serve is named, and no more; one that
-    cannot be described is too, and hides none of the others.
+    `prefix` is the path that stands before all paths. A plugin that does not serve is named, and no more.
     """
-    parts = Parts(Schemas(_OWN), Parameters(), Answers())
-    own = system.paths(parts, docs_public)
-    serving = {plugin.name: plugin.resource for plugin in plugins if plugin.state is State.READY and plugin.resource}
-    settings = {plugin.name: plugin.settings for plugin in plugins}
-    names = _add_schemas(serving, parts.schemas)
+    serving = {plugin.name for plugin in plugins if plugin.state is State.READY}
+    documented = [one for one in endpoints if one.documented and (not one.plugin or one.plugin in serving)]
+    # The service's own first, so that what others share with them has the plain names.
+    documented.sort(key=lambda endpoint: endpoint.plugin != "")
+    answers, parameters = Answers(), Parameters()
+    described = [(one, operation(one, parameters, answers)) for one in documented]
+    # And they are read last.
+    described.sort(key=lambda each: each[0].plugin == "")
     paths: dict[str, Any] = {}
-    for name, own_names in names.items():
-        with _apart(name):
-            paths |= ResourcePaths(name, serving[name], own_names, parts).paths()
-            paths |= content_paths(name, serving[name], settings[name], parts)
-            paths |= OperationPaths(name, serving[name], own_names, parts).paths()
+    for endpoint, told in described:
+        of_path = parameters.of_path(endpoint)
+        item = paths.setdefault(endpoint.path, {"parameters": of_path} if of_path else {})
+        item[endpoint.method.lower()] = told
     components = {
-        "schemas": parts.schemas.components | _OWN,
-        "responses": parts.answers.components,
-        "parameters": parts.parameters.components,
+        "schemas": {**description.schemas, **COMPONENTS},
+        "responses": answers.components,
+        "parameters": parameters.components,
         "headers": HEADERS,
     }
-    paths |= own
-    security = {"basic": {"type": "http", "scheme": "basic", "description": "RFC 7617, in UTF-8."}}
+    texts = {name: declared.text for name, declared in description.declared.items()}
     return {
         "openapi": "3.1.1",
         "info": _info(version, plugins),
         "servers": [{"url": prefix or "/", "description": "Where this document comes from."}],
         "security": [{"basic": []}],
-        "tags": _tags(plugins),
+        "tags": _tags(plugins, texts),
         "paths": paths,
-        "components": {**_used(paths, components), "securitySchemes": security},
+        "components": {**_used(paths, components), "securitySchemes": _SECURITY},
     }
-
-
-def _add_schemas(serving: Mapping[str, type[Resource]], schemas: Schemas) -> dict[str, Names]:
-    """Add the schemas of every resource, and return their names; one that cannot be described is left out."""
-    named = {}
-    for name, resource in serving.items():
-        with _apart(name):
-            named[name] = schemas.names(resource, name)
-    described = {}
-    for name in named:
-        with _apart(name):
-            leading = mapping.references(serving[name].schema())
-            shown = {field: ref(named[to].item) for field, to in leading.items() if to in named}
-            schemas.add(serving[name], named[name], shown)
-            described[name] = named[name]
-    return described
-
-
-@contextmanager
-def _apart(name: str) -> Iterator[None]:
-    """Keep what goes wrong with one plugin from the others."""
-    try:
-        yield
-    except Exception:
-        log.exception("the plugin %s cannot be described", name)
 
 
 def _info(version: str, plugins: Sequence[Plugin]) -> dict[str, Any]:
@@ -111,16 +85,16 @@ def _info(version: str, plugins: Sequence[Plugin]) -> dict[str, Any]:
     }
 
 
-def _tags(plugins: Sequence[Plugin]) -> list[dict[str, str]]:
+def _tags(plugins: Sequence[Plugin], texts: Mapping[str, str]) -> list[dict[str, str]]:
     """Return a tag for every name that a plugin claims, and one for the service's own paths."""
-    found = {plugin.name: _text(plugin) for plugin in plugins} | {system.TAG: _SERVICE}
+    found = {plugin.name: _text(plugin, texts) for plugin in plugins} | {TAG: _SERVICE}
     return [{"name": name, "description": text} for name, text in found.items()]
 
 
-def _text(plugin: Plugin) -> str:
-    if plugin.state is not State.READY or plugin.resource is None:
+def _text(plugin: Plugin, texts: Mapping[str, str]) -> str:
+    if plugin.state is not State.READY:
         return f"{_OUT} ({plugin.state})."
-    return plugin.resource.text() or f"The resource `{plugin.name}`."
+    return texts.get(plugin.name) or f"The resource `{plugin.name}`."
 
 
 def _used(paths: Any, components: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -9,18 +9,22 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from pegboard import rendering, system
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pegboard import errors, rendering, system
 from pegboard.discovery import Plugin, State
-from pegboard.reference import frame, pages
+from pegboard.endpoints.declaration import Declaration
+from pegboard.errors import ApiError
+from pegboard.http import conditions
+from pegboard.http.protocol import Response
+from pegboard.reference import pages
 from pegboard.reference.frame import Site
 from pegboard.reference.manual import manual
 from pegboard.resources.reading import VARY, accept, conditional
 from pegboard.resources.resource import Representation
 from pegboard.resources.writing import MOST_ITEMS
 from pegboard.settings import Settings
-from pegboard.web import conditions
-from pegboard.web.http import Request, Response
-from pegboard.web.routing import Handler, Place
 
 _ROOT = "/docs"
 _TEXTS = ("overview.md", "guide.md")
@@ -59,13 +63,15 @@ class Asset:
 class Docs:
     """Make the pages when they are first asked for, and again when the state of a plugin has changed.
 
-    `document` gives the OpenAPI document of what is mounted.
+    `document` gives the OpenAPI document of what is mounted, `prefix` what stands before all paths.
     """
 
     version: str
     settings: Settings
     plugins: Sequence[Plugin]
+    declared: Mapping[str, Declaration]
     document: Callable[[], Mapping[str, Any]]
+    prefix: Callable[[], str]
     _assets: dict[str, Asset] = field(init=False)
     _made: dict[str, Representation] = field(init=False, default_factory=dict)
     _standing: tuple[Any, ...] = field(init=False, default=())
@@ -73,30 +79,33 @@ class Docs:
     def __post_init__(self) -> None:
         self._assets = {name: _asset(name, media_type) for name, media_type in _ASSETS.items()}
 
-    def places(self) -> list[Place]:
-        """Return the places of the pages and of what they load."""
-        names = dict.fromkeys(plugin.name for plugin in self.plugins if frame.has_page(plugin.name))
-        return [
-            _place(_ROOT, self._showing("")),
-            *(_place(f"{_ROOT}/{name}", self._showing(name)) for name in names),
-            *(_place(asset.path, _sending(asset)) for asset in self._assets.values()),
-        ]
+    def assets(self) -> dict[str, Handler]:
+        """Return what sends each of the files that the pages load, by its path."""
+        return {asset.path: _sending(asset) for asset in self._assets.values()}
 
-    def _showing(self, name: str) -> Handler:
-        async def show(request: Request, _: str) -> Response:
-            accept(request, "text/html")
-            demanded = conditions.read(request.headers)
-            page = await self._page(name)
-            headers = {
-                "Content-Type": _HTML,
-                "ETag": f'"{page.tag}"',
-                "Cache-Control": "private, no-cache",
-                "Content-Security-Policy": _POLICY,
-                **_HEADERS,
-            }
-            return conditional(Response(200, headers, page.body), page, demanded)
+    async def overview(self, request: web.Request) -> Response:
+        """Answer with the page that tells what holds for every resource."""
+        return await self._show(request, "")
 
-        return show
+    async def resource(self, request: web.Request) -> Response:
+        """Answer with the page of one resource."""
+        name = request.match_info["resource"]
+        if not any(plugin.name == name for plugin in self.plugins):
+            raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
+        return await self._show(request, name)
+
+    async def _show(self, request: web.Request, name: str) -> Response:
+        accept(request, "text/html")
+        demanded = conditions.read(request.headers)
+        page = await self._page(name)
+        headers = {
+            "Content-Type": _HTML,
+            "ETag": f'"{page.tag}"',
+            "Cache-Control": "private, no-cache",
+            "Content-Security-Policy": _POLICY,
+            **_HEADERS,
+        }
+        return conditional(Response(200, headers, page.body), page, demanded)
 
     async def _page(self, name: str) -> Representation:
         standing = tuple((plugin.name, plugin.state) for plugin in self.plugins)
@@ -111,19 +120,20 @@ class Docs:
         return page
 
     def _make(self, name: str) -> bytes:
-        prefix = self.settings.path_prefix
+        prefix = self.prefix()
         assets = {asset: prefix + self._assets[asset].path for asset in self._assets}
         site = Site(prefix, self.version, assets, self.plugins)
         if not name:
             return pages.overview(
-                site, [_read(text).decode() for text in _TEXTS], self._values(), system.codes(self.plugins)
+                site, [_read(text).decode() for text in _TEXTS], self._values(), system.codes(self.declared)
             )
         plugins = [plugin for plugin in self.plugins if plugin.name == name]
         plugin = plugins[0]
-        if plugin.state is not State.READY or plugin.resource is None:
+        declared = self.declared.get(name)
+        if plugin.state is not State.READY or declared is None:
             return pages.outage(site, plugins)
         told = manual(self.document(), name)
-        return pages.resource(site, plugin, told, plugin.resource.rules(), plugin.resource.text())
+        return pages.resource(site, plugin, told, declared.rules, declared.text)
 
     def _values(self) -> Mapping[str, str]:
         """Return what the texts say of this service."""
@@ -138,14 +148,10 @@ class Docs:
         }
 
 
-def _place(path: str, handler: Handler) -> Place:
-    return Place(path, "", {"GET": handler, "HEAD": handler})
-
-
 def _sending(asset: Asset) -> Handler:
     media_type = asset.media_type.partition(";")[0]
 
-    async def send(request: Request, _: str) -> Response:
+    async def send(request: web.Request) -> Response:
         accept(request, media_type)
         headers = {"Content-Type": asset.media_type, "Cache-Control": "max-age=31536000, immutable", **_HEADERS}
         return Response(200, headers, asset.body)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import asyncpg
 
 from pegboard.access.clients import Client
+from pegboard.http import conditions
+from pegboard.http.conditions import Conditions
 from pegboard.queries.query import Query
-from pegboard.web import conditions
-from pegboard.web.conditions import Conditions
 
 log = logging.getLogger("pegboard")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
+from aiohttp import web
 from asyncpg import Connection
 from multidict import CIMultiDictProxy, istr
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_path
 from pegboard.postgres.share import Shares
-from pegboard.web.http import Request, Response
 
 HEADER = istr("Idempotency-Key")
 _LONGEST = 255
@@ -61,12 +63,12 @@ class Idempotency:
         self._database = database
         self._secret = secret
 
-    async def once(self, request: Request, key: str, body: bytes, work: Work) -> Response:
+    async def once(self, request: web.Request, key: str, body: bytes, work: Work) -> Response:
         """Return the stored answer, or do `work` in a transaction and store its answer there.
 
         Raises `ApiError`: 422 where the key came with another body, 409 while the first request is still running.
         """
-        place = (request.client.id, request.raw_path, key)
+        place = (request[STATE].client.id, raw_path(request), key)
         digest = blake2b(body, key=self._secret).digest()
         async with self._database.write.transaction() as connection:
             if not await connection.fetchval(_CLAIM, "\n".join(map(str, place))):
@@ -74,7 +76,7 @@ class Idempotency:
             known = await connection.fetchrow(_RECALL, *place)
             if known is None:
                 response = await work(connection)
-                headers = dict(response.headers)
+                headers = {str(name): value for name, value in response.headers.items()}
                 await connection.execute(_STORE, *place, digest, response.status, headers, response.body)
                 await connection.execute(_SWEEP)
                 return response

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiohttp import web
+
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
+from pegboard.http import conditions, negotiation, payload
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query, read_body
 from pegboard.queries.parsing import parse_item
 from pegboard.queries.query import Rules
 from pegboard.resources.aftermath import Change
@@ -18,8 +23,6 @@ from pegboard.resources.resource import Resource
 from pegboard.resources.writing import Writer, wants_minimal
 from pegboard.schemas.loading import Loader
 from pegboard.schemas.schema import Schema
-from pegboard.web import conditions, negotiation, payload
-from pegboard.web.http import Request, Response
 
 _NO_PARAMETERS = Rules(())
 
@@ -42,27 +45,28 @@ class Operator:
         self._dumper = operation.response() if isinstance(operation.response, type) else None
         self._expander = Expander(resource)
 
-    async def serve(self, request: Request, identity: str) -> Response:
-        """Do the operation, on the item called `identity` where it is on one."""
+    async def serve(self, request: web.Request) -> Response:
+        """Do the operation, on the item that the request is about where it is on one."""
+        state = request[STATE]
         if self._operation.response is not None:
             accept(request, JSON)
         # Of a body that is empty, and may be, the type does not matter: clients send any.
         if self._needs_body or request.can_read_body:
             negotiation.check_content(request.headers, (JSON,), "Accept")
-        body = await request.body()
+        body = await read_body(request)
         query, key, demanded, value = errors.gather(
-            lambda: parse_item(request.raw_query, self._rules),
+            lambda: parse_item(raw_query(request), self._rules),
             lambda: key_of(request.headers),
             lambda: conditions.read(request.headers) if self._on_item else conditions.NONE,
             lambda: self._value(body),
         )
         if query.expand:
-            self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
 
         async def work() -> Response:
             async with self._resource.transaction(context):
-                return await self._do(request, context, identity, value)
+                return await self._do(request, context, state.item_id, value)
 
         return await (work() if key is None else self._writer.once(request, context, key, body, work))
 
@@ -71,7 +75,7 @@ class Operator:
             return {}
         return payload.parse_object(body, self._max_nesting)
 
-    async def _do(self, request: Request, context: Context, identity: str, value: dict[str, Any]) -> Response:
+    async def _do(self, request: web.Request, context: Context, identity: str, value: dict[str, Any]) -> Response:
         before = None
         if self._on_item:
             before, _ = await self._writer.check(context, identity)
@@ -84,16 +88,16 @@ class Operator:
         await self._writer.tell(context, Change(self._operation.name, identity or None, before, result))
         return await self._answer(request, context, result)
 
-    async def _answer(self, request: Request, context: Context, result: Any) -> Response:
+    async def _answer(self, request: web.Request, context: Context, result: Any) -> Response:
         if self._operation.response == "item":
             response = await self._writer.written(request, result, context)
             response.headers["Content-Location"] = self._writer.path_of(result)
             return response
         if self._dumper is None:
-            return Response(204, {}, b"")
+            return Response(204, {})
         if result is None:
             raise TypeError(f"the operation {self._operation.name} returned nothing to answer with")
         body = rendering.dumps(self._dumper.dump(result))
         if wants_minimal(request):
-            return Response(204, {"Preference-Applied": "return=minimal"}, b"")
+            return Response(204, {"Preference-Applied": "return=minimal"})
         return Response(200, {"Content-Type": JSON, "Vary": VARY}, body)

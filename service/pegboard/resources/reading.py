@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
+from pegboard.http import conditions, negotiation
+from pegboard.http.conditions import Conditions, Outcome
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query
+from pegboard.http.streaming import send_stream
 from pegboard.queries.parsing import parse, parse_item
 from pegboard.queries.query import Rules
 from pegboard.resources import export
 from pegboard.resources.context import Context
 from pegboard.resources.expanding import Expander
 from pegboard.resources.resource import Page, Representation, Resource
-from pegboard.web import conditions, negotiation
-from pegboard.web.conditions import Conditions, Outcome
-from pegboard.web.http import Request, Response, Stream
 
 JSON = "application/json"
 VARY = "Accept, Accept-Encoding"
@@ -35,32 +37,34 @@ class Reader:
         self._path = path
         self._expander = Expander(resource)
 
-    async def retrieve(self, request: Request, identity: str) -> Response:
+    async def retrieve(self, request: web.Request) -> Response:
         """Answer with one item."""
+        state = request[STATE]
         accept(request, JSON)
         query, demanded = errors.gather(
-            lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+            lambda: parse_item(raw_query(request), self._rules), lambda: conditions.read(request.headers)
         )
         if query.expand:
-            self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
-        item = await self._resource.retrieve(context, identity)  # type: ignore[attr-defined]  # there, as its verb is declared
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+        item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # there, as its verb is declared
         shown = self._resource.represent(item, query)
         if query.expand:
             shown = await self._expander.item(context, shown)
         return conditional(Response(200, item_headers(shown), shown.body), shown, demanded)
 
-    async def list(self, request: Request, _: str) -> Response:
+    async def list(self, request: web.Request) -> web.StreamResponse:
         """Answer with one page of the collection, or with all of it where the client takes it as a stream."""
         media_type = accept(request, JSON, export.NDJSON, export.CSV)
         if media_type != JSON:
             return await self._stream(request, media_type)
+        state = request[STATE]
         query, demanded = errors.gather(
-            lambda: parse(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+            lambda: parse(raw_query(request), self._rules), lambda: conditions.read(request.headers)
         )
         if query.expand:
-            self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent, _renders=True)
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
         found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
         page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
         items = self._resource.represent_all(page.items, query)
@@ -81,18 +85,19 @@ class Reader:
         headers["ETag"] = f'"{tag}"'
         return conditional(Response(200, headers, body), Representation(body, tag, None), demanded)
 
-    async def _stream(self, request: Request, media_type: str) -> Response:
+    async def _stream(self, request: web.Request, media_type: str) -> web.StreamResponse:
+        state = request[STATE]
         query, demanded = errors.gather(
-            lambda: parse(request.raw_query, self._streaming), lambda: conditions.read(request.headers)
+            lambda: parse(raw_query(request), self._streaming), lambda: conditions.read(request.headers)
         )
         if query.expand:
             if media_type == export.CSV:
                 raise ApiError(errors.BAD_PARAMETER, "CSV has no place for items within items.", parameter="expand")
-            self._expander.check(request.client, query)
+            self._expander.check(state.client, query)
         # It has no entity tag: there is none that could match.
         if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
             raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent, _renders=True)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
         parts = self._resource.stream(context)
         first = await anext(parts, Page(()))
         headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
@@ -104,11 +109,11 @@ class Reader:
         if negotiation.encoding(line(request, hdrs.ACCEPT_ENCODING)) == "gzip":
             headers["Content-Encoding"] = "gzip"
             chunks = export.compressed(chunks)
-        return await Stream.begin(200, headers, chunks)
+        return await send_stream(request, 200, headers, chunks)
 
-    def _links(self, request: Request, page: Page) -> dict[str, str]:
+    def _links(self, request: web.Request, page: Page) -> dict[str, str]:
         """Return the URLs of the pages beside `page` and of the first one, to which an empty cursor leads, too."""
-        parts = request.raw_query.split("&")
+        parts = raw_query(request).split("&")
         kept = "&".join([part for part in parts if part and _name_of(part) not in ("after", "before")])
         first = f"{self._path}?{_quoted(kept)}" if kept else self._path
         further = f"{first}{'&' if kept else '?'}"
@@ -130,7 +135,7 @@ def _quoted(text: str) -> str:
     return text if _IS_QUOTED(text) else quote(text, safe=_KEPT)
 
 
-def accept(request: Request, *offered: str) -> str:
+def accept(request: web.Request, *offered: str) -> str:
     """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
     return choose(line(request, hdrs.ACCEPT), *offered)
 
@@ -144,7 +149,7 @@ def choose(accepted: str | None, *offered: str) -> str:
     return chosen
 
 
-def line(request: Request, name: str) -> str | None:
+def line(request: web.Request, name: str) -> str | None:
     """Return a header as one line, in however many it came (RFC 9110 §5.3); None where it is not there."""
     values = request.headers.getall(name, None)
     return None if values is None else values[0] if len(values) == 1 else ", ".join(values)
@@ -172,5 +177,5 @@ def conditional(response: Response, shown: Representation, demanded: Conditions)
         raise demanded.refusal(shown.tag)
     if outcome is Outcome.NOT_MODIFIED:
         response.headers.pop("Content-Type")
-        return Response(304, response.headers, b"")
+        return Response(304, response.headers)
     return response

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, unquote
 
+from aiohttp import web
+
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
+from pegboard.http import conditions, digests, negotiation, ranges
+from pegboard.http.conditions import Conditions, Outcome
+from pegboard.http.disposition import POLICY, disposition
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query, read_blocks
+from pegboard.http.streaming import send_stream
 from pegboard.queries.query import Query
 from pegboard.resources import content
 from pegboard.resources.content import Content, Stored
 from pegboard.resources.context import Context
 from pegboard.resources.reading import accept, line
 from pegboard.resources.resource import Resource
-from pegboard.web import conditions, digests, negotiation, ranges
-from pegboard.web.conditions import Conditions, Outcome
-from pegboard.web.disposition import POLICY, disposition
-from pegboard.web.http import Request, Response, Stream
 
 PLACE = "content"
 """What follows the id in the path."""
@@ -34,11 +38,12 @@ class Transfer:
         self._most = declared.limit(resource.settings)
         self._path = path
 
-    async def read(self, request: Request, identity: str) -> Response:
+    async def read(self, request: web.Request) -> web.StreamResponse:
         """Answer with the content of an item, or with a part of it."""
+        state = request[STATE]
         demanded, _ = errors.gather(lambda: conditions.read(request.headers), lambda: _no_query(request))
-        context = Context(request.client, request.id, Query(), traceparent=request.traceparent)
-        stored = await self._resource.read_content(context, identity)
+        context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
+        stored = await self._resource.read_content(context, state.item_id)
         if stored is None:
             raise ApiError(errors.NOT_FOUND, "The item has no content yet.")
         accept(request, negotiation.media_type(stored.media_type))
@@ -47,7 +52,7 @@ class Transfer:
             raise demanded.refusal(stored.tag)
         headers = _headers(stored)
         if outcome is Outcome.NOT_MODIFIED:
-            return Response(304, headers, b"")
+            return Response(304, headers)
         headers |= {"Content-Type": stored.media_type, "Accept-Ranges": "bytes"}
         part = None
         if request.method == "GET" and ranges.still_meant(line(request, "If-Range"), stored.tag):
@@ -58,30 +63,32 @@ class Transfer:
         return await self._send(request, 206, headers, stored, *part)
 
     async def _send(
-        self, request: Request, status: int, headers: dict[str, str], stored: Stored, start: int, stop: int
-    ) -> Response:
+        self, request: web.Request, status: int, headers: dict[str, str], stored: Stored, start: int, stop: int
+    ) -> web.StreamResponse:
         chunks = stored.read(start, start if request.method == "HEAD" else stop)
-        return await Stream.begin(status, headers, chunks, stop - start)
+        return await send_stream(request, status, headers, chunks, stop - start)
 
-    async def write(self, request: Request, identity: str) -> Response:
+    async def write(self, request: web.Request) -> Response:
         """Put what the client sends in place of an item's content; that is left as it is until all has come."""
+        state = request[STATE]
+        identity = state.item_id
         media_type = self._media_type(request)
         demanded, sent, _ = errors.gather(
             lambda: conditions.read(request.headers), lambda: digests.read(request.headers), lambda: _no_query(request)
         )
-        context = Context(request.client, request.id, Query(), traceparent=request.traceparent)
+        context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
         # Before all of it has come in vain, and again where it counts.
         async with self._resource.transaction(context):
             await self._check(context, identity, demanded)
-        async with content.receive(media_type, request.blocks(self._most)) as upload:
+        async with content.receive(media_type, read_blocks(request, self._most)) as upload:
             digests.check(sent, upload.sha256)
             async with self._resource.transaction(context):
                 before = await self._check(context, identity, demanded)
                 await self._resource.write_content(context, identity, upload)
                 stored = await self._resource.read_content(context, identity)
         if before is None:
-            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{PLACE}"}, b"")
-        return Response(204, _headers(stored), b"")
+            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{PLACE}"})
+        return Response(204, _headers(stored))
 
     async def _check(self, context: Context, identity: str, demanded: Conditions) -> Stored | None:
         """Return the content that is there; raises `ApiError` 404, 412 and 428."""
@@ -95,7 +102,7 @@ class Transfer:
             raise demanded.refusal(stored.tag)
         return stored
 
-    def _media_type(self, request: Request) -> str:
+    def _media_type(self, request: web.Request) -> str:
         """Return the type of what is sent, as it is given; raises `ApiError` 415, also for a coding and for a part."""
         if "Content-Encoding" in request.headers:
             message = "Send the content as it is, without Content-Encoding."
@@ -134,7 +141,7 @@ def _headers(stored: Stored) -> dict[str, str]:
     return headers
 
 
-def _no_query(request: Request) -> None:
-    if request.raw_query:
-        name = unquote(request.raw_query.partition("&")[0].partition("=")[0])
+def _no_query(request: web.Request) -> None:
+    if raw_query(request):
+        name = unquote(raw_query(request).partition("&")[0].partition("=")[0])
         raise ApiError(errors.UNKNOWN_PARAMETER, "Content takes no parameters.", parameter=name)

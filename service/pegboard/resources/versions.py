@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from pegboard.http.conditions import Conditions
 from pegboard.tables.ddl import VERSION
-from pegboard.web.conditions import Conditions
 
 
 def new() -> int:

@@ -9,11 +9,16 @@ from urllib.parse import quote
 
 import asyncpg
 import orjson
+from aiohttp import web
 from multidict import istr
 
 from pegboard import errors
 from pegboard.access.clients import ANONYMOUS, sufficing
 from pegboard.errors import ApiError, Fault
+from pegboard.http import conditions, negotiation, payload
+from pegboard.http.conditions import Conditions, Outcome
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query, read_body
 from pegboard.queries.parsing import parse_item
 from pegboard.queries.query import Rules
 from pegboard.resources import hooks
@@ -26,9 +31,6 @@ from pegboard.resources.reading import JSON, accept, item_headers, line
 from pegboard.resources.resource import Representation, Resource
 from pegboard.schemas import patching
 from pegboard.schemas.loading import Loader
-from pegboard.web import conditions, negotiation, payload
-from pegboard.web.conditions import Conditions, Outcome
-from pegboard.web.http import Request, Response
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -68,19 +70,20 @@ class Writer:
         self._creating = sufficing(resource.name, "POST")
         self._expander = Expander(resource)
 
-    async def create(self, request: Request, _: str) -> Response:
+    async def create(self, request: web.Request) -> Response:
         """Make one item, or all items of an array at once."""
+        state = request[STATE]
         accept(request, JSON)
         negotiation.check_content(request.headers, (JSON,), "Accept")
-        body = await request.body()
+        body = await read_body(request)
         query, key, value = errors.gather(
-            lambda: parse_item(request.raw_query, self._rules),
+            lambda: parse_item(raw_query(request), self._rules),
             lambda: key_of(request.headers),
             lambda: self._new(payload.parse(body, self._max_nesting)),
         )
         if query.expand:
-            self._expander.check(request.client, query)
-        context = Context(request.client, request.id, query, traceparent=request.traceparent)
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, traceparent=state.traceparent)
         work = self._create_all if isinstance(value, list) else self._create
         if key is None:
             return await work(request, context, value)
@@ -88,14 +91,14 @@ class Writer:
 
     async def once(
         self,
-        request: Request,
+        request: web.Request,
         context: Context,
         key: str,
         body: bytes,
         work: Callable[[], Awaitable[Response]],
     ) -> Response:
         """Do `work` in a transaction that keeps its answer by an idempotency key, or give again what is kept."""
-        if request.client is ANONYMOUS:
+        if request[STATE].client is ANONYMOUS:
             # All who send no credentials are one: what is kept for one could be given to another.
             raise ApiError(errors.BAD_HEADER, f"{HEADER} needs credentials.", header=HEADER)
         if context.query.expand:
@@ -110,7 +113,7 @@ class Writer:
         context.end(committed=True)
         return response
 
-    async def _create(self, request: Request, context: Context, value: dict[str, Any]) -> Response:
+    async def _create(self, request: web.Request, context: Context, value: dict[str, Any]) -> Response:
         item = await self._acts.create(context, self._loader.create(value))
         return await self.written(request, item, context, created=True)
 
@@ -122,7 +125,7 @@ class Writer:
             raise ApiError(errors.BODY_SHAPE, "Send one JSON object: this resource takes no arrays.", pointer="")
         return value
 
-    async def _create_all(self, request: Request, context: Context, values: list[Any]) -> Response:
+    async def _create_all(self, request: web.Request, context: Context, values: list[Any]) -> Response:
         if not values:
             raise ApiError(errors.TOO_SHORT, "Send at least one item.", pointer="")
         if len(values) > MOST_ITEMS:
@@ -131,7 +134,7 @@ class Writer:
         items = await self._acts.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
         if wants_minimal(request):
-            return Response(201, {"Preference-Applied": "return=minimal"}, b"")
+            return Response(201, {"Preference-Applied": "return=minimal"})
         body = self._resource.represent_all(items, context.query)
         if context.query.expand:
             async with self._resource.transaction(context):
@@ -143,8 +146,9 @@ class Writer:
             raise ApiError(errors.WRONG_TYPE, "Not a valid object.", pointer=f"/{index}")
         return self._loader.create(value, (index,))
 
-    async def replace(self, request: Request, identity: str) -> Response:
+    async def replace(self, request: web.Request) -> Response:
         """Replace an item, or make it where the resource declares that PUT does."""
+        identity = request[STATE].item_id
         _, body, context = await self._receive(request, (JSON,), "Accept")
 
         def load() -> dict[str, Any]:
@@ -175,16 +179,17 @@ class Writer:
         except ApiError as error:
             raise conflict if error.kind is errors.NOT_FOUND else error from conflict
 
-    def _may_create(self, request: Request, context: Context) -> bool:
+    def _may_create(self, request: web.Request, context: Context) -> bool:
         demanded = context.conditions
         return (
             self._resource.creates_by_put
             and demanded.if_match is None
-            and not request.client.grants.isdisjoint(self._creating)
+            and not request[STATE].client.grants.isdisjoint(self._creating)
         )
 
-    async def update(self, request: Request, identity: str) -> Response:
+    async def update(self, request: web.Request) -> Response:
         """Change the fields that a patch names."""
+        identity = request[STATE].item_id
         kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
         if self._writable is not None:
             targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
@@ -197,33 +202,35 @@ class Writer:
             item = await self._write(context, identity, self._acts.update, lambda: self._loader.update(value, identity))
         return await self.written(request, item, context)
 
-    async def delete(self, request: Request, identity: str) -> Response:
+    async def delete(self, request: web.Request) -> Response:
         """Delete an item."""
+        state = request[STATE]
         query, demanded = errors.gather(
-            lambda: parse_item(request.raw_query, self._rules), lambda: conditions.read(request.headers)
+            lambda: parse_item(raw_query(request), self._rules), lambda: conditions.read(request.headers)
         )
-        context = Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
 
         async def act(context: Context, identity: str, _: object) -> None:
             await self._acts.delete(context, identity)
 
-        await self._write(context, identity, act, lambda: None)
-        return Response(204, {}, b"")
+        await self._write(context, state.item_id, act, lambda: None)
+        return Response(204, {})
 
-    async def _receive(self, request: Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
+    async def _receive(self, request: web.Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
         """Return the type and the value of the body and the context of a write to an item; raises what is wrong."""
+        state = request[STATE]
         accept(request, JSON)
         kind = negotiation.check_content(request.headers, taken, header)
         shape = patching.operations if kind == JSON_PATCH else _object
-        body = await request.body()
+        body = await read_body(request)
         query, demanded, value = errors.gather(
-            lambda: parse_item(request.raw_query, self._rules),
+            lambda: parse_item(raw_query(request), self._rules),
             lambda: conditions.read(request.headers),
             lambda: shape(payload.parse(body, self._max_nesting)),
         )
         if query.expand:
-            self._expander.check(request.client, query)
-        return kind, value, Context(request.client, request.id, query, demanded, traceparent=request.traceparent)
+            self._expander.check(state.client, query)
+        return kind, value, Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
 
     async def _write(
         self,
@@ -286,7 +293,7 @@ class Writer:
         identity = id_of(item)
         return f"{self._path}/{identity if _IS_PLAIN(identity) else quote(identity, safe=_PLAIN)}"
 
-    async def written(self, request: Request, item: Any, context: Context, *, created: bool = False) -> Response:
+    async def written(self, request: web.Request, item: Any, context: Context, *, created: bool = False) -> Response:
         """Answer with an item as it is now, or without it where the client prefers so."""
         shown = self._resource.represent(item, context.query)
         if context.query.expand:
@@ -299,7 +306,7 @@ class Writer:
         if wants_minimal(request):
             headers.pop("Content-Type")
             headers["Preference-Applied"] = "return=minimal"
-            return Response(201 if created else 204, headers, b"")
+            return Response(201 if created else 204, headers)
         return Response(201 if created else 200, headers, shown.body)
 
 
@@ -329,7 +336,7 @@ def _only_if_match(demanded: Conditions) -> bool:
     return demanded.unmodified_since is None and demanded.if_none_match is None
 
 
-def wants_minimal(request: Request) -> bool:
+def wants_minimal(request: web.Request) -> bool:
     """Tell whether the client would do without a body (RFC 7240)."""
     preference = line(request, _PREFER)
     return preference is not None and "return=minimal" in negotiation.prefer(preference)

@@ -16,8 +16,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from pegboard.web.http import Request
-from pegboard.web.tracecontext import trace_id
+from pegboard.http.request import RequestState
+from pegboard.http.tracecontext import trace_id
 
 access = logging.getLogger("pegboard.access")
 """One line for each request, at level info; what it tells stands in `extra` under `fields`."""
@@ -100,20 +100,20 @@ def configure(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-def tell(request: Request, status: int, seconds: float, size: int) -> None:
+def tell(state: RequestState, method: str, status: int, seconds: float, size: int) -> None:
     """Log one request, answered with `status` and `size` bytes of body after so many seconds."""
     fields = {
-        "method": request.method,
-        "template": request.template,
+        "method": method,
+        "template": state.template,
         "status": status,
         "ms": round(seconds * 1000, 1),
         "bytes": size,
-        "client": request.client.username if request.client is not None else "",
-        "request": request.id,
-        "plugin": request.plugin,
+        "client": state.client.username if state.client is not None else "",
+        "request": state.id,
+        "plugin": state.plugin,
     }
-    if request.traceparent is not None:
-        fields["trace_id"] = trace_id(request.traceparent)
+    if state.traceparent is not None:
+        fields["trace_id"] = trace_id(state.traceparent)
     access.info("request", extra={"fields": fields})
 
 

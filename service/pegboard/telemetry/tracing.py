@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from pegboard.http.request import METHODS, STATE, raw_path
 from pegboard.postgres.pool import Pool
-from pegboard.web.http import Request, Response
-from pegboard.web.routing import METHODS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
-
-Next = Callable[[Request], Awaitable[Response]]
 
 _GROUP = "opentelemetry_traces_exporter"
 _PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
@@ -67,6 +66,7 @@ def _exporter(name: str) -> Any:
     return next(iter(points)).load()()
 
 
+@web.middleware
 class Tracing:
     """Make a span of each request, as the middleware `(request, handler)`: OpenTelemetry's conventions for HTTP 1.x.
 
@@ -84,7 +84,7 @@ class Tracing:
         self._trace = trace
         self._propagator = TraceContextTextMapPropagator()
 
-    async def __call__(self, request: Request, handler: Next) -> Response:
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request within its span."""
         span = self._tracer.start_span(
             _method(request), self._parent(request), self._trace.SpanKind.SERVER, attributes=_asked(request)
@@ -92,7 +92,8 @@ class Tracing:
         token = self._context.attach(self._trace.set_span_in_context(span))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
-        request.traceparent = carrier.get("traceparent", request.traceparent)
+        state = request[STATE]
+        state.traceparent = carrier.get("traceparent", state.traceparent)
         try:
             response = await handler(request)
         except BaseException as error:
@@ -125,21 +126,23 @@ class Tracing:
 
         return pool
 
-    def _parent(self, request: Request) -> Any:
-        carrier = {"traceparent": request.traceparent} if request.traceparent is not None else {}
+    def _parent(self, request: web.Request) -> Any:
+        traceparent = request[STATE].traceparent
+        carrier = {"traceparent": traceparent} if traceparent is not None else {}
         states = request.headers.getall("tracestate", ())
         if states:
             carrier["tracestate"] = ",".join(states)
         return self._propagator.extract(carrier, self._context.Context())
 
-    def _tell(self, span: Span, request: Request, response: Response) -> None:
+    def _tell(self, span: Span, request: web.Request, response: web.StreamResponse) -> None:
         if not span.is_recording():
             return
-        if request.template:
-            span.update_name(f"{_method(request)} {request.template}")
-            span.set_attribute("http.route", request.template)
-        if request.plugin:
-            span.set_attribute("pegboard.plugin", request.plugin)
+        state = request[STATE]
+        if state.template:
+            span.update_name(f"{_method(request)} {state.template}")
+            span.set_attribute("http.route", state.template)
+        if state.plugin:
+            span.set_attribute("pegboard.plugin", state.plugin)
         span.set_attribute("http.response.status_code", response.status)
         if response.status >= 500:
             # What a client does wrong is no error of the server's.
@@ -184,11 +187,11 @@ def _operation(sql: str) -> str:
     return sql.split(None, 1)[0].upper() if sql.strip() else "QUERY"
 
 
-def _method(request: Request) -> str:
+def _method(request: web.Request) -> str:
     return request.method if request.method in METHODS else "HTTP"
 
 
-def _asked(request: Request) -> Mapping[str, str | int]:
+def _asked(request: web.Request) -> Mapping[str, str | int]:
     """Return what the conventions ask to tell of a request, as far as it is known."""
     known = request.method in METHODS
     host, _, port = request.host.rpartition(":") if request.host[-1:].isdigit() else (request.host, "", "")
@@ -196,10 +199,10 @@ def _asked(request: Request) -> Mapping[str, str | int]:
     told: dict[str, str | int] = {
         "http.request.method": request.method if known else _OTHER,
         "url.scheme": request.scheme,
-        "url.path": request.raw_path,
+        "url.path": raw_path(request),
         "network.protocol.version": f"{version.major}.{version.minor}",
         "server.address": host or request.host,
-        "pegboard.request_id": request.id,
+        "pegboard.request_id": request[STATE].id,
     }
     if not known:
         told["http.request.method_original"] = request.method

@@ -5,9 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
+from pegboard.http.request import METHODS, RequestState
 from pegboard.telemetry.families import DURATIONS, Snapshot
-from pegboard.web.http import Request
-from pegboard.web.routing import METHODS
 
 OWN = "pegboard"
 """Stands for the resource where there is none: no plugin can have this name."""
@@ -35,20 +34,21 @@ class Traffic:
         self._cells: dict[tuple[str, str, int], list[float]] = {}
         self._resources: dict[str, str] = {}
 
-    def count(self, request: Request, status: int, seconds: float, size: int) -> None:
-        """Count one answer: its status, the seconds it took, the bytes of its body."""
-        cell = self._cells.get((request.template, request._method, status))
+    def count(self, state: RequestState, method: str, status: int, seconds: float, size: int) -> None:
+        """Count one response: its status, the seconds it took, the bytes of its body."""
+        template = state.template
+        cell = self._cells.get((template, method, status))
         if cell is None:
-            cell = self._open(request, status)
+            cell = self._open(template, state.plugin, method, status)
         cell[bisect_left(DURATIONS, seconds)] += 1
         cell[_SUM] += seconds
         cell[_BYTES] += size
 
-    def _open(self, request: Request, status: int) -> list[float]:
+    def _open(self, template: str, plugin: str, method: str, status: int) -> list[float]:
         """Return where requests of a kind that was not seen yet are counted."""
-        method = request.method if request.method in METHODS else OTHER
-        self._resources[request.template] = request.plugin or OWN
-        return self._cells.setdefault((request.template, method, status), [0] * (len(DURATIONS) + 1) + [0.0, 0])
+        known = method if method in METHODS else OTHER
+        self._resources[template] = plugin or OWN
+        return self._cells.setdefault((template, known, status), [0] * (len(DURATIONS) + 1) + [0.0, 0])
 
     def read(self) -> Snapshot:
         """Return what was counted so far."""

@@ -18,9 +18,9 @@ from aiohttp import web
 from pegboard.access.passwords import Cost, Passwords
 from pegboard.app import SERVICE, create_app
 from pegboard.discovery import Plugin, State
+from pegboard.running import runner_of
 from pegboard.settings import Settings
 from pegboard.testing.client import PASSWORD, Client
-from pegboard.web.server import Runner
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def settings_for(database_url: str, environ: Mapping[str, str], names: Sequence[
 class Launched:
     """Hold a service that serves on the loop it was launched on."""
 
-    runner: Runner
+    runner: web.AppRunner
     client: Client
 
     async def close(self) -> None:
@@ -83,7 +83,7 @@ class Launched:
 
 async def launch(settings: Settings, plugins: Sequence[Plugin]) -> Launched:
     """Start a service on a free port of this machine."""
-    runner = Runner(create_app(settings, plugins, Passwords(_COST)), settings)
+    runner = runner_of(create_app(settings, plugins, Passwords(_COST)), settings)
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import missing
 from marshmallow.fields import Field
 
-from pegboard.openapi.fields import JsonSchema, mend, ref, with_null
+from pegboard.jsonschema.fields import JsonSchema, mend, ref, with_null
 from pegboard.queries import mapping
 from pegboard.resources.resource import Resource
 from pegboard.resources.writing import MOST_ITEMS
@@ -99,6 +99,16 @@ class Schemas:
         update = {"id": identity, **{one.name: one.update(self) for one in writable}, **read_only, **stamps}
         text = "What changes of an item, as a merge patch (RFC 7396): null takes a value away or brings a default back."
         self._own[names.update] = _body(text, update, [])
+
+    def behind(self, names: Iterable[str]) -> dict[str, JsonSchema]:
+        """Return the components of these names, and those that they lead to."""
+        there, found, waiting = self.components, dict[str, JsonSchema](), [*names]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = there[name]
+                waiting += referred(there[name])
+        return found
 
     def own(self, names: Names, writable: Iterable[str]) -> str:
         """Return the name of what a client may change of its own item: the fields `writable` and no others."""
@@ -191,6 +201,18 @@ def _written(field: Any, shape: JsonSchema) -> JsonSchema:
     if isinstance(field, fields.List):
         return shape | {"items": _written(field.inner, shape["items"])}
     return shape
+
+
+def referred(part: Any) -> Iterator[str]:
+    """Yield the names of the components that a part of a document leads to."""
+    if isinstance(part, Mapping):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"].rpartition("/")[2]
+        for inner in part.values():
+            yield from referred(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from referred(inner)
 
 
 def _identity(resource: type[Resource]) -> JsonSchema:

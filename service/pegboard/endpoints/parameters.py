@@ -1,21 +1,22 @@
-"""What can be said beside a body: the query parameters of a resource, the headers of requests and answers."""
+"""What can be said beside a body: the query parameters of a resource, and the headers of requests."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from pegboard.openapi.fields import CLOCK, ref
+from pegboard.endpoints.endpoint import JsonSchema, Parameter
+from pegboard.jsonschema.examples import NOTHING
+from pegboard.jsonschema.fields import CLOCK
 from pegboard.queries import parsing
 from pegboard.queries.query import Rules
 from pegboard.tables.columns import Column
 
-Parameter = dict[str, Any]
-
 _INTEGER = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
 _NUMBER = {"type": "number", "format": "double"}
-_TYPES: Mapping[str, Parameter] = {
+_TYPES: Mapping[str, JsonSchema] = {
     "boolean": {"type": "boolean"},
     "smallint": _INTEGER,
     "integer": _INTEGER,
@@ -65,12 +66,12 @@ _TAGS = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 _CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 
 
-def _query(name: str, description: str, schema: Parameter, **more: Any) -> Parameter:
-    return {"name": name, "in": "query", "description": description, "schema": schema, **more}
+def _query(name: str, description: str, schema: JsonSchema, example: Any = NOTHING) -> Parameter:
+    return Parameter(name, "query", description, schema, example=example, component=name)
 
 
-def _header(name: str, description: str, schema: Parameter | None = None, **more: Any) -> Parameter:
-    return {"name": name, "in": "header", "description": description, "schema": schema or {"type": "string"}, **more}
+def _header(name: str, description: str, schema: JsonSchema = _TEXT, *, example: Any = NOTHING) -> Parameter:
+    return Parameter(name, "header", description, schema, example=example, component=name)
 
 
 SHARED: Mapping[str, Parameter] = {
@@ -96,12 +97,14 @@ SHARED: Mapping[str, Parameter] = {
         {"type": "string", "pattern": _TAGS},
         example='"2c1f7a90b35d8e64"',
     ),
-    "If-Match-Required": _header(
+    "If-Match-Required": Parameter(
         "If-Match",
+        "header",
         "Go on only if the item still has one of these entity tags; else 412, and 428 without.",
         {"type": "string", "pattern": _TAGS},
         required=True,
         example='"2c1f7a90b35d8e64"',
+        component="If-Match-Required",
     ),
     "If-None-Match": _header(
         "If-None-Match",
@@ -145,86 +148,39 @@ READING = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Sinc
 WRITING = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 
 
-def _answered(description: str, *, always: bool = False, schema: Parameter | None = None) -> Parameter:
-    header: Parameter = {"description": description, "schema": schema or {"type": "string"}}
-    return header | ({"required": True} if always else {})
+def headers(*names: str) -> tuple[Parameter, ...]:
+    """Return headers of a request, by the names of their components, and the one that every request may have."""
+    return tuple(SHARED[name] for name in (*names, "X-Request-Id"))
 
 
-HEADERS: Mapping[str, Parameter] = {
-    "ETag": _answered("The entity tag of what was sent, strong; for `If-Match` and `If-None-Match`."),
-    "Last-Modified": _answered("When the item was last changed, as an HTTP date."),
-    "Link": _answered('The pages beside this one (RFC 8288): `rel="next"`, `"prev"` and `"first"`.'),
-    "Content-Location": _answered(
-        "The path of the item that is shown.", schema={"type": "string", "format": "uri-reference"}
-    ),
-    "Location": _answered("The path of the new item.", schema={"type": "string", "format": "uri-reference"}),
-    "X-Total-Count": _answered(
-        "How many items there are, where `count` asked.", schema={"type": "integer", "minimum": 0}
-    ),
-    "X-Request-Id": _answered("What the request is called in the log.", always=True),
-    "X-Content-Type-Options": _answered(
-        "Always `nosniff`.", always=True, schema={"type": "string", "const": "nosniff"}
-    ),
-    "Cache-Control": _answered("`private, no-cache` where there is an entity tag, else `no-store`.", always=True),
-    "Vary": _answered("The headers of the request that the answer depends on."),
-    "Allow": _answered("The methods that are allowed here."),
-    "Accept": _answered("The media types that a body may have."),
-    "Accept-Patch": _answered("The media types that a patch may have (RFC 5789)."),
-    "Accept-Encoding": _answered("How a body may be encoded: as it is."),
-    "Idempotency-Replayed": _answered("`true` where this is the answer to an earlier request with the same key."),
-    "Preference-Applied": _answered("The preference that was followed (RFC 7240)."),
-    "Content-Security-Policy": _answered("What the page may load and run: as little as it needs."),
-    "Content-Disposition": _answered("Whether a browser shows or saves the content, and its name (RFC 6266)."),
-    "Content-Range": _answered("Which bytes these are, and of how many."),
-    "Accept-Ranges": _answered("That `Range` is taken: `bytes`."),
-    "Repr-Digest": _answered("The SHA-256 of the whole content (RFC 9530)."),
-    "Referrer-Policy": _answered("That the page is not named to where its links lead."),
-    "Retry-After": _answered("In how many seconds to try again.", schema={"type": "integer", "minimum": 0}),
-    "WWW-Authenticate": _answered("How to authenticate (RFC 7617).", always=True),
-}
-"""The headers of answers."""
+def conditions(*, needed: bool) -> tuple[str, ...]:
+    """Return the names of the components of the conditions that a write takes; `needed` says that it takes one."""
+    return tuple(f"{name}-Required" if needed and name == "If-Match" else name for name in WRITING)
 
 
-class Parameters:
-    """Gather the query parameters of a document."""
+def of_item(resource: str, rules: Rules) -> tuple[Parameter, ...]:
+    """Return the query parameters that an item takes."""
+    own = [_fields(rules)] + ([_expand(rules)] if rules.expandable else [])
+    return tuple(_named(resource, parameter) for parameter in own)
 
-    def __init__(self) -> None:
-        self._components: dict[str, Parameter] = dict(SHARED)
 
-    @property
-    def components(self) -> dict[str, Parameter]:
-        """Return all parameters by their names in the document."""
-        return {name: self._components[name] for name in sorted(self._components)}
+def of_collection(resource: str, rules: Rules) -> tuple[Parameter, ...]:
+    """Return the query parameters that a collection takes."""
+    own = [_limit(rules), *([_sort(rules)] if rules.sorts else [])]
+    shared = ["after", "before", "count", *(["q"] if "q" in rules.reserved else [])]
+    filters = [_filter(name, column, operator) for name, (column, operator) in sorted(rules.filters.items())]
+    return (
+        *(_named(resource, parameter) for parameter in own),
+        *(SHARED[name] for name in shared),
+        *of_item(resource, rules),
+        *(_named(resource, parameter) for parameter in filters),
+    )
 
-    def headers(self, *names: str) -> list[Parameter]:
-        """Return references to headers of a request."""
-        return [ref(name, "parameters") for name in (*names, "X-Request-Id")]
 
-    def item(self, resource: str, rules: Rules) -> list[Parameter]:
-        """Return references to the query parameters that an item takes."""
-        own = [_fields(rules)] + ([_expand(rules)] if rules.expandable else [])
-        return [self._add(resource, parameter) for parameter in own]
-
-    def collection(self, resource: str, rules: Rules) -> list[Parameter]:
-        """Return references to the query parameters that a collection takes."""
-        own = [_limit(rules), *([_sort(rules)] if rules.sorts else [])]
-        shared = ["after", "before", "count", *(["q"] if "q" in rules.reserved else [])]
-        filters = [_filter(name, column, operator) for name, (column, operator) in sorted(rules.filters.items())]
-        return [
-            *(self._add(resource, parameter) for parameter in own),
-            *(ref(name, "parameters") for name in shared),
-            *self.item(resource, rules),
-            *(self._add(resource, parameter) for parameter in filters),
-        ]
-
-    def _add(self, resource: str, parameter: Parameter) -> Parameter:
-        # The keys of components take these characters and no others.
-        kept = "".join(one if one.isascii() and (one.isalnum() or one in "-_") else "." for one in parameter["name"])
-        name = f"{resource}.{kept}"
-        while self._components.get(name, parameter) != parameter:
-            name += "."
-        self._components[name] = parameter
-        return ref(name, "parameters")
+def _named(resource: str, parameter: Parameter) -> Parameter:
+    # The keys of components take these characters and no others.
+    kept = "".join(one if one.isascii() and (one.isalnum() or one in "-_") else "." for one in parameter.name)
+    return replace(parameter, component=f"{resource}.{kept}")
 
 
 def _limit(rules: Rules) -> Parameter:
@@ -252,7 +208,7 @@ def _listed(name: str, description: str, choices: Iterable[str], sign: str = "")
     escaped = [_SYNTAX.sub(r"\\\1", choice) for choice in names]
     one = f"{sign}({'|'.join(escaped)})"
     about = f"{description} Separated by commas, out of {', '.join(f'`{choice}`' for choice in names)}."
-    return _query(name, about, {"type": "string", "pattern": f"^{one}(,{one})*$"}, example=names[-1])
+    return _query(name, about, {"type": "string", "pattern": f"^{one}(,{one})*$"}, names[-1])
 
 
 def _filter(name: str, column: Column, operator: str) -> Parameter:

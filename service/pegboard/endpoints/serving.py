@@ -1,0 +1,53 @@
+"""What serves the endpoints of one resource: made once the resource is, and called through its plugin's bulkhead."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pegboard.endpoints.declaration import Declaration
+from pegboard.http.request import STATE
+from pegboard.resources.idempotency import Idempotency
+from pegboard.resources.operating import Operator
+from pegboard.resources.reading import Reader
+from pegboard.resources.resource import Resource
+from pegboard.resources.transfer import Transfer
+from pegboard.resources.writing import Writer
+from pegboard.settings import Settings
+
+
+def handlers(
+    resource: Resource, declared: Declaration, idempotency: Idempotency, settings: Settings, path: str
+) -> dict[str, Handler]:
+    """Return the handlers of `resource` by what the endpoints call them; `path` is where its collection is."""
+    rules = declared.rules if declared.has_uuids else declared.rules.identified(resource.parse_id)
+    reader = Reader(resource, rules, path)
+    writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
+    own_writer = Writer(resource, rules, path, idempotency, settings.max_nesting, resource.me_writable)
+    found: dict[str, Handler] = {
+        "list": reader.list,
+        "retrieve": reader.retrieve,
+        "create": writer.create,
+        "replace": writer.replace,
+        "update": writer.update,
+        "delete": writer.delete,
+        "me.retrieve": _mine(resource, reader.retrieve),
+        "me.update": _mine(resource, own_writer.update),
+    }
+    if declared.content is not None:
+        transfer = Transfer(resource, declared.content, path)
+        found |= {"content.read": transfer.read, "content.write": transfer.write}
+    for name, operation in declared.operations.items():
+        found[f"operation.{name}"] = Operator(resource, operation, rules, writer, settings.max_nesting).serve
+    return found
+
+
+def _mine(resource: Resource, handler: Handler) -> Handler:
+    """Return `handler` about the client's own item."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        state = request[STATE]
+        state.item_id = resource.my_id(state.client)
+        return await handler(request)
+
+    return serve

@@ -1,0 +1,1 @@
+"""Schemas of plugins as JSON Schema, and examples of what they describe."""

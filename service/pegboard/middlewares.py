@@ -1,0 +1,180 @@
+"""The way of every request: request id and log, errors, authentication, grants, the plugin's bulkhead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from time import perf_counter
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+from marshmallow import ValidationError
+from multidict import istr
+
+from pegboard import errors
+from pegboard.endpoints.table import Table
+from pegboard.errors import ApiError, ErrorCode
+from pegboard.http import compression, tracecontext
+from pegboard.http.cors import Cors
+from pegboard.http.protocol import Response, error_response
+from pegboard.http.request import STATE, Limits, RequestIds, RequestState, awaits_continue, is_gone, reset
+from pegboard.postgres import database
+from pegboard.postgres.database import Database
+from pegboard.schemas import schema
+from pegboard.telemetry import logs
+from pegboard.telemetry.traffic import Traffic
+
+log = logging.getLogger("pegboard")
+
+_TRACEPARENT = istr("traceparent")
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+def observe(
+    table: Table, ids: RequestIds, limits: Limits, traffic: Traffic, is_draining: Callable[[], bool]
+) -> Middleware:
+    """Return the middleware that gives each request its state, and counts and logs it."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = request.headers
+        request[STATE] = state = RequestState(ids.of(headers), perf_counter(), limits, table.path_of(request))
+        if _TRACEPARENT in headers:
+            state.traceparent = tracecontext.parse(headers.getall(_TRACEPARENT))
+        traffic.running += 1
+        try:
+            response = await handler(request)
+        except BaseException:
+            traffic.aborted += 1
+            raise
+        finally:
+            traffic.running -= 1
+        if response.prepared:
+            size = request.writer.output_size
+        else:
+            if isinstance(response, Response):
+                await compression.apply(request, response)
+            if state.closing or awaits_continue(request) or is_draining():
+                response.force_close()
+            size = 0 if request.method == "HEAD" else response.content_length or 0
+        seconds = perf_counter() - state.received
+        traffic.count(state, request.method, response.status, seconds, size)
+        if logs.access.isEnabledFor(logging.INFO):
+            logs.tell(state, request.method, response.status, seconds, size)
+        return response
+
+    return observe
+
+
+async def complete(request: web.Request, response: web.StreamResponse) -> None:
+    """Add to a response what every response has; one of aiohttp's signals `on_response_prepare`."""
+    headers = response.headers
+    headers["X-Request-Id"] = request[STATE].id
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def cross_origin(policy: Cors) -> Middleware:
+    """Return the middleware that answers preflight requests, which never have credentials."""
+
+    @web.middleware
+    async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = policy.preflight(request)
+        return await handler(request) if headers is None else Response(204, headers)
+
+    return cross_origin
+
+
+@web.middleware
+async def tell_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever is raised into the error body that every client knows.
+
+    Once a response has begun, there is nothing to be told any more: the connection is reset.
+    """
+    try:
+        return await handler(request)
+    except ApiError as error:
+        known = error
+    except web.HTTPException as error:
+        if error.status < 400:
+            return _without_body(error)
+        known = _of_aiohttp(error)
+    except Exception as error:
+        if is_gone(request, error):
+            raise
+        known = _translated(request, error)
+    if request.writer.output_size > 0:
+        raise reset(request) from known
+    return error_response(known, request[STATE].id)
+
+
+def _without_body(redirect: web.HTTPException) -> Response:
+    headers = {name: value for name, value in redirect.headers.items() if name not in _OF_BODIES}
+    return Response(redirect.status, headers)
+
+
+_OF_BODIES = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
+_KINDS = {code.status: code for code in reversed(errors.CATALOGUE)}
+"""What stands for a status: the first code that has it."""
+
+
+def _of_aiohttp(error: web.HTTPException) -> ApiError:
+    """Return the error that tells what a handler of somebody else's, or aiohttp itself, has raised."""
+    kind = _KINDS.get(error.status)
+    if kind is None:
+        near = errors.INTERNAL if error.status >= 500 else errors.BAD_REQUEST
+        kind = ErrorCode(near.code, error.status, error.reason or near.message)
+    headers = {name: value for name, value in error.headers.items() if name not in _OF_BODIES}
+    return ApiError(replace(kind), headers=headers)
+
+
+def _translated(request: web.Request, error: Exception) -> ApiError:
+    state = request[STATE]
+    known = schema.invalid(error) if isinstance(error, ValidationError) else database.translate(error)
+    if known is None:
+        log.error("request %s failed%s", state.id, f" in {state.plugin}" * bool(state.plugin), exc_info=error)
+        known = ApiError(errors.INTERNAL)
+    elif known.status >= 500:
+        log.warning("request %s: %s", state.id, type(error).__name__)
+    return known
+
+
+@web.middleware
+def authorize(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+    """Find the endpoint, and hold the grants that it needs against those of the client.
+
+    Raises `ApiError` 501, 503, 404, 405 and 403, in this order.
+    """
+    state = request[STATE]
+    path = state.path
+    if path is None or path.foreign:
+        return handler(request)
+    state.endpoint = endpoint = path.endpoint(request)
+    access = endpoint.access
+    if not access.public and access.grants and not access.admits(state.client.grants):
+        raise ApiError(errors.NOT_ALLOWED)
+    return handler(request)
+
+
+@web.middleware
+def guard(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+    """Hold the plugin that serves the request to its share and its deadline."""
+    path = request[STATE].path
+    if path is None or path.guard is None or request.method == "OPTIONS":
+        return handler(request)
+    response: Awaitable[web.StreamResponse] = path.guard.serve(request, handler)
+    return response
+
+
+def settle(database: Database) -> Middleware:
+    """Return the middleware that answers a write once no read, by whatever process, can miss it."""
+
+    @web.middleware
+    async def settle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if request.method not in _READING:
+            await database.settle()
+        return response
+
+    return settle

@@ -1,0 +1,464 @@
+"""The application as aiohttp's: under its test client, its runners and gunicorn, and as a part of somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from aiohttp.typedefs import Handler
+
+from pegboard import Schema, TableResource, extensions
+from pegboard.access.passwords import Cost, Passwords
+from pegboard.app import SERVICE, create_app
+from pegboard.schemas import fields
+from pegboard.settings import Settings, SettingsError
+from pegboard.testing.client import ADMIN, PASSWORD, basic
+from pegboard.testing.service import settings_for
+from tests.conftest import AiohttpClient, plugin
+from tests.projects import Site, site
+from tests.servers import answers
+
+__all__ = ("site",)
+
+AUTH = basic(ADMIN, PASSWORD)
+CHEAP = Passwords(Cost(memory=8, passes=1))
+SCRIPT = """
+import os
+
+from aiohttp import web
+
+from pegboard.app import create_app
+
+
+async def application():
+    return create_app()
+
+
+if __name__ == "__main__":
+    web.run_app(create_app(), host="127.0.0.1", port=int(os.environ["PORT"]))
+"""
+
+
+class Note(Schema):
+    text = fields.String(required=True)
+
+
+class Notes(TableResource):
+    """Notes."""
+
+    schema = Note
+    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
+
+
+def settings(database_url: str, **changes: str) -> Settings:
+    return settings_for(database_url, {f"PEGBOARD_{name.upper()}": value for name, value in changes.items()})
+
+
+def application(database_url: str, **changes: str) -> web.Application:
+    return create_app(settings(database_url, **changes), [plugin("notes", Notes)], CHEAP)
+
+
+# Under aiohttp's own test client -----------------------------------------------------------------------------
+
+
+async def test_the_application_runs_under_the_test_client_of_aiohttp(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
+    client = await aiohttp_client(application(database_url), headers=AUTH)
+    made = await client.post("/notes", json={"text": "one"})
+    assert made.status == 201
+    shown = await client.get(made.headers["Location"])
+    assert (await shown.json())["text"] == "one"
+    assert shown.headers["X-Content-Type-Options"] == "nosniff"
+    assert shown.headers["Server"] == "Pegboard"
+
+
+async def test_every_path_has_a_named_resource_of_the_router(database_url: str) -> None:
+    app = application(database_url)
+    document = app[SERVICE].specification.document()
+    routed = {resource.canonical for resource in app.router.resources()}
+    assert document["paths"].keys() <= routed
+    assert {path for path in routed if path.startswith("/notes")} == {"/notes", "/notes/{id}"}
+    assert str(app.router["notes"].url_for()) == "/notes"
+    assert str(app.router["notes.Id"].url_for(id="5")) == "/notes/5"
+    assert all(route.method == "*" for route in app.router.routes())
+
+
+async def test_its_middlewares_are_those_of_aiohttp_and_few_are_in_the_way_of_a_plain_request(
+    database_url: str,
+) -> None:
+    plain = application(database_url).middlewares
+    assert all(getattr(middleware, "__middleware_version__", None) == 1 for middleware in plain)
+    assert len(plain) == 5
+    assert len(application(database_url, cors_origins="*").middlewares) == 6
+
+
+async def test_an_application_without_a_database_does_not_start(aiohttp_client: AiohttpClient) -> None:
+    with pytest.raises(SettingsError, match="PEGBOARD_DATABASE_URL is not set"):
+        await aiohttp_client(create_app(Settings(), []))
+
+
+# As a part of another application ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def mounted(aiohttp_client: AiohttpClient, database_url: str) -> TestClient[Any, Any]:
+    """Mount an application at `/api` of another one."""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    parent = web.Application()
+    parent.router.add_get("/hello", hello)
+    parent.add_subapp("/api", application(database_url, max_body="3MiB"))
+    return await aiohttp_client(parent, headers=AUTH)
+
+
+async def test_a_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: TestClient[Any, Any]) -> None:
+    assert [entry["path"] for entry in (await (await mounted.get("/api/")).json())["resources"]] == ["/api/notes"]
+    made = await mounted.post("/api/notes", json=[{"text": str(number)} for number in range(5)])
+    assert made.status == 201
+    one = await mounted.post("/api/notes", json={"text": "one"})
+    assert one.headers["Location"] == f"/api/notes/{(await one.json())['id']}"
+    assert (await mounted.get(one.headers["Location"])).status == 200
+    page = await mounted.get("/api/notes?limit=2")
+    following = (await page.json())["next"]
+    assert following.startswith("/api/notes?")
+    assert f"<{following}>" in page.headers["Link"]
+    assert len((await (await mounted.get(following)).json())["items"]) == 2
+
+
+async def test_a_prefix_is_in_the_reference_and_in_the_document(mounted: TestClient[Any, Any]) -> None:
+    document = await (await mounted.get("/api/openapi.json")).json()
+    assert document["servers"][0]["url"] == "/api"
+    for path in ("/api/docs", "/api/docs/notes"):
+        page = await (await mounted.get(path)).text()
+        assert 'href="/api/docs/notes"' in page
+        style = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
+        assert style.startswith("/api/docs/assets/")
+        assert (await mounted.get(style)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location"),
+    [
+        ("GET", "/api", 308, "/api/"),
+        ("GET", "/api/notes/", 308, "/api/notes"),
+        ("GET", "/api/notes/?limit=1", 308, "/api/notes?limit=1"),
+        ("GET", "/api/nothing", 404, None),
+        ("GET", "/api/nothing/", 404, None),
+        ("GET", "/api/notes/no-id", 404, None),
+        ("PROPFIND", "/api/notes", 501, None),
+        ("PUT", "/api/notes", 405, None),
+        ("GET", "/api/health", 200, None),
+        ("OPTIONS", "/api/notes", 204, None),
+    ],
+)
+async def test_what_is_below_a_prefix_is_answered_as_ever(
+    mounted: TestClient[Any, Any], method: str, path: str, status: int, location: str | None
+) -> None:
+    response = await mounted.request(method, path, allow_redirects=False)
+    assert (response.status, response.headers.get("Location")) == (status, location)
+    assert response.headers["X-Request-Id"]
+    if status >= 400:
+        assert [entry["code"] for entry in (await response.json())["errors"]]
+    if status == 405:
+        assert response.headers["Allow"] == "GET, HEAD, POST, OPTIONS"
+
+
+async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: TestClient[Any, Any]) -> None:
+    assert (await mounted.get("/api/notes", headers={"Authorization": ""})).status == 401
+    # More than the megabyte that the application around it lets through.
+    large = io.BytesIO(b'{"text":"' + b"x" * 2_000_000 + b'"}')
+    json = {"Content-Type": "application/json"}
+    assert (await mounted.post("/api/notes", data=large, headers=json)).status == 201
+    response = await mounted.post("/api/notes", data=io.BytesIO(b"[" + b" " * 3 * 1024 * 1024 + b"]"), headers=json)
+    assert (response.status, (await response.json())["errors"][0]["code"]) == (413, 10005)
+    lines = await mounted.get("/api/notes", headers={"Accept": "application/x-ndjson"})
+    assert (lines.status, lines.headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert (await lines.read()).endswith(b"\n")
+    packed = await mounted.get("/api/openapi.json", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+
+
+async def test_what_is_beside_the_prefix_is_the_parents(mounted: TestClient[Any, Any]) -> None:
+    hello = await mounted.get("/hello", headers={"Authorization": ""})
+    assert (await hello.text(), "X-Request-Id" in hello.headers) == ("hello", False)
+    assert (await mounted.get("/contacts")).status == 404
+
+
+async def test_a_proxys_prefix_stands_before_that_of_the_application(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
+    parent = web.Application()
+    parent.add_subapp("/api", application(database_url, path_prefix="/outside"))
+    client = await aiohttp_client(parent, headers=AUTH)
+    made = await client.post("/api/notes", json={"text": "one"})
+    assert made.headers["Location"].startswith("/outside/api/notes/")
+    slash = await client.get("/api/notes/", allow_redirects=False)
+    assert slash.headers["Location"] == "/outside/api/notes"
+
+
+# With parts of somebody else's -------------------------------------------------------------------------------
+
+
+@web.middleware
+async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    if not response.prepared:
+        response.headers["X-Stamp"] = "1"
+        response.set_cookie("seen", "yes")
+    return response
+
+
+@web.middleware
+async def teapot(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if "X-Tea" in request.headers:
+        raise web.HTTPConflict(text="tea")
+    return await handler(request)
+
+
+@pytest.fixture(scope="module")
+async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClient[Any, Any]:
+    """Add to an application what people add to those of aiohttp."""
+    app = application(database_url)
+    app.middlewares.insert(0, stamp)
+    app.middlewares.append(teapot)
+
+    async def sign(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Signed"] = "yes"
+
+    async def own(request: web.Request) -> web.Response:
+        return web.json_response({"id": request.match_info["id"], "read": (await request.read()).decode()})
+
+    async def lost(_: web.Request) -> web.Response:
+        raise web.HTTPNotFound
+
+    async def moved(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/elsewhere")
+
+    async def broken(_: web.Request) -> web.Response:
+        raise LookupError("secret")
+
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"a" * 10)
+        if "break" in request.query:
+            raise LookupError("secret")
+        await response.write_eof()
+        return response
+
+    app.on_response_prepare.append(sign)
+    app.router.add_post("/own/{id}", own)
+    app.router.add_get("/lost", lost)
+    app.router.add_get("/moved", moved)
+    app.router.add_get("/broken", broken)
+    app.router.add_get("/streamed", streamed)
+    return await aiohttp_client(app, headers=AUTH)
+
+
+async def test_what_others_do_to_headers_and_cookies_holds(extended: TestClient[Any, Any]) -> None:
+    for path, status in (("/notes", 200), ("/nothing", 404), ("/", 200), ("/docs", 200)):
+        response = await extended.get(path)
+        assert response.status == status
+        assert (response.headers["X-Stamp"], response.headers["X-Signed"]) == ("1", "yes")
+        assert response.headers.getall("Set-Cookie") == ["seen=yes; Path=/"]
+        assert response.headers["Cache-Control"]
+    lines = await extended.get("/notes", headers={"Accept": "application/x-ndjson"})
+    # A stream has begun when the middlewares see it.
+    assert (lines.headers["X-Signed"], "X-Stamp" in lines.headers) == ("yes", False)
+
+
+async def test_a_plain_handler_is_behind_authentication_and_has_the_headers_of_all(
+    extended: TestClient[Any, Any],
+) -> None:
+    response = await extended.post("/own/7", data=b"body")
+    assert (response.status, await response.json()) == (200, {"id": "7", "read": "body"})
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Request-Id"]
+    assert (await extended.post("/own/7", headers={"Authorization": ""})).status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/own/7", 405, 13001), ("GET", "/lost", 404, 13000), ("GET", "/broken", 500, 15000)],
+)
+async def test_what_others_raise_has_the_error_body(
+    extended: TestClient[Any, Any], method: str, path: str, status: int, code: int
+) -> None:
+    response = await extended.request(method, path)
+    body = await response.json()
+    assert (response.status, [entry["code"] for entry in body["errors"]]) == (status, [code])
+    assert "secret" not in str(body)
+    if status == 405:
+        assert response.headers["Allow"] == "POST"
+
+
+async def test_a_redirect_that_others_raise_is_one(extended: TestClient[Any, Any]) -> None:
+    response = await extended.get("/moved", allow_redirects=False)
+    assert (response.status, response.headers["Location"], await response.read()) == (302, "/elsewhere", b"")
+
+
+async def test_a_stream_of_others_that_breaks_never_looks_whole(extended: TestClient[Any, Any]) -> None:
+    assert await (await extended.get("/streamed")).read() == b"a" * 10
+    with pytest.raises(Exception, match=r"payload is not completed|reset by peer"):
+        await (await extended.get("/streamed?break")).read()
+    assert (await extended.get("/health")).status == 200
+
+
+async def test_a_middleware_of_others_may_read_the_body_first(aiohttp_client: AiohttpClient, database_url: str) -> None:
+    seen: list[bytes] = []
+
+    @web.middleware
+    async def reads(request: web.Request, handler: Handler) -> web.StreamResponse:
+        seen.append(await request.read())
+        return await handler(request)
+
+    app = application(database_url)
+    app.middlewares.insert(0, reads)
+    client = await aiohttp_client(app, headers=AUTH)
+    made = await client.post("/notes", json={"text": "read twice"})
+    assert (made.status, (await made.json())["text"]) == (201, "read twice")
+    assert b"read twice" in seen[0]
+
+
+async def test_a_response_that_others_compress_is_written_by_aiohttp(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
+    @web.middleware
+    async def packs(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        response.enable_compression(web.ContentCoding.deflate)
+        return response
+
+    app = application(database_url)
+    app.middlewares.insert(0, packs)
+    client = await aiohttp_client(app, headers=AUTH)
+    response = await client.get("/errors", headers={"Accept-Encoding": "deflate"})
+    assert response.headers["Content-Encoding"] == "deflate"
+    assert (await response.json())["items"][0]["code"] == 10000
+
+
+# Middlewares of the operator's own ---------------------------------------------------------------------------
+
+TENANT = """
+from aiohttp import web
+
+
+@web.middleware
+async def tenant(request, handler):
+    if request.headers.get("X-Tenant") == "none":
+        raise web.HTTPForbidden
+    response = await handler(request)
+    response.headers["X-Tenant"] = "one"
+    return response
+
+
+plain = "no middleware"
+"""
+
+
+async def test_an_operators_middlewares_are_named_by_a_setting(
+    site: Site, aiohttp_client: AiohttpClient, database_url: str
+) -> None:
+    package = site.install("pegboard-tenants", "tenant = pegboard_tenants:tenant\nplain = pegboard_tenants:plain")
+    site.write(package, TENANT)
+    about = next(package.parent.glob("pegboard_tenants*.dist-info")) / "entry_points.txt"
+    about.write_text(about.read_text().replace("pegboard.resources", extensions.GROUP))
+    client = await aiohttp_client(application(database_url, middlewares="tenant"), headers=AUTH)
+    response = await client.get("/notes")
+    assert (response.status, response.headers["X-Tenant"]) == (200, "one")
+    refused = await client.get("/notes", headers={"X-Tenant": "none", "Authorization": ""})
+    assert (refused.status, (await refused.json())["errors"][0]["code"]) == (403, 12002)
+    assert refused.headers["X-Request-Id"]
+    for names, reason in (
+        ("tennant", r"names tennant, which no installed package has .* Did you mean tenant\?"),
+        ("plain", "pegboard_tenants:plain is no middleware: write @aiohttp.web.middleware above it"),
+    ):
+        with pytest.raises(SettingsError, match=reason):
+            application(database_url, middlewares=names)
+
+
+# Under other servers -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(folder: Path, database_url: str, *command: str) -> Iterator[int]:
+    """Run the script of an application of somebody's own."""
+    (folder / "script.py").write_text(SCRIPT)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
+    environment |= {
+        "PEGBOARD_DATABASE_URL": database_url,
+        "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
+        "PORT": str(port),
+        "PYTHONPATH": str(folder),
+    }
+    filled = [part.replace("{port}", str(port)) for part in command]
+    process = subprocess.Popen(
+        [sys.executable, *filled], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not answers(port):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("script.py",),
+        (
+            "-m",
+            "gunicorn",
+            "-b",
+            "127.0.0.1:{port}",
+            "-w",
+            "2",
+            "-k",
+            "aiohttp.GunicornWebWorker",
+            "script:application",
+        ),
+    ],
+    ids=["run_app", "gunicorn"],
+)
+async def test_other_servers_serve_it_with_our_protocol(
+    tmp_path: Path, database_url: str, command: tuple[str, ...]
+) -> None:
+    def check() -> None:
+        with served(tmp_path, database_url, *command) as port:
+            connection = HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("GET", "/contacts", headers=AUTH)
+            response = connection.getresponse()
+            assert (response.status, response.headers["Server"]) == (200, "Pegboard")
+            connection.close()
+            # A head that is none is answered in JSON by our own protocol.
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+                peer.sendall(b"GET / HTTP/9.9\r\nHost: a\r\n\r\n")
+                assert b'"code":10011' in peer.recv(4096)
+
+    await asyncio.to_thread(check)
