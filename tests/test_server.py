@@ -116,7 +116,7 @@ async def serving(answer: Handler, settings: Settings = SETTINGS) -> AsyncIterat
 
     @web.middleware
     async def middleware(request: web.Request, handler: object) -> web.StreamResponse:
-        request[STATE] = state = RequestState(ids.of(request.headers), limits=limits)
+        request[STATE] = state = RequestState(ids.of(request.headers), limits, None)
         response = await answer(request)
         if not response.prepared and (state.closing or awaits_continue(request)):
             response.force_close()

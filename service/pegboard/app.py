@@ -255,9 +255,12 @@ def create_app(
     """Return the application that serves `plugins`, to be run by itself or as a part of another application.
 
     Without `settings`, they are read from the environment; without `plugins`, all that are installed and that the
-    settings do not leave out are served. Both are for one application: to start another, call this again. `passwords` says how passwords are hashed, where that is not to be as secure as it should be. `shared` is where
-    workers tell each other what they have counted. Raises `SettingsError` where a middleware that the settings name
-    cannot be had; starting the application raises it where no database is named.
+    settings do not leave out are served. Both are for one application: to start another, call this again. `passwords`
+    says how passwords are hashed, where that is not to be as secure as it should be. `shared` is where workers tell
+    each other what they have counted.
+
+    Raises `SettingsError` for settings that are wrong, and where a middleware that they name cannot be had; starting
+    the application raises it where no database is named.
     """
     if settings is None:
         settings = Settings.load(os.environ, [point.name for point in discovery.installed()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from http import HTTPStatus
 from time import perf_counter
 
 from aiohttp import hdrs, web
@@ -28,6 +29,8 @@ from pegboard.telemetry.traffic import Traffic
 log = logging.getLogger("pegboard")
 
 _TRACEPARENT = istr("traceparent")
+_X_REQUEST_ID = istr("X-Request-Id")
+_NOSNIFF = istr("X-Content-Type-Options")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -39,7 +42,7 @@ def observe(
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = request.headers
-        request[STATE] = state = RequestState(ids.of(headers), perf_counter(), limits, table.path_of(request))
+        request[STATE] = state = RequestState(ids.of(headers), limits, table.path_of(request))
         if _TRACEPARENT in headers:
             state.traceparent = tracecontext.parse(headers.getall(_TRACEPARENT))
         traffic.running += 1
@@ -53,11 +56,16 @@ def observe(
         if response.prepared:
             size = request.writer.output_size
         else:
-            if isinstance(response, Response):
-                await compression.apply(request, response)
-            if state.closing or awaits_continue(request) or is_draining():
-                response.force_close()
-            size = 0 if request.method == "HEAD" else response.content_length or 0
+            if state.closing or hdrs.EXPECT in headers or is_draining():
+                _end_connection(request, response)
+            if type(response) is Response:
+                size = response.size
+                if size > compression.FROM or response.status == HTTPStatus.NOT_MODIFIED:
+                    size = await compression.apply(request, response)
+            else:
+                size = response.content_length or 0
+            if request.method == "HEAD":
+                size = 0
         seconds = perf_counter() - state.received
         traffic.count(state, request.method, response.status, seconds, size)
         if logs.access.isEnabledFor(logging.INFO):
@@ -67,12 +75,18 @@ def observe(
     return observe
 
 
+def _end_connection(request: web.Request, response: web.StreamResponse) -> None:
+    """Let the connection end with this response, unless it was only asked whether the body should come, and it has."""
+    if request[STATE].closing or awaits_continue(request) or hdrs.EXPECT not in request.headers:
+        response.force_close()
+
+
 async def complete(request: web.Request, response: web.StreamResponse) -> None:
     """Add to a response what every response has; one of aiohttp's signals `on_response_prepare`."""
     headers = response.headers
-    headers["X-Request-Id"] = request[STATE].id
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Cache-Control", "no-store")
+    headers[_X_REQUEST_ID] = request[STATE].id
+    headers.setdefault(_NOSNIFF, "nosniff")
+    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
 
 def cross_origin(policy: Cors) -> Middleware:
@@ -133,7 +147,8 @@ def _translated(request: web.Request, error: Exception) -> ApiError:
     state = request[STATE]
     known = schema.invalid(error) if isinstance(error, ValidationError) else database.translate(error)
     if known is None:
-        log.error("request %s failed%s", state.id, f" in {state.plugin}" * bool(state.plugin), exc_info=error)
+        plugin = state.path.plugin
+        log.error("request %s failed%s", state.id, f" in {plugin}" * bool(plugin), exc_info=error)
         known = ApiError(errors.INTERNAL)
     elif known.status >= 500:
         log.warning("request %s: %s", state.id, type(error).__name__)
@@ -148,7 +163,7 @@ def authorize(request: web.Request, handler: Handler) -> Awaitable[web.StreamRes
     """
     state = request[STATE]
     path = state.path
-    if path is None or path.foreign:
+    if path.foreign:
         return handler(request)
     state.endpoint = endpoint = path.endpoint(request)
     access = endpoint.access
@@ -160,10 +175,10 @@ def authorize(request: web.Request, handler: Handler) -> Awaitable[web.StreamRes
 @web.middleware
 def guard(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Hold the plugin that serves the request to its share and its deadline."""
-    path = request[STATE].path
-    if path is None or path.guard is None or request.method == "OPTIONS":
+    bulkhead = request[STATE].path.guard
+    if bulkhead is None or request.method == "OPTIONS":
         return handler(request)
-    response: Awaitable[web.StreamResponse] = path.guard.serve(request, handler)
+    response: Awaitable[web.StreamResponse] = bulkhead.serve(request, handler)
     return response
 
 

@@ -158,7 +158,7 @@ class Authentication(BasicAuthMiddleware):
                     state.client = entry.client
                     self.outcomes["remembered"] += 1
                     return handler(request)
-        if state.path is not None and state.path.access(request.method).public:
+        if state.path.access(request.method).public:
             if state.path.guard is None:
                 return handler(request)
             # Nothing but their absence: credentials that are wrong or malformed are refused here, too.

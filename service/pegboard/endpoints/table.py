@@ -65,10 +65,10 @@ class Path:
 
         Raises `ApiError` 501, 503 where the plugin is down, 404 and 405, and `web.HTTPPermanentRedirect`.
         """
-        method = request.method
-        if method not in METHODS:
+        method, guard = request.method, self.guard
+        endpoint = self.endpoints.get(method)
+        if endpoint is None and method not in METHODS:
             raise ApiError(errors.METHOD_NOT_IMPLEMENTED, f"The method {method} is not implemented.")
-        guard = self.guard
         if guard is not None:
             if not guard.handlers:
                 raise ApiError(errors.PLUGIN_UNAVAILABLE, headers=_RETRY)
@@ -78,7 +78,6 @@ class Path:
                 if known is None:
                     raise ApiError(errors.NOT_FOUND)
                 request[STATE].item_id = known
-        endpoint = self.endpoints.get(method)
         if endpoint is not None:
             return endpoint
         if self.location is not None:
@@ -150,8 +149,8 @@ class Table:
         resource = router.add_resource(_PARAMETER.sub(r"{\1:[^/]+}", path), name=route_name(path))
         self._by_route[resource.add_route("*", dispatch, expect_handler=leave_expectation)] = known
 
-    def path_of(self, request: web.Request) -> Path | None:
-        """Return the path that the router has found for `request`; None where aiohttp itself answers it."""
+    def path_of(self, request: web.Request) -> Path:
+        """Return the path that the router has found for `request`."""
         route = request.match_info.route
         known = self._by_route.get(route)
         if known is not None:
@@ -160,7 +159,8 @@ class Table:
             return route.path
         resource = route.resource
         if resource is None:
-            return None
+            # aiohttp itself answers it.
+            return _FOREIGN
         known = self._by_route[route] = Path(resource.canonical, foreign=True)
         return known
 
@@ -186,6 +186,7 @@ class Table:
 
 
 _NOWHERE = Path()
+_FOREIGN = Path(foreign=True)
 
 
 class _NowhereRoute(web.ResourceRoute):

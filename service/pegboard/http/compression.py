@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import cast
 
 from aiohttp import hdrs, web
@@ -10,30 +11,31 @@ from aiohttp import hdrs, web
 from pegboard.http import negotiation
 from pegboard.http.protocol import Response
 
-_FROM = 1024
+FROM = 1024
+"""Bodies of more bytes than these are worth it."""
 _LARGE = 256 * 1024
 
 
-async def apply(request: web.Request, response: Response) -> None:
-    """Compress the body of `response` where it is large enough and the client would have it so."""
-    headers = response.headers
+async def apply(request: web.Request, response: Response) -> int:
+    """Compress the body of `response` where it is large enough and the client would have it so; return its size."""
     body = cast(bytes, response.body)
-    if response.status == 304:
-        _keep_variant(request, response)
-        return
-    if len(body) <= _FROM:
-        return
+    if len(body) <= FROM:
+        if response.status == HTTPStatus.NOT_MODIFIED:
+            _keep_variant(request, response)
+        return len(body)
+    headers = response.headers
     headers.setdefault(hdrs.VARY, hdrs.ACCEPT_ENCODING)
     accepted = request.headers.get(hdrs.ACCEPT_ENCODING)
     if accepted is None or negotiation.encoding(accepted) != "gzip":
-        return
+        return len(body)
     compress = negotiation.compress
-    response.body = await asyncio.to_thread(compress, body) if len(body) > _LARGE else compress(body)
+    response.body = body = await asyncio.to_thread(compress, body) if len(body) > _LARGE else compress(body)
     headers[hdrs.CONTENT_ENCODING] = "gzip"
     tag = headers.get(hdrs.ETAG)
     if tag is not None:
         # It differs from the plain one's by a suffix.
         headers[hdrs.ETAG] = f'{tag[:-1]}-gzip"'
+    return len(body)
 
 
 def _keep_variant(request: web.Request, response: Response) -> None:

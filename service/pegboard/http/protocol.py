@@ -62,6 +62,11 @@ class Response(web.Response):
         self._reason = _REASONS.get(status, "")
         self._body = body
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes the body has."""
+        return len(cast(bytes, self._body))
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write the response to `request`; one with a header that cannot be sent is replaced by 500."""
         protocol = request._protocol
@@ -73,7 +78,7 @@ class Response(web.Response):
             or type(self._body) is not bytes
         ):
             return await super().prepare(request)
-        await request._prepare_hook(self)
+        await _signal(request, self)
         if self._keep_alive is None:
             self._keep_alive = not (
                 request._message.should_close or protocol._close or protocol._force_close or protocol.ends
@@ -102,7 +107,8 @@ class Response(web.Response):
         if self._cookies:
             for cookie in self._cookies.values():
                 headers.add(hdrs.SET_COOKIE, cookie.output(header="")[1:])
-        headers.popall(hdrs.CONTENT_LENGTH, None)
+        if hdrs.CONTENT_LENGTH in headers:
+            del headers[hdrs.CONTENT_LENGTH]
         framing = "" if self._status in _BODILESS else f"Content-Length: {len(cast(bytes, self._body))}\r\n"
         if not self._keep_alive or request._version is not HttpVersion11:
             framing = _connection(request, bool(self._keep_alive)) + framing
@@ -139,6 +145,15 @@ def error_response(error: ApiError, request_id: str) -> Response:
         **error.headers,
     }
     return Response(error.status, headers, rendering.dumps({"errors": entries}))
+
+
+async def _signal(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Let the receivers of `on_response_prepare` have their say: what aiohttp's `_prepare_hook` does, in fewer steps."""
+    if not isinstance(request, web.Request) or request._match_info is None:
+        return
+    for app in request._match_info._apps:
+        for receiver in app._on_response_prepare:
+            await receiver(request, response)
 
 
 def _send(request: web.BaseRequest, data: bytes) -> None:

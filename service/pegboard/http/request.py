@@ -7,11 +7,11 @@ import re
 import socket
 import struct
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
@@ -49,22 +49,18 @@ class Limits:
     receive_timeout: float = 30.0
 
 
-@dataclass(slots=True)
 class RequestState:
     """Hold what is known of one request; it stands in the request under `STATE`.
 
-    `template` and `plugin` say which path it goes to, `endpoint` what serves it there, `item_id` which item it is
-    about; each is set once it is known. `traceparent` says which trace it belongs to (W3C Trace Context). `closing` is
-    set where the connection cannot serve another request after this one.
+    `path` is where it goes and `endpoint` what serves it there, as the table of endpoints has them; `client` is who has
+    sent it, None until that is known; `item_id` says which item it is about. `traceparent` says which trace it belongs
+    to (W3C Trace Context). `closing` is set where the connection cannot serve another request after this one.
 
     The rest is for the deadline of a plugin: `receiving` is set while the body is awaited, `streaming` while the
     response flows; `since` is when its time began to run, `cancelled` how often it was cancelled as that was over.
     """
 
-    id: str
-    received: float = field(default_factory=perf_counter)
-    limits: Limits = Limits()
-    path: Any = None
+    # Defaults of the class, as most requests set few of them.
     endpoint: Any = None
     client: Any = None
     item_id: str = ""
@@ -76,15 +72,11 @@ class RequestState:
     cancelled: int = 0
     sent: int = 0
 
-    @property
-    def plugin(self) -> str:
-        """Return the name of the plugin that the path belongs to, "" for none."""
-        return "" if self.path is None else cast(str, self.path.plugin)
-
-    @property
-    def template(self) -> str:
-        """Return the template of the path, such as `/contacts/{id}`, "" for a path that is not known."""
-        return "" if self.path is None else cast(str, self.path.template)
+    def __init__(self, id: str, limits: Limits, path: Any) -> None:
+        self.id = id
+        self.limits = limits
+        self.path = path
+        self.received = perf_counter()
 
 
 STATE = web.RequestKey("pegboard_state", RequestState)

@@ -74,8 +74,8 @@ class Watchdog:
         for frame in _frames(innermost):
             if frame.f_code is _SERVING:
                 request = frame.f_locals.get("request")
-                if isinstance(request, web.Request) and request[STATE].plugin in self._bulkheads:
-                    return self._bulkheads[request[STATE].plugin]
+                if isinstance(request, web.Request) and request[STATE].path.plugin in self._bulkheads:
+                    return self._bulkheads[request[STATE].path.plugin]
         owners = {bulkhead.package: bulkhead for bulkhead in self._bulkheads.values()}
         for frame in _frames(innermost):
             package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from abc import ABC, abstractmethod
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from os import getpid
+from time import time
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +27,7 @@ access = logging.getLogger("pegboard.access")
 
 _CHATTY = ("asyncio", "gunicorn.error")
 _PLAIN = (int, float, bool, type(None))
+_is_plain = re.compile(r"[A-Za-z0-9._/{}*:@+-]+").fullmatch
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -91,6 +95,22 @@ class TextFormatter(LineFormatter):
 FORMATS = {"text": TextFormatter, "json": JsonFormatter}
 
 
+class AccessRecord(logging.LogRecord):
+    """Be the record of one request: what all of them share is not looked up again for each."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.__dict__.update(_SHARED)
+        now = time()
+        self.fields = fields
+        self.process = getpid()
+        self.created = now
+        self.msecs = float(int(now * 1000) % 1000)
+        self.relativeCreated = (now - _SHARED["created"]) * 1000 + _SHARED["relativeCreated"]
+
+
+_SHARED = logging.LogRecord(access.name, logging.INFO, __file__, 0, "request", (), None, "tell").__dict__
+
+
 def configure(level: str, form: str) -> None:
     """Send the log to standard error from `level` on, in the form `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
@@ -104,17 +124,17 @@ def tell(state: RequestState, method: str, status: int, seconds: float, size: in
     """Log one request, answered with `status` and `size` bytes of body after so many seconds."""
     fields = {
         "method": method,
-        "template": state.template,
+        "template": state.path.template,
         "status": status,
         "ms": round(seconds * 1000, 1),
         "bytes": size,
         "client": state.client.username if state.client is not None else "",
         "request": state.id,
-        "plugin": state.plugin,
+        "plugin": state.path.plugin,
     }
     if state.traceparent is not None:
         fields["trace_id"] = trace_id(state.traceparent)
-    access.info("request", extra={"fields": fields})
+    access.handle(AccessRecord(fields))
 
 
 def _moment(record: logging.LogRecord) -> str:
@@ -146,7 +166,9 @@ def _plain(value: object) -> object:
 def _word(value: object) -> str:
     """Return `value` as it can stand behind `name=`: what has spaces or worse, as a user name may, in quotes."""
     if not isinstance(value, str):
-        value = _shown(value)
+        return str(value) if type(value) in _PLAIN else _word(_shown(value))
+    if _is_plain(value):
+        return value
     plain = value.isprintable() and " " not in value and '"' not in value and "=" not in value
     return value if plain else orjson.dumps(_sayable(value)).decode()
 

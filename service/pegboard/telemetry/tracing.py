@@ -137,12 +137,12 @@ class Tracing:
     def _tell(self, span: Span, request: web.Request, response: web.StreamResponse) -> None:
         if not span.is_recording():
             return
-        state = request[STATE]
-        if state.template:
-            span.update_name(f"{_method(request)} {state.template}")
-            span.set_attribute("http.route", state.template)
-        if state.plugin:
-            span.set_attribute("pegboard.plugin", state.plugin)
+        path = request[STATE].path
+        if path.template:
+            span.update_name(f"{_method(request)} {path.template}")
+            span.set_attribute("http.route", path.template)
+        if path.plugin:
+            span.set_attribute("pegboard.plugin", path.plugin)
         span.set_attribute("http.response.status_code", response.status)
         if response.status >= 500:
             # What a client does wrong is no error of the server's.

@@ -36,10 +36,10 @@ class Traffic:
 
     def count(self, state: RequestState, method: str, status: int, seconds: float, size: int) -> None:
         """Count one response: its status, the seconds it took, the bytes of its body."""
-        template = state.template
+        template = state.path.template
         cell = self._cells.get((template, method, status))
         if cell is None:
-            cell = self._open(template, state.plugin, method, status)
+            cell = self._open(template, state.path.plugin, method, status)
         cell[bisect_left(DURATIONS, seconds)] += 1
         cell[_SUM] += seconds
         cell[_BYTES] += size
