@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import reprlib
 from collections.abc import Callable, Mapping, Set
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -18,6 +19,8 @@ _EXACT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS | orjson.OPT_NAIVE_UTC
 
 _WHOLE_SECOND = len("2015-02-15 05:21:07+00")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -37,6 +40,11 @@ def dumps_rows(value: Any) -> bytes:
     Faster than `dumps`, and right only where every `datetime` is in UTC, as asyncpg's are.
     """
     return orjson.dumps(value, default=_plain, option=_ROWS)
+
+
+def short(value: Any) -> str:
+    """Return the `repr` of a value, shortened so that it fits into a message of one line."""
+    return _SHORT.repr(value)
 
 
 def instant(moment: datetime) -> str:

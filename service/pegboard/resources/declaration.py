@@ -11,7 +11,9 @@ from typing import Any
 from pegboard.errors import ErrorCode
 from pegboard.queries import mapping
 from pegboard.queries.existing import Existing
-from pegboard.resources import operation
+from pegboard.rendering import short
+from pegboard.resources import operation, overrides, spelling
+from pegboard.resources.content import Content
 from pegboard.resources.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.resources.table import TableResource
 from pegboard.schemas import fields, mistakes
@@ -20,6 +22,7 @@ from pegboard.tables.columns import Column
 from pegboard.tables.ddl import OWNER, STANDARD, Unique
 
 _FIRST_CODE = 20_000
+_MOST_NAMES = 10  # so many are told
 _TABLE = re.compile(r'[^\s."\x00]{1,63}\.[^\s."\x00]{1,63}')
 
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
@@ -61,7 +64,7 @@ def mistake(found: Any, name: str = "") -> str | None:
         fault = check(found)
         if fault is not None:
             return fault
-    return _self_mistake(found, name) or found.mistake() or _built(found)
+    return _self_mistake(found, name) or _own_mistake(found) or _built(found)
 
 
 def _schema_mistake(found: type[Resource]) -> str | None:
@@ -83,7 +86,7 @@ def _verb_mistake(found: type[Resource]) -> str | None:
         if verb not in VERBS:
             meant = isinstance(verb, str) and verb.upper() in VERBS
             hint = f": write {verb.upper()!r}" if meant else ""
-            return f"verbs holds {verb!r}; it takes each of {', '.join(VERBS)} at most once{hint}"
+            return f"verbs holds {short(verb)}; it takes each of {', '.join(VERBS)} at most once{hint}"
     return "verbs names one twice: leave it out" if len(set(verbs)) < len(verbs) else None
 
 
@@ -114,13 +117,11 @@ def _action_mistake(found: type[Resource]) -> str | None:
     return f"the action {extra[0]} is written, but none of its verbs is declared: add one to verbs" if extra else None
 
 
-def _around_mistake(found: type[Resource]) -> str | None:
-    """Hold what is called around the actions against how it is called."""
-    for name in ("before_commit", "after_commit"):
-        if not inspect.iscoroutinefunction(getattr(found, name)):
-            return f"{name} has to be a coroutine: write async def {name}"
-    if inspect.isasyncgenfunction(found.lifespan) or inspect.iscoroutinefunction(found.lifespan):
-        return "lifespan has to be a context manager: write @contextlib.asynccontextmanager above it"
+def _beside_mistake(found: type[Resource]) -> str | None:
+    """Hold what is declared beside the actions against the form it has to have."""
+    content: Any = found.content
+    if not isinstance(content, Content | None):
+        return f"content is {short(content)}: set it to a pegboard.Content, or leave it out"
     if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
         return "set settings to a subclass of pegboard.Schema, or leave it out"
     existing = found.existing() if issubclass(found, TableResource) else None
@@ -135,11 +136,11 @@ def _form_mistake(found: type[Resource]) -> str | None:
     for name in _TRUTHS:
         value = getattr(found, name, False)
         if not isinstance(value, bool):
-            return f"{name} is {value!r}: set it to True or False"
+            return f"{name} is {short(value)}: set it to True or False"
     for name in _LIMITS:
         value = getattr(found, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            return f"{name} is {value!r}: set it to a whole number from 1"
+            return f"{name} is {short(value)}: set it to a whole number from 1"
     if found.default_limit > found.max_limit:
         return f"default_limit is {found.default_limit}, beyond max_limit, {found.max_limit}: lower the one of them"
     for name in _NAMES:
@@ -153,9 +154,9 @@ def _names_mistake(name: str, value: Any) -> str | None:
     if value is None and name in ("filterable", "sortable", "me_writable"):
         return None
     if isinstance(value, str):
-        return f"{name} is a text, not a tuple: write {name} = ({value!r},)"
+        return f"{name} is a text, not a tuple: write {name} = ({short(value)},)"
     if not isinstance(value, tuple) or not all(isinstance(part, str) for part in value):
-        return f'{name} is {value!r}: set it to a tuple of texts, as in {name} = ("name",)'
+        return f'{name} is {short(value)}: set it to a tuple of texts, as in {name} = ("name",)'
     twice = next((part for part in value if value.count(part) > 1), None)
     return None if twice is None else f"{name} names {twice!r} twice: leave one out"
 
@@ -163,19 +164,19 @@ def _names_mistake(name: str, value: Any) -> str | None:
 def _code_mistake(found: type[Resource]) -> str | None:
     codes: Any = found.error_codes
     if not isinstance(codes, tuple):
-        return f"error_codes is {codes!r}: set it to a tuple, as in error_codes = (TAKEN,)"
+        return f"error_codes is {short(codes)}: set it to a tuple, as in error_codes = (TAKEN,)"
     for declared in codes:
         if not isinstance(declared, ErrorCode):
-            return f"error_codes holds {declared!r}; it takes pegboard.ErrorCode"
+            return f"error_codes holds {short(declared)}; it takes pegboard.ErrorCode"
         code: Any = declared.code
         status: Any = declared.status
         message: Any = declared.message
         if isinstance(code, bool) or not isinstance(code, int):
-            return f"the error code {code!r} is no whole number: take one from {_FIRST_CODE}"
+            return f"the error code {short(code)} is no whole number: take one from {_FIRST_CODE}"
         if code < _FIRST_CODE:
             return f"the error code {code} is one of the service's own: take one from {_FIRST_CODE}"
         if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
-            return f"the error code {code} has the status {status!r}, which is not from 400 to 599"
+            return f"the error code {code} has the status {short(status)}, which is not from 400 to 599"
         if not isinstance(message, str) or not message:
             return f"the error code {code} has no message: say what is wrong, for people"
     numbers = [declared.code for declared in codes]
@@ -220,17 +221,18 @@ def _table_mistake(found: type[Resource]) -> str | None:
     table: Any = found.table
     name = table.table if isinstance(table, Existing) else table
     if name is not None and not (isinstance(name, str) and _TABLE.fullmatch(name)):
-        return f'table is {name!r}: name it with its schema and without quotes, as in table = "crm.people"'
+        return f'table is {short(name)}: name it with its schema and without quotes, as in table = "crm.people"'
     return _conflict_mistake(found) or _unique_mistake(found) or _index_mistake(found)
 
 
 def _conflict_mistake(found: type[TableResource]) -> str | None:
     conflicts: Any = found.conflicts
     if not isinstance(conflicts, Mapping):
-        return f'conflicts is {conflicts!r}: map names of constraints to codes, as in {{"no_overlap": TAKEN}}'
+        return f'conflicts is {short(conflicts)}: map names of constraints to codes, as in {{"no_overlap": TAKEN}}'
     for name, code in conflicts.items():
         if not isinstance(name, str) or not isinstance(code, ErrorCode):
-            return f"conflicts maps {name!r} to {code!r}; it takes the name of a constraint and a pegboard.ErrorCode"
+            pair = f"{short(name)} to {short(code)}"
+            return f"conflicts maps {pair}; it takes the name of a constraint and a pegboard.ErrorCode"
         if code.code >= _FIRST_CODE and code not in found.error_codes:
             return f"conflicts tells the error code {code.code}, which error_codes lacks: add it there"
     return None
@@ -241,7 +243,7 @@ def _unique_mistake(found: type[TableResource]) -> str | None:
     if isinstance(uniques, Unique):
         return "unique is one Unique, not a tuple of them: put a comma after it, as in unique = (Unique(...),)"
     if not isinstance(uniques, tuple) or not all(isinstance(unique, Unique) for unique in uniques):
-        return f'unique is {uniques!r}: set it to a tuple, as in unique = (Unique("email"),)'
+        return f'unique is {short(uniques)}: set it to a tuple, as in unique = (Unique("email"),)'
     columns = _columns(found)
     texts = {column.column for column in mapping.columns(found.schema()) if column.is_text}
     for unique in uniques:
@@ -267,7 +269,7 @@ def _index_mistake(found: type[TableResource]) -> str | None:
         if fault is not None:
             return fault
         if len(set(parts)) < len(parts):
-            return f"indexes names a field twice in {index!r}: leave one out"
+            return f"indexes names a field twice in {short(index)}: leave one out"
         for column in (own[part] for part in parts if part in own):
             if not (column.is_sortable or (column.is_list and len(parts) == 1 and column.readable)):
                 return _unsuitable("indexes", column, "sorted", lambda _: False)
@@ -289,8 +291,9 @@ def _unknown(attribute: str, names: Iterable[str], known: Collection[str]) -> st
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            hint = f"is {near[0]} meant?" if near else f"it takes {', '.join(known)}"
-            return f"{attribute} names {name!r}, which is no field of the schema: {hint}"
+            more = ["..."] if len(known) > _MOST_NAMES else []
+            hint = f"is {near[0]} meant?" if near else f"it takes {', '.join([*known][:_MOST_NAMES] + more)}"
+            return f"{attribute} names {short(name)}, which is no field of the schema: {hint}"
     return None
 
 
@@ -307,23 +310,31 @@ def _self_mistake(found: type[Resource], name: str) -> str | None:
     return None
 
 
+def _own_mistake(found: type[Resource]) -> str | None:
+    """Return what the class itself finds wrong."""
+    told = found.mistake()
+    return overrides.result_mistake(found, "mistake", told) or told
+
+
 def _built(found: type[Resource]) -> str | None:
     """Make what is made of the declaration at the start, which finds what is left."""
     try:
-        found.rules()
-        if issubclass(found, TableResource):
-            found.spec("it")
+        fault = overrides.result_mistake(found, "rules", found.rules())
+        if fault is None and issubclass(found, TableResource):
+            fault = overrides.result_mistake(found, "spec", found.spec("it"))
     except ValueError as error:
         return str(error)
-    return None
+    return fault
 
 
 _CHECKS: tuple[Callable[[type[Resource]], str | None], ...] = (
+    spelling.mistake,
     _schema_mistake,
     _verb_mistake,
     operation.mistake,
+    overrides.mistake,
     _action_mistake,
-    _around_mistake,
+    _beside_mistake,
     _form_mistake,
     _code_mistake,
     _me_mistake,

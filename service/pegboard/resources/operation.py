@@ -114,7 +114,7 @@ def mistake(resource: type) -> str | None:
 def _wrong(resource: type, name: str, declared: Operation) -> str | None:
     if not _NAME.fullmatch(name) or name != declared.name:
         return "has a name that no URL and no grant can have: take 1 to 40 of a-z, 0-9 and _, a letter first"
-    if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if _is_ours(parent)):
+    if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if is_ours(parent)):
         return f"is called like {_TAKEN.get(name, 'what every resource has')}: give it another name"
     parameters = _PARAMETERS.get(declared.on)
     if parameters is None:
@@ -134,7 +134,8 @@ def _wrong(resource: type, name: str, declared: Operation) -> str | None:
     return None
 
 
-def _is_ours(parent: type) -> bool:
+def is_ours(parent: type) -> bool:
+    """Tell whether a class is the service's own, and no author's."""
     return parent is object or parent.__module__.partition(".")[0] == "pegboard"
 
 

@@ -141,6 +141,11 @@ class Resource:
     """The verbs of `/NAME/me`, the client's own item, out of GET, HEAD and PATCH: there they need no grant."""
     me_writable: ClassVar[tuple[str, ...] | None] = None
     """The fields that a client changes there, any other being 403; None means all."""
+    name: str
+    """What stands in the path: the entry point's."""
+    database: Shares
+    resources: Callable[[str], Resource]
+    """Returns the resource that serves under a name; raises `ApiError` 503 where none does."""
 
     def __init__(self, name: str, services: Services) -> None:
         self.name = name
