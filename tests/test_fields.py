@@ -185,3 +185,40 @@ def test_a_query_value_is_read_by_the_field(field: Any, text: str, value: Any) -
 def test_a_query_value_of_the_wrong_type_is_refused(field: Any, text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         fields.query_parser(field)(text)
+
+
+def answering(answer: Any) -> Any:
+    """Return a validator that returns what it is told to."""
+    return lambda value: answer
+
+
+NESTED = {
+    "the field": lambda check: (fields.Integer(validate=check), 1, "/value"),
+    "beside another": lambda check: (fields.Integer(validate=[validate.Range(0), check]), 1, "/value"),
+    "within And": lambda check: (fields.Integer(validate=validate.And(validate.Range(0), check)), 1, "/value"),
+    "an element": lambda check: (fields.List(fields.Integer(validate=check)), [1], "/value/0"),
+    "a value": lambda check: (fields.Dict(values=fields.Integer(validate=check)), {"a": 1}, "/value/a"),
+}
+
+
+@pytest.mark.parametrize("place", NESTED)
+def test_a_validator_that_returns_false_refuses_the_value(place: str) -> None:
+    field, value, pointer = NESTED[place](answering(False))
+    assert faults(field, value) == [(11000, pointer)]
+
+
+@pytest.mark.parametrize("place", NESTED)
+@pytest.mark.parametrize("answer", [None, True, 0, "", [], 5])
+def test_a_validator_that_returns_anything_else_lets_the_value_pass(place: str, answer: Any) -> None:
+    field, value, _ = NESTED[place](answering(answer))
+    assert load(field, value) == value
+
+
+def test_marshmallows_validators_return_the_value_which_may_be_false() -> None:
+    checks = [validate.Equal(False), validate.OneOf([False]), validate.And(validate.Equal(False))]
+    assert load(fields.Boolean(validate=checks), False) is False
+    assert faults(fields.Boolean(validate=lambda value: value), False) == [(11000, "/value")]
+
+
+def test_the_codes_of_validators_within_and_are_kept() -> None:
+    assert faults(fields.String(validate=validate.And(validate.Length(max=1))), "ab") == [(11006, "/value")]

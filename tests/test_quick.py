@@ -33,6 +33,8 @@ class Everything(Schema):
     told = fields.String(validate=validate.Regexp("a+"))
     shouted = Shouted(validate=validate.Length(max=3))
     email = fields.Email(validate=validate.Length(max=12))
+    small = fields.Integer(validate=lambda value: value < 4)
+    off = fields.Boolean(validate=validate.Equal(False))
     number = fields.Integer(validate=[validate.Range(-1, 5), _not_even])
     real = fields.Float(allow_none=True)
     flag = fields.Boolean()

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import ValidationError, missing
-from marshmallow.decorators import VALIDATES_SCHEMA
+from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 from marshmallow.fields import Field
 
 from pegboard import errors
 from pegboard.errors import ApiError, Fault
+from pegboard.rendering import short
 from pegboard.schemas.fields import CANONICAL_UUID, Dict, Nested, Raw
 from pegboard.schemas.patching import same
 from pegboard.schemas.quick import reader
@@ -34,6 +35,8 @@ class Loader:
         self._schema: Schema = schema()
         self._validates_whole = bool(self._schema._hooks[VALIDATES_SCHEMA])
         self._has_hooks = any(self._schema._hooks.values())
+        # An operation may be given any object; an item is loaded by attribute.
+        self._makers = [name for name, *_ in self._schema._hooks[POST_LOAD]] if standard else []
         named = {_name(name, field): (name, field) for name, field in self._schema.load_fields.items()}
         shown = {_name(name, field) for name, field in self._schema.dump_fields.items()}
         self._read_only = frozenset((shown | set(standard)) - named.keys())
@@ -109,7 +112,15 @@ class Loader:
             found += tuple(faults(messages_of(error), steps))
         if found:
             raise ApiError(errors.INVALID, faults=found)
+        if self._makers:
+            self._refuse_object(loaded)
         return loaded
+
+    def _refuse_object(self, loaded: Any) -> None:
+        """Raise `TypeError` where a hook of the schema made something of an item that has no fields by attribute."""
+        if not isinstance(loaded, Mapping):
+            name = f"{type(self._schema).__name__}.{' or '.join(self._makers)}"
+            raise TypeError(f"{name} returned {short(loaded)}: let it return the dict it was given")
 
     def _load_quickly(self, body: Mapping[str, Any], partial: frozenset[str]) -> dict[str, Any] | None:
         """Return what `schema.load` would for a body without a fault; None where it takes marshmallow to say."""

@@ -40,8 +40,7 @@ def reader(field: Field[Any]) -> Read:
         if measured and not shortest <= len(value) <= longest:
             raise ValidationError("")
         for check in checks:
-            if check(value) is False:
-                raise ValidationError("")
+            check(value)
         return value
 
     return shortcut

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any
 
 import marshmallow
 from marshmallow import ValidationError, validate
+from marshmallow.decorators import VALIDATES, VALIDATES_SCHEMA
 from marshmallow.exceptions import SCHEMA
 from marshmallow.fields import Field
 
@@ -89,26 +91,52 @@ class Coded(validate.Validator):
 
 
 class Telling(validate.Validator):
-    """Run a validator that may raise `ApiError`, and keep the code of what it tells."""
+    """Run a validator that may raise `ApiError`, whose code is kept, or return False, which refuses the value."""
 
     def __init__(self, check: Any) -> None:
         self.check = check
+        # Those of marshmallow's kind return the value, which may be False itself.
+        self._returns_value = isinstance(check, validate.Validator)
 
     def __call__(self, value: Any) -> Any:
         """Return what the validator does, or raise marshmallow's `ValidationError` with coded messages."""
         try:
-            return self.check(value)
+            told = self.check(value)
         except ApiError as error:
             raise ValidationError([Message(fault.message, fault.code) for fault in error.faults]) from None
+        if told is False and not (self._returns_value and value is False):
+            raise _refusal()
+        return told
+
+
+def _refusal() -> ValidationError:
+    return ValidationError([Message(errors.INVALID.message, errors.INVALID.code)])
 
 
 def _coded(check: Any) -> Any:
     if isinstance(check, Coded | Telling):
         return check
+    if type(check) is validate.And:
+        return Telling(validate.And(*map(_coded, check.validators)))
     for kind, code in _VALIDATOR_CODES:
         if isinstance(check, kind):
             return Coded(check, code)
     return Telling(check)
+
+
+def _held(method: Callable[..., Any], name: str, *, validates: bool) -> Callable[..., Any]:
+    """Return a decorated method of a schema, its result held against what is expected of it."""
+
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        if validates and result is False:
+            raise _refusal()
+        if not validates and result is None:
+            raise TypeError(f"{name} returned None: let it return what it was given")
+        return result
+
+    return call
 
 
 def _give_codes(field: Any) -> None:
@@ -139,6 +167,13 @@ class Schema(marshmallow.Schema):
         """Refuse fields that are not declared."""
 
         unknown = marshmallow.RAISE
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        tags = {name: tag for tag, hooks in self._hooks.items() for name, *_ in hooks}
+        for name, tag in tags.items():
+            validates = tag in (VALIDATES, VALIDATES_SCHEMA)
+            setattr(self, name, _held(getattr(self, name), f"{type(self).__name__}.{name}", validates=validates))
 
     def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
         """Give the field's messages their codes when marshmallow binds it."""
