@@ -12,13 +12,16 @@ import pytest
 
 from pegboard import Resource, TableResource
 from pegboard.discovery import discover, installed, mistake
-from tests.conftest import Serve, new_database
+from tests.conftest import Serve, new_database, plugin
 from tests.test_discovery import Site
 from tests.test_mistakes import declared
 
 PRELUDE = """
 import contextlib, functools
-from pegboard import Content, Resource, Schema, TableResource, fields, operation
+from marshmallow import post_dump, post_load, pre_dump, pre_load
+from pegboard import *
+
+KEY = "01a20aa2-cf53-7785-ae39-9c16d1b021a9"
 
 class Thing(Schema):
     name = fields.String(required=True)
@@ -31,8 +34,8 @@ class Memory(Resource):
     schema = Thing
     verbs = "GET", "POST"
     async def list(self, context): return []
-    async def create(self, context, data): return {"id": "1", **data}
-    async def retrieve(self, context, identity): return {"id": "1", "name": "x"}
+    async def create(self, context, data): return {"id": KEY, **data}
+    async def retrieve(self, context, identity): return {"id": KEY, "name": "x"}
 """
 
 ACTIONS = "list", "create", "retrieve", "replace", "update", "delete", "create_all"
@@ -192,6 +195,139 @@ ALLOWED = [
     "async def read_content(self, path): pass",
     "name: str; database: object",
 ]
+
+
+UNFIT: list[tuple[str, str]] = [
+    ("made = fields.Date(data_key='created_at')", "the field made has data_key='created_at', which the service gives"),
+    ("nr = fields.String(data_key='id')", "the field nr has data_key='id', which the service gives every item"),
+    ("when = fields.DateTime(attribute='updated_at')", "the field when has attribute='updated_at', which the service"),
+    ("id = fields.String()", "the field id is one that the service gives every item: leave it out of the schema"),
+    (
+        "@validates_schema\n    def check(self, data): pass",
+        "Thing.check takes other parameters than @validates_schema gives: write def check(self, data, **kwargs)",
+    ),
+    (
+        "@validates_schema(pass_original=True)\n    def check(self, data, **kwargs): pass",
+        "write def check(self, data, original, **kwargs)",
+    ),
+    ("@validates_schema\n    def check(self, data, *, partial, many): pass", "write def check(self, data, **kwargs)"),
+    ("@validates('name')\n    def check(self, value): pass", "write def check(self, value, **kwargs)"),
+    ("@validates('nmae')\n    def check(self, value, **_): pass", "Thing.check validates 'nmae', which is no field"),
+    ("@pre_load\n    def clean(self, data): return data", "write def clean(self, data, **kwargs)"),
+    ("@post_load\n    def make(self, data, many): return data", "write def make(self, data, **kwargs)"),
+    ("@pre_dump\n    def show(self, data): return data", "Thing.show takes other parameters than @pre_dump gives"),
+    (
+        "@post_dump(pass_original=True)\n    def show(self, data, **_): return data",
+        "def show(self, data, original, **kwa",
+    ),
+    ("@validates_schema\n    async def check(self, data, **_): pass", "Thing.check has to be a plain method"),
+    ("@post_load\n    def make(self, data, **_): yield data", "Thing.make has to be a plain method"),
+    ("@post_load\n    def make(self, data, **_): data['name'] = 'x'", "Thing.make returned None: let it return what"),
+    ("@pre_load\n    def clean(self, data, **_): pass", "Thing.clean returned None: let it return what it was given"),
+    ("@pre_dump\n    def show(self, data, **_): pass", "Thing.show returned None: let it return what it was given"),
+    ("@post_dump\n    def show(self, data, **_): return 'x'", "Thing.show returned 'x': let it return the dict it was"),
+    ("@post_load\n    def make(self, data, **_): return Content()", "Thing.make returned Content("),
+    (
+        "n = fields.Integer(validate=validate.Range)",
+        "the field n has the class Range for its validator: write Range(...)",
+    ),
+    (
+        "n = fields.Integer(validate=lambda: True)",
+        "the field n has a validator that takes other parameters than the va",
+    ),
+    (
+        "n = fields.Integer(validate=later)",
+        "the field n has a coroutine or a generator for its validator, which is not",
+    ),
+    ("n = fields.Integer(validate=lambda n: n > 5, load_default=1)", "the field n refuses its own default 1: Invalid"),
+    ("below = fields.Nested(Lost)", "the field below nests Lost, and there Lost.make returned None"),
+]
+
+SUITABLE = [
+    "@validates_schema\n    def check(self, data, **kwargs): pass",
+    "@validates_schema(pass_original=True)\n    def check(self, data, original, *, partial, many, unknown): pass",
+    "@validates('name')\n    def check(self, value, data_key): pass",
+    "@pre_load\n    def clean(self, data, many, **kwargs): return {**data}",
+    "@post_load\n    def make(self, data, **kwargs): return data | {'name': data['name'].title()}",
+    "@post_load\n    def make(self, data, **kwargs): return 1 / 0",
+    "@post_dump(pass_original=True)\n    def show(self, data, original, **kwargs): return data",
+    "@staticmethod\n    @post_load\n    def make(data, **kwargs): return data",
+    "created = fields.Date(data_key='createdAt')",
+    "n = fields.String(validate=[str.isalpha, validate.And(validate.Length(1, 9), str.islower), bool])",
+    "below = fields.Nested(Point)",
+]
+
+NESTED = """
+async def later(value): pass
+
+class Lost(Schema):
+    x = fields.Integer()
+    @post_load
+    def make(self, data, **_): pass
+
+class Point(Schema):
+    id = fields.Integer()
+    @post_load
+    def make(self, data, **_): return complex(data["id"], 0)
+"""
+
+
+def of_schema(line: str) -> Any:
+    thing = f"class Thing(Schema):\n    name = fields.String(required=True)\n    {line}\n"
+    return declared(f"{PRELUDE}{NESTED}{thing}\nclass Things(Memory):\n    schema = Thing\n")
+
+
+@pytest.mark.parametrize(("line", "told"), UNFIT)
+def test_what_no_schema_can_do_is_told_in_one_line(line: str, told: str) -> None:
+    fault = mistake(of_schema(line), "things")
+    assert told in (fault or "")
+    assert len(fault or "") < 300
+
+
+@pytest.mark.parametrize("line", SUITABLE)
+def test_what_a_schema_can_do_stays_allowed(line: str) -> None:
+    assert mistake(of_schema(line), "things") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "settings = Lost",
+        "@operation(request=Lost)\n    async def burn(self, context, identity, data): pass",
+        "@operation(response=Lost)\n    async def burn(self, context, identity, data): pass",
+    ],
+)
+def test_the_schemas_of_operations_and_settings_are_held_against_the_same_calls(line: str) -> None:
+    found = declared(f"{PRELUDE}{NESTED}\nclass Things(Memory):\n    {line}\n")
+    assert mistake(found, "things") == "Lost.make returned None: let it return what it was given"
+
+
+CHANGEABLE = """
+    @pre_load
+    def clean(self, data, **kwargs): return data if data["name"] != "lost" else None
+    @post_load
+    def make(self, data, **kwargs): return data if data["name"] != "odd" else Content()
+    @validates_schema
+    def check(self, data, **kwargs): return data["name"] != "whole"
+    @validates("name")
+    def check_name(self, value, **kwargs): return value != "part"
+"""
+
+
+async def test_a_hook_that_returns_something_else_only_at_times_is_named_in_the_log(
+    serve: Serve, postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = await serve([plugin("things", of_schema(CHANGEABLE))], database_url=await new_database(postgres))
+    assert (await api.post("/things", {"name": "x"})).status == 201
+    for name, told in (
+        ("lost", "Thing.clean returned None: let it return what it was given"),
+        ("odd", "Thing.make returned Content(max_size="),
+    ):
+        caplog.clear()
+        assert (await api.post("/things", {"name": name})).status == 500
+        assert told in caplog.text
+    assert (await api.post("/things", {"name": "whole"})).faults == [(11000, "")]
+    assert (await api.post("/things", {"name": "part"})).faults == [(11000, "/name")]
 
 
 def of_table(line: str) -> Any:

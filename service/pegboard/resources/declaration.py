@@ -128,6 +128,16 @@ def _beside_mistake(found: type[Resource]) -> str | None:
     return None if existing is None else existing.mistake()
 
 
+def _other_schema_mistake(found: type[Resource]) -> str | None:
+    """Hold the decorated methods of the schemas of operations and settings against how they are called."""
+    declared = found.operations().values()
+    schemas: list[Any] = [found.settings, *(part for one in declared for part in (one.request, one.response))]
+    faults = (
+        mistakes.hooks_mistake(schema) for schema in schemas if isinstance(schema, type) and issubclass(schema, Schema)
+    )
+    return next((fault for fault in faults if fault is not None), None)
+
+
 def _form_mistake(found: type[Resource]) -> str | None:
     """Hold each attribute against the form it has to have."""
     text: Any = found.__doc__
@@ -335,6 +345,7 @@ _CHECKS: tuple[Callable[[type[Resource]], str | None], ...] = (
     overrides.mistake,
     _action_mistake,
     _beside_mistake,
+    _other_schema_mistake,
     _form_mistake,
     _code_mistake,
     _me_mistake,

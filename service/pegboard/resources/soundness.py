@@ -31,8 +31,6 @@ def _of_fields(schema: Schema) -> str | None:
             return f"the field {attribute} is a list of references, which no foreign key can keep: leave it out"
         if type_of is None:
             return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
-        if attribute in ("id", "created_at", "updated_at"):
-            return f"the field {attribute} is one that the service gives every item: leave it out of the schema"
     return None
 
 
