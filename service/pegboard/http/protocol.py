@@ -148,7 +148,7 @@ def error_response(error: ApiError, request_id: str) -> Response:
 
 
 async def _signal(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Let the receivers of `on_response_prepare` have their say: what aiohttp's `_prepare_hook` does, in fewer steps."""
+    """Let the receivers of `on_response_prepare` have their say, as aiohttp's `_prepare_hook` does in more steps."""
     if not isinstance(request, web.Request) or request._match_info is None:
         return
     for app in request._match_info._apps:
