@@ -118,7 +118,7 @@ def test_every_library_that_the_service_imports_is_declared() -> None:
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
     declared = {re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in requirements}
     distributions = {
-        module: {name.replace("_", "-") for name in names} for module, names in packages_distributions().items()
+        module: {name.replace("_", "-").lower() for name in names} for module, names in packages_distributions().items()
     }
     for file in (ROOT / "service").rglob("*.py"):
         for module in imported(file) - sys.stdlib_module_names - {"pegboard"}:

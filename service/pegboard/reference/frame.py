@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pegboard.discovery import Plugin, State
-from pegboard.reference import markup
-from pegboard.reference.markup import Html, element
+from pegboard.reference import templating
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 
@@ -35,12 +35,14 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """Be a part of a page that can be linked to."""
+class Link:
+    """Lead to a page or to a section of this one; without a `href` it is only the name of what has no page."""
 
-    anchor: str
     title: str
-    label: Html | None = None
+    href: str = ""
+    note: str = ""
+    verb: str = ""
+    is_current: bool = False
 
 
 def has_page(name: str) -> bool:
@@ -48,70 +50,21 @@ def has_page(name: str) -> bool:
     return not name or _NAME.fullmatch(name) is not None
 
 
-def page(site: Site, current: str, title: str, sections: Sequence[Section], content: Html) -> bytes:
+def page(site: Site, current: str, title: str, sections: Sequence[Link], template: str, **view: Any) -> bytes:
     """Return a whole page; `current` is the name of its resource, "" for the Overview."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title} · API Reference"),
-        element("link", rel="icon", href=site.assets["icon.svg"], type="image/svg+xml"),
-        element("link", rel="stylesheet", href=site.assets["style.css"]),
-        element("script", type="module", src=site.assets["page.js"]),
-    )
-    links = _links(site, current, sections)
-    menu = element(
-        "details", element("summary", "Menu"), element("nav", links, aria_label="API Reference"), class_="menu"
-    )
-    name = element("strong", "Pegboard"), " ", element("span", "API Reference")
-    header = element(
-        "header",
-        element("a", name, href=site.page(), class_="home"),
-        element("span", site.version, class_="version"),
-        element("a", "OpenAPI", href=f"{site.prefix}/openapi.json", class_="tool"),
-        menu,
-    )
-    eyebrow = element("p", "Resource" if current else "API Reference", class_="eyebrow")
-    main = element("main", eyebrow, element("h1", title), content, id="main", tabindex="-1")
-    aside = element("aside", element("nav", links, aria_label="API Reference"))
-    kind = "resource" if current else "overview"
-    body = element(
-        "body",
-        element("a", "Skip to the content", href="#main", class_="skip"),
-        header,
-        element("div", main, aside, class_="columns"),
-        class_=kind,
-    )
-    return ("<!doctype html>\n" + element("html", head, body, lang="en") + "\n").encode()
+    menu = [(heading, links) for heading, links in _menu(site, current, sections) if links]
+    return templating.render(template, site=site, current=current, title=title, menu=menu, **view).encode()
 
 
-def _links(site: Site, current: str, sections: Sequence[Section]) -> Html:
+def _menu(site: Site, current: str, sections: Sequence[Link]) -> Iterator[tuple[str, Sequence[Link]]]:
     names = dict.fromkeys(plugin.name for plugin in site.plugins)
     serving = {plugin.name for plugin in site.plugins if plugin.state is State.READY}
     out = {plugin.name: STATES[plugin.state] for plugin in site.plugins if plugin.name not in serving}
-    here = [element("li", element("a", one.label, one.title, href=f"#{one.anchor}")) for one in sections]
-    return markup.join(
-        (
-            element("ul", _link(site, "", "Overview", current)),
-            _list("Resources", [_link(site, name, name, current) for name in names if name in serving]),
-            _list("Out of service", [_link(site, name, name, current, note) for name, note in out.items()]),
-            _list("On this page", here),
-        )
-    )
+    yield "", [Link("Overview", site.page(), is_current=not current)]
+    yield "Resources", [_link(site, name, current) for name in names if name in serving]
+    yield "Out of service", [_link(site, name, current, note) for name, note in out.items()]
+    yield "On this page", sections
 
 
-def _list(title: str, items: Sequence[Html]) -> Html | None:
-    return markup.join((element("p", title, class_="group"), element("ul", items))) if items else None
-
-
-def _link(site: Site, name: str, title: str, current: str, note: str = "") -> Html:
-    told = (title, (" ", element("span", note, class_="note")) if note else None)
-    if not has_page(name):
-        return element("li", element("span", told, class_="link"))
-    return element("li", element("a", told, href=site.page(name), aria_current="page" if name == current else None))
-
-
-def verb(name: str) -> Html:
-    """Return the name of a verb, which has a colour of its own."""
-    return element("span", name, class_=f"verb {name.lower()}")
+def _link(site: Site, name: str, current: str, note: str = "") -> Link:
+    return Link(name, site.page(name) if has_page(name) else "", note, is_current=name == current)

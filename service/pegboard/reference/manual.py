@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pegboard.reference import wording
+from pegboard.reference.prose import Prose, prose
 from pegboard.reference.wording import Document
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 JSON = "application/json"
 _DEEPEST = 4
+_LEVEL = 3
+"""The level of the headings within what is said of a part of a page."""
 _COMMON = ("X-Request-Id",)
 """The headers that every request may have: the Overview tells of them."""
 
@@ -23,7 +26,7 @@ class Field:
     name: str
     kind: str
     rules: tuple[str, ...]
-    text: str = ""
+    text: Prose
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Answer:
     """Describe one answer: its status, what it means, and an example of its body."""
 
     status: str
-    text: str
+    text: Prose
     value: Any = None
 
 
@@ -51,7 +54,7 @@ class Operation:
     verb: str
     path: str
     title: str
-    text: str
+    text: Prose
     parameters: tuple[Field, ...]
     headers: tuple[Field, ...]
     bodies: tuple[Body, ...]
@@ -66,6 +69,11 @@ class Operation:
     def errors(self) -> tuple[Answer, ...]:
         """Return the answers of a request that went wrong."""
         return tuple(answer for answer in self.answers if answer.status >= "4")
+
+    @property
+    def successes(self) -> tuple[Answer, ...]:
+        """Return the answers of a request that did not go wrong."""
+        return tuple(answer for answer in self.answers if answer not in self.errors)
 
     @property
     def success(self) -> Answer | None:
@@ -126,7 +134,7 @@ def _operation(document: Document, path: str, verb: str, item: Mapping[str, Any]
         verb=verb.upper(),
         path=path,
         title=described.get("summary", ""),
-        text=described.get("description", ""),
+        text=prose(described.get("description", ""), _LEVEL),
         parameters=tuple(_parameter(document, one) for one in given if one["in"] == "query"),
         headers=tuple(
             _parameter(document, one) for one in given if one["in"] == "header" and one["name"] not in _COMMON
@@ -143,7 +151,7 @@ def _parameter(document: Document, parameter: Mapping[str, Any]) -> Field:
         parameter["name"],
         wording.kind(document, schema),
         (*rules, *wording.rules(schema)),
-        parameter.get("description", ""),
+        prose(parameter.get("description", ""), _LEVEL),
     )
 
 
@@ -155,9 +163,8 @@ def _bodies(document: Document, holder: Any) -> Iterator[Body]:
 def _answer(document: Document, status: str, holder: Any) -> Answer:
     described = wording.resolved(document, holder)
     content = _content(document, described)
-    return Answer(
-        status, described.get("description", ""), _example(document, content[JSON]) if JSON in content else None
-    )
+    value = _example(document, content[JSON]) if JSON in content else None
+    return Answer(status, prose(described.get("description", ""), _LEVEL), value)
 
 
 def _content(document: Document, holder: Any) -> Mapping[str, Any]:
@@ -180,7 +187,8 @@ def _fields(document: Document, properties: Mapping[str, Any], required: set[str
         meant, is_nullable = wording.plain(document, schema)
         rules = [rule for rule, holds in (("required", name in required), ("may be null", is_nullable)) if holds]
         text = schema.get("description") or meant.get("description", "")
-        yield Field(prefix + name, wording.kind(document, schema), (*rules, *wording.rules(meant)), text)
+        kind = wording.kind(document, schema)
+        yield Field(prefix + name, kind, (*rules, *wording.rules(meant)), prose(text, _LEVEL))
         inner, mark = meant, ""
         if meant.get("type") == "array":
             inner, mark = wording.resolved(document, meant.get("items", {})), "[]"

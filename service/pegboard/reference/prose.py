@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pegboard.reference.markup import Html, element, json
+from pegboard.reference import templating
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-_ANSWER = "HTTP/1.1 "
+_RESPONSE = "HTTP/1.1 "
 
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """Hold a text as HTML, and the anchors and titles of its sections."""
+    """Hold a text as HTML, and the anchors and titles of its sections; templates write it as it stands."""
 
-    html: Html
+    html: str
     sections: tuple[tuple[str, str], ...] = ()
 
+    def __html__(self) -> str:
+        """Return the HTML, as templates ask for it."""
+        return self.html
 
+
+# A page says the same of many operations, of errors above all.
+@lru_cache(maxsize=256)
 def prose(text: str, level: int, *, anchored: bool = False) -> Prose:
     """Return Markdown as HTML, its highest headings at `level`; with anchors where no other text is on the page.
 
@@ -36,14 +42,8 @@ def prose(text: str, level: int, *, anchored: bool = False) -> Prose:
     if anchored:
         for index, anchor, _ in sections:
             tokens[index].attrSet("id", anchor)
-    html = Html(markdown.renderer.render(tokens, markdown.options, {}))
+    html: str = markdown.renderer.render(list(_framed(tokens)), markdown.options, {})
     return Prose(html, tuple((anchor, title) for _, anchor, title in sections))
-
-
-def code(text: str, language: str = "") -> Html:
-    """Return a block of code, with what is JSON in it or in the answer that it shows made easy to read."""
-    is_json = language == "json" or text.startswith(_ANSWER)
-    return element("pre", element("code", json(text) if is_json else text))
 
 
 @lru_cache(maxsize=1)
@@ -53,12 +53,27 @@ def _markdown() -> MarkdownIt:
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     rules = markdown.renderer.rules  # type: ignore[attr-defined]  # of the protocol, not of its HTML renderer
-    rules["fence"] = lambda tokens, index, *_: code(tokens[index].content, tokens[index].info.strip())
-    rules["code_block"] = rules["fence"]
-    rules["image"] = lambda tokens, index, *_: element("span", tokens[index].content)
-    rules["table_open"] = lambda *_: '<div class="table"><table>'
-    rules["table_close"] = lambda *_: "</table></div>"
+    rules["fence"] = rules["code_block"] = lambda tokens, index, *_: _code(tokens[index])
+    rules["image"] = lambda tokens, index, *_: templating.part("replacement", tokens[index].content)
     return markdown
+
+
+def _code(token: Token) -> str:
+    """Return a block of code, with what is JSON in it or in the response that it shows made easy to read."""
+    is_json = token.info.strip() == "json" or token.content.startswith(_RESPONSE)
+    return templating.part("code", token.content, is_json)
+
+
+def _framed(tokens: Iterable[Token]) -> Iterator[Token]:
+    """Yield the tokens with an element around each table, in which it can be scrolled."""
+    from markdown_it.token import Token
+
+    for token in tokens:
+        if token.type == "table_open":
+            yield Token("frame_open", "div", 1, attrs={"class": "table"}, block=True)
+        yield token
+        if token.type == "table_close":
+            yield Token("frame_close", "div", -1, block=True)
 
 
 def _place_headings(tokens: Sequence[Token], level: int) -> list[tuple[int, str, str]]:

@@ -1,0 +1,139 @@
+"""The pages of the reference: whatever a plugin says of itself is text in them, wherever it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from jinja2 import UndefinedError
+
+from pegboard.discovery import Plugin, State
+from pegboard.queries.query import Rules
+from pegboard.reference import pages, templating
+from pegboard.reference.frame import Site
+from pegboard.reference.manual import manual
+from pegboard.tables.columns import Column
+from tests.test_docs_pages import Page
+
+ASSETS = {name: f"/docs/assets/{name}" for name in ("icon.svg", "style.css", "page.js")}
+ATTRIBUTES = {
+    "aria-current", "aria-label", "autocapitalize", "autocomplete", "charset", "class", "colspan", "content", "data-path",
+    "data-verb", "href", "id", "lang", "name", "placeholder", "rel", "required", "role", "rows", "scope", "spellcheck",
+    "src", "tabindex", "type",
+}  # fmt: skip
+
+
+def hostile(place: str) -> str:
+    """Return a text that would end an attribute and begin a script; `place` says where it was put."""
+    return f"\"'><script>alert({place})</script> &"
+
+
+def shown(place: str) -> str:
+    """Return the part of it that JSON and a shell leave as it is."""
+    return f"><script>alert({place})</script> &"
+
+
+def plugin(name: str, state: State) -> Plugin:
+    return Plugin(name, hostile("distribution"), hostile("plugin_version"), state, hostile("fault"))
+
+
+def site(*plugins: Plugin) -> Site:
+    return Site(f"/{hostile('prefix')}", hostile("version"), ASSETS, plugins)
+
+
+def text(place: str) -> dict[str, Any]:
+    return {"description": hostile(place)}
+
+
+def docstring() -> str:
+    """Return Markdown with something hostile in a paragraph, in place of an image, and in code of both kinds."""
+    image = f"![{hostile('image')}](http://elsewhere.example/seen.png)"
+    fences = (f"```{language}\n{hostile(place)}\n```" for language, place in (("json", "json"), ("", "plain")))
+    return "\n\n".join((hostile("paragraph"), image, *fences))
+
+
+def described(verb: str) -> dict[str, Any]:
+    """Return an operation with something hostile in all of its places."""
+    example = {hostile("key"): hostile("value"), "id": hostile("id"), "list": [hostile("element")]}
+    content = {"application/json": {"schema": {"$ref": "#/item"}, "example": example}}
+    return {
+        "summary": hostile("title"),
+        **text("operation"),
+        "parameters": [
+            {
+                "in": "query",
+                "name": hostile("parameter"),
+                "schema": {"type": hostile("kind")},
+                **text("parameter_text"),
+            },
+            {"in": "query", "name": "sort", "schema": {}},
+            {"in": "header", "name": hostile("header"), "required": True, "schema": {}, **text("header_text")},
+        ],
+        "requestBody": {"content": {**content, hostile("media_type"): {"schema": {}, "example": hostile("body")}}},
+        "responses": {
+            "201": {**text("response"), "content": content},
+            "409": text("error"),
+        },
+    } | ({"requestBody": {"content": {"*/*": {}}}} if verb == "put" else {})
+
+
+def document() -> dict[str, Any]:
+    item = {
+        "properties": {
+            hostile("field"): {"type": "string", **text("field_text"), "enum": [hostile("choice")]},
+            "inner": {"properties": {hostile("inner"): {"default": hostile("default")}}},
+        },
+        "required": [hostile("field")],
+    }
+    path = f"/bills/{{id}}/{hostile('path')}"
+    return {"item": item, "paths": {"/bills": {"post": described("post")}, path: {"put": described("put")}}}
+
+
+def check(made: bytes, *places: str) -> None:
+    """See that a page holds what was put into it, as text or as the value of an attribute, and nothing that runs."""
+    page = Page(made.decode())
+    values = [str(value) for _, given in page.tags for value in given.values()]
+    everything = "\n".join((page.text, *values))
+    assert [place for place in places if shown(place) not in everything] == []
+    assert page.all("script") == [{"type": "module", "src": ASSETS["page.js"]}]
+    assert {name for _, given in page.tags for name in given} <= ATTRIBUTES
+    assert made.count(b"<script") == 1
+
+
+def test_the_page_of_a_resource_escapes_what_its_plugin_says() -> None:
+    column = Column(hostile("column"), "column", "text", nullable=False, parse=str)
+    bills = plugin("bills", State.READY)
+    made = pages.resource(site(bills), bills, manual(document(), "bills"), Rules((column,)), docstring())
+    places = set(re.findall(r"alert\((\w+)\)", repr(document()) + docstring()))
+    check(made, *places, "column", "distribution", "plugin_version", "version", "prefix")
+
+
+def test_the_overview_escapes_names_and_codes() -> None:
+    code = {"code": 20900, "status": 409, "message": hostile("message"), "plugin": hostile("owner")}
+    odd = plugin(hostile("name"), State.READY)
+    made = pages.overview(site(odd), [f"## {hostile('heading')}\n\n$limit"], {"limit": hostile("limit")}, [code])
+    check(made, "message", "owner", "name", "heading", "limit", "version", "prefix")
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.DISABLED, State.CONFLICT])
+def test_the_page_of_what_does_not_serve_escapes_and_keeps_the_error_to_itself(state: State) -> None:
+    odd = plugin(hostile("name"), state)
+    made = pages.outage(site(odd), [odd])
+    check(made, "name", "distribution", "plugin_version", "version", "prefix")
+    assert b"alert(fault)" not in made
+
+
+def test_a_value_that_is_missing_from_a_page_is_an_error() -> None:
+    view = {"site": site(), "current": "", "title": "", "menu": [], "plugins": [], "state": "out of service"}
+    assert "out of service" in templating.render("outage.html", **view, reason="")
+    with pytest.raises(UndefinedError, match="reason"):
+        templating.render("outage.html", **view)
+
+
+def test_what_makes_pages_is_loaded_only_for_them() -> None:
+    code = "import sys, pegboard.app, pegboard.cli; print({'jinja2', 'markupsafe', 'markdown_it'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
