@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pegboard import ApiError, Resource, Schema, TableResource, errors, fields
 from pegboard.discovery import Plugin, State
 from pegboard.resources.context import Context
 from pegboard.telemetry import exposition, sharing
-from pegboard.telemetry.families import DURATIONS, FAMILIES, Snapshot, lasting
+from pegboard.telemetry.families import DURATIONS, FAMILIES, LAGS, Snapshot, lasting
 from tests.conftest import Api, Serve, plugin
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -317,3 +319,31 @@ def test_a_label_can_hold_anything() -> None:
     for media_type, parse in ((exposition.TEXT, parse_text), (exposition.OPENMETRICS, parse_openmetrics)):
         told = parse(exposition.write({("pegboard_info", nasty): [1]}, media_type).decode())
         assert [sample.labels for family in told for sample in family.samples] == [{"version": nasty}]
+
+
+NUMBERS = (0, 1, 0.1, 1e-7, 123456.0, 123456789, 2**53, 1.5e300)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_is_written_as_it_is(number: float) -> None:
+    told: Snapshot = {
+        ("pegboard_workers",): [number],
+        ("pegboard_requests_aborted_total",): [number],
+        ("pegboard_loop_lag_seconds",): [0] * len(LAGS) + [7, number],
+    }
+    for media_type, parse in ((exposition.TEXT, parse_text), (exposition.OPENMETRICS, parse_openmetrics)):
+        samples = [sample for family in parse(exposition.write(told, media_type).decode()) for sample in family.samples]
+        values = {sample.name: sample.value for sample in samples}
+        assert values == {
+            "pegboard_workers": number,
+            "pegboard_requests_aborted_total": number,
+            "pegboard_loop_lag_seconds_bucket": 7,
+            "pegboard_loop_lag_seconds_count": 7,
+            "pegboard_loop_lag_seconds_sum": number,
+        }
+
+
+def test_the_library_that_writes_metrics_is_loaded_only_for_them() -> None:
+    code = "import sys, pegboard.app, pegboard.cli; print('prometheus_client' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
