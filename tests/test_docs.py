@@ -28,6 +28,9 @@ from pegboard.testing.service import Loop, new_database
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
+# What these show is measured with libraries that are not installed.
+DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
+PARTS = ["Alternatives", "Measured", "What would change this"]
 PASSWORD = "a password for the pages"
 ADDRESS = "http://localhost:8080"
 EXTRAS = {f"pegboard[{extra}]" for extra in ("embedded", "otel", "testing")}
@@ -397,7 +400,7 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, postgres:
     assert written - session.removed <= installed <= projects
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *DECISIONS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://", "#")):
@@ -405,6 +408,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             there = (page.parent / file).resolve()
             assert there.exists(), target
             assert not heading or heading in headings(there), target
+
+
+def test_every_decision_is_listed_and_has_its_parts() -> None:
+    index, *pages = DECISIONS
+    listed = re.findall(r"^\| \[.+?\]\(([\w-]+\.md)\) \| .+ \|$", index.read_text(), re.MULTILINE)
+    assert sorted(listed) == [page.name for page in pages]
+    for page in pages:
+        assert "**Choice.**" in page.read_text()
+        assert re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE) == PARTS
 
 
 def headings(page: Path) -> set[str]:
