@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from html import unescape
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +20,7 @@ from yarl import URL
 from pegboard import discovery
 from pegboard.discovery import Plugin, State
 from pegboard.http import digests
-from tests.conftest import Answer, Api, Serve, basic
+from tests.conftest import ADMIN, PASSWORD, Answer, Api, Serve, basic
 
 HELLO = b"Hello, files!"
 BLOCK = 256 * 1024
@@ -408,3 +413,18 @@ def test_a_size_that_makes_no_sense_takes_out_the_files_alone(environ: dict[str,
     states = {plugin.name: (plugin.state, plugin.fault) for plugin in with_settings(**environ)}
     assert fault in str(states["files"][1])
     assert states["clients"] == (State.READY, None)
+
+
+async def test_the_upload_sample_of_the_reference_stores_every_byte(api: Api, tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(100_000)
+    (tmp_path / "FILE").write_bytes(data)
+    item = await created(api)
+    page = (await api.get("/docs/files", headers={"Accept": "text/html"})).body.decode()
+    section = page.partition('id="put-files-id-content"')[2]
+    sample = unescape(re.sub("<[^>]+>", "", section.partition("<pre>")[2].partition("</pre>")[0])).strip()
+    assert sample.startswith("curl ")
+    command = re.sub(r"https?://[^/]+(/files/)[^/]+", rf"{api.url}\g<1>{item['id']}", sample)
+    environment = {**os.environ, "API_USER": ADMIN, "API_PASSWORD": PASSWORD}
+    done = await asyncio.create_subprocess_shell(f"{command} -sf", cwd=tmp_path, env=environment)
+    assert await done.wait() == 0, command
+    assert (await api.get(f"/files/{item['id']}/content")).body == data

@@ -157,7 +157,11 @@ def _parameter(document: Document, parameter: Mapping[str, Any]) -> Field:
 
 def _bodies(document: Document, holder: Any) -> Iterator[Body]:
     for media_type, media in _content(document, holder).items():
-        yield Body(media_type, _example(document, media), is_file="schema" not in media)
+        yield Body(media_type, _example(document, media), is_file=_is_bytes(media))
+
+
+def _is_bytes(media: Mapping[str, Any]) -> bool:
+    return bool(media.get("schema", {}).get("format") == "binary")
 
 
 def _answer(document: Document, status: str, holder: Any) -> Answer:

@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -92,7 +92,7 @@ class TextFormatter(LineFormatter):
         return line + "".join(f"\n  {_sayable(part)}" for part in failure.split("\n")) if failure else line
 
 
-FORMATS = {"text": TextFormatter, "json": JsonFormatter}
+FORMATS: Mapping[str, Callable[[], LineFormatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
 class AccessRecord(logging.LogRecord):

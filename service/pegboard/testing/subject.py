@@ -19,9 +19,10 @@ from hypothesis.strategies import SearchStrategy
 from marshmallow.decorators import VALIDATES_SCHEMA
 
 from pegboard import rendering
+from pegboard.endpoints.endpoint import Endpoint
 from pegboard.errors import ApiError
 from pegboard.queries import mapping
-from pegboard.resources.resource import Resource
+from pegboard.resources.resource import VERBS, Resource
 from pegboard.schemas.loading import STANDARD, Loader, default_of
 from pegboard.testing import promise
 from pegboard.testing.client import Answer, Client
@@ -69,12 +70,16 @@ class Subject:
     @property
     def on_items(self) -> list[str]:
         """Return the verbs of an item."""
-        return [verb for verb in ("GET", "HEAD", "PUT", "PATCH", "DELETE") if self.operation(verb, item=True)]
+        return [verb for verb in VERBS if verb in self._endpoints(item=True)]
 
     @property
     def on_collection(self) -> list[str]:
         """Return the verbs of the collection."""
-        return [verb for verb in ("GET", "HEAD", "POST") if self.operation(verb)]
+        return [verb for verb in VERBS if verb in self._endpoints(item=False)]
+
+    def _endpoints(self, *, item: bool) -> Mapping[str, Endpoint]:
+        path = self.running.client.service.table.paths.get(self.path + ("/{id}" if item else ""))
+        return path.endpoints if path else {}
 
     def operation(self, verb: str, *, item: bool = False) -> Any:
         """Return what the document has of a verb, None where it is not there."""
@@ -82,8 +87,7 @@ class Subject:
 
     def is_public(self, verb: str, *, item: bool = False) -> bool:
         """Tell whether a verb needs no credentials."""
-        security = self.operation(verb, item=item).get("security")
-        return security is not None and (not security or {} in security)
+        return self._endpoints(item=item)[verb].access.public
 
     def shape(self) -> Any:
         """Return the schema of what a new item is made of, or one that replaces another."""

@@ -1,0 +1,72 @@
+"""Databases that earlier versions have filled: nothing of them is left behind, and what clients remember holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.conftest import Api, Serve, new_database
+
+FILLED = sorted(Path(__file__).parent.joinpath("upgrades").glob("*.sql"))
+"""Dumps of databases, named by the version and the commit that wrote them; beside each, what its clients have seen."""
+LEDGER = "SELECT plugin, version, name FROM pegboard.migration ORDER BY plugin, version"
+
+
+@pytest.fixture(scope="module", params=FILLED, ids=lambda path: path.stem)
+async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve: Serve) -> tuple[Api, Any, Any]:
+    """Serve a database that an earlier version has filled; give what was seen of it, and the ledger as it was."""
+    url = await new_database(pegboard_postgres)
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(request.param.read_text())
+        ledger = await connection.fetch(LEDGER)
+    finally:
+        await connection.close()
+    seen = json.loads(request.param.with_suffix(".json").read_text())
+    return await serve(database_url=url), seen, ledger
+
+
+async def test_items_and_their_tags_are_what_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+    api, seen, _ = upgraded
+    for path, known in seen["gets"].items():
+        answer = await api.get(path)
+        assert (answer.status, answer.body.decode()) == (200, known["body"]), path
+        assert answer.headers["ETag"] == known["etag"], path
+        assert (await api.get(path, headers={"If-None-Match": known["etag"]})).status == 304, path
+
+
+async def test_cursors_go_on_where_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+    api, seen, _ = upgraded
+    assert (await api.get(seen["next"])).json == seen["second"]
+
+
+async def test_credentials_and_grants_hold(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+    api, _, _ = upgraded
+    zoe = api.as_client("zoë", "pässword of zoë")
+    assert (await zoe.get("/clients/me")).json["grants"] == ["contacts:GET", "files:*"]
+    assert (await zoe.get("/contacts")).status == 200
+    assert (await zoe.get("/companies")).status == 403
+    assert (await api.as_client("zoë", "another").get("/contacts")).status == 401
+
+
+async def test_a_retry_of_before_gets_the_answer_of_before(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+    api, seen, _ = upgraded
+    # What is kept is kept for a day.
+    await api.service.database.write.execute("UPDATE pegboard.idempotency SET created_at = now()")
+    for one in seen["replays"]:
+        headers = {"Idempotency-Key": one["key"], "Content-Type": "application/json"}
+        answer = await api.request("POST", one["path"], data=one["body"].encode(), headers=headers)
+        assert (answer.status, answer.json) == (one["status"], one["answer"])
+        assert answer.headers["Idempotency-Replayed"] == "true"
+
+
+async def test_the_ledger_keeps_its_entries(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+    api, _, ledger = upgraded
+    assert ledger
+    now = await api.service.database.write.fetch(LEDGER)
+    assert {tuple(row) for row in ledger} <= {tuple(row) for row in now}
