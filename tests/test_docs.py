@@ -379,7 +379,7 @@ KINDS: dict[str, Callable[[Snippet, Session], None]] = {
 # Who follows these sees what the service's own PostgreSQL does; for the others one that runs already does as well.
 EMBEDDED = ("README.md", "command-line.md")
 # What these show is run by tests of their own.
-ELSEWHERE = {"backup-and-upgrade.md": "test_backup"}
+ELSEWHERE = {"backup-and-upgrade.md": "test_backup", "embedding.md": "test_embedding"}
 
 
 @pytest.mark.parametrize(

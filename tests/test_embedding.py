@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -184,9 +186,9 @@ async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: T
     assert (await mounted.get("/api/notes", headers={"Authorization": ""})).status == 401
     # More than the megabyte that the application around it lets through.
     large = io.BytesIO(b'{"text":"' + b"x" * 2_000_000 + b'"}')
-    json = {"Content-Type": "application/json"}
-    assert (await mounted.post("/api/notes", data=large, headers=json)).status == 201
-    response = await mounted.post("/api/notes", data=io.BytesIO(b"[" + b" " * 3 * 1024 * 1024 + b"]"), headers=json)
+    plain = {"Content-Type": "application/json"}
+    assert (await mounted.post("/api/notes", data=large, headers=plain)).status == 201
+    response = await mounted.post("/api/notes", data=io.BytesIO(b"[" + b" " * 3 * 1024 * 1024 + b"]"), headers=plain)
     assert (response.status, (await response.json())["errors"][0]["code"]) == (413, 10005)
     lines = await mounted.get("/api/notes", headers={"Accept": "application/x-ndjson"})
     assert (lines.status, lines.headers["Content-Type"]) == (200, "application/x-ndjson")
@@ -232,6 +234,10 @@ async def teapot(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
+class Teapot(web.HTTPClientError):
+    status_code = 418
+
+
 @pytest.fixture(scope="module")
 async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClient[Any, Any]:
     """Add to an application what people add to those of aiohttp."""
@@ -251,6 +257,12 @@ async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClie
     async def moved(_: web.Request) -> web.Response:
         raise web.HTTPFound("/elsewhere")
 
+    async def teapot_itself(_: web.Request) -> web.Response:
+        raise Teapot
+
+    async def bad_gateway(_: web.Request) -> web.Response:
+        raise web.HTTPBadGateway(text="secret")
+
     async def broken(_: web.Request) -> web.Response:
         raise LookupError("secret")
 
@@ -268,6 +280,8 @@ async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClie
     app.router.add_get("/lost", lost)
     app.router.add_get("/moved", moved)
     app.router.add_get("/broken", broken)
+    app.router.add_get("/teapot", teapot_itself)
+    app.router.add_get("/bad-gateway", bad_gateway)
     app.router.add_get("/streamed", streamed)
     return await aiohttp_client(app, headers=AUTH)
 
@@ -296,7 +310,13 @@ async def test_a_plain_handler_is_behind_authentication_and_has_the_headers_of_a
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/own/7", 405, 13001), ("GET", "/lost", 404, 13000), ("GET", "/broken", 500, 15000)],
+    [
+        ("GET", "/own/7", 405, 13001),
+        ("GET", "/lost", 404, 13000),
+        ("GET", "/broken", 500, 15000),
+        ("GET", "/teapot", 418, 10016),
+        ("GET", "/bad-gateway", 502, 15000),
+    ],
 )
 async def test_what_others_raise_has_the_error_body(
     extended: TestClient[Any, Any], method: str, path: str, status: int, code: int
@@ -398,7 +418,7 @@ async def test_an_operators_middlewares_are_named_by_a_setting(
 
 
 @contextmanager
-def served(folder: Path, database_url: str, *command: str) -> Iterator[int]:
+def served(folder: Path, database_url: str, *command: str, **more: str) -> Iterator[int]:
     """Run the script of an application of somebody's own."""
     (folder / "script.py").write_text(SCRIPT)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -409,6 +429,7 @@ def served(folder: Path, database_url: str, *command: str) -> Iterator[int]:
         "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
         "PORT": str(port),
         "PYTHONPATH": str(folder),
+        **more,
     }
     filled = [part.replace("{port}", str(port)) for part in command]
     process = subprocess.Popen(
@@ -462,3 +483,66 @@ async def test_other_servers_serve_it_with_our_protocol(
                 assert b'"code":10011' in peer.recv(4096)
 
     await asyncio.to_thread(check)
+
+
+# The page ----------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "embedding.md"
+
+
+def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
+    for name, text in re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with served(tmp_path, database_url, "app.py") as port:
+        assert fetched(port, "/hello") == (200, "Hello.\n")
+        status, text = fetched(port, "/api/")
+        assert (status, "/api/contacts" in text) == (200, True)
+    environment = {**os.environ, "PEGBOARD_DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path)}
+    check = "import extended; app = extended.extended(); assert app.middlewares[0] is extended.measure; print(app.router['contacts.Id'])"
+    assert subprocess.run([sys.executable, "-c", check], env=environment, check=False).returncode == 0
+    (tmp_path / "test_app.py").write_text(
+        (tmp_path / "test_app.py").read_text().replace("a password for tests", PASSWORD)
+    )
+    options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_app.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    # As an installation would lay it out.
+    about = tmp_path / "tenants" / "tenants-1.0.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.4\nName: tenants\nVersion: 1.0.0\n")
+    (about / "entry_points.txt").write_text("[pegboard.middlewares]\ntenant = tenants:tenant\n")
+    paths = os.pathsep.join((str(tmp_path), str(tmp_path / "tenants")))
+    with served(tmp_path, database_url, "script.py", PEGBOARD_MIDDLEWARES="tenant", PYTHONPATH=paths) as port:
+        assert fetched(port, "/health")[0] == 200
+        status, text = fetched(port, "/contacts")
+        assert (status, json.loads(text)["errors"]) == (400, [{"message": "X-Tenant is missing", "code": 10016}])
+        assert fetched(port, "/contacts", {"X-Tenant": "one"})[0] == 200
+
+
+def fetched(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path, headers=AUTH | (headers or {}))
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response.status, text
+
+
+@pytest.mark.parametrize("tool", ["mypy"])
+def test_what_the_page_shows_is_typed(tmp_path: Path, tool: str) -> None:
+    for name, text in re.findall(
+        r"^`([\w/.]+\.py)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        if not name.startswith("test_"):
+            (tmp_path / Path(name).name).write_text(text)
+    command = [sys.executable, "-m", tool, "--strict", "--no-error-summary", *map(str, tmp_path.glob("*.py"))]
+    done = subprocess.run(command, cwd=PAGE.parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from http import HTTPStatus
 from time import perf_counter
 
@@ -129,18 +128,30 @@ def _without_body(redirect: web.HTTPException) -> Response:
 
 
 _OF_BODIES = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
-_KINDS = {code.status: code for code in reversed(errors.CATALOGUE)}
-"""What stands for a status: the first code that has it."""
+_LONGEST_MESSAGE = 500
+_KINDS = {
+    code.status: code
+    for code in (
+        *(errors.BAD_REQUEST, errors.NOT_AUTHENTICATED, errors.NOT_ALLOWED, errors.NOT_FOUND, errors.VERB_NOT_ALLOWED),
+        *(errors.NOT_ACCEPTABLE, errors.TOO_SLOW, errors.CONFLICT, errors.LENGTH_REQUIRED, errors.PRECONDITION_FAILED),
+        *(errors.BODY_TOO_LARGE, errors.URL_TOO_LONG, errors.MEDIA_TYPE, errors.RANGE, errors.EXPECTATION),
+        *(errors.INVALID, errors.PRECONDITION_REQUIRED, errors.TOO_MANY_REQUESTS, errors.HEAD_TOO_LARGE),
+        *(errors.INTERNAL, errors.METHOD_NOT_IMPLEMENTED, errors.BUSY, errors.TIMED_OUT),
+    )
+}
+"""The code that tells a status which aiohttp, or a handler of somebody else's, has raised."""
 
 
 def _of_aiohttp(error: web.HTTPException) -> ApiError:
-    """Return the error that tells what a handler of somebody else's, or aiohttp itself, has raised."""
+    """Return the error that tells what somebody else has raised; what they say of it themselves is its message."""
     kind = _KINDS.get(error.status)
     if kind is None:
         near = errors.INTERNAL if error.status >= 500 else errors.BAD_REQUEST
-        kind = ErrorCode(near.code, error.status, error.reason or near.message)
+        kind = ErrorCode(near.code, error.status, f"{error.reason}.")
+    own = error.text if error.text != f"{error.status}: {error.reason}" else None
+    message = own if error.status < 500 and own is not None else f"{error.reason}."
     headers = {name: value for name, value in error.headers.items() if name not in _OF_BODIES}
-    return ApiError(replace(kind), headers=headers)
+    return ApiError(kind, message[:_LONGEST_MESSAGE], headers=headers)
 
 
 def _translated(request: web.Request, error: Exception) -> ApiError:
