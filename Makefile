@@ -5,6 +5,9 @@ PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 # Whatever the environment says: what is imported is compiled once, and not anew by each of hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What aiohttp could change.
+HTTP_TESTS := $(addprefix tests/test_,server.py private_names.py embedding.py bad_input.py representations.py cors.py)
+
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
@@ -12,13 +15,21 @@ METADATA := pyproject.toml setup.cfg $(PLUGINS)
 # Editable, so that what is changed here is what runs. All at once, so that no plugin asks an index for pegboard.
 PACKAGES := -e '.[embedded]' $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 
-.PHONY: run test lint format bench failover clean
+.PHONY: run test test-lowest lint format bench failover clean
 
 run: .venv/installed ## serve on http://127.0.0.1:8080
 	@exec $(BIN)/pegboard serve
 
 test: .venv/developing ## run the tests; PYTEST_ARGS='-n 2 tests/test_query.py' chooses how and which
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Where the newest aiohttp that is allowed is also the lowest, `test` has run them.
+test-lowest: .venv/developing ## run the tests of HTTP on the lowest aiohttp that is allowed
+	@lowest=$$(sed -n 's/.*"aiohttp>=\([0-9.]*\),.*/\1/p' pyproject.toml); \
+	present=$$($(BIN)/python -c 'import aiohttp; print(aiohttp.__version__)'); \
+	if [ "$$lowest" = "$$present" ]; then echo "aiohttp $$present is the lowest and the newest."; exit; fi; \
+	trap '$(PIP) install "aiohttp=='$$present'" -e .' EXIT; \
+	$(PIP) install "aiohttp==$$lowest" && $(BIN)/python -m pytest $(PYTEST_ARGS) $(HTTP_TESTS)
 
 lint: .venv/developing ## check the form and the types
 	$(BIN)/ruff check .
