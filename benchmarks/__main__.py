@@ -23,6 +23,7 @@ from benchmarks.services import NotServing, Service
 from pegboard.postgres.embedded import EmbeddedError
 
 _SERVICES = ("bare", "pegboard")
+_BEFORE = "before"
 _COMMAND = f"{shlex.quote(str(Path(sys.executable).with_name('pegboard')))} serve --port {{port}}"
 
 
@@ -30,6 +31,8 @@ def main() -> None:
     """Measure as the command line asks."""
     options = _options()
     names = [options.only] if options.only else list(_SERVICES)
+    if options.against:
+        names.append(_BEFORE)
     operations = [operation for operation in OPERATIONS if operation.name in options.operations]
     try:
         with ExitStack() as stack:
@@ -43,7 +46,12 @@ def main() -> None:
                     services.bare_service(database.dsns[name], folder, options.rows)
                     if name == "bare"
                     else services.pegboard_service(
-                        database.dsns[name], folder, options.rows, shlex.split(options.command)
+                        database.dsns[name],
+                        folder,
+                        options.rows,
+                        shlex.split(options.command),
+                        name,
+                        options.against if name == _BEFORE else None,
                     )
                 )
                 for name in names
@@ -53,6 +61,8 @@ def main() -> None:
         sys.exit(str(fault))
     heading = _heading(options, database.version)
     print(f"{heading}\n\n{report.table(runs)}")
+    if options.against:
+        print(f"\n{report.change(runs, _BEFORE, _SERVICES[1])}")
     if options.json:
         found = {"about": heading, "runs": report.plain(runs)}
         options.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
@@ -133,6 +143,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--command", default=_COMMAND, help="how the service is started, in a temporary folder (%(default)s)"
     )
+    parser.add_argument("--against", type=_tree, metavar="PATH", help="measure the service of another checkout, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there, too")
     return parser.parse_args()
 
@@ -142,6 +153,10 @@ def _count(text: str, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"must be {least} or more")
     return number
+
+
+def _tree(text: str) -> Path:
+    return Path(text).resolve(strict=True)
 
 
 def _rows(text: str) -> int:

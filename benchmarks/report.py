@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.load import Outcome
@@ -49,10 +49,29 @@ def table(runs: Sequence[Run]) -> str:
             mine = [run for run in chosen if run.service == service]
             cells = (number(median(map(value, mine))) for _, value in _METRICS)
             lines.append(_line([operation, service, *cells]))
-        if len(services) == 2:
-            cells = (f"**{_ratio(chosen, services, value):.2f}**" for _, value in _METRICS)
-            lines.append(_line([operation, f"{services[1]}/{services[0]}", *cells]))
+        for service in services[1:]:
+            cells = (f"**{_ratio(chosen, (services[0], service), value):.2f}**" for _, value in _METRICS)
+            lines.append(_line([operation, f"{service}/{services[0]}", *cells]))
     return "\n".join(lines)
+
+
+def change(runs: Sequence[Run], before: str, after: str) -> str:
+    """Return what the CPU of a request has become from one service to another: medians of the rounds' ratios."""
+    lines = []
+    for operation in _distinct(run.operation for run in runs):
+        costs = {
+            name: {run.round: run.server_cpu / run.outcome.requests for run in runs if of(run, operation, name)}
+            for name in (before, after)
+        }
+        ratios = [costs[after][number] / cost for number, cost in costs[before].items()]
+        low, middle, high = quantiles(ratios, n=4)
+        lines.append(f"{operation}: CPU of {after} by {before}'s {middle:.2f} ({low:.2f} to {high:.2f})")
+    return "\n".join(lines)
+
+
+def of(run: Run, operation: str, service: str) -> bool:
+    """Tell whether a run was of this operation and this service."""
+    return (run.operation, run.service) == (operation, service)
 
 
 def number(value: float) -> str:

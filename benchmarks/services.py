@@ -73,17 +73,20 @@ def bare_service(dsn: str, folder: Path, rows: int) -> Iterator[Service]:
 
 
 @contextmanager
-def pegboard_service(dsn: str, folder: Path, rows: int, command: Sequence[str]) -> Iterator[Service]:
-    """Run this service, `{port}` in its command being replaced, over the table that it makes itself at its start."""
+def pegboard_service(
+    dsn: str, folder: Path, rows: int, command: Sequence[str], name: str = "pegboard", tree: Path | None = None
+) -> Iterator[Service]:
+    """Run this service, `{port}` in its command being replaced, over the table that it makes itself at its start.
+
+    With `tree`, it is that of another checkout. Its settings are the default ones, its log goes to a file.
+    """
     port = free_port()
-    environment = {
-        "PEGBOARD_DATABASE_URL": dsn,
-        "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
-        "PEGBOARD_LOG_LEVEL": "warning",
-        "PEGBOARD_WORKERS": "1",
-    }
+    environment = {"PEGBOARD_DATABASE_URL": dsn, "PEGBOARD_ADMIN_PASSWORD": PASSWORD}
+    if tree is not None:
+        sources = (tree / "service", *sorted(tree.glob("plugins/*")))
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, sources))
     filled = [part.replace("{port}", str(port)) for part in command]
-    with served("pegboard", filled, environment, port, folder, folder / "pegboard.log") as service:
+    with served(name, filled, environment, port, folder, folder / f"{name}.log") as service:
         asyncio.run(data.fill(dsn, "contacts", "contacts", rows))
         yield service
 

@@ -25,10 +25,6 @@ class Access:
     public: bool = False
     grants: tuple[frozenset[str], ...] = ()
 
-    def admits(self, held: frozenset[str]) -> bool:
-        """Tell whether a client that holds these grants may use the endpoint."""
-        return not any(held.isdisjoint(sufficing) for sufficing in self.grants)
-
 
 PUBLIC = Access(public=True)
 ANY_CLIENT = Access()

@@ -39,13 +39,16 @@ class Reader:
 
     async def retrieve(self, request: web.Request) -> Response:
         """Answer with one item."""
-        state = request[STATE]
+        state, raw = request[STATE], raw_query(request)
         accept(request, JSON)
-        query, demanded = errors.gather(
-            lambda: parse_item(raw_query(request), self._rules), lambda: conditions.read(request.headers)
-        )
-        if query.expand:
-            self._expander.check(state.client, query)
+        if raw:
+            query, demanded = errors.gather(
+                lambda: parse_item(raw, self._rules), lambda: conditions.read(request.headers)
+            )
+            if query.expand:
+                self._expander.check(state.client, query)
+        else:
+            query, demanded = self._rules.whole, conditions.read(request.headers)
         context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
         item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # there, as its verb is declared
         shown = self._resource.represent(item, query)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from os import getpid
 from time import time
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import asyncpg
 import orjson
@@ -27,7 +27,8 @@ access = logging.getLogger("pegboard.access")
 
 _CHATTY = ("asyncio", "gunicorn.error")
 _PLAIN = (int, float, bool, type(None))
-_is_plain = re.compile(r"[A-Za-z0-9._/{}*:@+-]+").fullmatch
+_NUMBERS = (int, float)
+_LETTERS = re.compile(r"[A-Za-z0-9._/{}*:@+-]+").fullmatch
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -88,7 +89,13 @@ class TextFormatter(LineFormatter):
         """Return the line, and those of the exception."""
         line = f"{_moment(record)} {record.levelname.lower():7} {record.name}: {_sayable(message)}"
         if fields:
-            line += "".join([f" {name}={_word(value)}" for name, value in fields.items() if value != ""])
+            line += "".join(
+                [
+                    f" {name}={value if type(value) in _NUMBERS or _is_plain(value) else _word(value)}"
+                    for name, value in fields.items()
+                    if value != ""
+                ]
+            )
         return line + "".join(f"\n  {_sayable(part)}" for part in failure.split("\n")) if failure else line
 
 
@@ -108,12 +115,23 @@ class AccessRecord(logging.LogRecord):
         self.relativeCreated = (now - _SHARED["created"]) * 1000 + _SHARED["relativeCreated"]
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Write each line at once; standard error is never held back, so that it need not be flushed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+
+
 _SHARED = logging.LogRecord(access.name, logging.INFO, __file__, 0, "request", (), None, "tell").__dict__
 
 
 def configure(level: str, form: str) -> None:
     """Send the log to standard error from `level` on, in the form `text` or `json`."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _CHATTY:
@@ -163,12 +181,14 @@ def _plain(value: object) -> object:
     return value if small else _shown(value)
 
 
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str) and _LETTERS(value) is not None
+
+
 def _word(value: object) -> str:
     """Return `value` as it can stand behind `name=`: what has spaces or worse, as a user name may, in quotes."""
     if not isinstance(value, str):
-        return str(value) if type(value) in _PLAIN else _word(_shown(value))
-    if _is_plain(value):
-        return value
+        value = _shown(value)
     plain = value.isprintable() and " " not in value and '"' not in value and "=" not in value
     return value if plain else orjson.dumps(_sayable(value)).decode()
 
