@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from pegboard import ErrorCode, Schema, TableResource
-from pegboard.discovery import Plugin, State
+from pegboard.discovery import RESERVED, Plugin, State
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.schemas import fields
 from tests.conftest import Api, Serve, new_database, plugin
@@ -224,3 +224,10 @@ async def test_a_service_that_starts_before_its_database_catches_up(
     server.start()
     await until_ready(api)
     assert (await api.get("/notes")).status == 200
+
+
+async def test_no_resource_can_have_the_name_of_a_path_of_the_services_own(noted: Api) -> None:
+    own = {
+        path.split("/")[1] for path, there in noted.service.table.paths.items() if there.guard is None and path != "*"
+    }
+    assert own - {""} == RESERVED - {"pegboard", "public", "information_schema"}

@@ -28,6 +28,11 @@ TAG = "service"
 EVERYTHING = "*"
 """The path of `OPTIONS *`, which asks about the service as a whole (RFC 9110 §9.3.7)."""
 
+DOCS = "/docs"
+"""The path of the reference; its pages are below it."""
+DOCUMENT = "/openapi.json"
+"""The path of the OpenAPI document."""
+
 _HTML = "text/html"
 _GUARDED = ("Content-Security-Policy", "Referrer-Policy")
 
@@ -82,8 +87,8 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
     }
     return {
         "/": _Own("catalogue", "See the catalogue", "The resources that are there.", ref("Catalogue")),
-        "/docs": _Own("docs", "Read the reference", "The Overview, for people.", **page),
-        "/docs/{resource}": _Own(
+        DOCS: _Own("docs", "Read the reference", "The Overview, for people.", **page),
+        f"{DOCS}/{{resource}}": _Own(
             "docs.resource",
             "Read about a resource",
             "Its page in the reference, for people.",
@@ -91,7 +96,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             parameters=(_RESOURCE,),
             **page,
         ),
-        "/openapi.json": _Own(
+        DOCUMENT: _Own(
             "openapi",
             "Get this document",
             "All that is mounted, as OpenAPI 3.1.",

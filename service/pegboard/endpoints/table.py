@@ -14,7 +14,7 @@ from yarl import URL
 
 from pegboard import errors
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint
-from pegboard.endpoints.service import EVERYTHING
+from pegboard.endpoints.service import DOCS, EVERYTHING
 from pegboard.errors import ApiError
 from pegboard.http.request import METHODS, STATE, leave_expectation, raw_query
 from pegboard.isolation.bulkheads import Bulkhead
@@ -120,9 +120,9 @@ class Table:
         self._nowhere = {
             name: Path(guard=guard, public=public.get(name, self._public(name))) for name, guard in guards.items()
         }
-        docs = self.paths.get("/docs")
+        docs = self.paths.get(DOCS)
         if docs is not None and docs.public:
-            self._nowhere["docs"] = Path(public=METHODS)
+            self._nowhere[DOCS.strip("/")] = Path(public=METHODS)
         self._down = [name for name in guards if f"/{name}" not in self.paths and not any(self.of_plugin(name))]
         self._by_route: dict[web.AbstractRoute, Path] = {}
 

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from pegboard import errors, rendering, system
 from pegboard.discovery import Plugin, State
 from pegboard.endpoints.declaration import Declaration
+from pegboard.endpoints.service import DOCS
 from pegboard.errors import ApiError
 from pegboard.http import conditions
 from pegboard.http.protocol import Response
@@ -26,7 +27,6 @@ from pegboard.resources.resource import Representation
 from pegboard.resources.writing import MOST_ITEMS
 from pegboard.settings import Settings
 
-_ROOT = "/docs"
 _TEXTS = ("overview.md", "guide.md")
 _ASSETS: Mapping[str, str] = {
     "style.css": "text/css; charset=utf-8",
@@ -162,7 +162,7 @@ def _sending(asset: Asset) -> Handler:
 def _asset(name: str, media_type: str) -> Asset:
     body = _read(name)
     stem, _, ending = name.rpartition(".")
-    return Asset(f"{_ROOT}/assets/{stem}.{sha256(body).hexdigest()[:12]}.{ending}", media_type, body)
+    return Asset(f"{DOCS}/assets/{stem}.{sha256(body).hexdigest()[:12]}.{ending}", media_type, body)
 
 
 def _read(name: str) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pegboard.discovery import Plugin, State
+from pegboard.endpoints.service import DOCS, DOCUMENT
 from pegboard.reference import templating
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
@@ -31,7 +32,12 @@ class Site:
 
     def page(self, name: str = "") -> str:
         """Return the URL of the page of a resource, or of the Overview."""
-        return f"{self.prefix}/docs/{name}" if name else f"{self.prefix}/docs"
+        return f"{self.prefix}{DOCS}/{name}" if name else f"{self.prefix}{DOCS}"
+
+    @property
+    def document(self) -> str:
+        """Return the URL of the OpenAPI document."""
+        return self.prefix + DOCUMENT
 
 
 @dataclass(frozen=True, slots=True)
