@@ -15,10 +15,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
-from pegboard import discovery
-from pegboard.access.passwords import Cost, Passwords
 from pegboard.app import SERVICE, create_app
-from pegboard.discovery import Plugin
+from pegboard.auth.passwords import Cost, Passwords
+from pegboard.hosting import discovery
+from pegboard.hosting.discovery import Plugin
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.settings import Settings
 from pegboard.testing.client import ADMIN, PASSWORD, Answer, Client, basic

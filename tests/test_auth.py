@@ -19,8 +19,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from pegboard.access.clients import Clients
-from pegboard.access.passwords import Cost, Passwords
+from pegboard.auth.clients import Clients
+from pegboard.auth.passwords import Cost, Passwords
 from pegboard.postgres.embedded import EmbeddedServer
 
 # Made at once, so that a flood in a test is one of requests and not of hashes.

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from pegboard.migrations import runner
+from pegboard.migrations.status import PluginMigrations
 from pegboard.postgres.embedded import EmbeddedServer
-from pegboard.tables import migrating
-from pegboard.tables.standing import PluginMigrations
 from tests.servers import LOCAL, SUPERUSER, Postgres, program
 from tests.test_cli import ADA, Service, environment, names
 
@@ -138,7 +138,7 @@ def test_a_plugin_is_upgraded_by_its_migration(
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pegboard-notes\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[pegboard.resources]\nnotes = pegboard_notes:Notes\n")
     url = server.url("pegboard")
-    asyncio.run(migrating.migrate(url, [PluginMigrations("notes", package / "migrations")]))
+    asyncio.run(runner.migrate(url, [PluginMigrations("notes", package / "migrations")]))
     (package / "migrations" / "0002_colour.sql").write_text("ALTER TABLE notes.notes ADD colour text;\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     follow(section("Upgrade a plugin"), tmp_path, database_url=url)

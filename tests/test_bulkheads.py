@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from pegboard import ApiError, Context, Page, Resource, Schema, TableResource, errors, fields
-from pegboard.isolation import bulkheads
+from pegboard.hosting import bulkheads
 from pegboard.values import PerPlugin
 from tests.conftest import Answer, Api, Serve, plugin
 

@@ -11,18 +11,18 @@ import asyncpg
 import pytest
 
 from pegboard import errors
-from pegboard.access.clients import Actor, Clients, parse_grants, sufficing
-from pegboard.access.passwords import Cost, Passwords
+from pegboard.auth.clients import Actor, Clients, parse_grants, sufficing
+from pegboard.auth.passwords import Cost, Passwords
 from pegboard.errors import ApiError, ErrorCode
+from pegboard.migrations import runner
 from pegboard.postgres.pool import Pool
-from pegboard.tables import migrating
 
 SECRET = "correct horse"
 
 
 @pytest.fixture(scope="module")
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    await migrating.migrate(database_url, [])
+    await runner.migrate(database_url, [])
     pool = Pool(database_url)
     await pool.open()
     yield pool

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pegboard import Context, Schema, TableResource
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pegboard import Context, Resource, Schema, ValidationError, discovery, validate
-from pegboard.discovery import State
-from pegboard.resources import configuration
-from pegboard.schemas import fields
+from pegboard import Context, Resource, Schema, ValidationError, validate
+from pegboard.hosting import discovery, plugin_settings
+from pegboard.hosting.discovery import State
+from pegboard.schema import fields
 from pegboard.settings import SettingsError
 from tests.conftest import Serve
 from tests.test_discovery import Site, site
@@ -44,7 +44,7 @@ class Mail(Schema):
 
 def read(*plugins: str, **variables: str) -> Mapping[str, Any]:
     environ = {f"PEGBOARD_{name}": value for name, value in variables.items()}
-    return configuration.read(Mail, "mail-box", environ, plugins)
+    return plugin_settings.read(Mail, "mail-box", environ, plugins)
 
 
 def test_text_is_read_by_the_fields_of_the_schema() -> None:
@@ -138,7 +138,7 @@ def test_a_variable_belongs_to_the_longest_name_that_fits() -> None:
 )
 def test_a_setting_cannot_be_called_like_another(name: str, schema: Any, fault: str) -> None:
     with pytest.raises(SettingsError, match=fault):
-        configuration.read(type("Settings", (Schema,), schema), name, {})
+        plugin_settings.read(type("Settings", (Schema,), schema), name, {})
 
 
 LAMPS = """

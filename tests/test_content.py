@@ -22,11 +22,11 @@ from pegboard import (
     Stored,
     TableResource,
     Upload,
-    discovery,
     errors,
     fields,
     validate,
 )
+from pegboard.hosting import discovery
 from tests.conftest import Api, Serve, basic, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"

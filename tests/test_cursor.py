@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pegboard.queries import cursor
-from pegboard.queries.cursor import Sealer
+from pegboard.query import cursor
+from pegboard.query.cursor import Sealer
 
 SECRET = b"s" * 32
 PLACE = ("Ångström", None, 7, "0190a4f2-0000-7000-8000-000000000001")

@@ -10,8 +10,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.tables.alteration import Change, difference
-from pegboard.tables.ddl import (
+from pegboard.migrations.difference import Change, difference
+from pegboard.migrations.inspection import inspect, lacking
+from pegboard.schema.ddl import (
     ColumnSpec,
     Index,
     TableSpec,
@@ -21,7 +22,6 @@ from pegboard.tables.ddl import (
     fingerprint,
     object_name,
 )
-from pegboard.tables.inspection import inspect, lacking
 
 CONTACTS = TableSpec(
     "contacts",

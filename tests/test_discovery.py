@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pegboard.discovery import GROUP, Plugin, State, discover, installed
+from pegboard.hosting.discovery import GROUP, Plugin, State, discover, installed
 from tests.conftest import Api, Serve, new_database
 
 Install = Callable[..., None]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from pegboard.discovery import Plugin, State
-from pegboard.queries.query import Rules
-from pegboard.reference import pages, templating
-from pegboard.reference.frame import Site
-from pegboard.reference.manual import manual
-from pegboard.tables.columns import Column
+from pegboard.docs.reference import pages, templating
+from pegboard.docs.reference.frame import Site
+from pegboard.docs.reference.manual import manual
+from pegboard.hosting.discovery import Plugin, State
+from pegboard.query.query import Rules
+from pegboard.schema.column import Column
 from tests.test_docs_pages import Page
 
 ASSETS = {name: f"/docs/assets/{name}" for name in ("icon.svg", "style.css", "page.js")}

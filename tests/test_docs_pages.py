@@ -10,9 +10,8 @@ from importlib.resources import files
 import pytest
 
 from pegboard import ErrorCode, Schema, TableResource, errors, validate
-from pegboard.discovery import Plugin, State
-from pegboard.schemas import fields
-from pegboard.tables import columns
+from pegboard.hosting.discovery import Plugin, State
+from pegboard.schema import column, fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}
@@ -192,9 +191,9 @@ async def test_the_overview_tells_the_limits_as_they_are_set(serve: Serve) -> No
 
 
 async def test_the_overview_tells_what_there_is_to_ask(documented: Api) -> None:
-    guide = (files("pegboard") / "reference" / "guide.md").read_text()
+    guide = (files("pegboard.docs.reference") / "guide.md").read_text()
     rules = replace(Bills.rules(), searchable=True, expandable=("due",))
-    operators = {operator for names in columns.OPERATORS.values() for operator in names} | {"has", "isnull"}
+    operators = {operator for names in column.OPERATORS.values() for operator in names} | {"has", "isnull"}
     assert set(re.findall(r"`FIELD__(\w+)`", guide)) == operators - {"eq"}
     [parameters] = re.findall(r"### Reading collections\n(.*?)\n\n\n", guide, re.DOTALL)
     assert set(re.findall(r"`(\w+)`(?=[^|\n]* \|)", parameters)) == rules.reserved
@@ -203,7 +202,7 @@ async def test_the_overview_tells_what_there_is_to_ask(documented: Api) -> None:
 
 
 async def test_the_paths_that_the_overview_names_are_there(documented: Api) -> None:
-    guide = (files("pegboard") / "reference" / "guide.md").read_text()
+    guide = (files("pegboard.docs.reference") / "guide.md").read_text()
     paths = re.findall(r"^\| `(/[^`]*)` \|", guide, re.MULTILINE)
     assert len(paths) > 5
     for path in paths:

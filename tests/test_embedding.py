@@ -23,10 +23,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from aiohttp.typedefs import Handler
 
-from pegboard import Schema, TableResource, extensions
-from pegboard.access.passwords import Cost, Passwords
+from pegboard import Schema, TableResource
 from pegboard.app import SERVICE, create_app
-from pegboard.schemas import fields
+from pegboard.auth.passwords import Cost, Passwords
+from pegboard.hosting import extensions
+from pegboard.schema import fields
 from pegboard.settings import Settings, SettingsError
 from pegboard.testing.client import ADMIN, PASSWORD, basic
 from pegboard.testing.service import settings_for

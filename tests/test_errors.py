@@ -26,7 +26,7 @@ from pegboard import (
     validate,
 )
 from pegboard.errors import CATALOGUE, Fault, gather, pointer
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 RANGES = (

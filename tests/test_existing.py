@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pegboard import Context, Existing, Schema, TableResource, discovery, operation, validate
-from pegboard.schemas import fields
+from pegboard import Context, Existing, Schema, TableResource, operation, validate
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"

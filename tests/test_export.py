@@ -25,8 +25,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pegboard import Context, Page, Resource, Schema, TableResource
-from pegboard.resources.export import cell, record
-from pegboard.schemas import fields
+from pegboard.endpoints.export import cell, record
+from pegboard.schema import fields
 from pegboard.values import PerPlugin
 from tests.conftest import ADMIN, PASSWORD, Answer, Api, Serve, basic, new_database, plugin
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pegboard import ApiError, Client, Context, ErrorCode, Schema, TableResource, discovery, errors
-from pegboard.access.passwords import Cost, Passwords
-from pegboard.schemas import fields
+from pegboard import ApiError, Client, Context, ErrorCode, Schema, TableResource, errors
+from pegboard.auth.passwords import Cost, Passwords
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 SECRET = "a password"

@@ -10,8 +10,8 @@ from marshmallow import ValidationError
 
 from pegboard import validate
 from pegboard.errors import Fault
-from pegboard.schemas import fields
-from pegboard.schemas.schema import Schema, invalid
+from pegboard.schema import fields
+from pegboard.schema.schema import Schema, invalid
 
 
 def load(field: Any, value: Any) -> Any:

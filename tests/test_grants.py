@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import Context, Resource, Schema, TableResource, discovery
-from pegboard.access.passwords import Cost, Passwords
-from pegboard.schemas import fields
+from pegboard import Context, Resource, Schema, TableResource
+from pegboard.auth.passwords import Cost, Passwords
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 SECRET = "a password"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pegboard import ApiError, Change, Context, Resource, Schema, TableResource, discovery, errors, operation
-from pegboard.schemas import fields
+from pegboard import ApiError, Change, Context, Resource, Schema, TableResource, errors, operation
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -205,7 +206,7 @@ async def test_a_resource_in_memory_is_told_of_what_was_there_before(api: Api) -
 
 
 async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pegboard.resources.aftermath.LONGEST", 0.05)
+    monkeypatch.setattr("pegboard.api.changes.LONGEST", 0.05)
 
     async def hang(_: Change) -> None:
         await asyncio.sleep(60)

@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from pegboard import ApiError, Context, Schema, TableResource, Unique, errors, validate
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 CHANGING = ("date", "x-request-id", "idempotency-replayed")

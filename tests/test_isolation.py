@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import discovery
-from pegboard.discovery import State
+from pegboard.hosting import discovery
+from pegboard.hosting.discovery import State
 from tests.conftest import PASSWORD, Api, Serve, new_database
 from tests.test_discovery import SOUND, Site
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pegboard import Context, Schema, TableResource, discovery
+from pegboard import Context, Schema, TableResource
+from pegboard.api.resource import Resource
 from pegboard.app import SERVICE, create_app
-from pegboard.discovery import Plugin, State
-from pegboard.resources.resource import Resource
+from pegboard.hosting import discovery
+from pegboard.hosting.discovery import Plugin, State
 from pegboard.running import runner_of
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from pegboard.settings import Settings
 from tests.conftest import PASSWORD, Api, Serve, plugin
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pegboard import Context, Resource, Schema
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 IDS = [f"0192f000-0000-7000-8000-{n:012x}" for n in range(30)]

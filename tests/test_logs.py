@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 
 from pegboard import Resource, Schema, fields
+from pegboard.api.context import Context
 from pegboard.http import tracecontext
-from pegboard.resources.context import Context
 from pegboard.telemetry import logs
 from tests.conftest import PASSWORD, Api, Serve, plugin
 

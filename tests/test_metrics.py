@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from yarl import URL
 
 from pegboard import ApiError, Resource, Schema, TableResource, errors, fields
-from pegboard.discovery import Plugin, State
-from pegboard.resources.context import Context
+from pegboard.api.context import Context
+from pegboard.hosting.discovery import Plugin, State
 from pegboard.telemetry import exposition, sharing
 from pegboard.telemetry.families import DURATIONS, FAMILIES, LAGS, Snapshot, lasting
 from tests.conftest import Api, Serve, plugin

@@ -13,11 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.tables.ddl import ColumnSpec, TableSpec, create, fingerprint
-from pegboard.tables.migrating import Preview, migrate, preview, status
-from pegboard.tables.removal import drop
-from pegboard.tables.sqlfiles import MigrationError
-from pegboard.tables.standing import Outcome, PluginMigrations
+from pegboard.migrations.removal import drop
+from pegboard.migrations.runner import Preview, migrate, preview, status
+from pegboard.migrations.sqlfiles import MigrationError
+from pegboard.migrations.status import Outcome, PluginMigrations
+from pegboard.schema.ddl import ColumnSpec, TableSpec, create, fingerprint
 
 NOTES = TableSpec("notes", "notes", (ColumnSpec("text", "text", nullable=False, max_length=100),))
 FIRST = "CREATE TABLE note (text text);\n"
@@ -220,7 +220,7 @@ async def test_starters_that_race_all_end_well(dsn: str, connection: asyncpg.Con
 async def test_processes_that_race_all_end_well(dsn: str, folder: Path) -> None:
     with_files(folder, _0001_first=FIRST, _0002_slow="SELECT pg_sleep(0.2)")
     program = (
-        "import asyncio, pathlib, sys; from pegboard.tables.migrating import migrate; from pegboard.tables.standing import *;"
+        "import asyncio, pathlib, sys; from pegboard.migrations.runner import migrate; from pegboard.migrations.status import *;"
         "source = PluginMigrations('notes', pathlib.Path(sys.argv[2]));"
         "outcome = asyncio.run(migrate(sys.argv[1], [source]))['notes'];"
         "sys.stdout.write(f'{len(outcome.applied)} {len(outcome.now)} {outcome.failure}')"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pegboard.discovery import mistake
+from pegboard.hosting.discovery import mistake
 
 PRELUDE = """
 import marshmallow

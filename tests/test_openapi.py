@@ -19,12 +19,13 @@ import marshmallow.fields
 import pytest
 from openapi_spec_validator import validate as validate_document
 
-from pegboard import Content, ContentResource, ErrorCode, Resource, Schema, TableResource, discovery, validate
-from pegboard.discovery import State
-from pegboard.endpoints.outcomes import ACTIONS
+from pegboard import Content, ContentResource, ErrorCode, Resource, Schema, TableResource, validate
+from pegboard.endpoints.describe.json_fields import ecma
+from pegboard.endpoints.describe.outcomes import ACTIONS
 from pegboard.errors import CATALOGUE
-from pegboard.jsonschema.fields import ecma
-from pegboard.schemas import fields
+from pegboard.hosting import discovery
+from pegboard.hosting.discovery import State
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, document_of, plugin
 
 Document = dict[str, Any]

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from pegboard import discovery
 from pegboard.app import SERVICE, create_app
+from pegboard.hosting import discovery
 from pegboard.settings import Settings
 
 PINNED = Path(__file__).with_name("openapi.txt")

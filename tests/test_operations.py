@@ -10,19 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import (
-    ApiError,
-    Context,
-    ErrorCode,
-    Resource,
-    Schema,
-    TableResource,
-    discovery,
-    errors,
-    operation,
-    validate,
-)
-from pegboard.schemas import fields
+from pegboard import ApiError, Context, ErrorCode, Resource, Schema, TableResource, errors, operation, validate
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 PAID = ErrorCode(20900, 409, "The bill is paid already.")

@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from pegboard import Schema, TableResource, Unique
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 

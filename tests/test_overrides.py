@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pegboard import Resource, TableResource
-from pegboard.discovery import discover, installed, mistake
+from pegboard.hosting.discovery import discover, installed, mistake
 from tests.conftest import Serve, new_database, plugin
 from tests.test_discovery import Site
 from tests.test_mistakes import declared
@@ -128,7 +128,6 @@ WRONG: list[tuple[str, str]] = [
     ("@classmethod\n    def existing(cls): return 5", "existing returned 5: let it return Existing | None"),
     ("@classmethod\n    def spec(cls, name): return name", "spec returned 'it': let it return TableSpec"),
     ("@classmethod\n    def rules(cls): return None", "rules returned None: let it return Rules"),
-    ("@classmethod\n    def mistake(cls): return 5", "mistake returned 5: let it return str | None"),
     (f"filterable = {['x'] * 999}", "set it to a tuple of texts"),
     (f"needs_match = {'x' * 999!r}", "set it to True or False"),
 ]

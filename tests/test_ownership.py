@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from pegboard import Schema, TableResource, Unique, validate
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, new_database, plugin
 
 SECRET = "a password"

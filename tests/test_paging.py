@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import Schema, TableResource, validate
-from pegboard.queries.parsing import parse
-from pegboard.schemas import fields
+from pegboard.query.parsing import parse
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 MILLION = 1_000_000

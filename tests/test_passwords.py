@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pegboard import errors
-from pegboard.access.passwords import Cost, Passwords, prepare
+from pegboard.auth.passwords import Cost, Passwords, prepare
 from pegboard.errors import ApiError, ErrorCode
 
 CHEAP = Cost(memory=8, passes=1)

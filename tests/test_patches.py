@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from pegboard import Schema, TableResource, Unique, ValidationError, validate, validates_schema
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
 JSON, MERGE, OPERATIONS = "application/json", "application/merge-patch+json", "application/json-patch+json"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pegboard.errors import ApiError
-from pegboard.schemas import patching
+from pegboard.schema import patching
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import Context, Schema, TableResource, discovery, operation
-from pegboard.schemas import fields
+from pegboard import Context, Schema, TableResource, operation
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"

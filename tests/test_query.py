@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pegboard import errors
 from pegboard.errors import ApiError, Fault
-from pegboard.queries.parsing import parse, parse_item
-from pegboard.queries.query import Query, Rules, Sort
-from pegboard.schemas import fields
-from pegboard.tables.columns import Column
+from pegboard.query.parsing import parse, parse_item
+from pegboard.query.query import Query, Rules, Sort
+from pegboard.schema import fields
+from pegboard.schema.column import Column
 
 
 def column(name, field, type_of=None, nullable=False, **kwargs):

@@ -7,7 +7,7 @@ from hypothesis import strategies as some
 from marshmallow import ValidationError, missing
 
 from pegboard import Schema, fields, validate
-from pegboard.schemas.quick import reader
+from pegboard.schema.quick import reader
 
 
 class Shouted(fields.String):

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import ApiError, Context, Resource, Schema, TableResource, discovery, errors, validate
-from pegboard.schemas import fields
+from pegboard import ApiError, Context, Resource, Schema, TableResource, errors, validate
+from pegboard.hosting import discovery
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from pegboard import ApiError, Context, ErrorCode, Page, Resource, Schema, ValidationError, errors, validate
-from pegboard.resources.resource import Services
-from pegboard.schemas import fields
+from pegboard.api.resource import Services
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 TOKYO = timezone(timedelta(hours=9))

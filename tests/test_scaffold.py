@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from pegboard.scaffold import project
+from pegboard.cli.scaffold import project
 from tests.projects import Site, site
 
 __all__ = ("site",)

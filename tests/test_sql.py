@@ -16,12 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import rendering
-from pegboard.queries.parsing import parse
-from pegboard.queries.query import Filter, Query, Rules
-from pegboard.queries.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
-from pegboard.schemas import fields
-from pegboard.tables import ddl
-from pegboard.tables.columns import Column
+from pegboard.query.parsing import parse
+from pegboard.query.query import Filter, Query, Rules
+from pegboard.query.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
+from pegboard.schema import ddl, fields
+from pegboard.schema.column import Column
 
 SECRET = b"secret"
 

@@ -10,9 +10,9 @@ import pytest
 from yarl import URL
 
 from pegboard import ErrorCode, Schema, TableResource
-from pegboard.discovery import RESERVED, Plugin, State
+from pegboard.hosting.discovery import RESERVED, Plugin, State
 from pegboard.postgres.embedded import EmbeddedServer
-from pegboard.schemas import fields
+from pegboard.schema import fields
 from tests.conftest import Api, Serve, new_database, plugin
 
 

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from pegboard.access.throttle import ADDRESS, LOCAL, PAIR, Throttle, source
+from pegboard.auth.throttle import ADDRESS, LOCAL, PAIR, Throttle, source
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from pegboard import Schema, TableResource, fields
-from pegboard.resources.context import Context
+from pegboard.api.context import Context
 from tests.conftest import Api, Serve, plugin
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

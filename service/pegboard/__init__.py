@@ -6,19 +6,19 @@ This is the whole public interface for authors of plugins; everything else may c
 from marshmallow import ValidationError, validate, validates, validates_schema
 
 from pegboard import errors
-from pegboard.access.clients import Client, check_grant, check_username
+from pegboard.api.changes import Change
+from pegboard.api.content import Content, Stored, Upload
+from pegboard.api.content_resource import ContentResource
+from pegboard.api.context import Context
+from pegboard.api.operation import operation
+from pegboard.api.resource import Page, Resource
+from pegboard.api.table import TableResource
+from pegboard.auth.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError, ErrorCode
-from pegboard.queries.existing import Existing
-from pegboard.resources.aftermath import Change
-from pegboard.resources.content import Content, Stored, Upload
-from pegboard.resources.context import Context
-from pegboard.resources.operation import operation
-from pegboard.resources.resource import Page, Resource
-from pegboard.resources.storage import ContentResource
-from pegboard.resources.table import TableResource
-from pegboard.schemas import fields
-from pegboard.schemas.schema import Schema
-from pegboard.tables.ddl import Unique
+from pegboard.query.existing import Existing
+from pegboard.schema import fields
+from pegboard.schema.ddl import Unique
+from pegboard.schema.schema import Schema
 
 __all__ = (
     "ApiError",

@@ -17,39 +17,40 @@ from importlib.util import find_spec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pegboard import discovery, errors, extensions, middlewares, system
-from pegboard.access.auth import Authentication
-from pegboard.access.clients import Clients
-from pegboard.access.passwords import Passwords
-from pegboard.discovery import Plugin, State
-from pegboard.endpoints import serving
-from pegboard.endpoints.describe import describe
-from pegboard.endpoints.service import service_endpoints
+from pegboard import errors, middlewares
+from pegboard.api.changes import Aftermath
+from pegboard.api.resource import Resource, Services
+from pegboard.api.table import TableResource
+from pegboard.auth.basic import Authentication
+from pegboard.auth.clients import Clients
+from pegboard.auth.passwords import Passwords
+from pegboard.docs.openapi.specification import Specification
+from pegboard.docs.reference.docs import Docs
+from pegboard.endpoints import serving, system
+from pegboard.endpoints.describe.plugins import describe
+from pegboard.endpoints.describe.service import service_endpoints
+from pegboard.endpoints.idempotency import Idempotency
 from pegboard.endpoints.table import ROOT, Table
 from pegboard.errors import ApiError
+from pegboard.hosting import discovery, extensions
+from pegboard.hosting.bulkheads import Bulkhead, Sweeper
+from pegboard.hosting.discovery import Plugin, State
+from pegboard.hosting.lifespan import Lifespan
+from pegboard.hosting.watchdog import Watchdog
 from pegboard.http import protocol
 from pegboard.http.cors import Cors
 from pegboard.http.request import Limits, RequestIds
-from pegboard.isolation.bulkheads import Bulkhead, Sweeper
-from pegboard.isolation.watchdog import Watchdog
-from pegboard.metrics import Metrics
-from pegboard.openapi.specification import Specification
+from pegboard.migrations import runner
+from pegboard.migrations.sqlfiles import MigrationError
+from pegboard.migrations.status import NewerSchema, Outcome, PluginMigrations
 from pegboard.postgres.database import Database, Unusable
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.share import Shares
-from pegboard.reference.docs import Docs
-from pegboard.resources.aftermath import Aftermath
-from pegboard.resources.idempotency import Idempotency
-from pegboard.resources.lifespan import Lifespan
-from pegboard.resources.resource import Resource, Services
-from pegboard.resources.table import TableResource
-from pegboard.schemas.loading import parse_uuid
+from pegboard.schema.ddl import TableSpec
+from pegboard.schema.loading import parse_uuid
 from pegboard.settings import Settings, SettingsError
-from pegboard.tables import migrating
-from pegboard.tables.ddl import TableSpec
-from pegboard.tables.sqlfiles import MigrationError
-from pegboard.tables.standing import NewerSchema, Outcome, PluginMigrations
 from pegboard.telemetry import tracing
+from pegboard.telemetry.metrics import Metrics
 from pegboard.telemetry.sharing import Shared
 from pegboard.telemetry.tracing import Tracing
 
@@ -180,7 +181,7 @@ class Service:
     async def _bring_up(self) -> None:
         """Bring the database up to date and mount the plugins, as soon as the database answers."""
         try:
-            outcomes = await migrating.migrate(self.settings.direct_url, migrations(self.plugins))
+            outcomes = await runner.migrate(self.settings.direct_url, migrations(self.plugins))
         except MigrationError as error:
             raise Unusable(str(error), final=isinstance(error, NewerSchema)) from error
         note_outcomes(self.plugins, outcomes)

@@ -21,7 +21,7 @@ from pegboard.http.protocol import Response, error_response
 from pegboard.http.request import STATE, Limits, RequestIds, RequestState, awaits_continue, is_gone, reset
 from pegboard.postgres import database
 from pegboard.postgres.database import Database
-from pegboard.schemas import schema
+from pegboard.schema import schema
 from pegboard.telemetry import logs
 from pegboard.telemetry.traffic import Traffic
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeVar
 from aiohttp import web
 
 from pegboard.app import SERVICE, Service, create_app
-from pegboard.discovery import Plugin
-from pegboard.isolation.loading import Stopped
+from pegboard.hosting.discovery import Plugin
+from pegboard.hosting.guard import Stopped
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry.sharing import Shared
 

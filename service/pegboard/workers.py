@@ -23,7 +23,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from pegboard import running
-from pegboard.discovery import Plugin
+from pegboard.hosting.discovery import Plugin
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import sharing
 

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 from yarl import URL
 
-from pegboard import discovery
-from pegboard.discovery import Plugin, State
+from pegboard.hosting import discovery
+from pegboard.hosting.discovery import Plugin, State
 from pegboard.http import digests
 from tests.conftest import ADMIN, PASSWORD, Answer, Api, Serve, basic
 

@@ -18,7 +18,7 @@ from pegboard import (
     errors,
     validate,
 )
-from pegboard.schemas import fields
+from pegboard.schema import fields
 
 LAST = replace(errors.CONFLICT, message="The last active client that holds *:* stays as it is.")
 

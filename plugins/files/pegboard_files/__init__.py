@@ -4,16 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pegboard import (
-    ApiError,
-    Content,
-    ContentResource,
-    Context,
-    Schema,
-    errors,
-    fields,
-    validate,
-)
+from pegboard import ApiError, Content, ContentResource, Context, Schema, errors, fields, validate
 
 
 class Limits(Schema):

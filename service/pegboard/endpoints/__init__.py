@@ -1,1 +1,1 @@
-"""What the service serves: a table of endpoints, from which all else that knows a path is made."""
+"""What the service serves: a table of endpoints, and the handlers of each."""

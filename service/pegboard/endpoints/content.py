@@ -1,99 +1,147 @@
-"""The endpoints of the content of a resource's items."""
+"""The content of items over HTTP: GET and HEAD with their ranges, and PUT, in memory that does not grow with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from typing import Any
+from urllib.parse import quote, unquote
 
-from pegboard import errors
-from pegboard.access import clients
-from pegboard.endpoints import outcomes, parameters
-from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, Reply
-from pegboard.endpoints.resource import ResourceEndpoints
-from pegboard.resources.content import Content
-from pegboard.resources.resource import VERBS
-from pegboard.resources.transfer import PLACE
+from aiohttp import web
 
-_TOLD = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
-_SUMMARIES: Mapping[str, tuple[str, str]] = {
-    "GET": (
-        "Download the content of an item",
-        "The bytes, of the media type that they came with. `Range` asks for a part of them, such as the rest of a "
-        "download that was cut.",
-    ),
-    "HEAD": ("Read the headers of the content", "The headers that GET answers with, and no body."),
-    "PUT": (
-        "Upload the content of an item",
-        "Takes bytes of any length up to the limit, as they come; what was there before stays until all have come.",
-    ),
-}
-BYTES = {"type": "string", "format": "binary"}
-"""JSON Schema knows no bytes; this is how OpenAPI 3.0 tells them, by which generators of clients still know them."""
+from pegboard import errors, rendering
+from pegboard.api import content
+from pegboard.api.content import Content, Stored
+from pegboard.api.context import Context
+from pegboard.api.resource import Resource
+from pegboard.errors import ApiError
+from pegboard.http import conditions, digests, negotiation, ranges
+from pegboard.http.conditions import Conditions, Outcome
+from pegboard.http.disposition import POLICY, disposition
+from pegboard.http.negotiation import accept, line
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query, read_blocks
+from pegboard.http.streaming import send_stream
+from pegboard.query.query import Query
+
+PLACE = "content"
+"""What follows the id in the path."""
+
+UNNAMED_TYPE = "application/octet-stream"
+_LONGEST_TYPE = 255
 
 
-class ContentEndpoints(ResourceEndpoints):
-    """Describe the endpoints of the content of one resource's items."""
+class Transfer:
+    """Serve the content of the items of one resource, mounted at `path`."""
 
-    def endpoints(self) -> Iterator[Endpoint]:
-        """Yield them; none where items have no content."""
-        content = self._declared.content
-        if content is None:
-            return
-        path = f"/{self._name}/{{id}}/{PLACE}"
-        for verb in VERBS:
-            if verb in content.verbs:
-                yield self._content(verb, path, content)
-        name = f"{self._name}.{PLACE}.options"
-        yield self._options(
-            path, "item.", name, "See what is allowed on the content", about="Names the methods in `Allow`."
+    def __init__(self, resource: Resource, declared: Content, path: str) -> None:
+        self._resource: Any = resource
+        self._declared = declared
+        self._most = declared.limit(resource.settings)
+        self._path = path
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the content of an item, or with a part of it."""
+        state = request[STATE]
+        demanded, _ = errors.gather(lambda: conditions.read(request.headers), lambda: _no_query(request))
+        context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
+        stored = await self._resource.read_content(context, state.item_id)
+        if stored is None:
+            raise ApiError(errors.NOT_FOUND, "The item has no content yet.")
+        accept(request, negotiation.media_type(stored.media_type))
+        outcome = demanded.evaluate(stored.tag, stored.modified, reading=True)
+        if outcome is Outcome.FAILED:
+            raise demanded.refusal(stored.tag)
+        headers = _headers(stored)
+        if outcome is Outcome.NOT_MODIFIED:
+            return Response(304, headers)
+        headers |= {"Content-Type": stored.media_type, "Accept-Ranges": "bytes"}
+        part = None
+        if request.method == "GET" and ranges.still_meant(line(request, "If-Range"), stored.tag):
+            part = ranges.wanted(line(request, "Range"), stored.size)
+        if part is None:
+            return await self._send(request, 200, headers, stored, 0, stored.size)
+        headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{stored.size}"
+        return await self._send(request, 206, headers, stored, *part)
+
+    async def _send(
+        self, request: web.Request, status: int, headers: dict[str, str], stored: Stored, start: int, stop: int
+    ) -> web.StreamResponse:
+        chunks = stored.read(start, start if request.method == "HEAD" else stop)
+        return await send_stream(request, status, headers, chunks, stop - start)
+
+    async def write(self, request: web.Request) -> Response:
+        """Put what the client sends in place of an item's content; that is left as it is until all has come."""
+        state = request[STATE]
+        identity = state.item_id
+        media_type = self._media_type(request)
+        demanded, sent, _ = errors.gather(
+            lambda: conditions.read(request.headers), lambda: digests.read(request.headers), lambda: _no_query(request)
         )
+        context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
+        # Before all of it has come in vain, and again where it counts.
+        async with self._resource.transaction(context):
+            await self._check(context, identity, demanded)
+        async with content.receive(media_type, read_blocks(request, self._most)) as upload:
+            digests.check(sent, upload.sha256)
+            async with self._resource.transaction(context):
+                before = await self._check(context, identity, demanded)
+                await self._resource.write_content(context, identity, upload)
+                stored = await self._resource.read_content(context, identity)
+        if before is None:
+            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{PLACE}"})
+        return Response(204, _headers(stored))
 
-    def _content(self, verb: str, path: str, content: Content) -> Endpoint:
-        title, about = _SUMMARIES[verb]
-        codes = (
-            *(*outcomes.CONNECTION, *outcomes.CREDENTIALS),
-            *(*outcomes.CONTENT_ACTIONS[verb], *self._declared.error_codes),
-            *((errors.PRECONDITION_REQUIRED,) if verb == "PUT" and self._resource.needs_match else ()),
-        )
-        kind = f"content.{verb.lower()}"
-        return Endpoint(
-            method=verb,
-            path=path,
-            handler=partial(self._guard.call, "content.write" if verb == "PUT" else "content.read"),
-            plugin=self._name,
-            access=Access(grants=(clients.sufficing(self._name, verb),)),
-            name=f"{self._name}.{kind}",
-            action=kind,
-            summary=title,
-            description=about,
-            body=self._body(content) if verb == "PUT" else None,
-            responses=tuple(self._replies(verb, content)),
-            errors=codes,
-            parameters=(*self._path_parameters(path), *self._headers(verb)),
-            errors_of=kind,
-        )
+    async def _check(self, context: Context, identity: str, demanded: Conditions) -> Stored | None:
+        """Return the content that is there; raises `ApiError` 404, 412 and 428."""
+        stored: Stored | None = await self._resource.read_content(context, identity)
+        if self._resource.needs_match and demanded.if_match is None and stored is not None:
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        if stored is None:
+            if demanded.if_match is not None:
+                raise ApiError(errors.PRECONDITION_FAILED, "The item has no content yet.", header="If-Match")
+        elif demanded.evaluate(stored.tag, stored.modified, reading=False) is Outcome.FAILED:
+            raise demanded.refusal(stored.tag)
+        return stored
 
-    def _body(self, content: Content) -> Body:
-        return Body(_bodies(content), f"The content, of at most {content.max_size:,} bytes.")
-
-    def _headers(self, verb: str) -> tuple[Parameter, ...]:
-        if verb == "PUT":
-            return parameters.headers("Content-Digest", "Repr-Digest", *self._conditions())
-        part = ("Range", "If-Range") if verb == "GET" else ()
-        return parameters.headers(*part, *parameters.READING)
-
-    def _replies(self, verb: str, content: Content) -> Iterator[Reply]:
-        if verb == "PUT":
-            yield Reply(201, "The item has content now.", (*_TOLD, "Location"))
-            yield Reply(204, "The content was replaced.", _TOLD)
-            return
-        about = "The whole content." if verb == "GET" else "What GET would answer."
-        yield Reply(200, about, (*_TOLD, "Accept-Ranges"), _bodies(content))
-        if verb == "GET":
-            told = (*_TOLD, "Accept-Ranges", "Content-Range")
-            yield Reply(206, "The part that was asked for.", told, _bodies(content))
-        yield Reply(304, "The content is still as the client has it.", _TOLD)
+    def _media_type(self, request: web.Request) -> str:
+        """Return the type of what is sent, as it is given; raises `ApiError` 415, also for a coding and for a part."""
+        if "Content-Encoding" in request.headers:
+            message = "Send the content as it is, without Content-Encoding."
+            raise ApiError(
+                errors.MEDIA_TYPE, message, header="Content-Encoding", headers={"Accept-Encoding": "identity"}
+            )
+        if "Content-Range" in request.headers:
+            raise ApiError(errors.BAD_HEADER, "Send the whole content: PUT takes no parts.", header="Content-Range")
+        given = request.headers.get("Content-Type", UNNAMED_TYPE)
+        taken = self._declared.types
+        media_type = negotiation.media_type(given)
+        if (
+            not media_type
+            or "*" in media_type
+            or len(given) > _LONGEST_TYPE
+            or not given.isascii()
+            or not self._declared.takes(media_type)
+        ):
+            message = f"Send a Content-Type out of {', '.join(taken)}, of at most {_LONGEST_TYPE} characters."
+            raise ApiError(errors.MEDIA_TYPE, message, header="Content-Type", headers={"Accept": ", ".join(taken)})
+        return given
 
 
-def _bodies(content: Content) -> dict[str, Media]:
-    return {media_type: Media(BYTES) for media_type in content.types}
+def _headers(stored: Stored) -> dict[str, str]:
+    """Return what is told of content wherever it is told of."""
+    headers = {
+        "ETag": f'"{stored.tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept",
+        "Repr-Digest": digests.told(stored.sha256),
+        "Content-Disposition": disposition(stored.media_type, stored.name),
+        "Content-Security-Policy": POLICY,
+    }
+    if stored.modified is not None:
+        headers["Last-Modified"] = rendering.http_date(stored.modified)
+    return headers
+
+
+def _no_query(request: web.Request) -> None:
+    if raw_query(request):
+        name = unquote(raw_query(request).partition("&")[0].partition("=")[0])
+        raise ApiError(errors.UNKNOWN_PARAMETER, "Content takes no parameters.", parameter=name)

@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp.typedefs import Handler
 
+from pegboard.endpoints.describe.examples import NOTHING
 from pegboard.errors import ErrorCode, Fault
-from pegboard.jsonschema.examples import NOTHING
 
 JsonSchema = Mapping[str, Any]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pegboard.endpoints.declaration import Declaration
+from pegboard.api.resource import Resource
+from pegboard.endpoints.content import Transfer
+from pegboard.endpoints.describe.declaration import Declaration
+from pegboard.endpoints.idempotency import Idempotency
+from pegboard.endpoints.operation import Operator
+from pegboard.endpoints.read import Reader
+from pegboard.endpoints.write import Writer
 from pegboard.http.request import STATE
-from pegboard.resources.idempotency import Idempotency
-from pegboard.resources.operating import Operator
-from pegboard.resources.reading import Reader
-from pegboard.resources.resource import Resource
-from pegboard.resources.transfer import Transfer
-from pegboard.resources.writing import Writer
 from pegboard.settings import Settings
 
 

@@ -13,11 +13,11 @@ from aiohttp import web
 from yarl import URL
 
 from pegboard import errors
+from pegboard.endpoints.describe.service import DOCS, EVERYTHING
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint
-from pegboard.endpoints.service import DOCS, EVERYTHING
 from pegboard.errors import ApiError
+from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.http.request import METHODS, STATE, leave_expectation, raw_query
-from pegboard.isolation.bulkheads import Bulkhead
 
 ROOT = "Catalogue"
 """The name of the route to the root."""

@@ -1,1 +1,1 @@
-"""HTTP as it is spoken here: connections, requests and answers, and what their headers mean."""
+"""HTTP as it is spoken here: what aiohttp does not offer, and what the headers of requests and responses mean."""

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 
 from pegboard import errors
 from pegboard.errors import ApiError
 
 T = TypeVar("T")
+
+JSON = "application/json"
+VARY = "Accept, Accept-Encoding"
+"""The headers that what is served as JSON depends on."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # Python takes long to compile a class that names the characters beyond ASCII, and not one that lacks the others.
@@ -39,6 +43,26 @@ def acceptable(accept: str | None, offered: Sequence[str]) -> str | None:
     if accept is None or accept == "*/*" or accept == offered[0]:
         return offered[0]
     return _remembered(_acceptable, accept)(accept, tuple(offered))
+
+
+def accept(request: web.Request, *offered: str) -> str:
+    """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
+    return choose(line(request, hdrs.ACCEPT), *offered)
+
+
+def choose(accepted: str | None, *offered: str) -> str:
+    """Return the media type to answer with, as `accept` does, by the line that says what is accepted."""
+    chosen = acceptable(accepted, offered)
+    if chosen is None:
+        message = f"Accept one of: {', '.join(offered)}."
+        raise ApiError(errors.NOT_ACCEPTABLE, message, header="Accept", headers={"Vary": VARY})
+    return chosen
+
+
+def line(request: web.Request, name: str) -> str | None:
+    """Return a header as one line, in however many it came (RFC 9110 §5.3); None where it is not there."""
+    values = request.headers.getall(name, None)
+    return None if values is None else values[0] if len(values) == 1 else ", ".join(values)
 
 
 def encoding(accept_encoding: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from pegboard import discovery
+from pegboard.hosting import discovery
 from pegboard.testing import cluster
 from pegboard.testing.client import Client
 from pegboard.testing.service import Loop, Running, new_database, settings_for

@@ -9,8 +9,8 @@ from uuid import uuid4
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from pegboard.resources.operation import Operation
-from pegboard.resources.resource import VERBS
+from pegboard.api.operation import Operation
+from pegboard.api.resource import VERBS
 from pegboard.testing.refusing import allowed
 from pegboard.testing.strategies import ANYTHING, Making
 from pegboard.testing.subject import Body, Draw, Subject

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from hypothesis import strategies as st
 
-from pegboard.tables.columns import Column
+from pegboard.schema.column import Column
 from pegboard.testing.client import Answer
 from pegboard.testing.subject import Body, Draw, Subject
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import strategies as st
 
-from pegboard.resources.resource import VERBS
+from pegboard.api.resource import VERBS
 from pegboard.testing.client import Answer
 from pegboard.testing.strategies import ANYTHING
 from pegboard.testing.subject import Body, Draw, Subject

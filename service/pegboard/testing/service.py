@@ -15,9 +15,9 @@ import aiohttp
 import asyncpg
 from aiohttp import web
 
-from pegboard.access.passwords import Cost, Passwords
 from pegboard.app import SERVICE, create_app
-from pegboard.discovery import Plugin, State
+from pegboard.auth.passwords import Cost, Passwords
+from pegboard.hosting.discovery import Plugin, State
 from pegboard.running import runner_of
 from pegboard.settings import Settings
 from pegboard.testing.client import PASSWORD, Client

@@ -19,11 +19,11 @@ from hypothesis.strategies import SearchStrategy
 from marshmallow.decorators import VALIDATES_SCHEMA
 
 from pegboard import rendering
+from pegboard.api.resource import VERBS, Resource
 from pegboard.endpoints.endpoint import Endpoint
 from pegboard.errors import ApiError
-from pegboard.queries import mapping
-from pegboard.resources.resource import VERBS, Resource
-from pegboard.schemas.loading import STANDARD, Loader, default_of
+from pegboard.query import mapping
+from pegboard.schema.loading import STANDARD, Loader, default_of
 from pegboard.testing import promise
 from pegboard.testing.client import Answer, Client
 from pegboard.testing.service import Running

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import strategies as st
 
-from pegboard.schemas.loading import STANDARD
+from pegboard.schema.loading import STANDARD
 from pegboard.testing.client import Answer
 from pegboard.testing.subject import Body, Draw, Subject
 

@@ -1,0 +1,1 @@
+"""What authors of plugins write against: resources, tables, content, operations and their context."""

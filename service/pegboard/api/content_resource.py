@@ -1,0 +1,94 @@
+"""`ContentResource`: a table whose items have content, which is kept beside them in the same database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from pegboard.api.content import BLOCK, Content, Stored, Upload
+from pegboard.api.context import Context
+from pegboard.api.resource import Services
+from pegboard.api.table import TableResource
+from pegboard.schema import ddl, fields
+from pegboard.schema.ddl import TableSpec
+
+FIELDS = {"media_type": fields.String, "size": fields.Integer, "sha256": fields.String}
+"""The read-only fields that tell of an item's content; all null while there is none."""
+
+
+class ContentResource(TableResource):
+    """Keep items in a table, and the content of each beside it; a subclass sets `schema`, `verbs` and `content`.
+
+    The schema needs the fields `media_type` (a String), `size` (an Integer) and `sha256` (a String, in hex), each with
+    `dump_only=True`: what they say is told by the content itself. It goes with its item.
+    """
+
+    content: ClassVar[Content | None] = Content()
+
+    def __init__(self, name: str, services: Services) -> None:
+        super().__init__(name, services)
+        self._chunks = _Chunks(ddl.content_name(self.spec(name)))
+
+    @classmethod
+    def spec(cls, name: str) -> TableSpec:
+        """Return the table of the items, with one for their content."""
+        return replace(super().spec(name), content=True)
+
+    async def read_content(self, context: Context, identity: str) -> Stored | None:
+        """Return the content of an item, None where it has none yet; raises `ApiError` 404 without the item."""
+        item = await self.retrieve(context, identity)
+        if item["sha256"] is None:
+            return None
+        return Stored(
+            size=item["size"],
+            media_type=item["media_type"],
+            sha256=bytes.fromhex(item["sha256"]),
+            read=partial(self._chunks.read, self.database.read, identity, item["sha256"]),
+            modified=item["updated_at"],
+            name=item[self.content.name] if self.content and self.content.name else None,
+        )
+
+    async def write_content(self, context: Context, identity: str, upload: Upload) -> dict[str, Any]:
+        """Put `upload` in place of an item's content, and return the item as it is then."""
+        digest = upload.sha256.hex()
+        about = {"media_type": upload.media_type, "size": upload.size, "sha256": digest}
+        async with self.transaction(context):
+            # Locks the item: of several uploads at once, each is whole, and the last one stays.
+            await self.retrieve(context, identity)
+            await self._chunks.write(context.connection, identity, digest, upload)
+            return await self._change(context, identity, about)
+
+
+class _Chunks:
+    """Know the table of the chunks: rows of `BLOCK` bytes, found by the item, the digest of the whole and a number.
+
+    The digest makes them last: who reads one content is never given a chunk of another.
+    """
+
+    def __init__(self, table: str) -> None:
+        self._insert = f"INSERT INTO {table} VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+        self._others = f"DELETE FROM {table} WHERE item = $1 AND sha256 <> $2"
+        self._select = f"SELECT data FROM {table} WHERE item = $1 AND sha256 = $2 AND number = $3"
+
+    async def write(self, connection: Any, item: str, digest: str, upload: Upload) -> None:
+        """Put the chunks of an upload in place of those that are there."""
+        number = 0
+        async for block in upload.read():
+            await connection.execute(self._insert, item, digest, number, block)
+            number += 1
+        await connection.execute(self._others, item, digest)
+
+    async def read(self, source: Any, item: str, digest: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` on and before `stop`, a chunk at a time.
+
+        No connection is held between them, however slow the client is. Raises `LookupError` once the content is there
+        no more.
+        """
+        for number in range(start // BLOCK, -(-stop // BLOCK)):
+            data = await source.fetchval(self._select, item, digest, number)
+            if data is None:
+                raise LookupError(f"the content {digest} of {item} was replaced or deleted while it was read")
+            first = number * BLOCK
+            yield data[max(start - first, 0) : stop - first]

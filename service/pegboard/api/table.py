@@ -1,0 +1,392 @@
+"""`TableResource`: the actions on one table, each a single statement wherever one will do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import repeat
+from typing import Any, ClassVar
+
+import asyncpg
+
+from pegboard import errors, rendering
+from pegboard.api import references, versions
+from pegboard.api.constraint_errors import Conflicts
+from pegboard.api.context import Context
+from pegboard.api.resource import Page, Representation, Resource, Services, listed, page
+from pegboard.auth.clients import Client, sufficing
+from pegboard.errors import ApiError, ErrorCode
+from pegboard.query import mapping, sql
+from pegboard.query.existing import Existing
+from pegboard.query.query import Filter, Query, Rules
+from pegboard.schema.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
+from pegboard.schema.fields import Reference
+from pegboard.schema.loading import default_of
+from pegboard.uuid7 import uuid7
+
+_READING = ("list", "stream", "retrieve", "dump", "plain", "represent", "represent_all", "represent_lines")
+_LITTLE = 10_000
+_NONE: Mapping[str, Any] = {}
+_PART = 250
+"""So many rows are fetched at once where all are read."""
+
+
+class TableResource(Resource):
+    """Keep the items in a PostgreSQL table made from the schema; a subclass needs `schema` and `verbs` and no more.
+
+    Every field but `Method`, `Function` and `Constant` is stored. An action that does more than its verb says calls
+    `super()`.
+    """
+
+    checks_version: ClassVar[bool] = True
+    unique: ClassVar[tuple[Unique, ...]] = ()
+    """What no two items may share, as `Unique("email", ignore_case=True)`; a conflict is 409 and names the field."""
+    indexes: ClassVar[tuple[str, ...]] = ()
+    """The sorts that are made fast, as `sort` would name them: `"name"`, `"-created_at,name"`."""
+    search: ClassVar[tuple[str, ...]] = ()
+    """The text fields that `q` searches; none means that there is no `q`."""
+    owned: ClassVar[bool] = False
+    """Whether each item belongs to the client that made it, and others reach it only with the grant `NAME:any`."""
+    table: ClassVar[str | Existing | None] = None
+    """A table that is there, and is neither made nor changed: `"SCHEMA.TABLE"`, or `Existing` without our columns."""
+    conflicts: ClassVar[Mapping[str, ErrorCode]] = {}
+    """What is told where a constraint of the author's own refuses a write, by the constraint's name."""
+
+    def __init__(self, name: str, services: Services) -> None:
+        super().__init__(name, services)
+        spec = self.spec(name)
+        self._existing = existing = self.existing()
+        columns = mapping.columns(self._dumper, existing)
+        self._makes_ids = existing is None or existing.type == "uuid"
+        seed = int(services.secret.hex()[:15], 16) if existing and VERSION in existing.lacks else None
+        self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns, seed)
+        self._everyones = sufficing(name, "any")
+        self._references = {
+            attribute: (mapping.name_of(field, attribute), field.resource)
+            for attribute, field, _ in mapping.stored(self._dumper)
+            if isinstance(field, Reference)
+        }
+        self._names = {"id": "id"} | {column.column: column.name for column in columns[1:]}
+        constraints = {f"{spec.name}_pkey": (existing.key,) if existing else ()} | constraint_columns(spec)
+        self._conflicts = Conflicts(self.conflicts, self._names, constraints, spec.name if self.owned else None)
+        self._renamed = {name: column for column, name in self._names.items() if name != column}
+        self._defaults = {
+            attribute: field for attribute, field, _ in mapping.stored(self._dumper) if not field.dump_only
+        }
+        self._write_only = frozenset(
+            attribute for attribute, field, _ in mapping.stored(self._dumper) if field.load_only
+        )
+        unchanged = all(getattr(type(self), action) is getattr(TableResource, action) for action in _READING)
+        self._plain = unchanged and mapping.is_plain(self._dumper)
+
+    @classmethod
+    def rules(cls) -> Rules:
+        """Return what the queries of the resource may ask for."""
+        columns = mapping.columns(cls.schema(), cls.existing())
+        return replace(super().rules(), columns=columns, searchable=bool(cls.search))
+
+    @classmethod
+    def existing(cls) -> Existing | None:
+        """Return what the table that was there before lacks; None where it has all that ours have."""
+        return cls.table if isinstance(cls.table, Existing) else None
+
+    @classmethod
+    def has_uuids(cls) -> bool:
+        """Tell whether the ids are UUIDs."""
+        existing = cls.existing()
+        return cls.parse_id is TableResource.parse_id and (existing is None or existing.type == "uuid")
+
+    def parse_id(self, text: str) -> str | None:
+        """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
+        return super().parse_id(text) if self._existing is None else self._existing.parse_id(text)
+
+    @classmethod
+    def spec(cls, name: str) -> TableSpec:
+        """Return the table that is made where there are no migrations; raises `ValueError` for an impossible one."""
+        own = mapping.table_columns(cls.schema())
+        indexes = tuple(Index(tuple(part.strip() for part in index.split(","))) for index in cls.indexes)
+        existing = cls.existing()
+        place = existing.table if existing else str(cls.table or f"{name}.{name}")
+        schema, _, table = place.rpartition(".")
+        return TableSpec(schema, table, own, cls.unique, indexes, cls.search, cls.owned)
+
+    @asynccontextmanager
+    async def transaction(self, context: Context) -> AsyncIterator[None]:
+        """Do what is inside in one transaction; an item that is retrieved there is locked until its end."""
+        if context.connection is not None:
+            yield
+            return
+        try:
+            async with self.database.write.transaction() as connection:
+                context.begin(connection)
+                yield
+        except BaseException:
+            context.end(committed=False)
+            raise
+        context.end(committed=True)
+
+    def _within_reach(self, client: Client) -> tuple[Filter, ...]:
+        """Return what an item must be to be there for `client`."""
+        if not self.owned or not client.grants.isdisjoint(self._everyones):
+            return ()
+        return (Filter(sql.OWNED_BY, "eq", client.id),)
+
+    async def list(self, context: Context) -> Page:
+        """Read one page."""
+        query = context.query
+        position = query.position(self._secret, self.name)
+        extra = self._within_reach(context.client)
+        written = self._is_written(context)
+        statement = self._table.page(self._selected(query), position, extra, written=written)
+        source = context.connection or self.database.read
+        rows = await source.fetch(statement.text, *statement.args)
+        total = None if query.count is None else await self._count(source, query, extra)
+
+        def cursor(row: asyncpg.Record) -> str:
+            return query.cursor(self._secret, self.name, statement.place(row))
+
+        found = page(rows, query, position, cursor)
+        return Page(_dicts(found.items, statement), found.next, found.prev, total)
+
+    async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
+        """Read the whole collection as it is at one moment, in parts."""
+        query = context.query
+        async with self.database.read.snapshot() as connection:
+            context.connection = connection
+            if type(self).list is not TableResource.list:
+                # What it leaves out or adds, it leaves out or adds here too.
+                async for part in listed(self, context, _PART):
+                    yield part
+                return
+            extra = self._within_reach(context.client)
+            total = None if query.count is None else await self._count(connection, query, extra)
+            statement = self._table.whole(self._selected(query), extra, written=self._is_written(context))
+            # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
+            # It has no name, since through a pooler another process may have given the same.
+            prepared = await connection.prepare(statement.text, name="")
+            cursor = await prepared.cursor(*statement.args)
+            while True:
+                rows = await cursor.fetch(_PART)
+                yield Page(_dicts(rows, statement), total=total)
+                if len(rows) < _PART:
+                    return
+
+    def _is_written(self, context: Context) -> bool:
+        """Tell whether the items that are listed go out as the database writes them."""
+        return context._renders and self._plain and self._existing is None
+
+    def _selected(self, query: Query) -> Query:
+        """Return the query with the columns that its fields are made from: all, where some are computed."""
+        return query if self._plain or query.fields is None else replace(query, fields=None)
+
+    async def _count(self, source: Any, query: Query, extra: tuple[Filter, ...]) -> int:
+        # What the planner knows is about everyone's items.
+        if query.count == "estimated" and not extra:
+            statement = self._table.estimate(query)
+            total = sql.estimated(await source.fetchval(statement.text, *statement.args))
+            # What the planner says of little is a guess, and little is quickly counted.
+            if total > _LITTLE:
+                return total
+        statement = self._table.count(query, extra)
+        return int(await source.fetchval(statement.text, *statement.args))
+
+    async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
+        """Read one item; inside a transaction it is locked."""
+        connection = context.connection
+        extra = self._within_reach(context.client)
+        statement = self._table.select(identity, extra=extra, lock=connection is not None and context.locks)
+        row = await (connection or self.database.read).fetchrow(statement.text, *statement.args)
+        if row is None:
+            raise ApiError(errors.NOT_FOUND)
+        return dict(row)
+
+    async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[dict[str, Any]]:
+        """Read the items of these ids that there are, in one statement; none of them is locked."""
+        if type(self).retrieve is not TableResource.retrieve:
+            return await super().retrieve_all(context, identities)
+        statement = self._table.select_all(identities, self._within_reach(context.client))
+        rows = await (context.connection or self.database.read).fetch(statement.text, *statement.args)
+        return [dict(row) for row in rows]
+
+    async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return those of the ids that lead to no item for the client, where it does not see all there are."""
+        return await self.missing(context, identities) if self._within_reach(context.client) else set()
+
+    async def missing(self, context: Context, identities: Collection[str]) -> set[str]:
+        """Return those of the ids that lead to no item for the client."""
+        statement = self._table.select_all(identities, self._within_reach(context.client))
+        rows = await (context.connection or self.database.write).fetch(statement.text, *statement.args)
+        return {*identities} - {row["id"] for row in rows}
+
+    async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an item; `data` may bring its id."""
+        if self._hashed:
+            data = await self.hashed(data)
+        if self._references and references.is_set(self._references, data):
+            await references.check(context, self._references, self.resources, (data,))
+        values = self._new_values(context, data)
+        statement = self._table.insert(data.get("id") or self._new_id(), versions.new(), values)
+        return dict(await self._write(context, statement, data))
+
+    async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Make all items, or none."""
+        if type(self).create is not TableResource.create:
+            return await self._create_each(context, data)
+        if self._hashed:
+            data = [await self.hashed(one) for one in data]
+        if self._references:
+            await references.check(context, self._references, self.resources, data, indexed=True)
+        rows = [(self._new_id(), versions.new(), self._new_values(context, one)) for one in data]
+        statement = self._table.insert_many(rows)
+        try:
+            rows = await self._insert_all(context, statement)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            if isinstance(error, asyncpg.ForeignKeyViolationError) and self._references:
+                await references.check(context, self._references, self.resources, data, indexed=True, whole=True)
+            # One of them is at fault, and the statement does not tell which.
+            return await self._create_each(context, data)
+        return [dict(row) for row in rows]
+
+    async def _insert_all(self, context: Context, statement: sql.Statement) -> Any:
+        if context.connection is None:
+            return await self.database.write.fetch(statement.text, *statement.args)
+        # Within a savepoint, so that the transaction can go on where the statement fails.
+        async with context.connection.transaction():
+            return await context.connection.fetch(statement.text, *statement.args)
+
+    async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        items = []
+        async with self.transaction(context):
+            for index, one in enumerate(data):
+                try:
+                    items.append(await self.create(context, one))
+                except ApiError as error:
+                    raise error.within(index) from error
+        return items
+
+    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an item's fields; those that `data` lacks go back to their defaults, but for write-only ones."""
+        values = self._values(await self.hashed(data) if self._hashed else data)
+        kept = self._write_only - data.keys()
+        return await self._change(context, identity, {name: values[name] for name in values if name not in kept})
+
+    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the fields that `data` has."""
+        return await self._change(context, identity, await self.hashed(data) if self._hashed else data)
+
+    async def delete(self, context: Context, identity: str) -> None:
+        """Delete an item."""
+        allowed = versions.demanded(context.conditions)
+        statement = self._table.delete(identity, self._within_reach(context.client), versions=allowed)
+        if await self._write(context, statement) is None:
+            await self._refuse(context, identity, allowed)
+
+    async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        allowed, extra = versions.demanded(context.conditions), self._within_reach(context.client)
+        if self._existing is not None:
+            values = self._existing.without_key(values, identity, self._names)
+        if self._references and references.is_set(self._references, values):
+            await references.check(context, self._references, self.resources, (values,))
+        statement = self._table.update(identity, versions.new(), values, extra, versions=allowed)
+        row = await self._write(context, statement, values)
+        if row is None:
+            await self._refuse(context, identity, allowed)
+        return dict(row)
+
+    async def _refuse(self, context: Context, identity: str, allowed: Collection[int] | None) -> None:
+        """Raise why a write found no row: 404, or 412 for one that has changed."""
+        statement = self._table.select(identity, extra=self._within_reach(context.client))
+        row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
+        if row is None or allowed is None:
+            raise ApiError(errors.NOT_FOUND)
+        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{versions.tag(dict(row))}"'})
+
+    async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NONE) -> Any:
+        """Do what writes `values` to one row; of several references that lead nowhere all are told."""
+        connection = context.connection
+        several = len(self._references) > 1 and sum(values.get(name) is not None for name in self._references) > 1
+        try:
+            if several and connection is not None:
+                # Within a savepoint, so that what was wrong can be asked where the statement fails.
+                async with connection.transaction():
+                    return await connection.fetchrow(statement.text, *statement.args)
+            return await (connection or self.database.write).fetchrow(statement.text, *statement.args)
+        except asyncpg.ForeignKeyViolationError as error:
+            if several:
+                await references.check(context, self._references, self.resources, (values,), whole=True)
+            raise self._conflicts.explained(error) from error
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise self._conflicts.explained(error) from error
+
+    def _new_id(self) -> str | None:
+        """Return a new id; None where the table makes it."""
+        return uuid7() if self._makes_ids else None
+
+    def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
+        values = self._values(data)
+        if self._existing is not None:
+            values = self._existing.without_key(values, data.get("id"), self._names)
+        return values | {OWNER: context.client.id} if self.owned else values
+
+    def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a value for every column that clients write, and for the others that `data` has."""
+        if data.keys() == self._defaults.keys():
+            return {**data}
+        values = {name: data[name] if name in data else default_of(field) for name, field in self._defaults.items()}
+        return values | {name: data[name] for name in data if name in self._names and name != "id"}
+
+    def dump(self, item: Any) -> dict[str, Any]:
+        """Return an item's plain values by the schema, which knows fields by their attributes; a row by their names."""
+        if self._renamed:
+            item = {self._renamed.get(key, key): value for key, value in item.items()}
+        return super().dump(item)
+
+    def represent(self, item: Any, query: Query) -> Representation:
+        """Return an item as it goes out, its tag made of its version."""
+        tag, modified = versions.tag(item), item.get("updated_at")
+        if self._plain:
+            shown = {**item}
+            del shown[VERSION]
+        else:
+            shown = self.dump(item)
+        if query.fields is not None:
+            shown = {key: value for key, value in shown.items() if key in query.fields}
+        write = rendering.dumps_rows if self._plain else rendering.dumps
+        return Representation(write(shown), tag, modified)
+
+    def represent_all(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a page as a JSON array."""
+        return rendering.dumps_rows(self.plain(items, query)) if self._plain else super().represent_all(items, query)
+
+    def represent_lines(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a part of the collection as lines of JSON."""
+        if self._plain:
+            return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.plain(items, query)])
+        return super().represent_lines(items, query)
+
+    def shown(self, query: Query) -> tuple[str, ...]:
+        """Return the names of the fields that go out, in their order."""
+        lacking = self._existing.lacks if self._existing else ()
+        return tuple(name for name in super().shown(query) if name not in lacking)
+
+    def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
+        """Return the items' values as they go out."""
+        if not self._plain:
+            return super().plain(items, query)
+        if not items or VERSION not in items[0]:
+            return items
+        # They were written just now: a page has the fields that are asked for, and no more.
+        wanted = self.shown(query)
+        return [{name: item[name] for name in wanted} for item in items]
+
+
+def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
+    """Return the fields of each row, without the values that only its place needs."""
+    # Quicker than to ask each row for its names.
+    items: list[dict[str, Any]] = list(map(dict, map(zip, repeat(statement.names), rows)))
+    for name in statement.instants:
+        for item in items:
+            if (text := item[name]) is not None:
+                item[name] = rendering.instant_of(text)
+    return items

@@ -1,0 +1,32 @@
+"""Versions of rows: how they are made, told as entity tags, and demanded by clients."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from pegboard.http.conditions import Conditions
+from pegboard.schema.ddl import VERSION
+
+
+def new() -> int:
+    """Return a version that no state of the item had before."""
+    return random.getrandbits(63)
+
+
+def tag(item: Mapping[str, Any]) -> str:
+    """Return the entity tag of a row."""
+    return f"{item[VERSION]:x}"
+
+
+def demanded(conditions: Conditions) -> list[int] | None:
+    """Return the versions of which the item must have one; None where any will do."""
+    wanted = conditions.if_match
+    if wanted is None or wanted.anything:
+        return None
+    return [int(tag, 16) for tag in wanted.strong if _is_version(tag)]
+
+
+def _is_version(tag: str) -> bool:
+    return len(tag) <= 16 and all(digit in "0123456789abcdef" for digit in tag) and tag != "" and int(tag, 16) < 2**63

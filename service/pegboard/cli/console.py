@@ -1,0 +1,63 @@
+"""How a command is told what to do and tells what came of it: faults in one line, options that stand for settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import asyncpg
+import click
+
+from pegboard.errors import ApiError
+from pegboard.hosting.guard import Stopped
+from pegboard.migrations.sqlfiles import MigrationError
+from pegboard.postgres.database import Unusable
+from pegboard.postgres.embedded import EmbeddedError
+from pegboard.running import StartError
+from pegboard.settings import SETTINGS, Setting, SettingsError
+from pegboard.telemetry.tracing import TracingError
+from pegboard.values import Expected
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_EXPECTED = (SettingsError, EmbeddedError, StartError, TracingError, Unusable, MigrationError, ApiError)
+_DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+class Commands(click.Group):
+    """Tell every expected fault in one line, and end with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except Stopped:
+            raise SystemExit(0) from None
+        except _EXPECTED as error:
+            raise click.ClickException(str(error)) from error
+        except _DATABASE as error:
+            raise click.ClickException(f"the database cannot be used: {' '.join(str(error).split())}") from error
+
+
+class SettingType(click.ParamType[Any]):
+    """Take what the setting takes that the option stands for."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.name = setting.name
+        self._setting = setting
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value of the setting."""
+        try:
+            return self._setting.parse(value)
+        except Expected as expected:
+            self.fail(f"{value!r}: it must be {expected}.", param, ctx)
+
+
+def setting_option(name: str) -> Callable[[Command], Command]:
+    """Return an option that stands for the setting `name`; it is None where it is not given."""
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    meaning = f"{setting.description} [{setting.variable}; default {setting.default}]"
+    return click.option(f"--{name}", type=SettingType(setting), help=meaning)

@@ -1,0 +1,53 @@
+"""`pegboard remove-plugin`: a plugin's data, shown, asked about and dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from pegboard.cli import surroundings
+from pegboard.hosting import discovery
+from pegboard.hosting.discovery import RESERVED
+from pegboard.migrations import removal
+from pegboard.migrations.removal import Belongings
+
+
+@click.command("remove-plugin")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_plugin(name: str, yes: bool) -> None:
+    """Drop the PostgreSQL schema of a plugin with all its data, and forget its records."""
+    if name in RESERVED:
+        raise click.ClickException(f"{name} is no plugin's: it belongs to the service")
+    settings = surroundings.settings()
+    with surroundings.database(settings, attach=True) as settings:
+        dsn = settings.direct_url
+        found = asyncio.run(removal.belongings(dsn, name))
+        if found.referring:
+            raise click.ClickException(f"{name} stays: {', '.join(found.referring)} refers to it; remove that first")
+        _tell(name, found)
+        if not yes:
+            _ask(name)
+        asyncio.run(removal.drop(dsn, name, f"{settings.path_prefix}/{name}"))
+    click.echo(f"{name} was removed.")
+    for point in discovery.installed():
+        if point.name == name and point.dist:
+            click.echo(
+                f"It is still installed, so the next start makes its tables anew: pip uninstall {point.dist.name}"
+            )
+
+
+def _tell(name: str, found: Belongings) -> None:
+    click.echo(f"This drops the PostgreSQL schema {name}:")
+    for table, rows in found.rows.items():
+        click.echo(f"  {name}.{table}\t{rows} {'row' if rows == 1 else 'rows'}")
+    if not found.rows:
+        click.echo("  no tables")
+
+
+def _ask(name: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.ClickException(f"nothing was removed: there is no terminal to ask, so say --yes to remove {name}")
+    click.confirm("There is no way back. Remove it?", abort=True)

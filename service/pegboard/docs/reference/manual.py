@@ -1,0 +1,208 @@
+"""What the reference tells of one resource: its fields and its operations, read from the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pegboard.docs.reference import wording
+from pegboard.docs.reference.prose import Prose, prose
+from pegboard.docs.reference.wording import Document
+
+METHODS = ("get", "head", "post", "put", "patch", "delete")
+JSON = "application/json"
+_DEEPEST = 4
+_LEVEL = 3
+"""The level of the headings within what is said of a part of a page."""
+_COMMON = ("X-Request-Id",)
+"""The headers that every request may have: the Overview tells of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Describe one field; `name` leads from the item to it, with dots in between."""
+
+    name: str
+    kind: str
+    rules: tuple[str, ...]
+    text: Prose
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Show a request's body: its media type and an example of it; `is_file` says that it is bytes of any kind."""
+
+    media_type: str
+    value: Any
+    is_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Describe one answer: its status, what it means, and an example of its body."""
+
+    status: str
+    text: Prose
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Describe one verb at one path."""
+
+    verb: str
+    path: str
+    title: str
+    text: Prose
+    parameters: tuple[Field, ...]
+    headers: tuple[Field, ...]
+    bodies: tuple[Body, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def anchor(self) -> str:
+        """Return what the operation is called within its page."""
+        return "-".join((self.verb.lower(), *self.path.strip("/").replace("{", "").replace("}", "").split("/")))
+
+    @property
+    def errors(self) -> tuple[Answer, ...]:
+        """Return the answers of a request that went wrong."""
+        return tuple(answer for answer in self.answers if answer.status >= "4")
+
+    @property
+    def successes(self) -> tuple[Answer, ...]:
+        """Return the answers of a request that did not go wrong."""
+        return tuple(answer for answer in self.answers if answer not in self.errors)
+
+    @property
+    def success(self) -> Answer | None:
+        """Return the answer of a request that went well."""
+        return next((answer for answer in self.answers if answer.status.startswith("2")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """Hold what there is to tell of one resource."""
+
+    fields: tuple[Field, ...]
+    operations: tuple[Operation, ...]
+
+
+def manual(document: Document, name: str) -> Manual:
+    """Return what `document` says of the resource `name`."""
+    properties: dict[str, Any] = {}
+    required: set[str] = set()
+    root = f"/{name}"
+    paths = {path: item for path, item in document["paths"].items() if path == root or path.startswith(f"{root}/")}
+    operations = [
+        _operation(document, path, verb, item) for path, item in paths.items() for verb in METHODS if verb in item
+    ]
+    for schema, is_new in _item_schemas(document, root):
+        for field, shape in schema.get("properties", {}).items():
+            # What it is when it is read comes first; what only a request may say of it is added.
+            properties[field] = {**shape, **properties.get(field, {})}
+        required |= set(schema.get("required", ())) if is_new else set()
+    return Manual(tuple(_fields(document, properties, required)), tuple(operations))
+
+
+def _item_schemas(document: Document, root: str) -> Iterator[tuple[Mapping[str, Any], bool]]:
+    """Yield the schemas of an item, and whether it is one to be made."""
+    paths = document["paths"]
+    item: Mapping[str, Any] = next(
+        (paths[path] for path in paths if path.startswith(f"{root}/{{") and path.count("/") == 2), {}
+    )
+    collection = paths.get(root, {})
+    for described, verb, side in ((item, "get", 0), (collection, "post", 0), (collection, "post", 1), (item, "put", 1)):
+        operation = described.get(verb)
+        if operation is None:
+            continue
+        holder = operation.get("requestBody") if side else _success(document, operation)
+        schema = _object(document, _content(document, holder).get(JSON, {}).get("schema", {}))
+        if schema:
+            yield schema, bool(side)
+
+
+def _success(document: Document, operation: Mapping[str, Any]) -> Any:
+    return next((answer for status, answer in operation["responses"].items() if status.startswith("2")), None)
+
+
+def _operation(document: Document, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
+    described = item[verb]
+    given = [wording.resolved(document, one) for one in (*item.get("parameters", ()), *described.get("parameters", ()))]
+    return Operation(
+        verb=verb.upper(),
+        path=path,
+        title=described.get("summary", ""),
+        text=prose(described.get("description", ""), _LEVEL),
+        parameters=tuple(_parameter(document, one) for one in given if one["in"] == "query"),
+        headers=tuple(
+            _parameter(document, one) for one in given if one["in"] == "header" and one["name"] not in _COMMON
+        ),
+        bodies=tuple(_bodies(document, described.get("requestBody"))),
+        answers=tuple(_answer(document, status, one) for status, one in described["responses"].items()),
+    )
+
+
+def _parameter(document: Document, parameter: Mapping[str, Any]) -> Field:
+    schema = parameter.get("schema", {})
+    rules = ("required",) if parameter.get("required") else ()
+    return Field(
+        parameter["name"],
+        wording.kind(document, schema),
+        (*rules, *wording.rules(schema)),
+        prose(parameter.get("description", ""), _LEVEL),
+    )
+
+
+def _bodies(document: Document, holder: Any) -> Iterator[Body]:
+    for media_type, media in _content(document, holder).items():
+        yield Body(media_type, _example(document, media), is_file=_is_bytes(media))
+
+
+def _is_bytes(media: Mapping[str, Any]) -> bool:
+    return bool(media.get("schema", {}).get("format") == "binary")
+
+
+def _answer(document: Document, status: str, holder: Any) -> Answer:
+    described = wording.resolved(document, holder)
+    content = _content(document, described)
+    value = _example(document, content[JSON]) if JSON in content else None
+    return Answer(status, prose(described.get("description", ""), _LEVEL), value)
+
+
+def _content(document: Document, holder: Any) -> Mapping[str, Any]:
+    content: Mapping[str, Any] = wording.resolved(document, holder or {}).get("content", {})
+    return content
+
+
+def _example(document: Document, media: Mapping[str, Any]) -> Any:
+    """Return the first example that there is of a body."""
+    if "example" in media:
+        return media["example"]
+    for example in media.get("examples", {}).values():
+        return wording.resolved(document, example).get("value")
+    examples = wording.resolved(document, media.get("schema", {})).get("examples")
+    return examples[0] if examples else None
+
+
+def _fields(document: Document, properties: Mapping[str, Any], required: set[str], prefix: str = "") -> Iterator[Field]:
+    for name, schema in properties.items():
+        meant, is_nullable = wording.plain(document, schema)
+        rules = [rule for rule, holds in (("required", name in required), ("may be null", is_nullable)) if holds]
+        text = schema.get("description") or meant.get("description", "")
+        kind = wording.kind(document, schema)
+        yield Field(prefix + name, kind, (*rules, *wording.rules(meant)), prose(text, _LEVEL))
+        inner, mark = meant, ""
+        if meant.get("type") == "array":
+            inner, mark = wording.resolved(document, meant.get("items", {})), "[]"
+        if "properties" in inner and prefix.count(".") < _DEEPEST:
+            yield from _fields(document, inner["properties"], set(inner.get("required", ())), f"{prefix}{name}{mark}.")
+
+
+def _object(document: Document, schema: Any) -> Mapping[str, Any]:
+    """Return the schema of one item where there may be one or several."""
+    plain = wording.resolved(document, schema)
+    branches: Sequence[Any] = (*plain.get("oneOf", ()), *plain.get("anyOf", ()))
+    found = [resolved for one in (plain, *branches) if "properties" in (resolved := wording.resolved(document, one))]
+    return found[0] if found else {}

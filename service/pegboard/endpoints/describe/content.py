@@ -1,0 +1,99 @@
+"""The endpoints of the content of a resource's items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from pegboard import errors
+from pegboard.api.content import Content
+from pegboard.api.resource import VERBS
+from pegboard.auth import clients
+from pegboard.endpoints.content import PLACE
+from pegboard.endpoints.describe import outcomes, parameters
+from pegboard.endpoints.describe.resource import ResourceEndpoints
+from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, Reply
+
+_TOLD = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
+_SUMMARIES: Mapping[str, tuple[str, str]] = {
+    "GET": (
+        "Download the content of an item",
+        "The bytes, of the media type that they came with. `Range` asks for a part of them, such as the rest of a "
+        "download that was cut.",
+    ),
+    "HEAD": ("Read the headers of the content", "The headers that GET answers with, and no body."),
+    "PUT": (
+        "Upload the content of an item",
+        "Takes bytes of any length up to the limit, as they come; what was there before stays until all have come.",
+    ),
+}
+BYTES = {"type": "string", "format": "binary"}
+"""JSON Schema knows no bytes; this is how OpenAPI 3.0 tells them, by which generators of clients still know them."""
+
+
+class ContentEndpoints(ResourceEndpoints):
+    """Describe the endpoints of the content of one resource's items."""
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        """Yield them; none where items have no content."""
+        content = self._declared.content
+        if content is None:
+            return
+        path = f"/{self._name}/{{id}}/{PLACE}"
+        for verb in VERBS:
+            if verb in content.verbs:
+                yield self._content(verb, path, content)
+        name = f"{self._name}.{PLACE}.options"
+        yield self._options(
+            path, "item.", name, "See what is allowed on the content", about="Names the methods in `Allow`."
+        )
+
+    def _content(self, verb: str, path: str, content: Content) -> Endpoint:
+        title, about = _SUMMARIES[verb]
+        codes = (
+            *(*outcomes.CONNECTION, *outcomes.CREDENTIALS),
+            *(*outcomes.CONTENT_ACTIONS[verb], *self._declared.error_codes),
+            *((errors.PRECONDITION_REQUIRED,) if verb == "PUT" and self._resource.needs_match else ()),
+        )
+        kind = f"content.{verb.lower()}"
+        return Endpoint(
+            method=verb,
+            path=path,
+            handler=partial(self._guard.call, "content.write" if verb == "PUT" else "content.read"),
+            plugin=self._name,
+            access=Access(grants=(clients.sufficing(self._name, verb),)),
+            name=f"{self._name}.{kind}",
+            action=kind,
+            summary=title,
+            description=about,
+            body=self._body(content) if verb == "PUT" else None,
+            responses=tuple(self._replies(verb, content)),
+            errors=codes,
+            parameters=(*self._path_parameters(path), *self._headers(verb)),
+            errors_of=kind,
+        )
+
+    def _body(self, content: Content) -> Body:
+        return Body(_bodies(content), f"The content, of at most {content.max_size:,} bytes.")
+
+    def _headers(self, verb: str) -> tuple[Parameter, ...]:
+        if verb == "PUT":
+            return parameters.headers("Content-Digest", "Repr-Digest", *self._conditions())
+        part = ("Range", "If-Range") if verb == "GET" else ()
+        return parameters.headers(*part, *parameters.READING)
+
+    def _replies(self, verb: str, content: Content) -> Iterator[Reply]:
+        if verb == "PUT":
+            yield Reply(201, "The item has content now.", (*_TOLD, "Location"))
+            yield Reply(204, "The content was replaced.", _TOLD)
+            return
+        about = "The whole content." if verb == "GET" else "What GET would answer."
+        yield Reply(200, about, (*_TOLD, "Accept-Ranges"), _bodies(content))
+        if verb == "GET":
+            told = (*_TOLD, "Accept-Ranges", "Content-Range")
+            yield Reply(206, "The part that was asked for.", told, _bodies(content))
+        yield Reply(304, "The content is still as the client has it.", _TOLD)
+
+
+def _bodies(content: Content) -> dict[str, Media]:
+    return {media_type: Media(BYTES) for media_type in content.types}

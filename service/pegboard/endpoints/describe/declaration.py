@@ -1,0 +1,66 @@
+"""What the class of a resource says of itself: evaluated once, when its plugin is loaded, and kept as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pegboard.api.content import Content
+from pegboard.api.operation import Operation
+from pegboard.api.resource import VERBS, Resource
+from pegboard.errors import ErrorCode
+from pegboard.query import mapping
+from pegboard.query.query import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Hold what a resource declares: all that is told of it comes from here, and no code of its author runs for that.
+
+    `actions` are those that are there, `content` has its largest size as a number, `references` the fields that refer
+    to other resources, `takes_arrays` says whether POST takes several items at once.
+    """
+
+    name: str
+    resource: type[Resource]
+    summary: str
+    text: str
+    verbs: tuple[str, ...]
+    public_verbs: frozenset[str]
+    actions: frozenset[str]
+    operations: Mapping[str, Operation]
+    rules: Rules
+    has_uuids: bool
+    error_codes: tuple[ErrorCode, ...]
+    content: Content | None
+    references: Mapping[str, str]
+    takes_arrays: bool
+
+    def allows(self, verb: str) -> bool:
+        """Tell whether a verb is declared."""
+        return verb in self.verbs
+
+
+def declare(name: str, resource: type[Resource], settings: Mapping[str, Any]) -> Declaration:
+    """Evaluate what `resource`, mounted as `name` and with these settings of its plugin, declares.
+
+    Raises whatever the code of its author raises.
+    """
+    content = resource.content
+    return Declaration(
+        name=name,
+        resource=resource,
+        summary=str(resource.summary()),
+        text=str(resource.text()),
+        verbs=tuple(verb for verb in VERBS if verb in resource.verbs),
+        public_verbs=frozenset(resource.public_verbs()),
+        actions=frozenset(resource.actions()),
+        operations=dict(resource.operations()),
+        rules=resource.rules(),
+        has_uuids=bool(resource.has_uuids()),
+        error_codes=tuple(resource.error_codes),
+        content=content and replace(content, max_size=content.limit(settings)),
+        references=dict(mapping.references(resource.schema())),
+        takes_arrays=hasattr(resource, "create_all"),
+    )

@@ -1,0 +1,85 @@
+"""The endpoints of all plugins, each described within its plugin's guard; one that cannot be described is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+from pegboard import rendering
+from pegboard.endpoints.describe.components import COMPONENTS
+from pegboard.endpoints.describe.content import ContentEndpoints
+from pegboard.endpoints.describe.declaration import Declaration, declare
+from pegboard.endpoints.describe.json_fields import ref
+from pegboard.endpoints.describe.json_schemas import Names, Schemas, referred
+from pegboard.endpoints.describe.operations import OperationEndpoints
+from pegboard.endpoints.describe.resource import ResourceEndpoints
+from pegboard.endpoints.endpoint import Endpoint, JsonSchema, Media
+from pegboard.hosting import guard
+from pegboard.hosting.bulkheads import Bulkhead
+from pegboard.hosting.discovery import Plugin, State
+
+_DOING = "it cannot be described"
+
+
+@dataclass(slots=True)
+class Description:
+    """Hold what the plugins declare, their endpoints, and the schemas that these name, all as plain values."""
+
+    declared: dict[str, Declaration] = field(default_factory=dict)
+    endpoints: list[Endpoint] = field(default_factory=list)
+    schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
+    public: dict[str, frozenset[str]] = field(default_factory=dict)
+    """The public verbs of plugins that are down: whoever needs no credentials there is told that, too."""
+
+
+def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds: float) -> Description:
+    """Return the description of `plugins`: each has so many seconds, and is down if it needs more or raises."""
+    found, schemas, names = Description(), Schemas(COMPONENTS), dict[str, Names]()
+    for plugin in _serving(plugins):
+        with plugin.guarded(_DOING, seconds):
+            declared = declare(plugin.name, plugin.resource, plugin.settings)  # type: ignore[arg-type]  # it serves
+            names[plugin.name] = schemas.names(declared.resource, plugin.name)
+            schemas.add(declared.resource, names[plugin.name], {})
+            # What cannot be written as JSON is found here, and not by whoever reads the document.
+            rendering.dumps(schemas.behind(asdict(names[plugin.name]).values()))
+            found.declared[plugin.name] = declared
+    for plugin in _serving(plugins):
+        with plugin.guarded(_DOING, seconds):
+            declared = found.declared[plugin.name]
+            shown = {
+                name: ref(names[target].item)
+                for name, target in declared.references.items()
+                if target in found.declared
+            }
+            if shown:
+                schemas.add(declared.resource, names[plugin.name], shown)
+    for plugin in _serving(plugins):
+        with plugin.guarded(_DOING, seconds):
+            parts = (found.declared[plugin.name], names[plugin.name], schemas, guards[plugin.name])
+            endpoints = [
+                endpoint
+                for kind in (ResourceEndpoints, ContentEndpoints, OperationEndpoints)
+                for endpoint in kind(*parts).endpoints()
+            ]
+            rendering.dumps(
+                schemas.behind(set(referred([one.schema for one in _media(endpoints)])) - COMPONENTS.keys())
+            )
+            found.endpoints += endpoints
+    found.schemas = schemas.components
+    for plugin in plugins:
+        if plugin.state is not State.READY and plugin.resource is not None:
+            with suppress(Exception), guard.bounded(plugin.name, seconds):
+                found.public[plugin.name] = frozenset(plugin.resource.public_verbs())
+    return found
+
+
+def _serving(plugins: Sequence[Plugin]) -> Iterator[Plugin]:
+    return (plugin for plugin in plugins if plugin.state is State.READY and plugin.resource is not None)
+
+
+def _media(endpoints: Iterable[Endpoint]) -> Iterator[Media]:
+    for endpoint in endpoints:
+        yield from endpoint.body.content.values() if endpoint.body else ()
+        for reply in endpoint.responses:
+            yield from reply.content.values()

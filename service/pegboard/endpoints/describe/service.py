@@ -1,0 +1,206 @@
+"""The endpoints of the service itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pegboard import errors
+from pegboard.api.resource import VERBS
+from pegboard.auth import clients
+from pegboard.endpoints.describe import outcomes, parameters
+from pegboard.endpoints.describe.components import SERVICE
+from pegboard.endpoints.describe.examples import NOTHING, example
+from pegboard.endpoints.describe.json_fields import ref
+from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint, Media, Parameter, Reply
+from pegboard.errors import ErrorCode
+from pegboard.http.negotiation import JSON
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE
+from pegboard.telemetry.exposition import OPENMETRICS, TEXT
+
+TAG = "service"
+"""Stands for the plugin of these endpoints in the document."""
+EVERYTHING = "*"
+"""The path of `OPTIONS *`, which asks about the service as a whole (RFC 9110 §9.3.7)."""
+
+DOCS = "/docs"
+"""The path of the reference; its pages are below it."""
+DOCUMENT = "/openapi.json"
+"""The path of the OpenAPI document."""
+
+_HTML = "text/html"
+_GUARDED = ("Content-Security-Policy", "Referrer-Policy")
+
+
+async def show_allowed(request: web.Request) -> Response:
+    """Answer OPTIONS: say what can be done at the path."""
+    return Response(204, request[STATE].path.headers())
+
+
+async def show_everything(_: web.Request) -> Response:
+    """Answer `OPTIONS *`."""
+    return Response(204, {"Allow": ", ".join((*VERBS, "OPTIONS"))})
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """Describe what is read at one of the service's own paths."""
+
+    name: str
+    summary: str
+    about: str
+    schema: Mapping[str, Any]
+    codes: tuple[ErrorCode, ...] = ()
+    public: bool = False
+    media_type: str = JSON
+    others: tuple[str, ...] = ()
+    conditional: bool = False
+    parameters: tuple[Parameter, ...] = ()
+    grants: tuple[frozenset[str], ...] = ()
+
+    @property
+    def access(self) -> Access:
+        """Return who may read it."""
+        return PUBLIC if self.public else Access(grants=self.grants)
+
+
+_RESOURCE = Parameter(
+    "resource",
+    "path",
+    "The name of the resource.",
+    {"type": "string", "examples": ["contacts"]},
+    required=True,
+)
+
+
+def _table(docs_public: bool) -> Mapping[str, _Own]:
+    page: dict[str, Any] = {
+        "schema": {"type": "string"},
+        "public": docs_public,
+        "media_type": _HTML,
+        "conditional": True,
+    }
+    return {
+        "/": _Own("catalogue", "See the catalogue", "The resources that are there.", ref("Catalogue")),
+        DOCS: _Own("docs", "Read the reference", "The Overview, for people.", **page),
+        f"{DOCS}/{{resource}}": _Own(
+            "docs.resource",
+            "Read about a resource",
+            "Its page in the reference, for people.",
+            codes=(errors.NOT_FOUND,),
+            parameters=(_RESOURCE,),
+            **page,
+        ),
+        DOCUMENT: _Own(
+            "openapi",
+            "Get this document",
+            "All that is mounted, as OpenAPI 3.1.",
+            {"type": "object"},
+            public=docs_public,
+            conditional=True,
+        ),
+        "/errors": _Own("errors", "List the error codes", "Every code, those of plugins included.", ref("ErrorCodes")),
+        "/plugins": _Own(
+            "plugins",
+            "List the plugins",
+            "What is installed, and why one of them does not serve. Needs the grant `plugins:GET`.",
+            ref("Plugins"),
+            (errors.NOT_ALLOWED,),
+            grants=(clients.sufficing("plugins", "GET"),),
+        ),
+        "/metrics": _Own(
+            "metrics",
+            "Read the metrics",
+            "In the text format of Prometheus, or in that of OpenMetrics. Needs the grant `metrics:GET`.",
+            {"type": "string"},
+            (errors.NOT_ALLOWED,),
+            grants=(clients.sufficing("metrics", "GET"),),
+            media_type=TEXT,
+            others=(OPENMETRICS,),
+        ),
+        "/health": _Own("health", "Ask whether the process serves", "Touches no database.", ref("Health"), public=True),
+        "/ready": _Own(
+            "ready",
+            "Ask whether requests are welcome",
+            "The database answers, the migrations are applied, the required plugins are up.",
+            ref("Readiness"),
+            (errors.PLUGIN_UNAVAILABLE, errors.DATABASE_UNAVAILABLE, errors.SHUTTING_DOWN),
+            public=True,
+        ),
+    }
+
+
+def service_endpoints(
+    handlers: Mapping[str, Handler], assets: Mapping[str, Handler], *, docs_public: bool
+) -> Iterator[Endpoint]:
+    """Yield the endpoints: `handlers` serve them by their names, `assets` what pages load by its path."""
+    for path, own in _table(docs_public).items():
+        yield from _at(path, own, handlers[own.name])
+    for path, handler in assets.items():
+        yield from _hidden(path, ("GET", "HEAD"), handler, PUBLIC if docs_public else ANY_CLIENT)
+        yield from _hidden(path, ("OPTIONS",), show_allowed, PUBLIC if docs_public else ANY_CLIENT)
+    yield from _hidden(EVERYTHING, ("OPTIONS",), show_everything, ANY_CLIENT)
+
+
+def _hidden(path: str, methods: Iterable[str], handler: Handler, access: Access) -> Iterator[Endpoint]:
+    for method in methods:
+        name = f"{TAG}.{path}.{method}"
+        yield Endpoint(method, path, handler, "", access, name, "read", "", "", documented=False)
+
+
+def _at(path: str, own: _Own, handler: Handler) -> Iterator[Endpoint]:
+    title = own.summary[:1].lower() + own.summary[1:]
+    yield _read("GET", path, own, handler, own.name, own.summary, own.about)
+    head = "The headers that GET answers with, and no body."
+    yield _read("HEAD", path, own, handler, f"{own.name}.head", f"Only the headers: {title}", head)
+    yield Endpoint(
+        method="OPTIONS",
+        path=path,
+        handler=show_allowed,
+        plugin="",
+        access=PUBLIC if own.public else ANY_CLIENT,
+        name=f"{TAG}.{own.name}.options",
+        action="options",
+        summary=f"See what is allowed at {own.name}",
+        description="Names the methods in `Allow`.",
+        responses=(Reply(204, "What is allowed here.", ("Allow",)),),
+        errors=(*_codes(own), errors.NOT_FOUND) if own.parameters else _codes(own),
+        parameters=(*own.parameters, *parameters.headers()),
+        errors_of="options",
+    )
+
+
+def _read(method: str, path: str, own: _Own, handler: Handler, name: str, summary: str, about: str) -> Endpoint:
+    media = Media(own.schema, example(own.schema, SERVICE) if "$ref" in own.schema else NOTHING)
+    tagged = ("ETag", *(_GUARDED if own.media_type == _HTML else ())) if own.conditional else ()
+    replies = [Reply(200, own.about, tagged, dict.fromkeys((own.media_type, *own.others), media))]
+    codes = (*_codes(own), errors.NOT_ACCEPTABLE, *own.codes)
+    conditions: tuple[str, ...] = ()
+    if own.conditional:
+        conditions = ("If-None-Match", "If-Match")
+        codes = (*codes, errors.BAD_HEADER, errors.PRECONDITION_FAILED)
+        replies.append(Reply(304, "It is still as the client has it.", tagged))
+    return Endpoint(
+        method=method,
+        path=path,
+        handler=handler,
+        plugin="",
+        access=own.access,
+        name=f"{TAG}.{name}",
+        action="read",
+        summary=summary,
+        description=about,
+        responses=tuple(replies),
+        errors=codes,
+        parameters=(*own.parameters, *parameters.headers(*conditions)),
+        errors_of=name,
+    )
+
+
+def _codes(own: _Own) -> tuple[ErrorCode, ...]:
+    return outcomes.CONNECTION if own.public else (*outcomes.CONNECTION, *outcomes.CREDENTIALS)

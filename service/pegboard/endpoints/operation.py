@@ -1,0 +1,103 @@
+"""Operations over HTTP: load, act in one transaction, answer; faults are told in the order of every write's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from pegboard import errors, rendering
+from pegboard.api.changes import Change
+from pegboard.api.context import Context
+from pegboard.api.operation import Operation
+from pegboard.api.resource import Resource
+from pegboard.endpoints.expand import Expander
+from pegboard.endpoints.idempotency import key_of
+from pegboard.endpoints.write import Writer, wants_minimal
+from pegboard.errors import ApiError
+from pegboard.http import conditions, negotiation, payload
+from pegboard.http.negotiation import JSON, VARY, accept
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query, read_body
+from pegboard.query.parsing import parse_item
+from pegboard.query.query import Rules
+from pegboard.schema.loading import Loader
+from pegboard.schema.schema import Schema
+
+_NO_PARAMETERS = Rules(())
+
+
+class Operator:
+    """Serve one operation of a resource, whose `writer` knows how its items are held and shown."""
+
+    def __init__(
+        self, resource: Resource, operation: Operation, rules: Rules, writer: Writer, max_nesting: int
+    ) -> None:
+        self._resource = resource
+        self._operation = operation
+        self._act: Any = getattr(resource, operation.name)
+        self._on_item = operation.on == "item"
+        self._rules = rules if operation.response == "item" else _NO_PARAMETERS
+        self._writer = writer
+        self._max_nesting = max_nesting
+        self._needs_body = operation.request is not None
+        self._loader = Loader(operation.request or Schema, ())
+        self._dumper = operation.response() if isinstance(operation.response, type) else None
+        self._expander = Expander(resource)
+
+    async def serve(self, request: web.Request) -> Response:
+        """Do the operation, on the item that the request is about where it is on one."""
+        state = request[STATE]
+        if self._operation.response is not None:
+            accept(request, JSON)
+        # Of a body that is empty, and may be, the type does not matter: clients send any.
+        if self._needs_body or request.can_read_body:
+            negotiation.check_content(request.headers, (JSON,), "Accept")
+        body = await read_body(request)
+        query, key, demanded, value = errors.gather(
+            lambda: parse_item(raw_query(request), self._rules),
+            lambda: key_of(request.headers),
+            lambda: conditions.read(request.headers) if self._on_item else conditions.NONE,
+            lambda: self._value(body),
+        )
+        if query.expand:
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+
+        async def work() -> Response:
+            async with self._resource.transaction(context):
+                return await self._do(request, context, state.item_id, value)
+
+        return await (work() if key is None else self._writer.once(request, context, key, body, work))
+
+    def _value(self, body: bytes) -> dict[str, Any]:
+        if not self._needs_body and (not body or body.isspace()):
+            return {}
+        return payload.parse_object(body, self._max_nesting)
+
+    async def _do(self, request: web.Request, context: Context, identity: str, value: dict[str, Any]) -> Response:
+        before = None
+        if self._on_item:
+            before, _ = await self._writer.check(context, identity)
+            if self._resource.needs_match and context.conditions.if_match is None:
+                raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+            # They were held against the item, which is locked: an action that is called in turn finds them met.
+            context.conditions = conditions.NONE
+        target = (identity,) if self._on_item else ()
+        result = await self._act(context, *target, self._loader.load(value))
+        await self._writer.tell(context, Change(self._operation.name, identity or None, before, result))
+        return await self._answer(request, context, result)
+
+    async def _answer(self, request: web.Request, context: Context, result: Any) -> Response:
+        if self._operation.response == "item":
+            response = await self._writer.written(request, result, context)
+            response.headers["Content-Location"] = self._writer.path_of(result)
+            return response
+        if self._dumper is None:
+            return Response(204, {})
+        if result is None:
+            raise TypeError(f"the operation {self._operation.name} returned nothing to answer with")
+        body = rendering.dumps(self._dumper.dump(result))
+        if wants_minimal(request):
+            return Response(204, {"Preference-Applied": "return=minimal"})
+        return Response(200, {"Content-Type": JSON, "Vary": VARY}, body)

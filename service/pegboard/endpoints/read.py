@@ -1,0 +1,163 @@
+"""GET and HEAD over a resource: items and pages with their headers, and 304 where the client has them already."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+from aiohttp import hdrs, web
+
+from pegboard import errors, rendering
+from pegboard.api.context import Context
+from pegboard.api.resource import Page, Representation, Resource
+from pegboard.endpoints import export
+from pegboard.endpoints.expand import Expander
+from pegboard.errors import ApiError
+from pegboard.http import conditions, negotiation
+from pegboard.http.conditions import Conditions, Outcome
+from pegboard.http.negotiation import JSON, VARY, accept, line
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query
+from pegboard.http.streaming import send_stream
+from pegboard.query.parsing import parse, parse_item
+from pegboard.query.query import Rules
+
+_KEPT = "%=&,:;+-._~!*'()/?@$[]"
+_IS_QUOTED = re.compile(rf"[0-9A-Za-z{re.escape(_KEPT)}]*").fullmatch
+
+
+class Reader:
+    """Serve the reading verbs of one resource, mounted at `path`."""
+
+    def __init__(self, resource: Resource, rules: Rules, path: str) -> None:
+        self._resource = resource
+        self._rules = rules
+        self._streaming = rules.streaming()
+        self._path = path
+        self._expander = Expander(resource)
+
+    async def retrieve(self, request: web.Request) -> Response:
+        """Answer with one item."""
+        state, raw = request[STATE], raw_query(request)
+        accept(request, JSON)
+        if raw:
+            query, demanded = errors.gather(
+                lambda: parse_item(raw, self._rules), lambda: conditions.read(request.headers)
+            )
+            if query.expand:
+                self._expander.check(state.client, query)
+        else:
+            query, demanded = self._rules.whole, conditions.read(request.headers)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+        item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # there, as its verb is declared
+        shown = self._resource.represent(item, query)
+        if query.expand:
+            shown = await self._expander.item(context, shown)
+        return conditional(Response(200, item_headers(shown), shown.body), shown, demanded)
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """Answer with one page of the collection, or with all of it where the client takes it as a stream."""
+        media_type = accept(request, JSON, export.NDJSON, export.CSV)
+        if media_type != JSON:
+            return await self._stream(request, media_type)
+        state = request[STATE]
+        query, demanded = errors.gather(
+            lambda: parse(raw_query(request), self._rules), lambda: conditions.read(request.headers)
+        )
+        if query.expand:
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
+        found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
+        page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
+        items = self._resource.represent_all(page.items, query)
+        if query.expand:
+            items = await self._expander.items(context, items)
+        links = self._links(request, page)
+        parts = [
+            b'{"items":', items,
+            b',"next":', rendering.dumps(links.get("next")), b',"prev":', rendering.dumps(links.get("prev")),
+        ]  # fmt: skip
+        headers = {"Content-Type": JSON, "Vary": VARY, "Cache-Control": "private, no-cache"}
+        headers["Link"] = ", ".join([f'<{url}>; rel="{relation}"' for relation, url in links.items()])
+        if page.total is not None:
+            headers["X-Total-Count"] = str(page.total)
+            parts += [b',"total":', str(page.total).encode()]
+        body = b"".join((*parts, b"}"))
+        tag = rendering.digest(body)
+        headers["ETag"] = f'"{tag}"'
+        return conditional(Response(200, headers, body), Representation(body, tag, None), demanded)
+
+    async def _stream(self, request: web.Request, media_type: str) -> web.StreamResponse:
+        state = request[STATE]
+        query, demanded = errors.gather(
+            lambda: parse(raw_query(request), self._streaming), lambda: conditions.read(request.headers)
+        )
+        if query.expand:
+            if media_type == export.CSV:
+                raise ApiError(errors.BAD_PARAMETER, "CSV has no place for items within items.", parameter="expand")
+            self._expander.check(state.client, query)
+        # It has no entity tag: there is none that could match.
+        if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
+            raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
+        parts = self._resource.stream(context)
+        first = await anext(parts, Page(()))
+        headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
+        if first.total is not None:
+            headers["X-Total-Count"] = str(first.total)
+        chunks = export.lines(self._resource, query, media_type, first, parts)
+        if query.expand:
+            chunks = self._expander.lines(context, chunks)
+        if negotiation.encoding(line(request, hdrs.ACCEPT_ENCODING)) == "gzip":
+            headers["Content-Encoding"] = "gzip"
+            chunks = export.compressed(chunks)
+        return await send_stream(request, 200, headers, chunks)
+
+    def _links(self, request: web.Request, page: Page) -> dict[str, str]:
+        """Return the URLs of the pages beside `page` and of the first one, to which an empty cursor leads, too."""
+        parts = raw_query(request).split("&")
+        kept = "&".join([part for part in parts if part and _name_of(part) not in ("after", "before")])
+        first = f"{self._path}?{_quoted(kept)}" if kept else self._path
+        further = f"{first}{'&' if kept else '?'}"
+        links = {}
+        if page.next is not None:
+            links["next"] = f"{further}after={_quoted(page.next)}" if page.next else first
+        if page.prev is not None:
+            links["prev"] = f"{further}before={_quoted(page.prev)}" if page.prev else first
+        links["first"] = first
+        return links
+
+
+def _name_of(part: str) -> str:
+    name = part.partition("=")[0]
+    return unquote(name) if "%" in name else name
+
+
+def _quoted(text: str) -> str:
+    return text if _IS_QUOTED(text) else quote(text, safe=_KEPT)
+
+
+def item_headers(shown: Representation) -> dict[str, str]:
+    """Return the headers that go with an item."""
+    headers = {
+        "Content-Type": JSON,
+        "ETag": f'"{shown.tag}"',
+        "Cache-Control": "private, no-cache",
+        "Vary": VARY,
+    }
+    if shown.modified is not None:
+        headers["Last-Modified"] = rendering.http_date(shown.modified)
+    return headers
+
+
+def conditional(response: Response, shown: Representation, demanded: Conditions) -> Response:
+    """Return `response`, or 304 in its place; raises `ApiError` 412."""
+    if demanded is conditions.NONE:
+        return response
+    outcome = demanded.evaluate(shown.tag, shown.modified, reading=True)
+    if outcome is Outcome.FAILED:
+        raise demanded.refusal(shown.tag)
+    if outcome is Outcome.NOT_MODIFIED:
+        response.headers.pop("Content-Type")
+        return Response(304, response.headers)
+    return response

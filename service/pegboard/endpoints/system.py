@@ -1,0 +1,96 @@
+"""What the service answers at its own paths: the catalogue, health and readiness, the error codes, the plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pegboard import errors, rendering
+from pegboard.endpoints.describe.declaration import Declaration
+from pegboard.errors import ErrorCode
+from pegboard.hosting.discovery import Plugin, State
+from pegboard.http.negotiation import JSON, VARY, accept
+from pegboard.http.protocol import Response
+
+Readiness = Callable[[], Any]
+Declarations = Mapping[str, Declaration]
+
+
+def handlers(
+    version: str,
+    plugins: Sequence[Plugin],
+    declared: Declarations,
+    ready: Readiness,
+    prefix: Callable[[], str],
+) -> dict[str, Handler]:
+    """Return the handlers of the service's own paths by their names.
+
+    `ready` is a coroutine function: None, or why it is not. `prefix` gives what stands before all paths.
+    """
+    return {
+        "catalogue": _showing(lambda: _catalogue(version, plugins, declared, prefix())),
+        "errors": _showing(lambda: {"items": codes(declared)}),
+        "plugins": _showing(lambda: {"items": [_plugin(plugin, declared) for plugin in plugins]}),
+        "health": _showing(lambda: {"status": "ok"}),
+        "ready": _readiness(ready),
+    }
+
+
+def _showing(read: Callable[[], Any]) -> Handler:
+    async def show(request: web.Request) -> Response:
+        accept(request, JSON)
+        return Response(200, {"Content-Type": JSON, "Vary": VARY}, rendering.dumps(read()))
+
+    return show
+
+
+def _readiness(ready: Readiness) -> Handler:
+    async def show(request: web.Request) -> Response:
+        accept(request, JSON)
+        reason = await ready()
+        if reason is not None:
+            raise reason
+        return Response(200, {"Content-Type": JSON, "Vary": VARY}, b'{"status":"ready"}')
+
+    return show
+
+
+def _catalogue(version: str, plugins: Sequence[Plugin], declared: Declarations, prefix: str) -> dict[str, Any]:
+    resources = [
+        {
+            "name": plugin.name,
+            "path": f"{prefix}/{plugin.name}",
+            "verbs": declared[plugin.name].verbs,
+            "summary": declared[plugin.name].summary,
+            "plugin": plugin.distribution,
+            "version": plugin.version,
+        }
+        for plugin in plugins
+        if plugin.state is State.READY and plugin.name in declared
+    ]
+    return {"name": "pegboard", "version": version, "resources": resources}
+
+
+def codes(declared: Declarations) -> list[dict[str, Any]]:
+    """Return every error code that a client can meet, in the order of their numbers, each with its plugin."""
+    own: list[tuple[ErrorCode, str | None]] = [(code, None) for code in errors.CATALOGUE]
+    theirs = [(code, name) for name, declaration in declared.items() for code in declaration.error_codes]
+    return [
+        {"code": code.code, "status": code.status, "message": code.message, "plugin": name}
+        for code, name in sorted([*own, *theirs], key=lambda entry: entry[0].code)
+    ]
+
+
+def _plugin(plugin: Plugin, declared: Declarations) -> dict[str, Any]:
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "state": plugin.state,
+        "verbs": declared[plugin.name].verbs if plugin.name in declared else (),
+        "migrations": plugin.applied,
+        "fault": plugin.fault,
+    }

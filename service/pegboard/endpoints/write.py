@@ -1,0 +1,343 @@
+"""POST, PUT, PATCH and DELETE over a resource: load, act, answer; and the order in which faults are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import orjson
+from aiohttp import web
+from multidict import istr
+
+from pegboard import errors
+from pegboard.api.changes import Change
+from pegboard.api.context import Context
+from pegboard.api.listing import id_of
+from pegboard.api.resource import Representation, Resource
+from pegboard.auth.clients import ANONYMOUS, sufficing
+from pegboard.endpoints import hooks
+from pegboard.endpoints.expand import Expander
+from pegboard.endpoints.idempotency import HEADER, Idempotency, key_of
+from pegboard.endpoints.read import item_headers
+from pegboard.errors import ApiError, Fault
+from pegboard.http import conditions, negotiation, payload
+from pegboard.http.conditions import Conditions, Outcome
+from pegboard.http.negotiation import JSON, accept, line
+from pegboard.http.protocol import Response
+from pegboard.http.request import STATE, raw_query, read_body
+from pegboard.query.parsing import parse_item
+from pegboard.query.query import Rules
+from pegboard.schema import patching
+from pegboard.schema.loading import Loader
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
+MOST_ITEMS = 1_000
+_PREFER = istr("Prefer")
+_PLAIN = "!$&'()*+,;=:@"
+"""What stands in a segment of a path as it is (RFC 3986 §3.3), beside letters, digits and `-._~`."""
+_IS_PLAIN = re.compile(rf"[0-9A-Za-z._~{re.escape(_PLAIN)}-]*").fullmatch
+
+
+class Writer:
+    """Serve the writing verbs of one resource, mounted at `path`.
+
+    PATCH changes the fields that `writable` names; None means all.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        rules: Rules,
+        path: str,
+        idempotency: Idempotency,
+        max_nesting: int,
+        writable: Collection[str] | None = None,
+    ) -> None:
+        self._resource: Any = resource
+        self._hooks = hooks.around(resource)
+        # What has no hooks is called as it is.
+        self._acts: Any = self._hooks or resource
+        self._idempotency = idempotency
+        self._rules = rules
+        self._path = path
+        self._max_nesting = max_nesting
+        self._writable = writable
+        self._loader = Loader(resource.schema)
+        self._creating = sufficing(resource.name, "POST")
+        self._expander = Expander(resource)
+
+    async def create(self, request: web.Request) -> Response:
+        """Make one item, or all items of an array at once."""
+        state = request[STATE]
+        accept(request, JSON)
+        negotiation.check_content(request.headers, (JSON,), "Accept")
+        body = await read_body(request)
+        query, key, value = errors.gather(
+            lambda: parse_item(raw_query(request), self._rules),
+            lambda: key_of(request.headers),
+            lambda: self._new(payload.parse(body, self._max_nesting)),
+        )
+        if query.expand:
+            self._expander.check(state.client, query)
+        context = Context(state.client, state.id, query, traceparent=state.traceparent)
+        work = self._create_all if isinstance(value, list) else self._create
+        if key is None:
+            return await work(request, context, value)
+        return await self.once(request, context, key, body, lambda: work(request, context, value))
+
+    async def once(
+        self,
+        request: web.Request,
+        context: Context,
+        key: str,
+        body: bytes,
+        work: Callable[[], Awaitable[Response]],
+    ) -> Response:
+        """Do `work` in a transaction that keeps its answer by an idempotency key, or give again what is kept."""
+        if request[STATE].client is ANONYMOUS:
+            # All who send no credentials are one: what is kept for one could be given to another.
+            raise ApiError(errors.BAD_HEADER, f"{HEADER} needs credentials.", header=HEADER)
+        if context.query.expand:
+            # What is stored is given again only to one who asks for the same items, and so may see them.
+            body += b"\n" + ",".join(context.query.expand).encode()
+
+        async def within(connection: asyncpg.Connection) -> Response:
+            context.begin(connection)
+            return await work()
+
+        response = await self._idempotency.once(request, key, body, within)
+        context.end(committed=True)
+        return response
+
+    async def _create(self, request: web.Request, context: Context, value: dict[str, Any]) -> Response:
+        item = await self._acts.create(context, self._loader.create(value))
+        return await self.written(request, item, context, created=True)
+
+    def _new(self, value: Any) -> Any:
+        """Return `value`, which is to be an object, or an array where the resource takes one."""
+        if not isinstance(value, list):
+            return _object(value)
+        if not hasattr(self._resource, "create_all"):
+            raise ApiError(errors.BODY_SHAPE, "Send one JSON object: this resource takes no arrays.", pointer="")
+        return value
+
+    async def _create_all(self, request: web.Request, context: Context, values: list[Any]) -> Response:
+        if not values:
+            raise ApiError(errors.TOO_SHORT, "Send at least one item.", pointer="")
+        if len(values) > MOST_ITEMS:
+            raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
+        loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
+        items = await self._acts.create_all(context, errors.gather(*loads))
+        headers = {"Content-Type": JSON}
+        if wants_minimal(request):
+            return Response(201, {"Preference-Applied": "return=minimal"})
+        body = self._resource.represent_all(items, context.query)
+        if context.query.expand:
+            async with self._resource.transaction(context):
+                body = await self._expander.items(context, body)
+        return Response(201, headers, b'{"items":' + body + b"}")
+
+    def _load_one(self, index: int, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ApiError(errors.WRONG_TYPE, "Not a valid object.", pointer=f"/{index}")
+        return self._loader.create(value, (index,))
+
+    async def replace(self, request: web.Request) -> Response:
+        """Replace an item, or make it where the resource declares that PUT does."""
+        identity = request[STATE].item_id
+        _, body, context = await self._receive(request, (JSON,), "Accept")
+
+        def load() -> dict[str, Any]:
+            return self._loader.replace(body, identity)
+
+        try:
+            item = await self._write(context, identity, self._acts.replace, load)
+        except ApiError as error:
+            if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
+                raise
+            data = self._loader.replace(body, identity, new=True) | {"id": identity}
+            try:
+                item = await self._acts.create(context, data)
+                return await self.written(request, item, context, created=True)
+            except ApiError as conflict:
+                # An id that is taken by what the client cannot see is not found either.
+                if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
+                    raise
+                item = await self._replace_after_all(context, identity, load, conflict)
+        return await self.written(request, item, context)
+
+    async def _replace_after_all(
+        self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
+    ) -> Any:
+        """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
+        try:
+            return await self._write(context, identity, self._acts.replace, load)
+        except ApiError as error:
+            raise conflict if error.kind is errors.NOT_FOUND else error from conflict
+
+    def _may_create(self, request: web.Request, context: Context) -> bool:
+        demanded = context.conditions
+        return (
+            self._resource.creates_by_put
+            and demanded.if_match is None
+            and not request[STATE].client.grants.isdisjoint(self._creating)
+        )
+
+    async def update(self, request: web.Request) -> Response:
+        """Change the fields that a patch names."""
+        identity = request[STATE].item_id
+        kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
+        if self._writable is not None:
+            targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
+            _permit(targets, self._writable)
+        if kind == JSON_PATCH:
+            item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, value))
+        elif self._loader.needs_whole(value):
+            item = await self._rewrite(context, identity, lambda whole: _merge(whole, value))
+        else:
+            item = await self._write(context, identity, self._acts.update, lambda: self._loader.update(value, identity))
+        return await self.written(request, item, context)
+
+    async def delete(self, request: web.Request) -> Response:
+        """Delete an item."""
+        state = request[STATE]
+        query, demanded = errors.gather(
+            lambda: parse_item(raw_query(request), self._rules), lambda: conditions.read(request.headers)
+        )
+        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+
+        async def act(context: Context, identity: str, _: object) -> None:
+            await self._acts.delete(context, identity)
+
+        await self._write(context, state.item_id, act, lambda: None)
+        return Response(204, {})
+
+    async def _receive(self, request: web.Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
+        """Return the type and the value of the body and the context of a write to an item; raises what is wrong."""
+        state = request[STATE]
+        accept(request, JSON)
+        kind = negotiation.check_content(request.headers, taken, header)
+        shape = patching.operations if kind == JSON_PATCH else _object
+        body = await read_body(request)
+        query, demanded, value = errors.gather(
+            lambda: parse_item(raw_query(request), self._rules),
+            lambda: conditions.read(request.headers),
+            lambda: shape(payload.parse(body, self._max_nesting)),
+        )
+        if query.expand:
+            self._expander.check(state.client, query)
+        return kind, value, Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+
+    async def _write(
+        self,
+        context: Context,
+        identity: str,
+        act: Callable[[Context, str, Any], Awaitable[Any]],
+        load: Callable[[], Any],
+    ) -> Any:
+        """Do one write to an item.
+
+        Where its own statement can hold the conditions, that is all; else they are held against the item first, in the
+        same transaction. What the load finds wrong is told only after a 404, 412 or 428: so is the order of faults.
+        """
+        demanded = context.conditions
+        if self._resource.needs_match and demanded.if_match is None:
+            await self.check(context, identity)
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        try:
+            data = load()
+        except ApiError:
+            await self.check(context, identity)
+            raise
+        if demanded is conditions.NONE or (self._resource.checks_version and _only_if_match(demanded)):
+            return await act(context, identity, data)
+        async with self._resource.transaction(context):
+            await self.check(context, identity)
+            return await act(context, identity, data)
+
+    async def _rewrite(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
+        """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
+        if self._resource.needs_match and context.conditions.if_match is None:
+            await self.check(context, identity)
+            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+        async with self._resource.transaction(context):
+            _, shown = await self.check(context, identity)
+            before = orjson.loads(shown.body)
+            after = patch(before)
+            if not isinstance(after, dict):
+                raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
+            if payload.deeper(after, self._max_nesting):
+                raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
+            return await self._acts.update(context, identity, self._loader.change(before, after, identity))
+
+    async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
+        """Hold the conditions against the item as it is and return it, and how it is shown; raises 404 and 412."""
+        item = await self._resource.retrieve(context, identity)
+        shown = self._resource.represent(item, self._rules.whole)
+        outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
+        if outcome is Outcome.FAILED:
+            raise context.conditions.refusal(shown.tag)
+        return item, shown
+
+    async def tell(self, context: Context, change: Change) -> None:
+        """Call the hooks that the resource has for what was done in the transaction of `context`."""
+        if self._hooks is not None:
+            await self._hooks.tell(context, change)
+
+    def path_of(self, item: Any) -> str:
+        """Return the path of an item."""
+        identity = id_of(item)
+        return f"{self._path}/{identity if _IS_PLAIN(identity) else quote(identity, safe=_PLAIN)}"
+
+    async def written(self, request: web.Request, item: Any, context: Context, *, created: bool = False) -> Response:
+        """Answer with an item as it is now, or without it where the client prefers so."""
+        shown = self._resource.represent(item, context.query)
+        if context.query.expand:
+            # In a transaction, since only what is read where it was written is sure to be there.
+            async with self._resource.transaction(context):
+                shown = await self._expander.item(context, shown)
+        headers = item_headers(shown)
+        if created:
+            headers["Location"] = self.path_of(item)
+        if wants_minimal(request):
+            headers.pop("Content-Type")
+            headers["Preference-Applied"] = "return=minimal"
+            return Response(201 if created else 204, headers)
+        return Response(201 if created else 200, headers, shown.body)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ApiError(errors.BODY_SHAPE, "Send a JSON object.", pointer="")
+    return value
+
+
+def _merge(whole: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item changed by a merge patch; a null stays for a field that is never shown, so that it is reset."""
+    unseen = {key: value for key, value in patch.items() if value is None and key not in whole}
+    merged: dict[str, Any] = patching.merge(whole, patch)
+    return merged | unseen
+
+
+def _permit(targets: Collection[tuple[str | int, str]], writable: Collection[str]) -> None:
+    """Raise `ApiError` 403 that points at every part of a patch that changes another field than those `writable`."""
+    message = f"Only {', '.join(writable)} can be changed here."
+    places = dict.fromkeys(place for place, name in targets if name not in writable)
+    faults = tuple(Fault(errors.NOT_ALLOWED.code, message, errors.pointer((place,))) for place in places)
+    if faults:
+        raise ApiError(errors.NOT_ALLOWED, faults=faults)
+
+
+def _only_if_match(demanded: Conditions) -> bool:
+    return demanded.unmodified_since is None and demanded.if_none_match is None
+
+
+def wants_minimal(request: web.Request) -> bool:
+    """Tell whether the client would do without a body (RFC 7240)."""
+    preference = line(request, _PREFER)
+    return preference is not None and "return=minimal" in negotiation.prefer(preference)

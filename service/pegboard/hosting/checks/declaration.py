@@ -1,0 +1,368 @@
+"""What an author can get wrong in the declaration of a resource, each told with its place and how to mend it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pegboard.api.content import Content
+from pegboard.api.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.api.table import TableResource
+from pegboard.errors import ErrorCode
+from pegboard.hosting.checks import content, operations, overrides, schemas, spelling, tables
+from pegboard.query import mapping
+from pegboard.query.existing import Existing
+from pegboard.rendering import short
+from pegboard.schema import fields
+from pegboard.schema.column import Column
+from pegboard.schema.ddl import OWNER, STANDARD, Unique
+from pegboard.schema.schema import Schema
+
+_FIRST_CODE = 20_000
+_MOST_NAMES = 10  # so many are told
+_TABLE = re.compile(r'[^\s."\x00]{1,63}\.[^\s."\x00]{1,63}')
+
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "list": ("context",),
+    "create": ("context", "data"),
+    "retrieve": ("context", "id"),
+    "replace": ("context", "id", "data"),
+    "update": ("context", "id", "data"),
+    "delete": ("context", "id"),
+}
+"""What each action is given, beside the resource itself."""
+
+_MISNAMED: Mapping[str, str] = {
+    "get": "retrieve",
+    "read": "retrieve",
+    "index": "list",
+    "post": "create",
+    "put": "replace",
+    "patch": "update",
+    "remove": "delete",
+    "destroy": "delete",
+}
+"""What actions are called elsewhere."""
+
+_PUBLIC_VERBS = ("GET", "HEAD", "POST")
+_OWN_VERBS = ("GET", "HEAD", "PATCH")
+_TRUTHS = ("needs_match", "creates_by_put", "checks_version", "owned")
+_NAMES = ("filterable", "sortable", "me", "me_writable", "public", "indexes", "search")
+_LIMITS = ("default_limit", "max_limit")
+
+
+def mistake(found: Any, name: str = "") -> str | None:
+    """Return what is wrong with what an entry point named `name` leads to, and how to mend it; None for a sound one.
+
+    Raises whatever the code of the author raises.
+    """
+    if not (inspect.isclass(found) and issubclass(found, Resource)):
+        hint = ": it leads to an instance, so name the class" if isinstance(found, Resource) else ""
+        return f"an entry point of pegboard.resources names a subclass of pegboard.Resource{hint}"
+    for check in _CHECKS:
+        fault = check(found)
+        if fault is not None:
+            return fault
+    return _self_mistake(found, name) or _built(found)
+
+
+def _schema_mistake(found: type[Resource]) -> str | None:
+    schema = getattr(found, "schema", None)
+    if isinstance(schema, Schema):
+        return f"set schema to a subclass of pegboard.Schema, not to an instance: schema = {type(schema).__name__}"
+    if not (inspect.isclass(schema) and issubclass(schema, Schema)):
+        return "set schema to a subclass of pegboard.Schema"
+    return schemas.mistake(schema)
+
+
+def _verb_mistake(found: type[Resource]) -> str | None:
+    verbs: Any = getattr(found, "verbs", None)
+    if not isinstance(verbs, tuple) or not verbs:
+        return 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'
+    for verb in verbs:
+        if verb == "OPTIONS":
+            return "verbs holds 'OPTIONS', which the service answers by itself: leave it out"
+        if verb not in VERBS:
+            meant = isinstance(verb, str) and verb.upper() in VERBS
+            hint = f": write {verb.upper()!r}" if meant else ""
+            return f"verbs holds {short(verb)}; it takes each of {', '.join(VERBS)} at most once{hint}"
+    return "verbs names one twice: leave it out" if len(set(verbs)) < len(verbs) else None
+
+
+def _action_mistake(found: type[Resource]) -> str | None:
+    there = found.actions()
+    for name in sorted(there):
+        action = getattr(found, name)
+        written = f"async def {name}({', '.join(('self', *_PARAMETERS[name]))})"
+        if not inspect.iscoroutinefunction(action):
+            return f"the action {name} has to be a coroutine: write {written}"
+        try:
+            inspect.signature(action).bind(None, *_PARAMETERS[name])
+        except TypeError:
+            return f"the action {name} takes other parameters than it is given: write {written}"
+    for verb in found.verbs:
+        wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
+        if not wanted & there:
+            near = [other for other, action in _MISNAMED.items() if action in wanted and hasattr(found, other)]
+            hint = f": is {near[0]} meant to be {_MISNAMED[near[0]]}?" if near else ": write one, or leave the verb out"
+            return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}{hint}"
+    declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in found.verbs if verb in table}
+    writing = [verb for verb in ("PUT", "PATCH", "DELETE") if verb in found.verbs]
+    if writing and "retrieve" not in there:
+        return f"the verb {writing[0]} is declared, whose conditions are held against an item: write async def retrieve"
+    if writing or any(one.on == "item" for one in found.operations().values()):
+        declared.add("retrieve")
+    extra = sorted(set(vars(found)) & there - declared)
+    return f"the action {extra[0]} is written, but none of its verbs is declared: add one to verbs" if extra else None
+
+
+def _beside_mistake(found: type[Resource]) -> str | None:
+    """Hold what is declared beside the actions against the form it has to have."""
+    content: Any = found.content
+    if not isinstance(content, Content | None):
+        return f"content is {short(content)}: set it to a pegboard.Content, or leave it out"
+    if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
+        return "set settings to a subclass of pegboard.Schema, or leave it out"
+    existing = found.existing() if issubclass(found, TableResource) else None
+    return None if existing is None else existing.mistake()
+
+
+def _other_schema_mistake(found: type[Resource]) -> str | None:
+    """Hold the decorated methods of the schemas of operations and settings against how they are called."""
+    declared = found.operations().values()
+    parts: list[Any] = [found.settings, *(part for one in declared for part in (one.request, one.response))]
+    faults = (
+        schemas.hooks_mistake(schema) for schema in parts if isinstance(schema, type) and issubclass(schema, Schema)
+    )
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _form_mistake(found: type[Resource]) -> str | None:
+    """Hold each attribute against the form it has to have."""
+    text: Any = found.__doc__
+    if not isinstance(text, str | None):
+        return "the docstring is no text: write one, or leave it out"
+    for name in _TRUTHS:
+        value = getattr(found, name, False)
+        if not isinstance(value, bool):
+            return f"{name} is {short(value)}: set it to True or False"
+    for name in _LIMITS:
+        value = getattr(found, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            return f"{name} is {short(value)}: set it to a whole number from 1"
+    if found.default_limit > found.max_limit:
+        return f"default_limit is {found.default_limit}, beyond max_limit, {found.max_limit}: lower the one of them"
+    for name in _NAMES:
+        fault = _names_mistake(name, getattr(found, name, ()))
+        if fault is not None:
+            return fault
+    return None
+
+
+def _names_mistake(name: str, value: Any) -> str | None:
+    if value is None and name in ("filterable", "sortable", "me_writable"):
+        return None
+    if isinstance(value, str):
+        return f"{name} is a text, not a tuple: write {name} = ({short(value)},)"
+    if not isinstance(value, tuple) or not all(isinstance(part, str) for part in value):
+        return f'{name} is {short(value)}: set it to a tuple of texts, as in {name} = ("name",)'
+    twice = next((part for part in value if value.count(part) > 1), None)
+    return None if twice is None else f"{name} names {twice!r} twice: leave one out"
+
+
+def _code_mistake(found: type[Resource]) -> str | None:
+    codes: Any = found.error_codes
+    if not isinstance(codes, tuple):
+        return f"error_codes is {short(codes)}: set it to a tuple, as in error_codes = (TAKEN,)"
+    for declared in codes:
+        if not isinstance(declared, ErrorCode):
+            return f"error_codes holds {short(declared)}; it takes pegboard.ErrorCode"
+        code: Any = declared.code
+        status: Any = declared.status
+        message: Any = declared.message
+        if isinstance(code, bool) or not isinstance(code, int):
+            return f"the error code {short(code)} is no whole number: take one from {_FIRST_CODE}"
+        if code < _FIRST_CODE:
+            return f"the error code {code} is one of the service's own: take one from {_FIRST_CODE}"
+        if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
+            return f"the error code {code} has the status {short(status)}, which is not from 400 to 599"
+        if not isinstance(message, str) or not message:
+            return f"the error code {code} has no message: say what is wrong, for people"
+    numbers = [declared.code for declared in codes]
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    return None if twice is None else f"the error code {twice} is there twice: take another number for one of them"
+
+
+def _public_mistake(found: type[Resource]) -> str | None:
+    for attribute, verbs, possible in (("public", found.public, _PUBLIC_VERBS), ("me", found.me, _OWN_VERBS)):
+        for verb in verbs:
+            if verb not in possible or verb not in found.verbs:
+                kind = "the verb " if attribute == "me" else ""
+                return f"{attribute} names {kind}{verb!r}; it takes those of {', '.join(possible)} that verbs has too"
+    return None
+
+
+def _me_mistake(found: type[Resource]) -> str | None:
+    if found.me_writable is not None and "PATCH" not in found.me:
+        return "me_writable is set, but me has no PATCH: add it, or leave me_writable out"
+    names = [mapping.name_of(field, name) for name, field in found.schema().load_fields.items()]
+    return _unknown("me_writable", found.me_writable or (), names)
+
+
+def _query_mistake(found: type[Resource]) -> str | None:
+    existing = found.existing() if issubclass(found, TableResource) else None
+    columns = {column.name: column for column in mapping.columns(found.schema(), existing)}
+    for attribute, doing, able in (
+        ("filterable", "filtered", lambda column: bool(column.operators)),
+        ("sortable", "sorted", lambda column: column.is_sortable),
+    ):
+        for name in getattr(found, attribute) or ():
+            fault = _unknown(attribute, (name,), columns) or _unsuitable(attribute, columns[name], doing, able)
+            if fault is not None:
+                return fault
+    filters = {f"{name}__{operator}": name for name, column in columns.items() for operator in column.operators}
+    clash = next((name for name in columns if name in filters), None)
+    if clash is not None:
+        return f"the field {clash} is called like a filter of the field {filters[clash]}: give it another name"
+    return None
+
+
+def _unsuitable(attribute: str, column: Column, doing: str, able: Callable[[Column], bool]) -> str | None:
+    if not column.readable:
+        return f"{attribute} names {column.name}, which is write-only: leave it out"
+    return None if able(column) else f"{attribute} names {column.name}, which cannot be {doing} by: leave it out"
+
+
+def _table_mistake(found: type[Resource]) -> str | None:
+    if not issubclass(found, TableResource):
+        return None
+    table: Any = found.table
+    name = table.table if isinstance(table, Existing) else table
+    if name is not None and not (isinstance(name, str) and _TABLE.fullmatch(name)):
+        return f'table is {short(name)}: name it with its schema and without quotes, as in table = "crm.people"'
+    return _conflict_mistake(found) or _unique_mistake(found) or _index_mistake(found)
+
+
+def _sound_mistake(found: type[Resource]) -> str | None:
+    return tables.mistake(found) if issubclass(found, TableResource) else None
+
+
+def _conflict_mistake(found: type[TableResource]) -> str | None:
+    conflicts: Any = found.conflicts
+    if not isinstance(conflicts, Mapping):
+        return f'conflicts is {short(conflicts)}: map names of constraints to codes, as in {{"no_overlap": TAKEN}}'
+    for name, code in conflicts.items():
+        if not isinstance(name, str) or not isinstance(code, ErrorCode):
+            pair = f"{short(name)} to {short(code)}"
+            return f"conflicts maps {pair}; it takes the name of a constraint and a pegboard.ErrorCode"
+        if code.code >= _FIRST_CODE and code not in found.error_codes:
+            return f"conflicts tells the error code {code.code}, which error_codes lacks: add it there"
+    return None
+
+
+def _unique_mistake(found: type[TableResource]) -> str | None:
+    uniques: Any = found.unique
+    if isinstance(uniques, Unique):
+        return "unique is one Unique, not a tuple of them: put a comma after it, as in unique = (Unique(...),)"
+    if not isinstance(uniques, tuple) or not all(isinstance(unique, Unique) for unique in uniques):
+        return f'unique is {short(uniques)}: set it to a tuple, as in unique = (Unique("email"),)'
+    columns = _columns(found)
+    texts = {column.column for column in mapping.columns(found.schema()) if column.is_text}
+    for unique in uniques:
+        if not unique.columns:
+            return "unique has a Unique without a field: name those that no two items may share"
+        fault = _unknown("unique", unique.columns, columns)
+        if fault is not None:
+            return fault
+        if len(set(unique.columns)) < len(unique.columns):
+            return f"unique names a field twice in one Unique: {', '.join(unique.columns)}"
+        if unique.ignore_case and texts.isdisjoint(unique.columns):
+            return (
+                f"unique ignores the case of {', '.join(unique.columns)}, where there is no text: leave ignore_case out"
+            )
+    return "unique has the same Unique twice: leave one out" if len(set(uniques)) < len(uniques) else None
+
+
+def _index_mistake(found: type[TableResource]) -> str | None:
+    own = {column.column: column for column in mapping.columns(found.schema())}
+    for index in found.indexes:
+        parts = [part.strip().removeprefix("-") for part in index.split(",")]
+        fault = _unknown("indexes", parts, _columns(found))
+        if fault is not None:
+            return fault
+        if len(set(parts)) < len(parts):
+            return f"indexes names a field twice in {short(index)}: leave one out"
+        for column in (own[part] for part in parts if part in own):
+            if not (column.is_sortable or (column.is_list and len(parts) == 1 and column.readable)):
+                return _unsuitable("indexes", column, "sorted", lambda _: False)
+    for name in found.search:
+        fault = _unknown("search", (name,), own) or _unsuitable("search", own[name], "searched", lambda c: c.is_text)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _columns(found: type[TableResource]) -> list[str]:
+    """Return the columns that an index can be about."""
+    own = [column.name for column in mapping.table_columns(found.schema())]
+    return [*own, *(column.name for column in STANDARD), *([OWNER] if found.owned else [])]
+
+
+def _unknown(attribute: str, names: Iterable[str], known: Collection[str]) -> str | None:
+    """Say which of the names is none of those known, and which one was probably meant."""
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            more = ["..."] if len(known) > _MOST_NAMES else []
+            hint = f"is {near[0]} meant?" if near else f"it takes {', '.join([*known][:_MOST_NAMES] + more)}"
+            return f"{attribute} names {short(name)}, which is no field of the schema: {hint}"
+    return None
+
+
+def _put_mistake(found: type[Resource]) -> str | None:
+    if found.creates_by_put and not {"PUT", "POST"} <= set(found.verbs):
+        return "creates_by_put is set, but verbs has not both of PUT and POST: add them, or leave it out"
+    return None
+
+
+def _self_mistake(found: type[Resource], name: str) -> str | None:
+    for attribute, field, _ in mapping.stored(found.schema()):
+        if isinstance(field, fields.Reference) and field.resource == name and field.required and not field.allow_none:
+            return f"the field {attribute} refers to {name} itself and is required, so there can be no first item"
+    return None
+
+
+def _built(found: type[Resource]) -> str | None:
+    """Make what is made of the declaration at the start, which finds what is left."""
+    try:
+        fault = overrides.result_mistake(found, "rules", found.rules())
+        if fault is None and issubclass(found, TableResource):
+            fault = overrides.result_mistake(found, "spec", found.spec("it"))
+    except ValueError as error:
+        return str(error)
+    return fault
+
+
+_CHECKS: tuple[Callable[[type[Resource]], str | None], ...] = (
+    spelling.mistake,
+    _schema_mistake,
+    _verb_mistake,
+    operations.mistake,
+    overrides.mistake,
+    _action_mistake,
+    _beside_mistake,
+    _other_schema_mistake,
+    _form_mistake,
+    _code_mistake,
+    _me_mistake,
+    _query_mistake,
+    _table_mistake,
+    _put_mistake,
+    _sound_mistake,
+    _public_mistake,
+    content.mistake,
+)
+"""What a declaration is held against, in turn: each may rely on what those before it have found sound."""

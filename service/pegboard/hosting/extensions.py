@@ -1,0 +1,46 @@
+"""Middlewares of the operator's own: found by entry points of the group `pegboard.middlewares`, named by a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from aiohttp.typedefs import Middleware
+
+from pegboard.hosting import discovery
+from pegboard.settings import SettingsError
+
+GROUP = "pegboard.middlewares"
+
+_VARIABLE = "PEGBOARD_MIDDLEWARES"
+
+
+def middlewares(names: Sequence[str]) -> Iterator[Middleware]:
+    """Yield the middlewares of these names, in this order.
+
+    Raises `SettingsError` for one that is not installed, cannot be imported or is no middleware: what an operator has
+    asked for is never left out.
+    """
+    points = {point.name: point for point in discovery.installed(GROUP)} if names else {}
+    for name in names:
+        yield _load(name, points)
+
+
+def _load(name: str, points: dict[str, EntryPoint]) -> Middleware:
+    point = points.get(name)
+    if point is None:
+        near = get_close_matches(name, points, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"{_VARIABLE} names {name}, which no installed package has in {GROUP}.{hint}")
+    try:
+        found: Any = point.load()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingsError(f"{_VARIABLE}: {point.value} cannot be imported: {reason}.") from error
+    # What aiohttp's own decorator leaves.
+    if not callable(found) or getattr(found, "__middleware_version__", None) != 1:
+        raise SettingsError(f"{_VARIABLE}: {point.value} is no middleware: write @aiohttp.web.middleware above it.")
+    middleware: Middleware = found
+    return middleware

@@ -1,1 +1,0 @@
-"""Schemas of plugins as JSON Schema, and examples of what they describe."""

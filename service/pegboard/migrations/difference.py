@@ -1,0 +1,261 @@
+"""The changes that turn the table that is there into the one declared, and those that an author has to decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pegboard.schema import ddl
+from pegboard.schema.column import quoted
+from pegboard.schema.ddl import ColumnSpec, TableSpec, Unique
+
+_LONG_TYPES = {
+    "timestamptz": "timestamp with time zone",
+    "timestamp": "timestamp without time zone",
+    "time": "time without time zone",
+    "timetz": "time with time zone",
+    "int": "integer",
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "float4": "real",
+    "float8": "double precision",
+    "bool": "boolean",
+    "decimal": "numeric",
+    "varchar": "character varying",
+    "char": "character",
+}
+_TYPE = re.compile(r"([a-z0-9_ ]+?) *(\([0-9, ]+\))?(\[\])?")
+_CAST = re.compile(r"(?<=['\]])::[a-z_ ]+(?:\([0-9,]+\))?(?:\[\])?")
+_QUOTED_WORD = re.compile(r"'(-?[0-9.]+|true|false)'")
+
+
+@dataclass(frozen=True, slots=True)
+class ActualColumn:
+    """Say what the database has of one column; `type` and `default` as PostgreSQL writes them."""
+
+    type: str
+    nullable: bool
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """Say what the database has of a table: its constraints and indexes by name, lengths by constraint."""
+
+    columns: Mapping[str, ActualColumn]
+    lengths: Mapping[str, int]
+    references: Mapping[str, tuple[str, str]]
+    indexes: frozenset[str]
+    search: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Say why a change is not made on its own, the SQL an author would write to make it, and what that does to rows."""
+
+    reason: str
+    sql: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """List the steps from the table that is there to the one declared, in the order they have to run."""
+
+    steps: tuple[str | Refusal, ...]
+
+    @property
+    def additive(self) -> list[str]:
+        """Return the statements that can neither lose data nor fail because of the rows there are."""
+        return [step for step in self.steps if isinstance(step, str)]
+
+    @property
+    def refused(self) -> list[Refusal]:
+        """Return the changes that need an author's decision."""
+        return [step for step in self.steps if isinstance(step, Refusal)]
+
+    @property
+    def statements(self) -> list[str]:
+        """Return the SQL of all steps, the refused ones included."""
+        return [step if isinstance(step, str) else step.sql for step in self.steps]
+
+
+def difference(spec: TableSpec, actual: Actual) -> Change:
+    """Compare the declared table with the one that is there; the steps are empty when nothing has to change."""
+    steps = (
+        *_leftovers(spec, actual),
+        *_removed_columns(spec, actual),
+        *(step for column in spec.all_columns for step in _column_changes(spec, column, actual)),
+        *_length_changes(spec, actual),
+        *_reference_changes(spec, actual),
+        *_search_changes(spec, actual),
+        *_index_changes(spec, actual),
+    )
+    return Change(steps)
+
+
+def _leftovers(spec: TableSpec, actual: Actual) -> Iterator[str]:
+    """Drop what is ours and no longer declared: no row can be lost by it."""
+    for name in sorted(actual.lengths.keys() - ddl.lengths(spec)) + sorted(
+        actual.references.keys() - ddl.references(spec)
+    ):
+        yield f"ALTER TABLE {spec.sql_name} DROP CONSTRAINT {quoted(name)}"
+    for name in sorted(actual.indexes - ddl.uniques(spec).keys() - ddl.indexes(spec).keys()):
+        if name.endswith((ddl.INDEX, ddl.UNIQUE)):
+            yield f"DROP INDEX {quoted(spec.schema)}.{quoted(name)}"
+    if actual.search not in ((), spec.search):
+        yield f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(ddl.SEARCH)}"
+
+
+def _removed_columns(spec: TableSpec, actual: Actual) -> Iterator[Refusal]:
+    declared = {column.name for column in spec.all_columns}
+    for name in actual.columns:
+        if name not in declared:
+            sql = f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(name)}"
+            effect = f"Its values are lost.{_renaming(spec, name, actual)}"
+            yield Refusal(f"the column {name} is no longer declared", sql, effect)
+
+
+def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
+    """Return what to write instead where a column may only have another name now; "" where none is like it."""
+    found = actual.columns[name].type
+    new = [c for c in spec.columns if c.name not in actual.columns and _long_type(c.type) == found]
+    if not new:
+        return ""
+    rename = f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(name)} TO {quoted(new[0].name)};"
+    return f" If it has only another name now, write instead of what is said about both: {rename}"
+
+
+def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iterator[str | Refusal]:
+    found = actual.columns.get(column.name)
+    if found is None:
+        yield _added_column(spec, column)
+        return
+    alter = f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)}"
+    if _long_type(column.type) != found.type:
+        reason = f"the column {column.name} is declared {_long_type(column.type)}, but is {found.type}"
+        # A default of the old type might not become one of the new.
+        drop = "" if found.default is None else f"{alter} DROP DEFAULT;\n"
+        again = "" if column.default is None else f";\n{alter} SET DEFAULT {column.default}"
+        sql = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING {_converted(column, found)}{again}"
+        yield Refusal(reason, sql, "It fails on a value that cannot be converted.")
+    elif _long_default(column.default) != _long_default(found.default):
+        yield f"{alter} DROP DEFAULT" if column.default is None else f"{alter} SET DEFAULT {column.default}"
+    if column.nullable and not found.nullable:
+        yield f"{alter} DROP NOT NULL"
+    if found.nullable and not column.nullable:
+        sql = f"{_fill(spec, column)};\n{alter} SET NOT NULL"
+        yield Refusal(f"the column {column.name} is declared without null, but may hold it", sql, _filling(column))
+
+
+def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
+    add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
+    if column.nullable or column.default is not None:
+        return f"{add} {ddl.column_definition(column)}"
+    sql = (
+        f"{add} {quoted(column.name)} {ddl.type_definition(column)};\n{_fill(spec, column)};\n"
+        f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)} SET NOT NULL"
+    )
+    reason = f"the column {column.name} is new, and has neither null nor a default for the rows there are"
+    return Refusal(reason, sql, _filling(column))
+
+
+def _filling(column: ColumnSpec) -> str:
+    return f"Rows without it get {column.default}." if column.default else "Put in the value for rows without one."
+
+
+def _converted(column: ColumnSpec, found: ActualColumn) -> str:
+    """Return the old values as ones of the new type."""
+    name = quoted(column.name)
+    if column.type == "jsonb" and found.type != "text":
+        return f"to_jsonb({name})"
+    if column.is_list and not found.type.endswith("[]"):
+        return f"ARRAY[{name}]::{column.type}"
+    if found.type == "boolean" and column.type != "text":
+        return f"{name}::integer::{column.type}"
+    if column.type == "boolean" and found.type == "bigint":
+        return f"{name} <> 0"
+    return f"{name}::{column.type}"
+
+
+def _fill(spec: TableSpec, column: ColumnSpec) -> str:
+    name = quoted(column.name)
+    return f"UPDATE {spec.sql_name} SET {name} = {column.default or 'NULL /* a value */'} WHERE {name} IS NULL"
+
+
+def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
+    for name, check in ddl.lengths(spec).items():
+        found = actual.lengths.get(name)
+        if found == check.limit:
+            continue
+        drop = "" if found is None else f"DROP CONSTRAINT {quoted(name)}, "
+        sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {check.sql}"
+        wider = check.column.name not in actual.columns or (found is not None and check.allows(found))
+        reason = f"the column {check.column.name} is declared with length {check.operator} {check.limit}"
+        effect = "It fails on a value whose length is another."
+        yield sql if wider else Refusal(f"{reason}, which its rows may not have", sql, effect)
+
+
+def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
+    for name, column in ddl.references(spec).items():
+        found = actual.references.get(name)
+        if found == column.references:
+            continue
+        drop = "" if found is None else f"DROP CONSTRAINT {quoted(name)}, "
+        sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {ddl.reference_definition(column)}"
+        new = column.name not in actual.columns and column.default is None
+        target = ".".join(column.references or ())
+        reason = f"the column {column.name} now refers to {target}, which its rows may not"
+        yield sql if new else Refusal(reason, sql, "It fails on a value that leads nowhere.")
+
+
+def _search_changes(spec: TableSpec, actual: Actual) -> Iterator[str]:
+    if spec.search and spec.search != actual.search:
+        yield f"ALTER TABLE {spec.sql_name} ADD COLUMN {ddl.search_definition(spec)}"
+
+
+def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
+    uniques = ddl.uniques(spec)
+    for unique in spec.uniques:
+        name = ddl.unique_name(spec, unique)
+        if name not in actual.indexes:
+            yield (
+                uniques[name]
+                if _all_null(spec, unique, actual)
+                else Refusal(
+                    f"{', '.join(unique.columns)} is declared unique, which its rows may not be",
+                    uniques[name],
+                    "It fails on rows that share it.",
+                )
+            )
+    # A search column that was dropped above took its index along.
+    gone = {ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)} if spec.search != actual.search else set()
+    for name, statement in ddl.indexes(spec).items():
+        if name not in actual.indexes - gone:
+            yield statement
+
+
+def _all_null(spec: TableSpec, unique: Unique, actual: Actual) -> bool:
+    """Tell whether one of the columns is new and null in every row, so that no two rows can be the same."""
+    new = (c for c in spec.columns if c.name in unique.columns and c.name not in actual.columns)
+    return any(column.nullable and column.default is None for column in new)
+
+
+def _long_type(type_name: str) -> str:
+    """Return a type as PostgreSQL's catalogue writes it."""
+    match = _TYPE.fullmatch(type_name.strip().lower())
+    if match is None:
+        return type_name
+    name, modifier, brackets = match.groups(default="")
+    return _LONG_TYPES.get(name, name) + modifier.replace(" ", "") + brackets
+
+
+def _long_default(default: str | None) -> str | None:
+    """Return a default without the casts that PostgreSQL adds to it."""
+    if default is None:
+        return None
+    plain = _CAST.sub("", default)
+    word = _QUOTED_WORD.fullmatch(plain)
+    return word[1] if word else plain

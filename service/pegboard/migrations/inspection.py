@@ -1,0 +1,145 @@
+"""What the database has of a table, read from PostgreSQL's catalogue, and what it lacks."""
+
+from __future__ import annotations
+
+import re
+
+import asyncpg
+
+from pegboard.migrations.difference import Actual, ActualColumn, Change, difference
+from pegboard.schema.column import quoted
+from pegboard.schema.ddl import (
+    MAX_LENGTH,
+    MIN_LENGTH,
+    REFERENCE,
+    SEARCH,
+    TableSpec,
+    content_name,
+    create,
+    create_content,
+)
+
+_COLUMNS = """
+    SELECT attname, format_type(atttypid, atttypmod) AS type, NOT attnotnull AS nullable,
+           attgenerated <> '' AS generated, pg_get_expr(adbin, adrelid) AS expression
+    FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+    ORDER BY attnum
+"""
+_CONSTRAINTS = """
+    SELECT conname, contype = 'f' AS reference, pg_get_constraintdef(c.oid) AS definition, nspname, relname
+    FROM pg_constraint c LEFT JOIN pg_class t ON t.oid = confrelid LEFT JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE conrelid = $1 AND contype IN ('c', 'f')
+"""
+_INDEXES = "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = $1 AND indisvalid"
+_REFERRED = "SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = $1::regclass AND conrelid <> confrelid)"
+_WRITTEN_COLUMNS = """
+    SELECT attname, concat_ws(
+        ' ', format_type(atttypid, atttypmod),
+        (SELECT format('COLLATE %I', collname) FROM pg_collation c, pg_type t
+         WHERE c.oid = attcollation AND t.oid = atttypid AND attcollation <> typcollation),
+        CASE WHEN attnotnull THEN 'NOT NULL' END,
+        CASE WHEN attgenerated <> '' THEN format('GENERATED ALWAYS AS (%s) %s', pg_get_expr(adbin, adrelid),
+                                                 CASE attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END)
+             WHEN adbin IS NOT NULL THEN 'DEFAULT ' || pg_get_expr(adbin, adrelid) END
+    ) AS definition
+    FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+    ORDER BY attnum
+"""
+_WRITTEN_CONSTRAINTS = """
+    SELECT conname, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+    WHERE conrelid = $1 AND contype IN ('p', 'u', 'c', 'f', 'x')
+    ORDER BY contype <> 'p', conname
+"""
+_WRITTEN_INDEXES = """
+    SELECT pg_get_indexdef(indexrelid) AS definition FROM pg_index
+    WHERE indrelid = $1 AND indisvalid AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+    ORDER BY indexrelid
+"""
+_BOUND = re.compile(r"[<>]= (\d+)")
+_SEARCHED = re.compile(r'COALESCE\(("(?:[^"]|"")+"|\w+),', re.IGNORECASE)
+
+
+async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | None:
+    """Return what the database has of the table that `spec` names; None when there is no such table."""
+    table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
+    if table is None:
+        return None
+    columns = await connection.fetch(_COLUMNS, table)
+    constraints = await connection.fetch(_CONSTRAINTS, table)
+    indexes = await connection.fetch(_INDEXES, table)
+    lengths = {
+        row["conname"]: int(bound[1])
+        for row in constraints
+        if row["conname"].endswith((MAX_LENGTH, MIN_LENGTH)) and (bound := _BOUND.search(row["definition"]))
+    }
+    references = {
+        row["conname"]: (row["nspname"], row["relname"])
+        for row in constraints
+        if row["reference"] and row["conname"].endswith(REFERENCE)
+    }
+    search = next((row["expression"] for row in columns if row["attname"] == SEARCH and row["generated"]), "")
+    return Actual(
+        columns={
+            # What computes a column is its author's matter, and no default.
+            row["attname"]: ActualColumn(row["type"], row["nullable"], None if row["generated"] else row["expression"])
+            for row in columns
+            if row["attname"] != SEARCH
+        },
+        lengths=lengths,
+        references=references,
+        indexes=frozenset(row["relname"] for row in indexes),
+        search=tuple(_unquoted(name) for name in _SEARCHED.findall(search)),
+    )
+
+
+async def lacking(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool, lock: bool) -> Change:
+    """Return the steps that make the table as declared.
+
+    A table of `ours` (made from a description before) without a row, and that none refers to, is made anew where
+    its rows would forbid a step: there is nothing to lose. With `lock`, no row can come before the transaction ends.
+    """
+    actual = await inspect(connection, spec)
+    if actual is None:
+        return Change(tuple(create(spec)))
+    change = difference(spec, actual)
+    if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", content_name(spec)):
+        change = Change((*change.steps, *create_content(spec)))
+    if not change.refused or not ours:
+        return change
+    if lock:
+        await connection.execute(f"LOCK TABLE {spec.sql_name} IN ACCESS EXCLUSIVE MODE")
+    if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {spec.sql_name})"):
+        return change
+    if await connection.fetchval(_REFERRED, spec.sql_name):
+        return change
+    return Change((f"DROP TABLE {spec.sql_name}", *create(spec)))
+
+
+async def written(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
+    """Return the statements that make the table as it is there, with its constraints and indexes."""
+    table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
+    async with connection.transaction(readonly=True):
+        # PostgreSQL writes every name with its schema that is on no path.
+        await connection.execute("SET LOCAL search_path TO pg_catalog")
+        columns = await connection.fetch(_WRITTEN_COLUMNS, table)
+        constraints = await connection.fetch(_WRITTEN_CONSTRAINTS, table)
+        indexes = await connection.fetch(_WRITTEN_INDEXES, table)
+    lines = [f"{quoted(row['attname'])} {row['definition']}" for row in columns]
+    lines += [f"CONSTRAINT {quoted(row['conname'])} {row['definition']}" for row in constraints]
+    body = ",\n    ".join(lines)
+    return [f"CREATE TABLE {spec.sql_name} (\n    {body}\n)", *(row["definition"] for row in indexes)]
+
+
+async def absent_targets(connection: asyncpg.Connection, spec: TableSpec) -> list[tuple[str, str]]:
+    """Return the tables of other plugins that `spec` refers to and that are not there."""
+    targets = sorted({column.references for column in spec.columns if column.references})
+    others = [target for target in targets if target != (spec.schema, spec.name)]
+    names = [f"{quoted(schema)}.{quoted(table)}" for schema, table in others]
+    found = await connection.fetch("SELECT to_regclass(name) IS NOT NULL AS there FROM unnest($1::text[]) name", names)
+    return [target for target, row in zip(others, found, strict=True) if not row["there"]]
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

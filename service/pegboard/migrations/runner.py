@@ -1,0 +1,199 @@
+"""The runner of migrations: what each plugin's tables still need, applied once by whoever comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from pegboard.migrations import history
+from pegboard.migrations.difference import Change
+from pegboard.migrations.inspection import absent_targets, lacking
+from pegboard.migrations.sqlfiles import MigrationError, SqlFile
+from pegboard.migrations.status import (
+    CORE,
+    SCHEMA_ROW,
+    Applied,
+    NewerSchema,
+    Outcome,
+    PluginMigrations,
+    ordered,
+    standing,
+    stands,
+    steps_pending,
+)
+from pegboard.schema import ddl
+from pegboard.schema.column import quoted
+from pegboard.schema.ddl import TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Hold the SQL that would run for one plugin; what would be refused stands in it as comments that say why."""
+
+    sql: str
+    refused: bool
+
+
+async def migrate(
+    dsn: str, plugins: Sequence[PluginMigrations], *, wait: float = history.WAIT, lock_timeout: float = 10.0
+) -> dict[str, Outcome]:
+    """Apply what is pending, the core's first, and return where each plugin stands, those no longer installed included.
+
+    Starters that race take turns; one waits at most `wait` seconds. A plugin that fails has its `failure` told in one
+    line and stops no other. A statement waits at most `lock_timeout` seconds for a table that someone holds.
+    `dsn` must lead to the server itself, since a pooler in transaction mode loses the lock.
+    Raises `MigrationError` when the wait is over or the core's own migrations fail, and what asyncpg raises when the
+    database cannot be reached.
+    """
+    sources = ordered(plugins)
+    async with history.connection(dsn) as connection:
+        outcomes = standing(sources, await history.recorded(connection))
+        if not any(outcome.pending for outcome in outcomes.values()):
+            return _sound(outcomes)
+        async with history.turn(connection, wait):
+            await connection.execute(history.BOOTSTRAP)
+            records = await history.recorded(connection)
+            outcomes = standing(sources, records)
+            for source in sources:
+                if outcomes[source.plugin].pending:
+                    applied = records.get(source.plugin, {})
+                    outcomes[source.plugin] = await _bring_up(dsn, source, applied, lock_timeout)
+                _sound(outcomes)
+    return outcomes
+
+
+async def status(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Outcome]:
+    """Return where each plugin stands and change nothing; plugins that are no longer installed come last."""
+    async with history.connection(dsn) as connection:
+        return standing(ordered(plugins), await history.recorded(connection))
+
+
+async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Preview]:
+    """Return what `migrate` would do for each plugin that has something pending, and change nothing."""
+    sources = ordered(plugins)
+    async with history.connection(dsn) as connection:
+        records = await history.recorded(connection)
+        outcomes = standing(sources, records)
+        return {
+            source.plugin: await _preview(connection, source, records.get(source.plugin, {}))
+            for source in sources
+            if outcomes[source.plugin].pending or outcomes[source.plugin].failure
+        }
+
+
+def _sound(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    core = outcomes[CORE]
+    if core.failure:
+        raise MigrationError(f"the core's own migrations failed: {core.failure}")
+    if core.missing:
+        raise NewerSchema(
+            f"the database was brought up to date by a newer pegboard ({', '.join(core.missing)}), and this one does "
+            "not know what that changed: install that version, or restore a backup from before"
+        )
+    return outcomes
+
+
+async def _bring_up(dsn: str, source: PluginMigrations, records: Applied, lock_timeout: float) -> Outcome:
+    """Apply what is pending, on a connection of the plugin's own, so that nothing its files set reaches another."""
+    before = stands(source, records)
+    now: list[str] = []
+    failure = None
+    async with history.connection(dsn) as connection:
+        if not records:
+            await connection.execute(history.FORGET, source.plugin)
+        for file in steps_pending(source, records)[1]:
+            try:
+                await _apply(connection, source, file, records, lock_timeout)
+            except MigrationError as error:
+                failure = f"{file.name}: {error}"
+            except asyncpg.PostgresError as error:
+                failure = f"{file.name}{_line(file, error)}: {error.message or type(error).__name__}"
+            except (asyncpg.InterfaceError, OSError) as error:
+                failure = f"{file.name}: {error}"
+            if failure is not None:
+                break
+            now.append(file.name)
+    return Outcome(
+        applied=tuple(dict.fromkeys((*before.applied, *now))),
+        now=tuple(now),
+        pending=before.pending[len(now) :],
+        missing=before.missing,
+        failure=" ".join(failure.split()) if failure else None,
+    )
+
+
+async def _apply(
+    connection: asyncpg.Connection, source: PluginMigrations, file: SqlFile, records: Applied, lock_timeout: float
+) -> None:
+    path = f"search_path TO {quoted(source.plugin)}, public"
+    described = SCHEMA_ROW[0] in records
+    if not file.in_transaction:
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(source.plugin)}; SET {path}")
+        await _run(connection, file)
+        await connection.execute(history.RECORD, source.plugin, file.version, file.name, file.checksum)
+        return
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL {path}")
+        if source.table is not None and file.version == SCHEMA_ROW[0]:
+            await _make_table(connection, source.table, ours=described)
+            await connection.execute(history.RECORD, source.plugin, *SCHEMA_ROW, ddl.fingerprint(source.table))
+            return
+        if not (described and file.baseline):
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(source.plugin)}")
+            await _run(connection, file)
+        if not connection.is_in_transaction():
+            raise MigrationError("it ends the transaction that it runs in, so it may be applied in part")
+        await connection.execute(history.RECORD, source.plugin, file.version, file.name, file.checksum)
+
+
+async def _run(connection: asyncpg.Connection, file: SqlFile) -> None:
+    if not file.is_empty:
+        await connection.execute(file.text)
+
+
+async def _make_table(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool) -> None:
+    for plugin, table in await absent_targets(connection, spec):
+        raise MigrationError(f"it refers to {plugin}.{table}, which is not there: is the plugin {plugin} up?")
+    change = await lacking(connection, spec, ours=ours, lock=True)
+    if change.refused:
+        raise MigrationError(_refusal(spec, change))
+    for statement in change.additive:
+        await connection.execute(statement)
+
+
+def _refusal(spec: TableSpec, change: Change) -> str:
+    reasons = "; ".join(refusal.reason for refusal in change.refused)
+    sql = "; ".join(change.statements)
+    return (
+        f"{spec.schema}.{spec.name} holds rows, and {reasons}. "
+        f"A migration that does it, which pegboard make-migration {spec.schema} writes: {sql};"
+    )
+
+
+def _line(file: SqlFile, error: asyncpg.PostgresError) -> str:
+    position = getattr(error, "position", None)
+    if not position or not file.text:
+        return ""
+    return f", line {file.text.count(chr(10), 0, int(position) - 1) + 1}"
+
+
+async def _preview(connection: asyncpg.Connection, source: PluginMigrations, records: Applied) -> Preview:
+    try:
+        steps = steps_pending(source, records)[1]
+    except (MigrationError, OSError) as error:
+        return Preview(f"-- refused: {error}\n", refused=True)
+    described = SCHEMA_ROW[0] in records
+    refused, texts = False, []
+    for file in steps:
+        if source.table is not None and file.version == SCHEMA_ROW[0]:
+            change = await lacking(connection, source.table, ours=described, lock=False)
+            refused = bool(change.refused)
+            texts += [f"-- refused: {refusal.reason}. {refusal.effect}" for refusal in change.refused]
+            texts += [f"{statement};" for statement in change.statements]
+        elif described and file.baseline:
+            texts.append(f"-- {file.name}: made already")
+        else:
+            texts.append(f"-- {file.name}\n{file.text.rstrip()}")
+    return Preview("\n".join(texts) + "\n", refused)

@@ -1,0 +1,144 @@
+"""A schema's fields as columns: what a query may ask of them, and the table that holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from marshmallow import missing, validate
+from marshmallow.fields import Constant, Field, Function, Method
+
+from pegboard import rendering
+from pegboard.query.existing import Existing
+from pegboard.query.sql import CREATED_AT, ID, UPDATED_AT
+from pegboard.schema import fields
+from pegboard.schema.column import Column
+from pegboard.schema.ddl import ColumnSpec
+from pegboard.schema.schema import Schema
+
+NAME = Column("id", "id", "text", False, fields.query_parser(fields.String()), writable=False)
+"""The id where it is no UUID, and no column of a table either."""
+
+_COMPUTED = (Constant, Function, Method)
+
+_PLAIN = frozenset(
+    (
+        *(fields.String, fields.Email, fields.Url, fields.UUID, fields.Integer, fields.Float, fields.Decimal),
+        *(fields.Boolean, fields.Date, fields.DateTime, fields.Time, fields.Dict, fields.Raw, fields.Reference),
+    )
+)
+"""The fields whose values go out as the database gives them."""
+
+
+def stored(schema: Schema) -> Iterator[tuple[str, Field[Any], str | None]]:
+    """Yield what the table keeps: the attribute, its field, and the column's type (None where nobody knows it)."""
+    for name, field in schema.fields.items():
+        if not isinstance(field, _COMPUTED):
+            yield field.attribute or name, field, fields.column_type(field)
+
+
+def computed(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the fields that no column holds, as JSON has them."""
+    return tuple(name_of(field, name) for name, field in schema.dump_fields.items() if isinstance(field, _COMPUTED))
+
+
+def is_plain(schema: Schema) -> bool:
+    """Tell whether every field that goes out does so as the database gives it."""
+    return all(_plain(field) for field in schema.dump_fields.values()) and not any(schema._hooks.values())
+
+
+def _plain(field: Any) -> bool:
+    return _plain(field.inner) if type(field) is fields.List else type(field) in _PLAIN
+
+
+def columns(schema: Schema, existing: Existing | None = None, identity: Column = ID) -> tuple[Column, ...]:
+    """Return the columns in the order in which the fields are shown, the standard ones that there are among them.
+
+    `identity` is the id's, where no `existing` table has another.
+    """
+    own = [
+        Column(
+            name=name_of(field, attribute),
+            column=attribute,
+            type=type_of or "jsonb",
+            nullable=is_nullable(field),
+            parse=fields.query_parser(field.inner if isinstance(field, fields.List) else field),
+            readable=not field.load_only,
+            writable=not field.dump_only,
+            max_length=_bounds(field)[1],
+        )
+        for attribute, field, type_of in stored(schema)
+    ]
+    if existing is None:
+        return (identity, *own, CREATED_AT, UPDATED_AT)
+    stamps = [column for column in (CREATED_AT, UPDATED_AT) if column.column not in existing.lacks]
+    return (existing.identity(), *own, *stamps)
+
+
+def name_of(field: Field[Any], attribute: str) -> str:
+    """Return what JSON calls the field."""
+    return field.data_key or field.name or attribute
+
+
+def is_nullable(field: Field[Any]) -> bool:
+    """Tell whether the column can hold null: the field takes it, or may be absent and has no default."""
+    return field.allow_none or (not field.required and field.load_default is missing)
+
+
+def references(schema: Schema) -> dict[str, str]:
+    """Return where the references lead that go out: the names of resources by what JSON calls the fields."""
+    return {
+        name_of(field, name): field.resource
+        for name, field in schema.dump_fields.items()
+        if isinstance(field, fields.Reference)
+    }
+
+
+def table_columns(schema: Schema) -> tuple[ColumnSpec, ...]:
+    """Return the columns that a table made for `schema` has beyond the standard ones."""
+    return tuple(
+        ColumnSpec(
+            name=attribute,
+            type=type_of or "jsonb",
+            nullable=is_nullable(field),
+            default=_default(field, type_of or "jsonb"),
+            max_length=_bounds(field)[1],
+            min_length=_bounds(field)[0],
+            references=(field.resource, field.resource) if isinstance(field, fields.Reference) else None,
+        )
+        for attribute, field, type_of in stored(schema)
+    )
+
+
+def _bounds(field: Any) -> tuple[int | None, int | None]:
+    """Return the least and the greatest length that the field's validators allow."""
+    least, most = None, None
+    for validator in field.validators:
+        check = getattr(validator, "check", validator)
+        if isinstance(check, validate.Length):
+            least, most = (check.min, check.max) if check.equal is None else (check.equal, check.equal)
+    return least, most
+
+
+def _default(field: Field[Any], type_of: str) -> str | None:
+    """Return the default as SQL, for the rows that are there when the column is added."""
+    default = field.load_default
+    # What another callable gives differs from call to call: it is no default of a column.
+    value = default() if default in (list, dict) else None if callable(default) else default
+    if value is missing or value is None:
+        return None
+    if isinstance(value, list) and type_of.endswith("[]"):
+        return f"ARRAY[{', '.join(_quoted(_text(part)) for part in value)}]::{type_of}"
+    text = rendering.dumps(value).decode() if type_of == "jsonb" else _text(value)
+    return f"{_quoted(text)}::{type_of}"
+
+
+def _text(value: Any) -> str:
+    """Return a value as PostgreSQL reads it: what JSON would say, without the quotes."""
+    text = rendering.dumps(value).decode()
+    return str(json.loads(text)) if text.startswith('"') else text
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

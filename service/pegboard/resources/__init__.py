@@ -1,1 +1,0 @@
-"""What a plugin declares and does, and its resource over HTTP."""

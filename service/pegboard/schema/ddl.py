@@ -1,0 +1,309 @@
+"""The table of a resource as SQL: its columns, constraints and indexes, and the statements that make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from hashlib import sha256
+from typing import Any
+
+from pegboard.schema.column import quoted
+
+VERSION = "_version"
+OWNER = "_owner"
+SEARCH = "_search"
+CONTENT = "_content"
+
+# What ends so is ours: it is dropped when it is no longer declared, and anything else is left alone.
+INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
+
+_LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
+_SEARCHED = 100_000  # characters; a text whose words exceed 1 MiB would be refused by to_tsvector
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """Describe one column of a table.
+
+    `default` is SQL (`'{}'`, `0`, `false`). The lengths are counted in characters of a text and elements of a list;
+    of other types the database checks none.
+    `references` names the schema and the table whose `id` the column holds.
+    """
+
+    name: str
+    type: str
+    nullable: bool = True
+    default: str | None = None
+    max_length: int | None = None
+    min_length: int | None = None
+    references: tuple[str, str] | None = None
+
+    @property
+    def is_list(self) -> bool:
+        """Tell whether the column holds a list."""
+        return self.type.endswith("[]")
+
+    @property
+    def is_text(self) -> bool:
+        """Tell whether the column holds text or a list of texts."""
+        return self.type.startswith(("text", "varchar", "character"))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Unique:
+    """Allow no two rows with the same values in `columns`; `ignore_case` compares texts regardless of case."""
+
+    columns: tuple[str, ...]
+    ignore_case: bool = False
+
+    def __init__(self, *columns: str, ignore_case: bool = False) -> None:
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "ignore_case", ignore_case)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Keep an index for sorting by `columns` (`-` in front: descending), or for the elements of one list."""
+
+    columns: tuple[str, ...]
+
+
+STANDARD = (
+    ColumnSpec("id", "uuid", nullable=False),
+    ColumnSpec("created_at", "timestamptz", nullable=False, default="date_trunc('second', now())"),
+    ColumnSpec("updated_at", "timestamptz", nullable=False, default="date_trunc('second', now())"),
+    ColumnSpec(VERSION, "bigint", nullable=False),
+)
+_OWNER = ColumnSpec(OWNER, "uuid", nullable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """Describe a table beyond its standard columns; raises `ValueError` when the description contradicts itself.
+
+    `owned` gives it a column for the id of the client that each row belongs to, `content` a second table for the bytes
+    that belong to each row.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[ColumnSpec, ...]
+    uniques: tuple[Unique, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    search: tuple[str, ...] = ()
+    owned: bool = False
+    content: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse names that PostgreSQL would cut, are taken twice or lead nowhere."""
+        names = [column.name for column in self.all_columns]
+        for name in (self.schema, self.name, *names):
+            if not name or len(name.encode()) > _LONGEST_NAME or "\x00" in name:
+                raise ValueError(f"{name!r} cannot be a name in the database: 1 to {_LONGEST_NAME} bytes")
+        twice = {name for name in (*names, SEARCH) if (*names, SEARCH).count(name) > 1}
+        if twice:
+            raise ValueError(f"{self.name}: the column {min(twice)} is there twice or is one of the standard columns")
+        used = [*self.search, *(c for unique in self.uniques for c in unique.columns)]
+        used += [column.removeprefix("-") for index in self.indexes for column in index.columns]
+        for name in used:
+            if name not in names:
+                raise ValueError(f"{self.name}: an index, unique or search names the column {name}, which is not there")
+        if () in [*(unique.columns for unique in self.uniques), *(index.columns for index in self.indexes)]:
+            raise ValueError(f"{self.name}: an index or unique names no column")
+        if len(uniques(self)) < len(set(self.uniques)):
+            raise ValueError(f"{self.name}: two uniques would have the same name in the database")
+
+    @property
+    def all_columns(self) -> tuple[ColumnSpec, ...]:
+        """Return every column in the table's order, the standard ones first."""
+        return (*STANDARD, *((_OWNER,) if self.owned else ()), *self.columns)
+
+    @property
+    def sql_name(self) -> str:
+        """Return the table's quoted name with its schema."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+def object_name(table: str, columns: Iterable[str], suffix: str) -> str:
+    """Return the name of a constraint or index; one that is too long is cut and told apart by a hash."""
+    name = "_".join((table, *columns)) + suffix
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    ending = "_" + sha256(name.encode()).hexdigest()[:8] + suffix
+    return name.encode()[: _LONGEST_NAME - len(ending)].decode(errors="ignore") + ending
+
+
+def fingerprint(spec: TableSpec) -> str:
+    """Return a digest of what `spec` says; it does not change when a later version can say more."""
+    return sha256(json.dumps(_plain(spec), sort_keys=True).encode()).hexdigest()
+
+
+def create(spec: TableSpec) -> list[str]:
+    """Return the statements that make the table, its schema and its indexes."""
+    lines = [column_definition(column) for column in spec.all_columns]
+    lines += [f"CONSTRAINT {quoted(name)} {check.sql}" for name, check in lengths(spec).items()]
+    lines += [f"CONSTRAINT {quoted(name)} {reference_definition(column)}" for name, column in references(spec).items()]
+    if spec.search:
+        lines.append(search_definition(spec))
+    body = ",\n    ".join(lines)
+    return [
+        f"CREATE SCHEMA IF NOT EXISTS {quoted(spec.schema)}",
+        f"CREATE TABLE {spec.sql_name} (\n    {body}\n)",
+        *uniques(spec).values(),
+        *indexes(spec).values(),
+        *(create_content(spec) if spec.content else ()),
+    ]
+
+
+def content_name(spec: TableSpec) -> str:
+    """Return the quoted name of the table for the bytes that belong to each row."""
+    return f"{quoted(spec.schema)}.{quoted(object_name(spec.name, (), CONTENT))}"
+
+
+def create_content(spec: TableSpec) -> list[str]:
+    """Return the statements that make the table for the bytes that belong to each row; they go with it."""
+    name = content_name(spec)
+    columns = (
+        '"item" uuid NOT NULL, "sha256" text COLLATE "C" NOT NULL, "number" integer NOT NULL, "data" bytea NOT NULL'
+    )
+    key = 'PRIMARY KEY ("item", "sha256", "number")'
+    reference = f'FOREIGN KEY ("item") REFERENCES {spec.sql_name} ("id") ON DELETE CASCADE'
+    return [
+        f"CREATE TABLE {name} (\n    {columns},\n    {key},\n    {reference}\n)",
+        # Most of what is large is compressed already.
+        f'ALTER TABLE {name} ALTER COLUMN "data" SET STORAGE EXTERNAL',
+    ]
+
+
+def constraint_columns(spec: TableSpec) -> dict[str, tuple[str, ...]]:
+    """Return the columns that each constraint is about, by the name that PostgreSQL tells when it is violated."""
+    columns = {unique_name(spec, unique): unique.columns for unique in spec.uniques}
+    columns |= {name: (column.name,) for name, column in references(spec).items()}
+    return columns | {name: (check.column.name,) for name, check in lengths(spec).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Bound the length of a text or a list from one side."""
+
+    column: ColumnSpec
+    operator: str
+    limit: int
+
+    @property
+    def sql(self) -> str:
+        """Return the constraint."""
+        function = "cardinality" if self.column.is_list else "char_length"
+        return f"CHECK ({function}({quoted(self.column.name)}) {self.operator} {self.limit})"
+
+    def allows(self, limit: int) -> bool:
+        """Tell whether all that passed `limit` passes this one."""
+        return limit <= self.limit if self.operator == "<=" else limit >= self.limit
+
+
+def _plain(value: Any) -> Any:
+    """Return a dataclass as a dict that leaves out what has its default."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if not is_dataclass(value):
+        return value
+    parts = ((field, getattr(value, field.name)) for field in fields(value))
+    return {field.name: _plain(part) for field, part in parts if field.default is MISSING or part != field.default}
+
+
+def type_definition(column: ColumnSpec) -> str:
+    """Return a column's type; text sorts by code point."""
+    return f'{column.type} COLLATE "C"' if column.is_text else column.type
+
+
+def column_definition(column: ColumnSpec) -> str:
+    """Return a column as `CREATE TABLE` and `ADD COLUMN` take it."""
+    parts = [quoted(column.name), type_definition(column)]
+    if not column.nullable:
+        parts.append("NOT NULL")
+    if column.default is not None:
+        parts.append(f"DEFAULT {column.default}")
+    if column.name == "id":
+        parts.append("PRIMARY KEY")
+    return " ".join(parts)
+
+
+def search_definition(spec: TableSpec) -> str:
+    """Return the generated column that full-text search reads; it knows no language, only words."""
+    text = " || ' ' || ".join(f"coalesce({quoted(name)}, '')" for name in spec.search)
+    words = f"to_tsvector('simple', left({text}, {_SEARCHED}))"
+    return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({words}) STORED"
+
+
+def lengths(spec: TableSpec) -> dict[str, Length]:
+    """Return the bounds of lengths by the names of their constraints."""
+    bounds = [(column, "<=", column.max_length, MAX_LENGTH) for column in spec.columns]
+    bounds += [(column, ">=", column.min_length, MIN_LENGTH) for column in spec.columns]
+    return {
+        object_name(spec.name, (column.name,), suffix): Length(column, operator, limit)
+        for column, operator, limit, suffix in bounds
+        if limit is not None and (column.is_text or column.is_list)
+    }
+
+
+def references(spec: TableSpec) -> dict[str, ColumnSpec]:
+    """Return the columns that refer to other tables by the names of their constraints."""
+    referring = [column for column in spec.columns if column.references is not None]
+    return {object_name(spec.name, (column.name,), REFERENCE): column for column in referring}
+
+
+def reference_definition(column: ColumnSpec) -> str:
+    """Return the constraint of a column that refers to another table."""
+    # NO ACTION: RESTRICT has an SQLSTATE of its own since PostgreSQL 18.
+    target = ".".join(quoted(part) for part in column.references or ())
+    return f'FOREIGN KEY ({quoted(column.name)}) REFERENCES {target} ("id")'
+
+
+def unique_name(spec: TableSpec, unique: Unique) -> str:
+    """Return the name of the index that keeps `unique`."""
+    return object_name(spec.name, (*unique.columns, *(["ignore_case"] if unique.ignore_case else [])), UNIQUE)
+
+
+def uniques(spec: TableSpec) -> dict[str, str]:
+    """Return the statements that make the unique indexes, by their names."""
+    texts = {column.name for column in spec.all_columns if column.is_text and not column.is_list}
+    statements = {}
+    for unique in spec.uniques:
+        # Collation C lowers ASCII only, so the database's own lowers; C then orders, whatever a libc update changes.
+        lowered = texts if unique.ignore_case else set()
+        columns = (
+            f'(lower({quoted(name)} COLLATE "default") COLLATE "C")' if name in lowered else quoted(name)
+            for name in unique.columns
+        )
+        name = unique_name(spec, unique)
+        statements[name] = f"CREATE UNIQUE INDEX {quoted(name)} ON {spec.sql_name} ({', '.join(columns)})"
+    return statements
+
+
+def indexes(spec: TableSpec) -> dict[str, str]:
+    """Return the statements that make the other indexes, by their names: references, sorting, search."""
+    lists = {column.name for column in spec.columns if column.is_list}
+    wanted = [*(Index((column.name,)) for column in references(spec).values()), *spec.indexes]
+    if spec.owned:
+        # Who sees nothing but their own pages through it as fast as who sees all.
+        sorts = [index.columns for index in spec.indexes if lists.isdisjoint(index.columns)]
+        wanted += [Index((OWNER, *columns)) for columns in [(), *sorts]]
+    statements = {}
+    for columns in (index.columns for index in wanted):
+        gin = columns[0] in lists and len(columns) == 1
+        words = [name[1:] + "_descending" if name.startswith("-") else name for name in columns]
+        name = object_name(spec.name, words, INDEX)
+        using = f"USING gin ({quoted(columns[0])})" if gin else f"({_sort(columns)})"
+        statements[name] = f"CREATE INDEX {quoted(name)} ON {spec.sql_name} {using}"
+    if spec.search:
+        name = object_name(spec.name, (SEARCH,), INDEX)
+        statements[name] = f"CREATE INDEX {quoted(name)} ON {spec.sql_name} USING gin ({quoted(SEARCH)})"
+    return statements
+
+
+def _sort(columns: tuple[str, ...]) -> str:
+    """Return the keys of an index; the id breaks ties in the direction of the last column, as paging does."""
+    if columns[-1].removeprefix("-") != "id":
+        columns = (*columns, "-id" if columns[-1].startswith("-") else "id")
+    return ", ".join(f"{quoted(name[1:])} DESC" if name.startswith("-") else quoted(name) for name in columns)
