@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -133,7 +134,7 @@ def _start(settings: Settings, listening: socket.socket) -> int:
         os.environ["PEGBOARD_DRAIN_SECONDS"] = "0"
         os.environ.pop("PEGBOARD_DRAIN_SECONDS_FILE", None)
         running.give(listening.detach())
-        status = _run([argument for argument in sys.argv[1:] if argument != "--reload"])
+        _run([argument for argument in sys.argv[1:] if argument != "--reload"])
     except SystemExit as end:
         status = end.code
     except BaseException:
@@ -144,15 +145,15 @@ def _start(settings: Settings, listening: socket.socket) -> int:
         os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
-def _run(arguments: list[str]) -> object:
+def _run(arguments: list[str]) -> None:
     # Python takes what it has compiled for current where a file of the same size was written within the same second.
     sys.dont_write_bytecode = True
     packages = {"pegboard", *(point.module.partition(".")[0] for point in discovery.installed())}
     for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    command = importlib.import_module("pegboard.cli").main
-    return command([*arguments, "--workers", "1"], prog_name="pegboard")
+    sys.argv[1:] = [*arguments, "--workers", "1"]
+    runpy.run_module("pegboard", run_name="__main__")
 
 
 def _ended(children: set[int]) -> list[int]:
