@@ -253,6 +253,13 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
             {"plugins_required": "nothing", "workers": "2"},
             "a required plugin is out: nothing: not installed",
         ),
+        *(
+            (
+                {"middlewares": "tennant", "workers": workers},
+                "PEGBOARD_MIDDLEWARES names tennant, which no installed package has in pegboard.middlewares.",
+            )
+            for workers in ("1", "2")
+        ),
         ({"host": "no.such.host.invalid"}, re.compile(r"cannot listen on no\.such\.host\.invalid:0: .+")),
     ],
 )
@@ -336,6 +343,77 @@ def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
         assert service.request("GET", "/contacts", password)[0] == 200
     assert service.request("GET", "/notes", password) == (200, {"items": [], "next": None, "prev": None})
     assert service.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_with_a_middleware_that_cannot_be_had_leaves_all_as_it_was(
+    start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = install_tenant(tmp_path, monkeypatch)
+    service = start("--workers", workers, middlewares_file=str(named))
+    await_tenant(service, int(workers))
+    serving = service.children()
+    refusal = (400, {"errors": [{"message": "X-Tenant is missing", "code": 10016}]})
+    assert service.request("GET", "/contacts", password) == refusal
+    for name, reason in (
+        ("tennant", r"PEGBOARD_MIDDLEWARES names tennant, .+ Did you mean tenant\?"),
+        ("leaves", r"PEGBOARD_MIDDLEWARES: leaves:leaves cannot be imported: SystemExit: 0\."),
+    ):
+        named.write_text(f"tenant,{name}")
+        service.process.send_signal(signal.SIGHUP)
+        service.await_line(re.compile(f"the settings stay as they were: {reason}\n"), lambda: service.err)
+        assert service.request("GET", "/contacts", password) == refusal
+    assert service.children() == serving
+    assert "Traceback" not in service.err
+    named.write_text("")
+    service.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 20
+    while service.request("GET", "/contacts", password) == refusal and time.monotonic() < end:
+        time.sleep(0.05)
+    assert names(service, password) == ["Ada"]
+
+
+def test_a_worker_whose_middleware_is_gone_says_so_and_is_tried_again_in_peace(
+    start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = install_tenant(tmp_path, monkeypatch)
+    service = start("--workers", "2", middlewares_file=str(named))
+    await_tenant(service, 2)
+    about = tmp_path / "site" / "tenants-1.dist-info"
+    about.rename(tmp_path / about.name)
+    service.children()[0].kill()
+    line = "this process cannot serve: PEGBOARD_MIDDLEWARES names tenant, "
+    service.await_line(re.compile(line), lambda: service.err)
+    time.sleep(0.5)
+    assert service.err.count(line) == 1
+    assert "Traceback" not in service.err
+    assert service.request("GET", "/contacts")[0] == 400
+    assert service.end(signal.SIGTERM) == 0
+
+
+def install_tenant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install a middleware, and one whose import ends the process; return the file that names the first."""
+    site = folder / "site"
+    about = site / "tenants-1.dist-info"
+    about.mkdir(parents=True)
+    (site / "tenants.py").write_text(
+        "import sys\n\nfrom aiohttp import web\n\nprint('tenants is imported', file=sys.stderr)\n\n"
+        "@web.middleware\nasync def tenant(request, handler):\n"
+        "    raise web.HTTPBadRequest(text='X-Tenant is missing')\n"
+    )
+    (site / "leaves.py").write_text("raise SystemExit(0)\n")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tenants\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pegboard.middlewares]\ntenant = tenants:tenant\nleaves = leaves:leaves\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep))
+    named = folder / "middlewares"
+    named.write_text("tenant")
+    return named
+
+
+def await_tenant(service: Service, workers: int) -> None:
+    """Wait until each of the workers has the middleware: where there are several, one process has tried it before."""
+    each = "tenants is imported.*?" * (workers + (workers > 1))
+    service.await_line(re.compile(each, re.DOTALL), lambda: service.err)
 
 
 def install_notes(site: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from aiohttp import web
 
 from pegboard.app import SERVICE, Service, create_app
+from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin
 from pegboard.hosting.guard import Stopped
 from pegboard.settings import Settings, SettingsError
@@ -140,7 +141,8 @@ async def serve(
 
     `started` is called once requests can be taken; what it raises ends the service. `shared` is there where other
     processes serve as well. Returns None; after SIGHUP the socket, on which the service is to `begin_anew`, and which
-    has waiting whoever has connected meanwhile. Where `read_settings` then fails, it goes on as it is.
+    has waiting whoever has connected meanwhile. Where `read_settings` then fails, or names a middleware that cannot be
+    had, it goes on as it is.
     """
     kept = None
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -170,7 +172,7 @@ async def _told(signals: asyncio.Queue[signal.Signals], read_settings: Callable[
         if told != signal.SIGHUP or ends_with_its_terminal():
             return told
         try:
-            read_settings()
+            extensions.check(read_settings().middlewares)
         except SettingsError as error:
             log.error("the settings stay as they were: %s", error)
         else:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,6 +24,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from pegboard import running
+from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import sharing
@@ -35,13 +37,17 @@ _BEAT = 1.0
 
 
 def prepare(settings: Settings, discover: Discover) -> None:
-    """Bring the database up to date before any process serves; raises `StartError` where a required plugin is out.
+    """Bring the database up to date before any process serves; raises `StartError` where a required plugin is out."""
+    _apart(_prepare, settings, discover)
 
-    It is done in a process of its own: what is imported of the plugins there is not in those that are forked later,
-    which so have the newest after SIGHUP.
+
+def _apart(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in a process of its own, and raise what it raises.
+
+    What is imported there is not in the processes that are forked later, which so have the newest after SIGHUP.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
-        apart.submit(_prepare, settings, discover).result()
+        apart.submit(function, *arguments).result()
 
 
 def _prepare(settings: Settings, discover: Discover) -> None:
@@ -88,12 +94,11 @@ class Workers(BaseApplication):
             self.cfg.set(name, value)
 
     def reload(self) -> None:
-        """Take the settings as they are now; those that cannot be used leave everything as it was."""
+        """Take the settings as they are now; raises `SettingsError` for those with which no process could serve."""
         importlib.invalidate_caches()
-        try:
-            self.settings = self.read_settings()
-        except SettingsError as error:
-            log.error("the settings stay as they were: %s", error)
+        fresh = self.read_settings()
+        _apart(extensions.check, fresh.middlewares)
+        self.settings = fresh
         super().reload()
 
     def run(self) -> None:
@@ -105,10 +110,13 @@ class _Arbiter(Arbiter):
     """Look after the processes; where a terminal started them, they end with it."""
 
     def handle_hup(self) -> None:
-        """Put new processes in the place of the old."""
+        """Put new processes in the place of the old; settings that cannot be used leave everything as it was."""
         if running.ends_with_its_terminal():
             raise StopIteration
-        super().handle_hup()
+        try:
+            super().handle_hup()
+        except SettingsError as error:
+            log.error("the settings stay as they were: %s", error)
 
 
 class Worker(GunicornWorker):
@@ -128,7 +136,13 @@ class Worker(GunicornWorker):
 
     def run(self) -> None:
         """Serve until told to stop."""
-        running.run(self._serve())
+        try:
+            running.run(self._serve())
+        except SettingsError as error:
+            log.error("this process cannot serve: %s", error)
+            # The arbiter starts another one at once.
+            time.sleep(_BEAT)
+            raise SystemExit(1) from None
 
     async def _serve(self) -> None:
         app = self.app

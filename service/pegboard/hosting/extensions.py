@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp.typedefs import Middleware
 
-from pegboard.hosting import discovery
+from pegboard.hosting import discovery, guard
 from pegboard.settings import SettingsError
 
 GROUP = "pegboard.middlewares"
@@ -28,6 +28,12 @@ def middlewares(names: Sequence[str]) -> Iterator[Middleware]:
         yield _load(name, points)
 
 
+def check(names: Sequence[str]) -> None:
+    """Raise `SettingsError` where `middlewares` does."""
+    for _ in middlewares(names):
+        pass
+
+
 def _load(name: str, points: dict[str, EntryPoint]) -> Middleware:
     point = points.get(name)
     if point is None:
@@ -36,7 +42,9 @@ def _load(name: str, points: dict[str, EntryPoint]) -> Middleware:
         raise SettingsError(f"{_VARIABLE} names {name}, which no installed package has in {GROUP}.{hint}")
     try:
         found: Any = point.load()
-    except Exception as error:
+    except BaseException as error:
+        if guard.is_asked_for(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(f"{_VARIABLE}: {point.value} cannot be imported: {reason}.") from error
     # What aiohttp's own decorator leaves.
