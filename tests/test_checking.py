@@ -124,3 +124,11 @@ def test_a_setting_that_a_plugin_needs_is_a_fault_where_it_is_not_set(site: Site
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), source)
     assert checked(site) == ["books: PEGBOARD_BOOKS_SHELVES is not set: Missing data for required field"]
     assert site.pegboard("check", plugins="books", books_shelves="3").output == "all is well: books\n"
+
+
+def test_a_middleware_that_cannot_be_had_is_a_fault(site: Site) -> None:
+    site.write(site.install("pegboard-books", "books = pegboard_books:Books"), SOUND)
+    assert checked(site, plugins="books,gone", middlewares="tenant") == [
+        "gone: PEGBOARD_PLUGINS names it, but it is not installed",
+        "PEGBOARD_MIDDLEWARES names tenant, which no installed package has in pegboard.middlewares.",
+    ]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import click
 
 from pegboard.app import Service, migrations
 from pegboard.cli import surroundings
+from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.migrations.status import PluginMigrations, ordered, stands
 from pegboard.query import mapping
 from pegboard.schema.fields import Reference
-from pegboard.settings import Settings
+from pegboard.settings import Settings, SettingsError
 
 
 @click.command()
@@ -23,9 +25,8 @@ def check() -> None:
     plugins = surroundings.plugins(settings)
     sources = migrations(plugins)
     asyncio.run(_mount(settings, plugins))
-    faults = list(
-        dict.fromkeys((*_plugins(plugins), *_files(sources), *_references(plugins), *_named(plugins, settings)))
-    )
+    told = (_plugins(plugins), _files(sources), _references(plugins), _named(plugins, settings), _middlewares(settings))
+    faults = list(dict.fromkeys(chain(*told)))
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
@@ -75,3 +76,11 @@ def _named(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
         if state is not State.READY:
             fares = "not installed" if state is None else "in conflict" if state is State.CONFLICT else state
             yield f"{name}: PEGBOARD_PLUGINS_REQUIRED names it, but it is {fares}"
+
+
+def _middlewares(settings: Settings) -> Iterator[str]:
+    """Yield why the service could not start with the middlewares that the settings name."""
+    try:
+        extensions.check(settings.middlewares)
+    except SettingsError as error:
+        yield str(error)
