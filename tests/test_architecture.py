@@ -51,8 +51,13 @@ def imports(path: Path) -> set[str]:
                 whole = f"{below}.{alias.name}".removeprefix(".")
                 found.add(whole if whole in MODULES else below)
         elif isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("pegboard.") for alias in node.names if alias.name.startswith("pegboard.")}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
+            found |= {
+                alias.name.removeprefix("pegboard.") for alias in node.names if alias.name.startswith("pegboard.")
+            }
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
+            "import_module",
+            "__import__",
+        ):
             # A name that is written out is an import as any; only that of an author's package is known no sooner.
             assert not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("pegboard")), path
     return found - {""}

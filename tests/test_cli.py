@@ -346,11 +346,13 @@ def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_with_a_middleware_that_cannot_be_had_leaves_all_as_it_was(
+def test_a_hangup_with_settings_that_name_what_is_not_there_leaves_all_as_it_was(
     start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = install_tenant(tmp_path, monkeypatch)
-    service = start("--workers", workers, middlewares_file=str(named))
+    named, traced = install_tenant(tmp_path, monkeypatch), tmp_path / "traced"
+    traced.write_text("false")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "nowhere")
+    service = start("--workers", workers, middlewares_file=str(named), tracing_file=str(traced))
     await_tenant(service, int(workers))
     serving = service.children()
     refusal = (400, {"errors": [{"message": "X-Tenant is missing", "code": 10016}]})
@@ -358,13 +360,20 @@ def test_a_hangup_with_a_middleware_that_cannot_be_had_leaves_all_as_it_was(
     for name, reason in (
         ("tennant", r"PEGBOARD_MIDDLEWARES names tennant, .+ Did you mean tenant\?"),
         ("leaves", r"PEGBOARD_MIDDLEWARES: leaves:leaves cannot be imported: SystemExit: 0\."),
+        # A single process tries it in itself.
+        *[("crashes", r"PEGBOARD_MIDDLEWARES names what ends the process that imports it\.")] * (workers == "2"),
     ):
         named.write_text(f"tenant,{name}")
         service.process.send_signal(signal.SIGHUP)
         service.await_line(re.compile(f"the settings stay as they were: {reason}\n"), lambda: service.err)
         assert service.request("GET", "/contacts", password) == refusal
+    named.write_text("tenant")
+    traced.write_text("true")
+    service.process.send_signal(signal.SIGHUP)
+    service.await_line(re.compile("the settings stay as they were: There is no exporter nowhere"), lambda: service.err)
     assert service.children() == serving
     assert "Traceback" not in service.err
+    traced.write_text("false")
     named.write_text("")
     service.process.send_signal(signal.SIGHUP)
     end = time.monotonic() + 20
@@ -402,8 +411,10 @@ def install_tenant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    raise web.HTTPBadRequest(text='X-Tenant is missing')\n"
     )
     (site / "leaves.py").write_text("raise SystemExit(0)\n")
+    (site / "crashes.py").write_text("import os\n\nos._exit(3)\n")
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tenants\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[pegboard.middlewares]\ntenant = tenants:tenant\nleaves = leaves:leaves\n")
+    points = "tenant = tenants:tenant\nleaves = leaves:leaves\ncrashes = crashes:crashes\n"
+    (about / "entry_points.txt").write_text(f"[pegboard.middlewares]\n{points}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep))
     named = folder / "middlewares"
     named.write_text("tenant")

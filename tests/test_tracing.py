@@ -153,12 +153,13 @@ def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for() -> None:
     code = """
 import sys
 import pegboard.cli
-from pegboard.telemetry.tracing import TracingError, provider
+from pegboard.settings import SettingsError
+from pegboard.telemetry.tracing import provider
 print([name for name in sys.modules if name.startswith("opentelemetry")])
 sys.modules["opentelemetry"] = None
 try:
     provider()
-except TracingError as error:
+except SettingsError as error:
     print(error)
 """
     done = run(code)
@@ -185,7 +186,8 @@ def test_what_is_missing_for_traces_ends_the_start_in_one_line() -> None:
 def test_spans_go_where_the_standard_variables_say() -> None:
     code = """
 import os
-from pegboard.telemetry.tracing import TracingError, provider
+from pegboard.settings import SettingsError
+from pegboard.telemetry.tracing import provider
 for number, (variable, value) in enumerate((
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
@@ -196,7 +198,7 @@ for number, (variable, value) in enumerate((
     os.environ[variable] = value
     try:
         made, end = provider()
-    except TracingError as error:
+    except SettingsError as error:
         print(error)
     else:
         made.get_tracer("t").start_span(f"seen {number}").end()

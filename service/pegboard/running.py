@@ -19,6 +19,7 @@ from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin
 from pegboard.hosting.guard import Stopped
 from pegboard.settings import Settings, SettingsError
+from pegboard.telemetry import tracing
 from pegboard.telemetry.sharing import Shared
 
 log = logging.getLogger("pegboard")
@@ -141,8 +142,8 @@ async def serve(
 
     `started` is called once requests can be taken; what it raises ends the service. `shared` is there where other
     processes serve as well. Returns None; after SIGHUP the socket, on which the service is to `begin_anew`, and which
-    has waiting whoever has connected meanwhile. Where `read_settings` then fails, or names a middleware that cannot be
-    had, it goes on as it is.
+    has waiting whoever has connected meanwhile. Where `read_settings` then fails, or names what is not installed,
+    it goes on as it is.
     """
     kept = None
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -165,6 +166,13 @@ async def serve(
     return kept
 
 
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` where what `settings` name is not there, without which no process could serve."""
+    extensions.check(settings.middlewares)
+    if settings.tracing:
+        tracing.check()
+
+
 async def _told(signals: asyncio.Queue[signal.Signals], read_settings: Callable[[], Settings]) -> signal.Signals:
     """Wait for the signal that ends this; one to begin anew does not, while there are no settings to do it with."""
     while True:
@@ -172,7 +180,7 @@ async def _told(signals: asyncio.Queue[signal.Signals], read_settings: Callable[
         if told != signal.SIGHUP or ends_with_its_terminal():
             return told
         try:
-            extensions.check(read_settings().middlewares)
+            check(read_settings())
         except SettingsError as error:
             log.error("the settings stay as they were: %s", error)
         else:

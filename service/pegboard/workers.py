@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import rmtree
@@ -24,7 +24,6 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from pegboard import running
-from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import sharing
@@ -97,7 +96,10 @@ class Workers(BaseApplication):
         """Take the settings as they are now; raises `SettingsError` for those with which no process could serve."""
         importlib.invalidate_caches()
         fresh = self.read_settings()
-        _apart(extensions.check, fresh.middlewares)
+        try:
+            _apart(running.check, fresh)
+        except BrokenExecutor:
+            raise SettingsError("PEGBOARD_MIDDLEWARES names what ends the process that imports it.") from None
         self.settings = fresh
         super().reload()
 

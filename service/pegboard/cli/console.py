@@ -15,12 +15,11 @@ from pegboard.postgres.database import Unusable
 from pegboard.postgres.embedded import EmbeddedError
 from pegboard.running import StartError
 from pegboard.settings import SETTINGS, Setting, SettingsError
-from pegboard.telemetry.tracing import TracingError
 from pegboard.values import Expected
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_EXPECTED = (SettingsError, EmbeddedError, StartError, TracingError, Unusable, MigrationError, ApiError)
+_EXPECTED = (SettingsError, EmbeddedError, StartError, Unusable, MigrationError, ApiError)
 _DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from pegboard.http.request import METHODS, STATE, raw_path
 from pegboard.postgres.pool import Pool
+from pegboard.settings import SettingsError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -25,35 +26,46 @@ _PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _OTHER = "_OTHER"
 
 
-class TracingError(Exception):
-    """Say in one line what traces need and do not have."""
+def check() -> None:
+    """Raise `SettingsError` where OpenTelemetry, or an exporter that is named, is not installed."""
+    try:
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+    except ImportError:
+        raise SettingsError("PEGBOARD_TRACING needs OpenTelemetry: install pegboard[otel].") from None
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        for name in _names():
+            _exporter(name)
 
 
 def provider() -> tuple[TracerProvider, Callable[[], object]]:
     """Return what makes spans and sends them where the standard variables (`OTEL_*`) say, and what ends that.
 
     One that was made for the process, as `opentelemetry-instrument` does, is taken and left to whoever made it. Raises
-    `TracingError` where OpenTelemetry, or the exporter that is named, is not installed.
+    `SettingsError` as `check` does.
     """
-    try:
-        from opentelemetry import trace
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError:
-        raise TracingError("PEGBOARD_TRACING needs OpenTelemetry: install pegboard[otel].") from None
+    check()
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     present = trace.get_tracer_provider()
     if isinstance(present, TracerProvider):
         return present, present.force_flush
     about = {"service.name": os.environ.get("OTEL_SERVICE_NAME") or "pegboard", "service.version": version("pegboard")}
     made = TracerProvider(resource=Resource.create(about))
-    for name in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(","):
-        if name.strip() != "none":
-            made.add_span_processor(BatchSpanProcessor(_exporter(name.strip())))
+    for name in _names():
+        made.add_span_processor(BatchSpanProcessor(_exporter(name).load()()))
     return made, made.shutdown
 
 
-def _exporter(name: str) -> Any:
+def _names() -> list[str]:
+    names = (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")
+    return [name.strip() for name in names if name.strip() != "none"]
+
+
+def _exporter(name: str) -> EntryPoint:
     """Return the exporter of the name that `OTEL_TRACES_EXPORTER` gives it; it reads its own variables."""
     if name == "otlp":
         variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -62,8 +74,8 @@ def _exporter(name: str) -> Any:
     points = entry_points(group=_GROUP, name=name)
     if not points:
         package = f"opentelemetry-exporter-{name.replace('_', '-')}"
-        raise TracingError(f"There is no exporter {name} for traces: install {package}, or set OTEL_TRACES_EXPORTER.")
-    return next(iter(points)).load()()
+        raise SettingsError(f"There is no exporter {name} for traces: install {package}, or set OTEL_TRACES_EXPORTER.")
+    return next(iter(points))
 
 
 @web.middleware
