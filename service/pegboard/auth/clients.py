@@ -21,7 +21,7 @@ from pegboard.errors import ApiError
 from pegboard.uuid7 import uuid7
 
 if TYPE_CHECKING:
-    from pegboard.postgres.pool import Pool
+    from pegboard.postgres.connections import Connections
 
 EVERYTHING = "*:*"
 ADMINISTRATOR = "admin"
@@ -137,7 +137,7 @@ class Clients:
     refuses one that would leave no active client with `*:*`; that is a 409.
     """
 
-    def __init__(self, pool: Pool, passwords: Passwords | None = None) -> None:
+    def __init__(self, pool: Connections, passwords: Passwords | None = None) -> None:
         self.passwords = passwords or Passwords()
         self._pool = pool
 

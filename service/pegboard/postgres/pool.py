@@ -22,6 +22,7 @@ from asyncpg.transaction import Transaction
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.postgres.connections import Connections
 from pegboard.postgres.session import Manner, Session, Setup, connect, found_closed, refuse_lasting
 from pegboard.postgres.waiting import Waiters
 
@@ -39,7 +40,7 @@ _LOST = (InterfaceError, InternalClientError, asyncpg.PostgresError, OSError)
 _OUTDATED = (InvalidCachedStatementError, InvalidSQLStatementNameError)
 
 
-class Pool:
+class Pool(Connections):
     """Lend connections: the one used last first, and straight to whoever waits longest.
 
     `timeout` bounds both the wait for a connection and its opening, in seconds; then a request ends with
@@ -153,11 +154,6 @@ class Pool:
             else:
                 idle.append(session)
         return rows[0] if rows else None
-
-    async def fetchval(self, sql: str, *args: Any) -> Any:
-        """Run one statement and return the first value of its first row, or None."""
-        row = await self.fetchrow(sql, *args)
-        return None if row is None else row[0]
 
     async def execute(self, sql: str, *args: Any) -> str:
         """Run one statement, or without `args` several, and return the status of the last, such as `UPDATE 3`."""

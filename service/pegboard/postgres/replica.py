@@ -22,6 +22,7 @@ from asyncpg.exceptions import (
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.postgres.connections import Connections
 from pegboard.postgres.pool import Pool
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curre
     >= $1::text::pg_lsn"""
 
 
-class Replica:
+class Replica(Connections):
     """Lend connections as a pool does: a replica's, as long as no read can miss what any process has acknowledged.
 
     Otherwise those of `reads` are lent, which lead to the primary. Whoever reads from the replica knows that it had,
@@ -129,11 +130,6 @@ class Replica:
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """Run one statement and return its first row, or None."""
         return await self._read(lambda pool: pool.fetchrow(sql, *args))
-
-    async def fetchval(self, sql: str, *args: Any) -> Any:
-        """Run one statement and return the first value of its first row, or None."""
-        row = await self.fetchrow(sql, *args)
-        return None if row is None else row[0]
 
     async def execute(self, sql: str, *args: Any) -> str:
         """Run one statement, or without `args` several, and return the status of the last."""

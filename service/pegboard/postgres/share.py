@@ -11,22 +11,21 @@ import asyncpg
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.postgres.connections import Connections
 from pegboard.postgres.database import Database
-from pegboard.postgres.pool import Pool
-from pegboard.postgres.replica import Replica
 from pegboard.postgres.waiting import Waiters
 
 _MESSAGE = "All connections to the database that the plugin may have are in use: try again later."
 
 
-class Share:
+class Share(Connections):
     """Lend connections of `pool` as it does, but no more than `most` at once.
 
     Who is beyond waits, at most `timeout` seconds; then its request ends with BUSY. `used` says how many are lent or
     waited for in the pool, `waiting` how many wait for their turn, `waits` how often anybody had to.
     """
 
-    def __init__(self, pool: Pool | Replica, most: int, timeout: float) -> None:
+    def __init__(self, pool: Connections, most: int, timeout: float) -> None:
         self.used = 0
         self._pool = pool
         self._most = most
@@ -64,11 +63,6 @@ class Share:
             return await self._pool.fetchrow(sql, *args)
         finally:
             self._leave()
-
-    async def fetchval(self, sql: str, *args: Any) -> Any:
-        """Run one statement and return the first value of its first row, or None."""
-        row = await self.fetchrow(sql, *args)
-        return None if row is None else row[0]
 
     async def execute(self, sql: str, *args: Any) -> str:
         """Run one statement, or without `args` several, and return the status of the last, such as `UPDATE 3`."""
