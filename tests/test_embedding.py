@@ -26,9 +26,10 @@ from aiohttp.typedefs import Handler
 from pegboard import Schema, TableResource
 from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
-from pegboard.hosting import extensions
+from pegboard.hosting import discovery, extensions
 from pegboard.schema import fields
 from pegboard.settings import Settings, SettingsError
+from pegboard.telemetry.logs import AccessRecord
 from pegboard.testing.client import ADMIN, PASSWORD, basic
 from pegboard.testing.service import settings_for
 from tests.conftest import AiohttpClient, plugin
@@ -113,6 +114,35 @@ async def test_its_middlewares_are_those_of_aiohttp_and_few_are_in_the_way_of_a_
 async def test_an_application_without_a_database_does_not_start(aiohttp_client: AiohttpClient) -> None:
     with pytest.raises(SettingsError, match="PEGBOARD_DATABASE_URL is not set"):
         await aiohttp_client(create_app(Settings(), []))
+
+
+async def test_an_application_that_has_ended_does_not_start_again(database_url: str) -> None:
+    app = application(database_url)
+    for again in (False, True):
+        runner = web.AppRunner(app)
+        try:
+            if again:
+                with pytest.raises(RuntimeError, match="make another one with create_app"):
+                    await runner.setup()
+            else:
+                await runner.setup()
+        finally:
+            await runner.cleanup()
+
+
+async def test_a_target_in_absolute_form_needs_no_path(aiohttp_client: AiohttpClient, database_url: str) -> None:
+    client = await aiohttp_client(application(database_url))
+    for line, status in (
+        ("GET http://other", b"200"),
+        ("GET http://other?x=1", b"200"),
+        ("GET http://other/notes", b"200"),
+        ("POST http://other", b"405"),
+        ("CONNECT other:1", b"405"),
+    ):
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(f"{line} HTTP/1.1\r\nHost: a\r\nAuthorization: {AUTH['Authorization']}\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == status, line
+        writer.close()
 
 
 # As a part of another application ----------------------------------------------------------------------------
@@ -375,6 +405,175 @@ async def test_a_response_that_others_compress_is_written_by_aiohttp(
     assert (await response.json())["items"][0]["code"] == 10000
 
 
+# What others answer by themselves, and what they get wrong ----------------------------------------------------
+
+
+@web.middleware
+async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Do what `X-Do` says."""
+    what = request.headers.get("X-Do", "")
+    if what == "answer":
+        return web.Response(text="mine")
+    if what == "forbid":
+        raise web.HTTPForbidden(text="no")
+    if what == "read":
+        await request.read()
+    if what == "none":
+        return None  # type: ignore[return-value]  # as people forget to return
+    if what == "cookie":
+        gone = web.HTTPUnauthorized()
+        gone.del_cookie("session")
+        raise gone
+    if what == "found":
+        found = web.HTTPFound("/")
+        found.set_cookie("session", "1")
+        raise found
+    if what == "ok":
+        raise web.HTTPOk(text="fine")
+    response = await handler(request)
+    if what == "raise":
+        raise LookupError("secret")
+    if what.startswith("header "):
+        response.headers["X-Name"] = what.removeprefix("header ")
+    if what.startswith("own "):
+        response.headers[what.removeprefix("own ")] = "own"
+    return response
+
+
+@pytest.fixture(scope="module", params=["first", "last", "parent"])
+async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient, database_url: str) -> Any:
+    """Put a middleware before all of ours, behind them, or into a parent; return the client and the prefix."""
+    files = next(one for one in discovery.discover(discovery.installed()) if one.name == "files")
+    app = create_app(settings(database_url), [plugin("notes", Notes), files], CHEAP)
+    if request.param == "parent":
+        parent = web.Application(middlewares=[meddle], client_max_size=10 << 20)
+        parent.add_subapp("/api", app)
+        return await aiohttp_client(parent, headers=AUTH), "/api", request.param
+    app.middlewares.insert(0 if request.param == "first" else len(app.middlewares), meddle)
+    return await aiohttp_client(app, headers=AUTH), "", request.param
+
+
+async def test_what_a_middleware_of_others_answers_by_itself_is_sent(meddled: Any) -> None:
+    client, prefix, place = meddled
+    answered = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
+    assert (answered.status, await answered.text()) == (200, "mine")
+    refused = await client.get(f"{prefix}/notes", headers={"X-Do": "forbid"})
+    assert refused.status == 403
+    if place == "last":
+        assert (await refused.json())["errors"] == [{"message": "no", "code": 12002}]
+    assert (await client.get(f"{prefix}/notes")).status == 200
+
+
+async def test_content_that_a_middleware_of_others_has_read_is_kept(meddled: Any) -> None:
+    client, prefix, _ = meddled
+    made = await client.post(f"{prefix}/files", json={"name": "x"}, headers={"X-Do": "read"})
+    assert made.status == 201
+    path = f"{made.headers['Location']}/content"
+    sent = {"Content-Type": "text/plain", "X-Do": "read"}
+    assert (await client.put(path, data=b"0123456789", headers=sent)).status in (201, 204)
+    assert await (await client.get(path)).read() == b"0123456789"
+
+
+async def test_what_is_no_response_is_a_500_of_one_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client, prefix, place = meddled
+    for what in ("none",) * (place == "last") + ("raise",):
+        caplog.clear()
+        response = await client.get(f"{prefix}/notes", headers={"X-Do": what})
+        text = await response.text()
+        assert response.status == 500
+        assert "secret" not in text
+        if place != "parent":
+            known = response.headers["X-Request-Id"]
+            assert known in text
+            assert known in caplog.text
+
+
+@pytest.mark.parametrize(("what", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
+async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, what: str, status: int) -> None:
+    client, prefix, _ = meddled
+    response = await client.get(f"{prefix}/notes", headers={"X-Do": what}, allow_redirects=False)
+    assert response.status == status
+    assert ("session" in response.headers.get("Set-Cookie", "")) is (what != "ok")
+    if what == "ok":
+        assert await response.text() == "fine"
+
+
+async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
+    aiohttp_client: AiohttpClient, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = application(database_url, cors_origins="https://a.example")
+    app.middlewares.append(meddle)
+
+    async def name(request: web.Request, response: web.StreamResponse) -> None:
+        if "u" in request.query:
+            response.headers["X-User"] = request.query["u"]
+
+    app.on_response_prepare.append(name)
+    client = await aiohttp_client(app, headers=AUTH)
+    broken = await client.get("/errors", params={"u": "a\nb"}, headers={"Origin": "https://a.example"})
+    assert (broken.status, (await broken.json())["errors"][0]["code"]) == (500, 15000)
+    assert broken.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert caplog.text.count("its response has a header that cannot be sent") == 1
+    assert (await client.get("/errors")).status == 200
+    for own, other in (("Date", "Server"), ("Server", "Date")):
+        response = await client.get("/errors", headers={"X-Do": f"own {own}"})
+        assert (response.headers[own], len(response.headers.getall(other))) == ("own", 1)
+
+
+async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
+    aiohttp_client: AiohttpClient, database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "there").write_bytes(b"0123456789")
+    app = application(database_url)
+
+    async def file(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(tmp_path / request.match_info["name"])
+
+    app.router.add_get("/static/{name}", file)
+    client = await aiohttp_client(app, headers=AUTH)
+    caplog.set_level("INFO", logger="pegboard.access")
+    for name, sent, status, size in (
+        ("there", {}, 200, 10),
+        ("there", {"Range": "bytes=2-4"}, 206, 3),
+        ("gone", {}, 404, 0),
+    ):
+        caplog.clear()
+        assert (await client.get(f"/static/{name}", headers=sent)).status == status
+        (record,) = [record for record in caplog.records if isinstance(record, AccessRecord)]
+        assert (record.fields["status"], record.fields["bytes"]) == (status, size)
+
+
+async def test_a_body_that_others_read_has_its_time_and_its_form(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
+    async def read(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    app = application(database_url, receive_timeout="0.5")
+    app.middlewares.append(meddle)
+    app.router.add_post("/read", read)
+    client = await aiohttp_client(app)
+    host = f"Host: a\r\nAuthorization: {AUTH['Authorization']}\r\nX-Do: read\r\n"
+    for path in ("/read", "/notes"):
+        for rest, status in (
+            ("Content-Type: application/json\r\nContent-Length: 9\r\n\r\n1234", b"408"),
+            ("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        ):
+            reader, writer = await asyncio.open_connection(client.host, client.port)
+            writer.write(f"POST {path} HTTP/1.1\r\n{host}{rest}".encode())
+            if status == b"400":
+                await asyncio.sleep(0.1)
+                writer.write(b"nonsense\r\n")
+            line = await asyncio.wait_for(reader.readline(), 10)
+            assert line.split()[1] == status, (path, rest)
+            writer.close()
+
+
+async def test_below_a_parent_an_unknown_expectation_is_refused(mounted: TestClient[Any, Any]) -> None:
+    response = await mounted.post("/api/notes", json={"text": "x"}, headers={"Expect": "nope"})
+    assert (response.status, (await response.json())["errors"][0]["code"]) == (417, 10007)
+
+
 # Middlewares of the operator's own ---------------------------------------------------------------------------
 
 TENANT = """
@@ -502,9 +701,10 @@ def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
     environment = {**os.environ, "PEGBOARD_DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path)}
     check = "import extended; app = extended.extended(); assert app.middlewares[0] is extended.measure; print(app.router['contacts.Id'])"
     assert subprocess.run([sys.executable, "-c", check], env=environment, check=False).returncode == 0
-    (tmp_path / "test_app.py").write_text(
-        (tmp_path / "test_app.py").read_text().replace("a password for tests", PASSWORD)
-    )
+    text = (tmp_path / "test_app.py").read_text().replace("a password for tests", PASSWORD)
+    test = text[text.index("async def") :]
+    # Two tests of one file, each with an application of its own.
+    (tmp_path / "test_app.py").write_text(f"{text}\n\n{test.replace('async def test_', 'async def test_again_')}")
     options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_app.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options],

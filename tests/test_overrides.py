@@ -363,3 +363,37 @@ def test_the_plugins_that_are_installed_are_sound() -> None:
 def test_what_an_author_inherits_is_held_against_our_names_too(mixin: str, bases: str, told: str) -> None:
     code = f"{PRELUDE}\nclass Mixin:\n    {mixin}\n\nclass Things({bases}): pass"
     assert str(mistake(declared(code), "things")).startswith(told)
+
+
+UNSENDABLE = {
+    "summary": "    @classmethod\n    def summary(cls): return '\\ud800'",
+    "text": "    @classmethod\n    def text(cls): return 'x\\n\\n\\ud800'",
+    "code": "    error_codes = (ErrorCode(29000, 409, '\\ud800'),)",
+    "operation": "    @operation()\n    async def shelve(self, context, identity, data):\n        '\\ud800'",
+}
+
+
+async def test_a_text_that_cannot_be_sent_keeps_its_plugin_out_and_hurts_no_other(site: Site, serve: Serve) -> None:
+    """A half of a surrogate pair is a character to Python, and none to UTF-8."""
+    code = "\n".join(f"class C{number}(Table):\n{line}" for number, line in enumerate(UNSENDABLE.values()))
+    package = site.install("pegboard-unsendable", PRELUDE + code)
+    points = "\n".join(f"{name} = {package}:C{number}" for number, name in enumerate(UNSENDABLE))
+    (site.folder / f"{package}-1.2.dist-info" / "entry_points.txt").write_text(f"[pegboard.resources]\n{points}\n")
+    neighbour = plugin("neighbour", declared(f"{PRELUDE}\nclass Things(Table): pass"))
+    found = [one for one in discover(installed()) if one.name in UNSENDABLE]
+    api = await serve([*found, neighbour])
+    rows = {row["name"]: row["fault"] for row in (await api.get("/plugins")).json["items"]}
+    for name in UNSENDABLE:
+        assert "it cannot be described: TypeError: str is not valid UTF-8" in (rows[name] or ""), name
+    for path in ("/", "/docs", "/docs/neighbour", "/openapi.json", "/plugins", "/errors", "/neighbour"):
+        assert (await api.get(path)).status == 200, path
+
+
+async def test_an_id_that_cannot_be_read_ends_a_request_and_not_the_service(serve: Serve) -> None:
+    raised = "{'k': KeyboardInterrupt, 's': SystemExit, 'g': GeneratorExit, 'c': asyncio.CancelledError}"
+    code = f"class Things(Memory):\n    def parse_id(self, text): raise {raised}[text]\n"
+    resource = declared(f"{PRELUDE}\nimport asyncio\n{code}")
+    api = await serve([plugin("things", resource)])
+    for text in "ksgc":
+        assert (await api.get(f"/things/{text}")).status == 500
+    assert (await api.get("/things")).status == 200

@@ -128,6 +128,8 @@ class Service:
         """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
         if not self.settings.database_url:
             raise SettingsError("PEGBOARD_DATABASE_URL is not set: an application that runs by itself needs it.")
+        if self.draining:
+            raise RuntimeError("This application has ended: make another one with create_app().")
         # By now it is known whether the application is a part of another.
         self.prefix = self.settings.path_prefix + str(app.router[ROOT].url_for()).rstrip("/")
         sweeper = Sweeper(self.bulkheads.values())
@@ -261,7 +263,7 @@ def create_app(
     each other what they have counted.
 
     Raises `SettingsError` for settings that are wrong, and where a middleware that they name cannot be had; starting
-    the application raises it where no database is named.
+    the application raises it where no database is named, and `RuntimeError` where it has been stopped before.
     """
     if settings is None:
         settings = Settings.load(os.environ, [point.name for point in discovery.installed()])

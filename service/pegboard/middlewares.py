@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
+from http.cookies import SimpleCookie
 from time import perf_counter
 
 from aiohttp import hdrs, web
@@ -18,7 +20,17 @@ from pegboard.errors import ApiError, ErrorCode
 from pegboard.http import compression, tracecontext
 from pegboard.http.cors import Cors
 from pegboard.http.protocol import Response, error_response
-from pegboard.http.request import STATE, Limits, RequestIds, RequestState, awaits_continue, is_gone, reset
+from pegboard.http.request import (
+    STATE,
+    BrokenBody,
+    Limits,
+    RequestIds,
+    RequestState,
+    awaits_continue,
+    broken_body,
+    is_gone,
+    reset,
+)
 from pegboard.postgres import database
 from pegboard.postgres.database import Database
 from pegboard.schema import schema
@@ -53,23 +65,25 @@ def observe(
         finally:
             traffic.running -= 1
         if response.prepared:
-            size = request.writer.output_size
+            account(request, state, response.status, request.writer.output_size)
+            return response
+        if state.closing or hdrs.EXPECT in headers or is_draining():
+            _end_connection(request, response)
+        if type(response) is Response:
+            size = response.size
+            if size > compression.FROM or response.status == HTTPStatus.NOT_MODIFIED:
+                size = await compression.apply(request, response)
+            account(request, state, response.status, 0 if request.method == "HEAD" else size)
         else:
-            if state.closing or hdrs.EXPECT in headers or is_draining():
-                _end_connection(request, response)
-            if type(response) is Response:
-                size = response.size
-                if size > compression.FROM or response.status == HTTPStatus.NOT_MODIFIED:
-                    size = await compression.apply(request, response)
-            else:
-                size = response.content_length or 0
-            if request.method == "HEAD":
-                size = 0
-        seconds = perf_counter() - state.received
-        traffic.count(state, request.method, response.status, seconds, size)
-        if logs.access.isEnabledFor(logging.INFO):
-            logs.tell(state, request.method, response.status, seconds, size)
+            # A file of aiohttp's knows its status only when it begins.
+            state.account = partial(account, request, state)
         return response
+
+    def account(request: web.Request, state: RequestState, status: int, size: int) -> None:
+        seconds = perf_counter() - state.received
+        traffic.count(state, request.method, status, seconds, size)
+        if logs.access.isEnabledFor(logging.INFO):
+            logs.tell(state, request.method, status, seconds, size)
 
     return observe
 
@@ -81,9 +95,18 @@ def _end_connection(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def complete(request: web.Request, response: web.StreamResponse) -> None:
-    """Add to a response what every response has; one of aiohttp's signals `on_response_prepare`."""
+    """Add to a response what every response has; one of aiohttp's signals `on_response_prepare`.
+
+    What a middleware before ours has answered by itself is left to it.
+    """
+    state = request.get(STATE)
+    if state is None:
+        return
+    if state.account is not None:
+        state.account(response.status, 0 if request.method == "HEAD" else response.content_length or 0)
+        state.account = None
     headers = response.headers
-    headers[_X_REQUEST_ID] = request[STATE].id
+    headers[_X_REQUEST_ID] = state.id
     headers.setdefault(_NOSNIFF, "nosniff")
     headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
@@ -105,26 +128,41 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
     Once a response has begun, there is nothing to be told any more: the connection is reset.
     """
+    cookies = None
     try:
-        return await handler(request)
+        response = await handler(request)
+        if not isinstance(response, web.StreamResponse):
+            raise TypeError(f"a handler or a middleware returned {response!r:.100}, which is no response")
+        return response
     except ApiError as error:
         known = error
     except web.HTTPException as error:
         if error.status < 400:
-            return _without_body(error)
-        known = _of_aiohttp(error)
+            return _unraised(error)
+        known, cookies = _of_aiohttp(error), error.cookies
     except Exception as error:
         if is_gone(request, error):
             raise
         known = _translated(request, error)
     if request.writer.output_size > 0:
         raise reset(request) from known
-    return error_response(known, request[STATE].id)
+    told = error_response(known, request[STATE].id)
+    _set_cookies(told, cookies)
+    return told
 
 
-def _without_body(redirect: web.HTTPException) -> Response:
-    headers = {name: value for name, value in redirect.headers.items() if name not in _OF_BODIES}
-    return Response(redirect.status, headers)
+def _unraised(error: web.HTTPException) -> Response:
+    """Return a response that was raised; a redirect has no body."""
+    redirects = error.status >= 300
+    headers = {name: value for name, value in error.headers.items() if not (redirects and name in _OF_BODIES)}
+    response = Response(error.status, headers, b"" if redirects else (error.text or "").encode())
+    _set_cookies(response, error.cookies)
+    return response
+
+
+def _set_cookies(response: Response, cookies: SimpleCookie | None) -> None:
+    for cookie in cookies.values() if cookies else ():
+        response.headers.add(hdrs.SET_COOKIE, cookie.OutputString())
 
 
 _OF_BODIES = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
@@ -156,8 +194,14 @@ def _of_aiohttp(error: web.HTTPException) -> ApiError:
 
 def _translated(request: web.Request, error: Exception) -> ApiError:
     state = request[STATE]
-    known = schema.invalid(error) if isinstance(error, ValidationError) else database.translate(error)
-    if known is None:
+    known: Exception | None
+    if isinstance(error, ValidationError):
+        known = schema.invalid(error)
+    elif isinstance(error, BrokenBody | web.RequestPayloadError):
+        known = broken_body(request, error)
+    else:
+        known = database.translate(error)
+    if not isinstance(known, ApiError):
         plugin = state.path.plugin
         log.error("request %s failed%s", state.id, f" in {plugin}" * bool(plugin), exc_info=error)
         known = ApiError(errors.INTERNAL)

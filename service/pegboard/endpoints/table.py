@@ -17,7 +17,8 @@ from pegboard.endpoints.describe.service import DOCS, EVERYTHING
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint
 from pegboard.errors import ApiError
 from pegboard.hosting.bulkheads import Bulkhead
-from pegboard.http.request import METHODS, STATE, leave_expectation, raw_query
+from pegboard.http.protocol import leave_expectation
+from pegboard.http.request import METHODS, STATE, raw_query
 
 ROOT = "Catalogue"
 """The name of the route to the root."""
@@ -74,7 +75,7 @@ class Path:
                 raise ApiError(errors.PLUGIN_UNAVAILABLE, headers=_RETRY)
             given = request.match_info.get("id")
             if given is not None:
-                known = guard.parse_id(given)
+                known = guard.identify(given)
                 if known is None:
                     raise ApiError(errors.NOT_FOUND)
                 request[STATE].item_id = known
@@ -205,11 +206,12 @@ class _Nowhere(web.AbstractResource):
         self._table = table
         self._router = router
         self._prefix = ""
+        self._route = _NowhereRoute(self, _NOWHERE)
 
     @property
     def canonical(self) -> str:
-        """Return the path below which it takes everything."""
-        return f"{self._prefix}/"
+        """Return the pattern of what it takes: everything."""
+        return f"{self._prefix}/{{tail}}"
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         """Take the request."""
@@ -259,10 +261,10 @@ class _Nowhere(web.AbstractResource):
         return False
 
     def __len__(self) -> int:
-        return 0
+        return 1
 
     def __iter__(self) -> Iterator[web.AbstractRoute]:
-        return iter(())
+        return iter((self._route,))
 
 
 def _path(path: str, there: Mapping[str, Endpoint], guards: Mapping[str, Bulkhead]) -> Path:

@@ -57,6 +57,18 @@ class Bulkhead:
         """Answer by the handler of that name: the plugin is up, as the request came so far."""
         return self.handlers[name](request)
 
+    def identify(self, text: str) -> str | None:
+        """Return the id that stands in a URL, as items carry it; None where it can be none.
+
+        Raises what the author's `parse_id` raises, and `RuntimeError` in place of what would end the service.
+        """
+        try:
+            return self.parse_id(text)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"the plugin {self.name} raised {type(error).__name__}") from error
+
     async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer by `handler` while there is room and time.
 

@@ -31,10 +31,10 @@ async def apply(request: web.Request, response: Response) -> int:
     compress = negotiation.compress
     response.body = body = await asyncio.to_thread(compress, body) if len(body) > _LARGE else compress(body)
     headers[hdrs.CONTENT_ENCODING] = "gzip"
-    tag = headers.get(hdrs.ETAG)
+    tag = headers.get("ETag")
     if tag is not None:
         # It differs from the plain one's by a suffix.
-        headers[hdrs.ETAG] = f'{tag[:-1]}-gzip"'
+        headers["ETag"] = f'{tag[:-1]}-gzip"'
     return len(body)
 
 

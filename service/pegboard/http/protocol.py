@@ -25,13 +25,12 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from multidict import CIMultiDict
-from yarl import URL
 
 from pegboard import errors, rendering
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.http import malformed
 from pegboard.http.cors import Cors, origin_of
-from pegboard.http.request import BrokenBody, RequestIds, is_gone, reset
+from pegboard.http.request import STATE, BrokenBody, RequestIds, SlowBody, is_gone, reset
 from pegboard.settings import Settings
 
 log = logging.getLogger("pegboard")
@@ -41,6 +40,7 @@ _LONGEST_LINGERING = 10.0
 _AT_ONCE = 64 * 1024
 _BODILESS = frozenset((204, 304))
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+_SHARED = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary")
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
 
 
@@ -90,8 +90,8 @@ class Response(web.Response):
         try:
             head = self._head(request)
         except ValueError as error:
-            await self._replace(request, error)
-            return None
+            self._replace(error)
+            head = self._head(request)
         body = b"" if request._method == "HEAD" or self._status in _BODILESS else self._body
         self._eof_sent = True
         self._body_length = len(body)
@@ -123,16 +123,17 @@ class Response(web.Response):
         line = _STATUS_LINES.get(self._status)
         if line is None or self._reason is not _REASONS[self._status]:
             line = f"HTTP/1.1 {self._status} {self._reason}\r\n"
-        own = hdrs.SERVER in headers or hdrs.DATE in headers
-        return f"{line}{'' if own else _stamp(int(time()))}{fields}{framing}\r\n".encode("latin-1")
+        stamp = _stamp(int(time()), hdrs.SERVER not in headers, hdrs.DATE not in headers)
+        return f"{line}{stamp}{fields}{framing}\r\n".encode("latin-1")
 
-    async def _replace(self, request: web.BaseRequest, error: ValueError) -> None:
-        name = self._headers.get("X-Request-Id", "")
-        log.error("request %s: its response has a header that cannot be sent", name, exc_info=error)
-        other = error_response(ApiError(errors.INTERNAL), name)
-        other._keep_alive = self._keep_alive
-        await other.prepare(request)
-        self._eof_sent = True
+    def _replace(self, error: ValueError) -> None:
+        """Become the 500 that is sent in place of a head that cannot be; pages of other origins may read it as well."""
+        known = self._headers.get("X-Request-Id", "")
+        log.error("request %s: its response has a header that cannot be sent", known, exc_info=error)
+        other = error_response(ApiError(errors.INTERNAL), known)
+        shared = {name: value for name, value in self._headers.items() if name in _SHARED and value.isprintable()}
+        self._status, self._reason, self._body = other._status, other._reason, other._body
+        self._headers, self._cookies = CIMultiDict({**other._headers, **shared}), None
 
 
 def error_response(error: ApiError, request_id: str) -> Response:
@@ -149,6 +150,16 @@ def error_response(error: ApiError, request_id: str) -> Response:
         **error.headers,
     }
     return Response(error.status, headers, rendering.dumps({"errors": entries}))
+
+
+async def leave_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Be the `expect_handler` of a route: who waits for `100 Continue` gets it when the body is read, if it is.
+
+    Returns 417 for any other expectation, which comes here only where the protocol is not ours.
+    """
+    if request.headers[hdrs.EXPECT].strip().lower() == "100-continue":
+        return None
+    return error_response(ApiError(errors.EXPECTATION), RequestIds().of(request.headers))
 
 
 def _send(request: web.BaseRequest, data: bytes) -> None:
@@ -172,10 +183,10 @@ def _connection(request: web.BaseRequest, keep_alive: bool) -> str:
     return "" if request._version >= HttpVersion11 else "Connection: keep-alive\r\n"
 
 
-@lru_cache(maxsize=2)
-def _stamp(second: int) -> str:
-    """Return the headers that are the same for every response of one second."""
-    return f"Server: {SERVER}\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+@lru_cache(maxsize=4)
+def _stamp(second: int, server: bool, date: bool) -> str:
+    """Return the headers that are the same for every response of one second, of which somebody may have set one."""
+    return f"Server: {SERVER}\r\n" * server + f"Date: {formatdate(second, usegmt=True)}\r\n" * date
 
 
 class Protocol(RequestHandler):
@@ -186,8 +197,8 @@ class Protocol(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_cors", "_deadline", "_failed", "_head_size", "_origin", "_received", "_settings"),
-        *("_stalled_since", "_unsent", "ends", "measures"),
+        *("_body", "_body_deadline", "_cors", "_deadline", "_failed", "_head_size", "_origin", "_received"),
+        *("_settings", "_stalled_since", "_unsent", "ends", "measures"),
     )
 
     def __init__(
@@ -199,6 +210,7 @@ class Protocol(RequestHandler):
         self._received = b""
         self._settings = settings
         self._body: StreamReader = EMPTY_PAYLOAD
+        self._body_deadline = inf
         self._failed = False
         self._head_size = 0
         self._deadline = loop.time() + settings.receive_timeout
@@ -229,7 +241,7 @@ class Protocol(RequestHandler):
         message, payload = self._messages[-1]
         received, self._received = self._received, b""
         self._head_size = 0
-        self._deadline = inf
+        self._deadline = self._body_deadline = inf
         self._body = payload
         if isinstance(message, _ErrInfo):
             if not body.is_eof():
@@ -269,9 +281,10 @@ class Protocol(RequestHandler):
             waiter.set_result(None)
 
     def inspect(self, now: float, transport: asyncio.Transport) -> None:
-        """Tell a client whose head is too slow, and cut one that has stopped reading."""
+        """Tell a client whose head or body is too slow, and cut one that has stopped reading."""
         if now > self._deadline and self._waiter is not None and not self._waiter.done():
             self._tell(errors.TOO_SLOW)
+        self._inspect_body(now)
         unsent = transport.get_write_buffer_size()
         if unsent == 0 or unsent < self._unsent:
             self._stalled_since = now
@@ -279,6 +292,19 @@ class Protocol(RequestHandler):
             log.debug("cut a client that did not read")
             transport.abort()
         self._unsent = unsent
+
+    def _inspect_body(self, now: float) -> None:
+        """Bound the time of a body that a middleware or a handler of somebody else's reads; `read_body` has its own."""
+        request = self._current_request
+        if request is None or self._body.is_eof() or self._body._waiter is None:
+            return
+        state = request.get(STATE)
+        if state is not None and state.receiving:
+            return
+        if self._body_deadline == inf:
+            self._body_deadline = now + self._settings.receive_timeout
+        elif now > self._body_deadline:
+            self._body.set_exception(SlowBody())
 
     def resume_writing(self) -> None:
         """Go on writing: the client reads, whatever is written to it next."""
@@ -308,7 +334,8 @@ class Protocol(RequestHandler):
         if exc is not None and is_gone(request, exc):
             raise exc
         server = cast(Server, self._manager)
-        known = server.ids.of(request.headers)
+        state = request.get(STATE)
+        known = server.ids.of(request.headers) if state is None else state.id
         if request.writer.output_size > 0:
             log.error("request %s failed while its response was sent", known, exc_info=exc)
             raise reset(request)
@@ -385,9 +412,10 @@ class Server(web.Server):
     ) -> web.Request:
         if message.upgrade:
             protocol.ends = _leaves_http(message)
-        if not message.url.raw_path:
+        url = message.url
+        if url.absolute and not url.relative().raw_path:
             # `GET http://elsewhere` asks for the root (RFC 9112 §3.2.2).
-            message = message._replace(url=message.url.with_path("/") if message.url.absolute else URL("/"))
+            message = message._replace(url=url.with_path("/", keep_query=True))
         return self._app._make_request(message, payload, protocol, writer, task)
 
     def _handle(self, request: web.Request) -> Awaitable[web.StreamResponse]:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
@@ -37,6 +37,10 @@ class BrokenBody(TimeoutError):
     """
 
 
+class SlowBody(BrokenBody):
+    """Say that the rest of a body was not there in time."""
+
+
 class BrokenOff(ConnectionResetError):
     """Say that a response was broken off on the way: its connection was reset, and nothing can be told any more."""
 
@@ -58,6 +62,7 @@ class RequestState:
 
     The rest is for the deadline of a plugin: `receiving` is set while the body is awaited, `streaming` while the
     response flows; `since` is when its time began to run, `cancelled` how often it was cancelled as that was over.
+    `account` counts and logs a response, by its status and size, that these are known of only when it begins.
     """
 
     # Defaults of the class, as most requests set few of them.
@@ -71,6 +76,7 @@ class RequestState:
     since: float = 0.0
     cancelled: int = 0
     sent: int = 0
+    account: Callable[[int, int], None] | None = None
 
     def __init__(self, id: str, limits: Limits, path: Any) -> None:
         self.id = id
@@ -108,10 +114,6 @@ def raw_query(request: web.BaseRequest) -> str:
     return request.rel_url.raw_query_string
 
 
-async def leave_expectation(request: web.Request) -> None:
-    """Be the `expect_handler` of a route: who waits for `100 Continue` gets it when the body is read, if it is."""
-
-
 def awaits_continue(request: web.BaseRequest) -> bool:
     """Tell whether the client waits for a word on its body that it never got: whether that follows is unknown."""
     return hdrs.EXPECT in request.headers and not request.content.is_eof()
@@ -141,7 +143,7 @@ async def read_body(request: web.Request) -> bytes:
                 blocks.append(block)
                 size += len(block)
     except (OSError, RuntimeError, web.RequestPayloadError) as error:
-        raise _broken(request, error) from error
+        raise broken_body(request, error) from error
     finally:
         state.receiving = False
     if size > most:
@@ -155,6 +157,11 @@ async def read_blocks(request: web.Request, most: int) -> AsyncGenerator[bytes, 
     Each block has the time that else a whole body has. Raises as `read_body` does, 413 for more than `most` bytes.
     """
     _check_length(request, most)
+    if request.content.at_eof():
+        # As in `read_body`.
+        if body := await request.read():
+            yield body
+        return
     size = 0
     await _invite(request)
     while block := await _block(request):
@@ -173,7 +180,7 @@ async def _block(request: web.Request) -> bytes:
                 parts.append(part)
                 size += len(part)
     except (OSError, RuntimeError, web.RequestPayloadError) as error:
-        raise _broken(request, error) from error
+        raise broken_body(request, error) from error
     finally:
         state.receiving = False
     return b"".join(parts)
@@ -204,12 +211,12 @@ def _too_large(request: web.Request, most: int) -> ApiError:
     return ApiError(errors.BODY_TOO_LARGE, f"The body is larger than {most} bytes.")
 
 
-def _broken(request: web.Request, error: Exception) -> Exception:
+def broken_body(request: web.Request, error: Exception) -> Exception:
     """Return what to raise for an `error` that ended the reading of the body."""
     if request.transport is None:
         return ConnectionResetError("The client went away.")
     request[STATE].closing = True
-    if isinstance(error, BrokenBody) or not isinstance(error, TimeoutError):
+    if not isinstance(error, TimeoutError) or (isinstance(error, BrokenBody) and not isinstance(error, SlowBody)):
         return ApiError(errors.BAD_REQUEST, "The body is not framed as HTTP asks.")
     request.content.set_exception(BrokenBody())
     return ApiError(errors.TOO_SLOW)

@@ -43,6 +43,7 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
             schemas.add(declared.resource, names[plugin.name], {})
             # What cannot be written as JSON is found here, and not by whoever reads the document.
             rendering.dumps(schemas.behind(asdict(names[plugin.name]).values()))
+            rendering.dumps([declared.summary, declared.text, *map(asdict, declared.error_codes)])
             found.declared[plugin.name] = declared
     for plugin in _serving(plugins):
         with plugin.guarded(_DOING, seconds):
@@ -65,6 +66,7 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
             rendering.dumps(
                 schemas.behind(set(referred([one.schema for one in _media(endpoints)])) - COMPONENTS.keys())
             )
+            rendering.dumps([(one.summary, one.description) for one in endpoints])
             found.endpoints += endpoints
     found.schemas = schemas.components
     for plugin in plugins:
