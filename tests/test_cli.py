@@ -488,12 +488,12 @@ def test_a_client_command_that_is_refused_says_why(
     monkeypatch.setenv("PEGBOARD_DATA_DIR", str(folder))
     site = Site(tmp_path, monkeypatch)
     for arguments, stdin, expected in (
-        (("add", "admin"), "a long password", "Another client has this user name."),
-        (("add", "bob"), "short", "A password has at least 8 characters."),
-        (("grant", "nobody", "*:GET"), "", "There is no such client."),
-        (("passwd", "nobody"), "a long password", "There is no such client."),
-        (("remove", "nobody"), "", "There is no such client."),
-        (("remove", "admin"), "", "The last active client that holds *:* stays as it is."),
+        (("add", "admin"), "a long password", "Another client already has this user name."),
+        (("add", "bob"), "short", "A password must have at least 8 characters."),
+        (("grant", "nobody", "*:GET"), "", "The client does not exist."),
+        (("passwd", "nobody"), "a long password", "The client does not exist."),
+        (("remove", "nobody"), "", "The client does not exist."),
+        (("remove", "admin"), "", "The last active client that holds *:* must keep it and stay active."),
     ):
         assert site.refuses("client", *arguments, stdin=stdin) == expected
 

@@ -292,7 +292,7 @@ async def test_a_plugin_words_its_own_errors(told: Api) -> None:
 async def test_a_crash_tells_nothing_and_the_log_everything(told: Api, caplog: pytest.LogCaptureFixture) -> None:
     name = uuid4().hex
     answer = await told.get("/faulty/crash", headers={"X-Request-Id": name})
-    assert answer.json == {"errors": [{"message": f"Internal error. The request was {name}.", "code": 15000}]}
+    assert answer.json == {"errors": [{"message": f"Internal error. Request ID: {name}.", "code": 15000}]}
     (record,) = [record for record in caplog.records if record.exc_info]
     assert name in record.getMessage()
 

@@ -299,7 +299,10 @@ async def test_a_bad_query_is_told_before_anything_is_sent(
 
 async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None:
     answer = await running.get("/things?after=abc", headers=CSV)
-    assert answer.json["errors"][0]["message"] == "A stream has no pages: leave it out, or accept application/json."
+    assert (
+        answer.json["errors"][0]["message"]
+        == "A stream has no pages; leave the parameter out, or accept application/json."
+    )
 
 
 @pytest.mark.parametrize(

@@ -395,7 +395,7 @@ def test_an_operation_on_an_item_needs_one_to_be_found() -> None:
         async def ring(self, context: Context, identity: str, data: Any) -> Any: ...
 
     assert "write async def retrieve" in (discovery.mistake(Blind) or "")
-    with pytest.raises(TypeError, match="stands above a method"):
+    with pytest.raises(TypeError, match="decorates a method"):
         operation(Bell)
 
 

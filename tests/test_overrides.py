@@ -221,10 +221,10 @@ UNFIT: list[tuple[str, str]] = [
     ),
     ("@validates_schema\n    async def check(self, data, **_): pass", "Thing.check has to be a plain method"),
     ("@post_load\n    def make(self, data, **_): yield data", "Thing.make has to be a plain method"),
-    ("@post_load\n    def make(self, data, **_): data['name'] = 'x'", "Thing.make returned None: let it return what"),
-    ("@pre_load\n    def clean(self, data, **_): pass", "Thing.clean returned None: let it return what it was given"),
-    ("@pre_dump\n    def show(self, data, **_): pass", "Thing.show returned None: let it return what it was given"),
-    ("@post_dump\n    def show(self, data, **_): return 'x'", "Thing.show returned 'x': let it return the dict it was"),
+    ("@post_load\n    def make(self, data, **_): data['name'] = 'x'", "Thing.make returned None: it must return the"),
+    ("@pre_load\n    def clean(self, data, **_): pass", "Thing.clean returned None: it must return the data"),
+    ("@pre_dump\n    def show(self, data, **_): pass", "Thing.show returned None: it must return the data"),
+    ("@post_dump\n    def show(self, data, **_): return 'x'", "Thing.show returned 'x': it must return a dict"),
     ("@post_load\n    def make(self, data, **_): return Content()", "Thing.make returned Content("),
     (
         "n = fields.Integer(validate=validate.Range)",
@@ -298,7 +298,7 @@ def test_what_a_schema_can_do_stays_allowed(line: str) -> None:
 )
 def test_the_schemas_of_operations_and_settings_are_held_against_the_same_calls(line: str) -> None:
     found = declared(f"{PRELUDE}{NESTED}\nclass Things(Memory):\n    {line}\n")
-    assert mistake(found, "things") == "Lost.make returned None: let it return what it was given"
+    assert mistake(found, "things") == "Lost.make returned None: it must return the data"
 
 
 CHANGEABLE = """
@@ -319,7 +319,7 @@ async def test_a_hook_that_returns_something_else_only_at_times_is_named_in_the_
     api = await serve([plugin("things", of_schema(CHANGEABLE))], database_url=await new_database(postgres))
     assert (await api.post("/things", {"name": "x"})).status == 201
     for name, told in (
-        ("lost", "Thing.clean returned None: let it return what it was given"),
+        ("lost", "Thing.clean returned None: it must return the data"),
         ("odd", "Thing.make returned Content(max_size="),
     ):
         caplog.clear()

@@ -324,7 +324,7 @@ async def test_an_action_can_refuse_a_value_as_a_schema_does(shelf: Api) -> None
 async def test_a_plugin_that_answers_nonsense_is_a_500_that_tells_nothing(shelf: Api, name: str) -> None:
     answer = await shelf.get(f"/odd/{name}")
     assert (answer.status, answer.faults) == (500, [(15000, None)])
-    assert answer.json["errors"][0]["message"] == f"Internal error. The request was {answer.headers['X-Request-Id']}."
+    assert answer.json["errors"][0]["message"] == f"Internal error. Request ID: {answer.headers['X-Request-Id']}."
     assert answer.headers["Cache-Control"] == "no-store"
     assert (await shelf.get("/books")).status == 200
 

@@ -127,7 +127,7 @@ class Service:
     async def lifespan(self, app: web.Application) -> AsyncIterator[None]:
         """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
         if not self.settings.database_url:
-            raise SettingsError("PEGBOARD_DATABASE_URL is not set: an application that runs by itself needs it.")
+            raise SettingsError("PEGBOARD_DATABASE_URL is not set: set it, or start the service with pegboard serve.")
         if self.draining:
             raise RuntimeError("This application has ended: make another one with create_app().")
         # By now it is known whether the application is a part of another.
@@ -178,7 +178,7 @@ class Service:
             message = self.database.fault if not self.database.available else None
             return ApiError(errors.DATABASE_UNAVAILABLE, message or None, headers={"Retry-After": "1"})
         missing = self.missing()
-        return ApiError(errors.PLUGIN_UNAVAILABLE, f"Plugins are missing: {', '.join(missing)}.") if missing else None
+        return ApiError(errors.PLUGIN_UNAVAILABLE, f"Plugins not available: {', '.join(missing)}.") if missing else None
 
     async def _bring_up(self) -> None:
         """Bring the database up to date and mount the plugins, as soon as the database answers."""

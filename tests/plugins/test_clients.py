@@ -20,7 +20,7 @@ OTHER = "another secret that nobody tells"
 ADA = {"username": "ada", "password": SECRET, "grants": ["contacts:GET"]}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 NOT_ALLOWED, CONFLICT, NOT_FOUND = 12002, 13002, 13000
-LAST = "The last active client that holds *:* stays as it is."
+LAST = "The last active client that holds *:* must keep it and stay active."
 
 
 @dataclass

@@ -20,7 +20,7 @@ from pegboard import (
 )
 from pegboard.schema import fields
 
-LAST = replace(errors.CONFLICT, message="The last active client that holds *:* stays as it is.")
+LAST = replace(errors.CONFLICT, message="The last active client that holds *:* must keep it and stay active.")
 
 _VERBS = r"\*|GET|POST|PUT|PATCH|DELETE"
 _NAME = "[a-z][a-z0-9_-]{0,39}"
@@ -125,7 +125,7 @@ def _check_given(actor: Client, data: Mapping[str, Any]) -> None:
 
 
 def _not_held(place: int) -> errors.Fault:
-    message = "Only a grant that you hold yourself is yours to give."
+    message = "You can assign only grants that you hold yourself."
     return errors.Fault(errors.NOT_ALLOWED.code, message, errors.pointer(("grants", place)))
 
 

@@ -18,7 +18,10 @@ class Company(Schema):
     city = fields.String(allow_none=True, validate=validate.Length(max=100))
     country = fields.String(
         allow_none=True,
-        validate=[validate.Length(equal=2), validate.Regexp(r"\A[A-Z]{2}\Z", error="Not a code of ISO 3166-1, as IE.")],
+        validate=[
+            validate.Length(equal=2),
+            validate.Regexp(r"\A[A-Z]{2}\Z", error="Not an ISO 3166-1 code, such as IE."),
+        ],
         metadata={"example": "IE"},
     )
     employees = fields.Integer(allow_none=True, validate=validate.Range(min=0))

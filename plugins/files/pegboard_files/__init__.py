@@ -79,7 +79,7 @@ class Files(ContentResource):
             return data
         if name is None or item is None:
             missing = "resource" if name is None else "item"
-            raise ApiError(errors.REQUIRED, "resource and item go together.", pointer=f"/{missing}")
+            raise ApiError(errors.REQUIRED, "Send both resource and item, or neither.", pointer=f"/{missing}")
         try:
             resource = self.resources(name)
         except ApiError:

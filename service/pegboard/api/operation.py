@@ -68,7 +68,7 @@ def operation(
 
     def declare(method: Function) -> Function:
         if not inspect.isfunction(method):
-            raise TypeError(f"@operation stands above a method, not above {method!r}")
+            raise TypeError(f"@operation decorates a method, not {method!r}")
         text = inspect.getdoc(method) or ""
         setattr(method, _MARK, Operation(method.__name__, on, request, response, text))
         return method

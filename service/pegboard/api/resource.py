@@ -287,7 +287,7 @@ class Resource:
         dumped = self._dumper.dump(item)
         found = {name: value for name in STANDARD if (value := listing.read(item, name)) is not None}
         if "id" not in found:
-            raise TypeError(f"an action of {self.name} returned what is no item: it has no id")
+            raise TypeError(f"an action of {self.name} returned an item without an id")
         return {"id": found.pop("id"), **dumped, **found}
 
     def represent(self, item: Any, query: Query) -> Representation:

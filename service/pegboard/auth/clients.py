@@ -32,7 +32,7 @@ CHANNEL = "pegboard_client"
 _VERB = "GET|POST|PUT|PATCH|DELETE"
 _NAME = r"[a-z][a-z0-9_-]{0,39}"
 _GRANT = re.compile(rf"\*:(\*|{_VERB})|{_NAME}:(\*|{_VERB}|{_NAME})", re.ASCII)
-_GRANT_FORM = "A grant looks like contacts:GET, contacts:archive, contacts:*, *:GET or *:*; HEAD follows GET."
+_GRANT_FORM = "A grant looks like contacts:GET, contacts:archive, contacts:*, *:GET or *:*; GET includes HEAD."
 
 _COLUMNS = "id::text AS id, username, grants, active"
 _LIST = f"SELECT {_COLUMNS} FROM pegboard.client ORDER BY username"
@@ -118,11 +118,11 @@ def check_grant(grant: object, pointer: str | None = None) -> None:
 def check_username(username: str, pointer: str = "/username") -> None:
     """Raise `ApiError` 422 for a user name that is not taken; it serves as a validator of a field, too."""
     if not username:
-        raise ApiError(errors.TOO_SHORT, "A user name has at least 1 character.", pointer)
+        raise ApiError(errors.TOO_SHORT, "A user name must have at least 1 character.", pointer)
     if len(username) > LONGEST_NAME:
-        raise ApiError(errors.TOO_LONG, f"A user name has at most {LONGEST_NAME} characters.", pointer)
+        raise ApiError(errors.TOO_LONG, f"A user name can have at most {LONGEST_NAME} characters.", pointer)
     if ":" in username or not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, username)):
-        raise ApiError(errors.BAD_CHARACTERS, "A user name has no colon and no control characters.", pointer)
+        raise ApiError(errors.BAD_CHARACTERS, "A user name cannot contain a colon or control characters.", pointer)
 
 
 def shown(username: str) -> str:
@@ -173,7 +173,7 @@ class Clients:
         try:
             row = await self._pool.fetchrow(_ADD, uuid7(), username, hashed, parsed, active, _version())
         except asyncpg.UniqueViolationError:
-            message = "Another client has this user name."
+            message = "Another client already has this user name."
             raise ApiError(errors.CONFLICT, message, pointer="/username") from None
         return _changed("added", row, actor)
 
@@ -225,12 +225,14 @@ class Clients:
         try:
             return await self._pool.fetchrow(statement, *arguments)
         except asyncpg.RestrictViolationError:
-            raise ApiError(errors.CONFLICT, "The last active client that holds *:* stays as it is.") from None
+            raise ApiError(
+                errors.CONFLICT, "The last active client that holds *:* must keep it and stay active."
+            ) from None
 
 
 def _changed(what: str, row: asyncpg.Record | None, actor: Actor) -> Client:
     if row is None:
-        raise ApiError(errors.NOT_FOUND, "There is no such client.")
+        raise ApiError(errors.NOT_FOUND, "The client does not exist.")
     client = _client(row)
     _log(what, client.username, actor)
     return client

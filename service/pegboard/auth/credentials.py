@@ -25,15 +25,15 @@ def parse(values: Sequence[str]) -> Credential | None:
     if not values:
         return None
     if len(values) > 1:
-        raise Malformed("The Authorization header is there more than once.")
+        raise Malformed("The Authorization header was sent more than once.")
     scheme, _, token = values[0].partition(" ")
     if scheme.lower() != "basic":
-        raise Malformed("The Authorization header does not begin with the scheme Basic.")
+        raise Malformed("The Authorization header does not use the scheme Basic.")
     username, colon, password = _decode(token.lstrip(" ")).partition(":")
     if not colon:
-        raise Malformed("The credentials have no colon between user name and password.")
+        raise Malformed("The credentials have no colon between the user name and the password.")
     if "Cc" in map(unicodedata.category, username + password):
-        raise Malformed("The credentials have a control character.")
+        raise Malformed("The credentials contain a control character.")
     return Credential(username, password)
 
 
@@ -44,8 +44,8 @@ def _decode(token: str) -> str:
     except (binascii.Error, ValueError):
         canonical = False
     if not canonical or not token:
-        raise Malformed("The credentials are not Base64.")
+        raise Malformed("The credentials are not valid Base64.")
     try:
         return decoded.decode()
     except UnicodeDecodeError:
-        raise Malformed("The credentials are not UTF-8.") from None
+        raise Malformed("The credentials are not valid UTF-8.") from None

@@ -49,11 +49,11 @@ def prepare(password: str, pointer: str | None = None) -> bytes:
     """
     text = unicodedata.normalize("NFC", password[: _LONGEST_DECOMPOSED + 1])
     if len(text) < SHORTEST:
-        raise ApiError(errors.TOO_SHORT, f"A password has at least {SHORTEST} characters.", pointer)
+        raise ApiError(errors.TOO_SHORT, f"A password must have at least {SHORTEST} characters.", pointer)
     if len(text) > LONGEST:
-        raise ApiError(errors.TOO_LONG, f"A password has at most {LONGEST:,} characters.", pointer)
+        raise ApiError(errors.TOO_LONG, f"A password can have at most {LONGEST:,} characters.", pointer)
     if not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, text)):
-        raise ApiError(errors.BAD_CHARACTERS, "A password has no control characters and no lone surrogates.", pointer)
+        raise ApiError(errors.BAD_CHARACTERS, "A password cannot have control characters or lone surrogates.", pointer)
     return text.encode()
 
 

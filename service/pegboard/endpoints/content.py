@@ -110,7 +110,9 @@ class Transfer:
                 errors.MEDIA_TYPE, message, header="Content-Encoding", headers={"Accept-Encoding": "identity"}
             )
         if "Content-Range" in request.headers:
-            raise ApiError(errors.BAD_HEADER, "Send the whole content: PUT takes no parts.", header="Content-Range")
+            raise ApiError(
+                errors.BAD_HEADER, "Send the complete content; PUT accepts no parts.", header="Content-Range"
+            )
         given = request.headers.get("Content-Type", UNNAMED_TYPE)
         taken = self._declared.types
         media_type = negotiation.media_type(given)
@@ -121,7 +123,7 @@ class Transfer:
             or not given.isascii()
             or not self._declared.takes(media_type)
         ):
-            message = f"Send a Content-Type out of {', '.join(taken)}, of at most {_LONGEST_TYPE} characters."
+            message = f"Send one of these as Content-Type: {', '.join(taken)} (at most {_LONGEST_TYPE} characters)."
             raise ApiError(errors.MEDIA_TYPE, message, header="Content-Type", headers={"Accept": ", ".join(taken)})
         return given
 
@@ -144,4 +146,4 @@ def _headers(stored: Stored) -> dict[str, str]:
 def _no_query(request: web.Request) -> None:
     if raw_query(request):
         name = unquote(raw_query(request).partition("&")[0].partition("=")[0])
-        raise ApiError(errors.UNKNOWN_PARAMETER, "Content takes no parameters.", parameter=name)
+        raise ApiError(errors.UNKNOWN_PARAMETER, "Content takes no query parameters.", parameter=name)

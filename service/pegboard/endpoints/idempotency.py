@@ -48,7 +48,7 @@ def key_of(headers: CIMultiDictProxy[str]) -> str | None:
         return None
     key = keys[0]
     if len(keys) > 1 or not 0 < len(key) <= _LONGEST or not (key.isascii() and key.isprintable()):
-        message = f"{HEADER} takes 1 to {_LONGEST} printable ASCII characters, and is given once."
+        message = f"{HEADER} must be sent once, with 1 to {_LONGEST} printable ASCII characters."
         raise ApiError(errors.BAD_HEADER, message, header=HEADER)
     return key
 

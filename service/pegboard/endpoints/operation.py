@@ -96,7 +96,7 @@ class Operator:
         if self._dumper is None:
             return Response(204, {})
         if result is None:
-            raise TypeError(f"the operation {self._operation.name} returned nothing to answer with")
+            raise TypeError(f"the operation {self._operation.name} returned no data for the response")
         body = rendering.dumps(self._dumper.dump(result))
         if wants_minimal(request):
             return Response(204, {"Preference-Applied": "return=minimal"})

@@ -94,7 +94,7 @@ class Reader:
         )
         if query.expand:
             if media_type == export.CSV:
-                raise ApiError(errors.BAD_PARAMETER, "CSV has no place for items within items.", parameter="expand")
+                raise ApiError(errors.BAD_PARAMETER, "CSV cannot contain expanded items.", parameter="expand")
             self._expander.check(state.client, query)
         # It has no entity tag: there is none that could match.
         if demanded.evaluate("", None, reading=True) is Outcome.FAILED:

@@ -85,8 +85,8 @@ class Path:
             query = raw_query(request)
             raise web.HTTPPermanentRedirect(URL(self.location + f"?{query}" * bool(query), encoded=True))
         if not self.endpoints:
-            raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
-        message = f"{method} is not allowed here; {self.allow} are."
+            raise ApiError(errors.NOT_FOUND, "There is no resource at this path.")
+        message = f"Method {method} not allowed; use {' or '.join(self.allow.rsplit(', ', 1))}."
         raise ApiError(errors.VERB_NOT_ALLOWED, message, headers=self.headers())
 
 
@@ -250,7 +250,7 @@ class _Nowhere(web.AbstractResource):
 
     def url_for(self, **_: str) -> URL:
         """Raise `RuntimeError`: it has no URL."""
-        raise RuntimeError("what leads nowhere has no URL")
+        raise RuntimeError("an unknown path has no URL")
 
     def get_info(self) -> Any:
         """Return what there is to know, as aiohttp asks."""

@@ -101,7 +101,7 @@ class Writer:
         """Do `work` in a transaction that keeps its answer by an idempotency key, or give again what is kept."""
         if request[STATE].client is ANONYMOUS:
             # All who send no credentials are one: what is kept for one could be given to another.
-            raise ApiError(errors.BAD_HEADER, f"{HEADER} needs credentials.", header=HEADER)
+            raise ApiError(errors.BAD_HEADER, f"{HEADER} requires credentials.", header=HEADER)
         if context.query.expand:
             # What is stored is given again only to one who asks for the same items, and so may see them.
             body += b"\n" + ",".join(context.query.expand).encode()
@@ -123,7 +123,7 @@ class Writer:
         if not isinstance(value, list):
             return _object(value)
         if not hasattr(self._resource, "create_all"):
-            raise ApiError(errors.BODY_SHAPE, "Send one JSON object: this resource takes no arrays.", pointer="")
+            raise ApiError(errors.BODY_SHAPE, "Send one JSON object; this resource does not accept arrays.", pointer="")
         return value
 
     async def _create_all(self, request: web.Request, context: Context, values: list[Any]) -> Response:
@@ -270,9 +270,11 @@ class Writer:
             before = orjson.loads(shown.body)
             after = patch(before)
             if not isinstance(after, dict):
-                raise ApiError(errors.WRONG_TYPE, "The patch leaves no object.", pointer="")
+                raise ApiError(errors.WRONG_TYPE, "The patched item is not an object.", pointer="")
             if payload.deeper(after, self._max_nesting):
-                raise ApiError(errors.INVALID, f"The patch nests deeper than {self._max_nesting} levels.", pointer="")
+                raise ApiError(
+                    errors.INVALID, f"The patched item is nested deeper than {self._max_nesting} levels.", pointer=""
+                )
             return await self._acts.update(context, identity, self._loader.change(before, after, identity))
 
     async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:

@@ -29,7 +29,7 @@ def read(headers: CIMultiDictProxy[str]) -> dict[str, bytes]:
             match = _MEMBER.fullmatch(member)
             digest = None if match is None else _decoded(match[2])
             if match is None or digest is None or (match[1] == "sha-256" and len(digest) != _SIZE):
-                raise ApiError(errors.BAD_HEADER, f"{name} looks like `sha-256=:BASE64:` (RFC 9530).", header=name)
+                raise ApiError(errors.BAD_HEADER, f"{name} must look like `sha-256=:BASE64:` (RFC 9530).", header=name)
             if match[1] == "sha-256":
                 found[name] = digest
     return found

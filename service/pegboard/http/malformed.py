@@ -22,13 +22,13 @@ _REASONS: tuple[tuple[str, ErrorCode, str | None], ...] = (
     ("PRI", errors.HTTP_VERSION, None),
     ("Too many headers", errors.HEAD_TOO_LARGE, f"More than {MOST_HEADERS} headers."),
     ("Missing 'Host'", errors.BAD_REQUEST, "The Host header is missing."),
-    ("Duplicate", errors.BAD_REQUEST, "A header that may stand only once is there twice."),
-    ("can't be present with", errors.BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other."),
-    ("Transfer-Encoding", errors.BAD_REQUEST, "Transfer-Encoding can only be chunked."),
-    ("Content-Length", errors.BAD_REQUEST, "Content-Length is not a number that can be used."),
-    ("chunk", errors.BAD_REQUEST, "The body is not framed as HTTP asks."),
-    ("header", errors.BAD_REQUEST, "A header has a name or a value that is not allowed in HTTP."),
-    ("url", errors.BAD_REQUEST, "The target of the request is not a URL."),
+    ("Duplicate", errors.BAD_REQUEST, "A header that is allowed only once was sent twice."),
+    ("can't be present with", errors.BAD_REQUEST, "Content-Length and Transfer-Encoding cannot be combined."),
+    ("Transfer-Encoding", errors.BAD_REQUEST, "Transfer-Encoding must be chunked."),
+    ("Content-Length", errors.BAD_REQUEST, "Content-Length is not a valid number."),
+    ("chunk", errors.BAD_REQUEST, "The body is not framed as HTTP requires."),
+    ("header", errors.BAD_REQUEST, "A header has a name or a value that HTTP does not allow."),
+    ("url", errors.BAD_REQUEST, "The request target is not a valid URL."),
 )
 """What a reason of the parser means, read from top to bottom."""
 

@@ -141,7 +141,7 @@ def error_response(error: ApiError, request_id: str) -> Response:
     entries = [fault.as_json() for fault in error.faults]
     if error.status >= 500:
         for entry in entries:
-            entry["message"] = f"{entry['message']} The request was {request_id}."
+            entry["message"] = f"{entry['message']} Request ID: {request_id}."
     headers = {
         "Content-Type": "application/json",
         "X-Request-Id": request_id,

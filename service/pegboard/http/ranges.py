@@ -28,7 +28,7 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
         if last is not None and last < first:
             return None
     if start >= size:
-        message = f"The content has {size} bytes, and none of them is in this range."
+        message = f"The range is not satisfiable: the content has {size} bytes."
         raise ApiError(errors.RANGE, message, header="Range", headers={"Content-Range": f"bytes */{size}"})
     return start, stop
 

@@ -217,7 +217,7 @@ def broken_body(request: web.Request, error: Exception) -> Exception:
         return ConnectionResetError("The client went away.")
     request[STATE].closing = True
     if not isinstance(error, TimeoutError) or (isinstance(error, BrokenBody) and not isinstance(error, SlowBody)):
-        return ApiError(errors.BAD_REQUEST, "The body is not framed as HTTP asks.")
+        return ApiError(errors.BAD_REQUEST, "The body is not framed as HTTP requires.")
     request.content.set_exception(BrokenBody())
     return ApiError(errors.TOO_SLOW)
 
@@ -235,7 +235,7 @@ def reset(request: web.BaseRequest) -> BrokenOff:
     if transport is not None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
-    return BrokenOff("The response was broken off.")
+    return BrokenOff("The response was aborted.")
 
 
 def is_gone(request: web.BaseRequest, error: BaseException | None) -> bool:

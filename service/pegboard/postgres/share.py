@@ -15,7 +15,7 @@ from pegboard.postgres.connections import Connections
 from pegboard.postgres.database import Database
 from pegboard.postgres.waiting import Waiters
 
-_MESSAGE = "All connections to the database that the plugin may have are in use: try again later."
+_MESSAGE = "All database connections available to the plugin are in use; try again later."
 
 
 class Share(Connections):

@@ -33,10 +33,10 @@ class Existing:
     def mistake(self) -> str | None:
         """Return what is wrong with the declaration and how to mend it; None for a sound one."""
         if self.type not in KEYS:
-            return f"the key of the table {self.table} is of type {self.type!r}: take one of {', '.join(KEYS)}"
+            return f"the key of the table {self.table} is of type {self.type!r}: use one of {', '.join(KEYS)}"
         unknown = set(self.lacks) - {*STAMPS, VERSION}
         if unknown:
-            return f"lacks names {min(unknown)!r}: it takes those of {', '.join((*STAMPS, VERSION))}"
+            return f"lacks names {min(unknown)!r}: use only names out of {', '.join((*STAMPS, VERSION))}"
         return None
 
     def identity(self) -> Column:
@@ -57,7 +57,7 @@ class Existing:
         if value is not None and identity is None:
             return {**values}
         if value is not None and str(value) != identity:
-            message = "The id of an item cannot change: it is the one in the URL."
+            message = "The id of an item cannot be changed; it must match the URL."
             raise ApiError(errors.INVALID, message, pointer=errors.pointer((names[self.key],)))
         return {name: values[name] for name in values if name != self.key}
 

@@ -86,7 +86,7 @@ class _Reading:
             name, text = self._decoded(part)
             seen[name] = seen.get(name, 0) + 1
             if seen[name] == 2:
-                self._refuse(errors.BAD_PARAMETER, name, "Given twice.")
+                self._refuse(errors.BAD_PARAMETER, name, "Sent more than once; send it once.")
             if text is None or seen[name] > 1:
                 continue
             try:
@@ -102,7 +102,9 @@ class _Reading:
                 kind = errors.BAD_CURSOR if is_cursor else errors.BAD_PARAMETER
                 self._refuse(kind, name, str(error))
         if len(filters) > _MOST_FILTERS:
-            self._refuse(errors.BAD_PARAMETER, filters[_MOST_FILTERS].column.name, f"At most {_MOST_FILTERS} filters.")
+            self._refuse(
+                errors.BAD_PARAMETER, filters[_MOST_FILTERS].column.name, f"Send at most {_MOST_FILTERS} filters."
+            )
         if "after" in seen and "before" in seen and {"after", "before"} <= self._reserved:
             self._refuse(errors.BAD_PARAMETER, "before", "Send either `after` or `before`.")
         if self._faults:
@@ -138,15 +140,15 @@ class _Reading:
             return self._lacking(max(owners, key=len), name)
         head, mark, operator = name.rpartition("__") if "__" in name[1:] else (name, "", "")
         near = self._nearest(head, [*names, *sorted(self._reserved)])
-        return "Not a known parameter." + (f" Did you mean `{near}{mark}{operator}`?" if near else "")
+        return "Unknown parameter." + (f" Did you mean `{near}{mark}{operator}`?" if near else "")
 
     def _lacking(self, owner: str, name: str) -> str:
         offered = sorted(known for known, (column, _) in self._filters.items() if column.name == owner)
         if not offered:
-            return f"The field `{owner}` cannot be filtered by."
+            return f"The field `{owner}` cannot be used as a filter."
         near = self._nearest(name, offered)
-        hint = f"Did you mean `{near}`?" if near else f"There is {', '.join(f'`{known}`' for known in offered)}."
-        return f"The field `{owner}` takes no such filter. {hint}"
+        hint = f"Did you mean `{near}`?" if near else f"Available: {', '.join(f'`{known}`' for known in offered)}."
+        return f"The field `{owner}` does not support this filter. {hint}"
 
     def _nearest(self, name: str, names: list[str]) -> str | None:
         self._suggestions += 1
@@ -169,7 +171,7 @@ def _unquoted(text: str) -> str:
     except UnicodeError:
         raise ValueError("Not text in UTF-8.") from None
     if "\x00" in plain:
-        raise ValueError("U+0000 cannot be stored, so nothing has it.")
+        raise ValueError("U+0000 cannot be stored, so no value contains it.")
     return plain
 
 
@@ -181,7 +183,7 @@ def _limit(text: str, rules: Rules) -> int:
 
 def _cursor(text: str, rules: Rules) -> str:
     if not rules.paged:
-        raise ValueError("A stream has no pages: leave it out, or accept application/json.")
+        raise ValueError("A stream has no pages; leave the parameter out, or accept application/json.")
     if not _CURSOR.fullmatch(text):
         raise ValueError(errors.BAD_CURSOR.message)
     return text
@@ -190,16 +192,16 @@ def _cursor(text: str, rules: Rules) -> str:
 def _sort(text: str, rules: Rules) -> tuple[Sort, ...]:
     names = _listed(text, "Name the fields to sort by, separated by commas, `-` in front of one for descending.")
     if len(names) > MOST_SORTS:
-        raise ValueError(f"At most {MOST_SORTS} fields to sort by.")
+        raise ValueError(f"Sort by at most {MOST_SORTS} fields.")
     sorts = [Sort(_known(name.removeprefix("-"), rules.sorts), name.startswith("-")) for name in names]
     sorted_by = [sort.column.name for sort in sorts]
     if len(set(sorted_by)) < len(sorted_by):
-        raise ValueError(f"The field `{next(name for name in sorted_by if sorted_by.count(name) > 1)}` is there twice.")
+        raise ValueError(f"The field `{next(name for name in sorted_by if sorted_by.count(name) > 1)}` is named twice.")
     return tuple(sorts)
 
 
 def _fields(text: str, rules: Rules) -> frozenset[str]:
-    names = _listed(text, "Name the fields wanted, separated by commas.")
+    names = _listed(text, "Name the fields to return, separated by commas.")
     known = {name: name for name in rules.readable}
     return frozenset({"id", *(_known(name, known) for name in names)})
 
@@ -212,9 +214,9 @@ def _count(text: str, rules: Rules) -> str:
 
 def _search(text: str, rules: Rules) -> str:
     if not text or text.isspace():
-        raise ValueError("Say what to search for.")
+        raise ValueError("Send the words to search for.")
     if len(text) > LONGEST_SEARCH:
-        raise ValueError(f"At most {LONGEST_SEARCH} characters.")
+        raise ValueError(f"Send at most {LONGEST_SEARCH} characters.")
     return text
 
 
@@ -229,7 +231,7 @@ def _listed(text: str, advice: str) -> list[str]:
     if "" in names or "-" in names:
         raise ValueError(advice)
     if len(names) > MOST_VALUES:
-        raise ValueError(f"At most {MOST_VALUES} names.")
+        raise ValueError(f"Send at most {MOST_VALUES} names.")
     return names
 
 
@@ -237,7 +239,7 @@ def _known(name: str, known: Mapping[str, _T]) -> _T:
     if name in known:
         return known[name]
     near = _nearest(name, known)
-    hint = f"Did you mean `{near}`?" if near else f"There is {', '.join(f'`{other}`' for other in sorted(known))}."
+    hint = f"Did you mean `{near}`?" if near else f"Available: {', '.join(f'`{other}`' for other in sorted(known))}."
     raise ValueError(f"`{name[:_LONGEST_NAME]}` cannot be used here. {hint}")
 
 
@@ -256,7 +258,7 @@ def _values(column: Column, text: str) -> list[Any]:
         else:
             texts[-1] += part[1:] if part in ("\\,", "\\\\") else part
     if len(texts) > MOST_VALUES:
-        raise ValueError(f"At most {MOST_VALUES} values.")
+        raise ValueError(f"Send at most {MOST_VALUES} values.")
     return [column.parse(one) for one in texts]
 
 

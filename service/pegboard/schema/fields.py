@@ -144,7 +144,7 @@ class Float(Field[float]):
     column_type: ClassVar[str] = "double precision"
     default_error_messages = {
         "type": "Not a valid number.",
-        "range": "Too large for a number of double precision.",
+        "range": "Too large for a double-precision number.",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:

@@ -58,7 +58,7 @@ class Loader:
         fault = None
         if "id" in body:
             fault = Fault(
-                errors.INVALID.code, "The service gives the id: leave it out.", errors.pointer((*steps, "id"))
+                errors.INVALID.code, "The service assigns the id; leave it out.", errors.pointer((*steps, "id"))
             )
         return self._load(body, steps, fault)
 
@@ -120,7 +120,7 @@ class Loader:
         """Raise `TypeError` where a hook of the schema made something of an item that has no fields by attribute."""
         if not isinstance(loaded, Mapping):
             name = f"{type(self._schema).__name__}.{' or '.join(self._makers)}"
-            raise TypeError(f"{name} returned {short(loaded)}: let it return the dict it was given")
+            raise TypeError(f"{name} returned {short(loaded)}: it must return a dict")
 
     def _load_quickly(self, body: Mapping[str, Any], partial: frozenset[str]) -> dict[str, Any] | None:
         """Return what `schema.load` would for a body without a fault; None where it takes marshmallow to say."""
@@ -143,7 +143,7 @@ class Loader:
         given = body.get("id", identity)
         if isinstance(given, str) and identity in (given, given.lower()):
             return None
-        return Fault(errors.INVALID.code, "The id of an item cannot change: it is the one in the URL.", "/id")
+        return Fault(errors.INVALID.code, "The id of an item cannot be changed; it must match the URL.", "/id")
 
 
 def default_of(field: Field[Any]) -> Any:

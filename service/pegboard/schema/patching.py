@@ -40,9 +40,9 @@ def operations(patch: Any) -> list[Operation]:
     Raises `ApiError`: 400 with a pointer for a patch that is malformed, 413 for one with too many operations.
     """
     if not isinstance(patch, list):
-        raise ApiError(errors.BODY_SHAPE, "A JSON Patch is a list of operations.", pointer="")
+        raise ApiError(errors.BODY_SHAPE, "A JSON Patch must be a list of operations.", pointer="")
     if len(patch) > MOST_OPERATIONS:
-        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch holds at most {MOST_OPERATIONS} operations.")
+        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch can contain at most {MOST_OPERATIONS} operations.")
     return errors.gather(*(partial(_checked, index, entry) for index, entry in enumerate(patch)))
 
 
@@ -71,11 +71,11 @@ def apply(document: Any, patch: Sequence[Operation]) -> Any:
                 _limit(copied)
             _OPERATIONS[entry["op"]](root, entry)
         except (LookupError, ValueError) as error:
-            detail = str(error.args[0]) if isinstance(error, ValueError) else "the path leads nowhere"
-            message = f"The operation {entry['op']} cannot be done: {detail}."
+            detail = str(error.args[0]) if isinstance(error, ValueError) else "the path does not exist"
+            message = f"The operation {entry['op']} failed: {detail}."
             raise ApiError(errors.PATCH_CONFLICT, message, pointer=f"/{index}") from None
         except RecursionError:
-            raise ApiError(errors.INVALID, "The patch nests without end.", pointer=f"/{index}") from None
+            raise ApiError(errors.INVALID, "The patch is nested too deeply.", pointer=f"/{index}") from None
     return root.get("")
 
 
@@ -86,15 +86,15 @@ def _checked(index: int, entry: Any) -> Operation:
         return ApiError(errors.BODY_SHAPE, message, pointer=f"/{index}{member}")
 
     if not isinstance(entry, dict):
-        raise malformed("An operation is an object.")
+        raise malformed("An operation must be an object.")
     name = entry.get("op")
     if not isinstance(name, str) or name not in _OPERATIONS:
-        raise malformed(f"op is one of {', '.join(_OPERATIONS)}.", "/op")
+        raise malformed(f"op must be one of {', '.join(_OPERATIONS)}.", "/op")
     operation = dict(entry)
     for member in ("path", "from") if name in ("move", "copy") else ("path",):
         text = entry.get(member)
         if not isinstance(text, str) or (text and not text.startswith("/")) or _ESCAPE.search(text):
-            raise malformed(f"{member} is a JSON Pointer (RFC 6901).", f"/{member}")
+            raise malformed(f"{member} must be a JSON Pointer (RFC 6901).", f"/{member}")
         operation[member] = tuple(step.replace("~1", "/").replace("~0", "~") for step in text.split("/"))
     if name in ("add", "replace", "test") and "value" not in entry:
         raise malformed(f"{name} needs a value.", "/value")
@@ -154,12 +154,12 @@ def _size(value: Any) -> int:
 def _limit(copied: int) -> None:
     """Stop a patch whose copies of copies would fill the memory."""
     if copied > _MOST_COPIED:
-        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch copies at most {_MOST_COPIED} values.")
+        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch can copy at most {_MOST_COPIED} values.")
 
 
 def _test(root: Any, entry: Operation) -> None:
     if not same(_get(root, entry["path"]), entry["value"]):
-        raise ValueError("the value there is another")
+        raise ValueError("the value there is different")
 
 
 _OPERATIONS: Mapping[str, Callable[[Any, Operation], Any]] = {

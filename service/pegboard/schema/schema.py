@@ -133,7 +133,7 @@ def _held(method: Callable[..., Any], name: str, *, validates: bool) -> Callable
         if validates and result is False:
             raise _refusal()
         if not validates and result is None:
-            raise TypeError(f"{name} returned None: let it return what it was given")
+            raise TypeError(f"{name} returned None: it must return the data")
         return result
 
     return call

@@ -116,5 +116,5 @@ def _answer(status: int, codes: Sequence[ErrorCode], real: Sequence[Fault]) -> d
 
 
 def _example(code: ErrorCode) -> dict[str, Any]:
-    message = f"{code.message} The request was {REQUEST_ID}." if code.status >= 500 else code.message
+    message = f"{code.message} Request ID: {REQUEST_ID}." if code.status >= 500 else code.message
     return Fault(code.code, message, **_PLACES.get(code, {})).as_json()

@@ -93,7 +93,7 @@ class Docs:
         """Answer with the page of one resource."""
         name = request.match_info["resource"]
         if not any(plugin.name == name for plugin in self.plugins):
-            raise ApiError(errors.NOT_FOUND, "Nothing answers at this path.")
+            raise ApiError(errors.NOT_FOUND, "There is no resource at this path.")
         return await self._show(request, name)
 
     async def _show(self, request: web.Request, name: str) -> Response:

@@ -172,9 +172,9 @@ def _result_mistake(
     except Exception:
         return None
     if result is None:
-        return "returned None: let it return what it was given"
+        return "returned None: it must return the data"
     if tag == decorators.PRE_LOAD or (is_item and tag != decorators.PRE_DUMP):
-        return None if isinstance(result, Mapping) else f"returned {short(result)}: let it return the dict it was given"
+        return None if isinstance(result, Mapping) else f"returned {short(result)}: it must return a dict"
     return None
 
 
