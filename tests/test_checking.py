@@ -52,7 +52,7 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
             "books: pegboard_books:Books cannot be loaded: SyntaxError: invalid syntax (__init__.py, line 2)",
         ),
         ("raise SystemExit(3)", "books: pegboard_books:Books cannot be loaded: SystemExit: 3"),
-        (SOUND.replace('"GET",', '"FETCH",'), "books: pegboard_books:Books: verbs holds 'FETCH'; it takes each of"),
+        (SOUND.replace('"GET",', '"FETCH",'), "books: pegboard_books:Books: verbs contains 'FETCH'; use only"),
         (
             SOUND
             + "\n        def __init__(self, *given):\n            super().__init__(*given)\n            self.nothing()\n",
@@ -93,7 +93,7 @@ def test_every_fault_has_its_line(site: Site) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), "Books = 1")
     site.write(site.install("pegboard-other", "contacts = pegboard_other:Books\ndocs = pegboard_other:Books"), SOUND)
     assert checked(site, plugins="books,contacts,docs,gone,shelves", plugins_required="contacts") == [
-        "books: pegboard_books:Books: an entry point of pegboard.resources names a subclass of pegboard.Resource",
+        "books: pegboard_books:Books: an entry point of pegboard.resources must name a subclass of pegboard.Resource",
         "contacts: 2 distributions claim the name 'contacts'; uninstall all but one",
         "docs: the name 'docs' cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _",
         "gone: PEGBOARD_PLUGINS names it, but it is not installed",

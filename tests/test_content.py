@@ -290,13 +290,13 @@ class Writable(Schema):
 
 
 MISTAKES: tuple[tuple[type[Resource], str], ...] = (
-    (unfit(schema=Unsized), "items with content have a field size = fields.Integer(dump_only=True): add it"),
-    (unfit(schema=Writable), "items with content have a field media_type = fields.String(dump_only=True): add it"),
-    (unfit(content=Content(verbs=("GET", "DELETE"))), "content names the verb 'DELETE'; it takes those of GET, HEAD, PUT"),
-    (unfit(content=Content(name="nmae")), "content takes its name from the field nmae, which is not there"),
-    (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content"),
-    (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content has its max_size from the setting most: add most = fields.Integer(...) to settings"),
-    (type("Mute", (Reports,), {"content": Content()}), "content is declared, but there is no action write_content"),
+    (unfit(schema=Unsized), "items with content need the field size = fields.Integer(dump_only=True): add it"),
+    (unfit(schema=Writable), "items with content need the field media_type = fields.String(dump_only=True): add it"),
+    (unfit(content=Content(verbs=("GET", "DELETE"))), "content names the method 'DELETE'; use only GET, HEAD, PUT"),
+    (unfit(content=Content(name="nmae")), "content takes its name from the field nmae, which does not exist: add it"),
+    (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content: write it"),
+    (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content takes its max_size from the setting most: add most = fields.Integer(...) to settings"),
+    (type("Mute", (Reports,), {"content": Content()}), "content is declared, but there is no action write_content: write it"),
 )  # fmt: skip
 
 

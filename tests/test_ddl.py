@@ -357,11 +357,11 @@ async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(conn
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"columns": (ColumnSpec("id", "uuid"),)}, "column id is there twice or is one of the standard"),
-        ({"columns": (ColumnSpec("_search", "text"),)}, "column _search is there twice"),
-        ({"columns": (ColumnSpec("a", "text"), ColumnSpec("a", "text"))}, "column a is there twice"),
+        ({"columns": (ColumnSpec("id", "uuid"),)}, "column id is declared twice or is one of the standard"),
+        ({"columns": (ColumnSpec("_search", "text"),)}, "column _search is declared twice"),
+        ({"columns": (ColumnSpec("a", "text"), ColumnSpec("a", "text"))}, "column a is declared twice"),
         ({"columns": (ColumnSpec("é" * 32, "text"),)}, "cannot be a name in the database"),
-        ({"columns": (), "indexes": (Index(("-nothing",)),)}, "names the column nothing, which is not there"),
+        ({"columns": (), "indexes": (Index(("-nothing",)),)}, "names the column nothing, which does not exist"),
         ({"columns": (), "search": ("nothing",)}, "names the column nothing"),
         ({"columns": (), "uniques": (Unique(),)}, "names no column"),
         (

@@ -108,25 +108,25 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         (SOUND.replace('verbs = "GET", "POST"', ""), "set verbs to a tuple"),
         (SOUND.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
         (SOUND.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', '"GET", "get"'), "verbs holds 'get'"),
-        (SOUND.replace('"GET", "POST"', '"GET", "GET"'), "verbs names one twice"),
-        (SOUND.replace('"GET", "POST"', '"GET", "BREW"'), "verbs holds 'BREW'"),
-        (SOUND.replace("TableResource", "Resource"), "the verb GET is declared, but there is no action"),
-        (SOUND + "    async def delete(self, context, id): pass\n", "the action delete is written"),
+        (SOUND.replace('"GET", "POST"', '"GET", "get"'), "verbs contains 'get'"),
+        (SOUND.replace('"GET", "POST"', '"GET", "GET"'), "verbs names a method twice"),
+        (SOUND.replace('"GET", "POST"', '"GET", "BREW"'), "verbs contains 'BREW'"),
+        (SOUND.replace("TableResource", "Resource"), "verbs contains GET, but there is no action"),
+        (SOUND + "    async def delete(self, context, id): pass\n", "the action delete is defined"),
         (
             SOUND.replace("TableResource", "Resource").replace('"GET", "POST"', '("DELETE",)')
             + "    async def delete(self, context, id): pass\n",
-            "the verb DELETE is declared, whose conditions are held against an item: write async def retrieve",
+            "verbs contains DELETE, whose preconditions need the current item: write async def retrieve",
         ),
-        (SOUND + "    def create(self, context, data): pass\n", "the action create has to be a coroutine"),
+        (SOUND + "    def create(self, context, data): pass\n", "the action create must be a coroutine"),
         (SOUND.replace("fields.String(", "fields.Field("), "the field name has no column type"),
-        (SOUND.replace("name =", "created_at ="), "the field created_at is one that the service gives"),
+        (SOUND.replace("name =", "created_at ="), "the field created_at is a standard field"),
         (SOUND + "    indexes = ('name',)\n", "an index over name needs validate.Length"),
         (SOUND.replace("required=True", "nonsense=1"), "TypeError"),
-        (SOUND + "    error_codes = (5,)\n", "error_codes holds 5"),
+        (SOUND + "    error_codes = (5,)\n", "error_codes contains 5"),
         (
             SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(13000, 409, 'x'),)\n",
-            "the error code 13000 is one of the service's own",
+            "the error code 13000 is reserved for the service",
         ),
         (
             SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(20000, 200, 'x'),)\n",
@@ -135,7 +135,7 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         (
             SOUND + "    from pegboard import ErrorCode\n"
             "    error_codes = ErrorCode(20000, 409, 'x'), ErrorCode(20000, 422, 'y')\n",
-            "the error code 20000 is there twice",
+            "the error code 20000 is declared twice",
         ),
     ],
 )

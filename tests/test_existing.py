@@ -250,10 +250,10 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
     ("table", "changes", "fault"),
     [
         (Existing("people"), {}, "table is 'people': name it with its schema"),
-        (Existing("l.p", type="serial"), {}, "is of type 'serial': take one of"),  # type: ignore[arg-type]  # That is it.
+        (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # That is it.
         (Existing("l.p", lacks=("id",)), {}, "lacks names 'id'"),
-        (Existing("l.p"), {"owned": True}, "has no columns of ours: leave out owned"),
-        (Existing("l.p"), {"search": ("label",)}, "has no columns of ours: leave out search"),
+        (Existing("l.p"), {"owned": True}, "has no column for owned: leave it out"),
+        (Existing("l.p"), {"search": ("label",)}, "has no column for search: leave it out"),
     ],
 )
 def test_what_cannot_be_is_found_at_the_start(table: Existing, changes: Mapping[str, Any], fault: str) -> None:

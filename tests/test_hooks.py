@@ -220,4 +220,4 @@ def test_a_hook_has_to_be_a_coroutine() -> None:
     class Wrong(Tasks):
         def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # That is it.
 
-    assert discovery.mistake(Wrong) == "after_commit has to be a coroutine: write async def after_commit"
+    assert discovery.mistake(Wrong) == "after_commit must be a coroutine: write async def after_commit"

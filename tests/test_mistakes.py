@@ -34,38 +34,38 @@ TABLES: list[tuple[str, str, str]] = [
     ("", "schema = 5", "set schema to a subclass of pegboard.Schema"),
     ("", "schema = Thing()", "set schema to a subclass of pegboard.Schema, not to an instance: schema = Thing"),
     ("", "schema = Foreign", "set schema to a subclass of pegboard.Schema"),
-    ("", "schema = Loose", "Loose.Meta lets fields in that the schema does not name: leave unknown out of it"),
+    ("", "schema = Loose", "Loose.Meta accepts unknown fields: leave the option unknown out"),
     (
         "class Meta:\n        datetimeformat = '%d.%m.%Y'",
         "",
-        "Thing.Meta sets datetimeformat, but how instants are written is the service's own: leave it out",
+        "Thing.Meta sets datetimeformat, but the service defines the format of instants: leave it out",
     ),
     (
         "class Meta:\n        index_errors = False",
         "",
-        "Thing.Meta sets index_errors, without which no pointer leads into a list: leave it out",
+        "Thing.Meta sets index_errors to False, but error pointers need it: leave it out",
     ),
     (
         "a = fields.Field()",
         "",
-        "the field a has no column type: take one of pegboard.fields, or name it in metadata",
+        "the field a has no column type: use a field of pegboard.fields, or set the type in metadata",
     ),
     (
         "a = marshmallow.fields.Tuple((fields.String(),))",
         "",
-        "the field a has no column type: take one of pegboard.fields, or name it in metadata",
+        "the field a has no column type: use a field of pegboard.fields, or set the type in metadata",
     ),
     (
         "a = fields.List(fields.Reference('others'))",
         "",
-        "the field a is a list of references, which no foreign key can keep: leave it out",
+        "the field a is a list of references, which a foreign key cannot enforce: leave it out",
     ),
     (
         "updated_at = fields.DateTime()",
         "",
-        "the field updated_at is one that the service gives every item: leave it out of the schema",
+        "the field updated_at is a standard field of every item: leave it out of the schema",
     ),
-    ("id = fields.UUID()", "", "the field id is one that the service gives every item: leave it out of the schema"),
+    ("id = fields.UUID()", "", "the field id is a standard field of every item: leave it out of the schema"),
     *(
         (
             f"{name} = fields.String()",
@@ -82,21 +82,21 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "name__gt = fields.String()",
         "",
-        "the field name__gt is called like a filter of the field name: give it another name",
+        "the field name__gt has the name of a filter of the field name: rename it",
     ),
     (
         "a = fields.String(data_key='name')",
         "",
-        "Thing contradicts itself: The data_key argument for one or more fields collides with another field's name or "
+        "Thing is inconsistent: The data_key argument for one or more fields collides with another field's name or "
         "data_key argument. Check the following field names and data_key arguments: ['name']",
     ),
     (
         "a = fields.String(attribute='name')",
         "",
-        "Thing contradicts itself: The attribute argument for one or more fields collides with another field's name or "
+        "Thing is inconsistent: The attribute argument for one or more fields collides with another field's name or "
         "attribute argument. Check the following field names and attribute arguments: ['name']",
     ),
-    ("_version = fields.String()", "", "it: the column _version is there twice or is one of the standard columns"),
+    ("_version = fields.String()", "", "it: the column _version is declared twice or is one of the standard columns"),
     (
         f"{'a' * 64} = fields.String()",
         "",
@@ -105,27 +105,27 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.String(dump_only=True, load_only=True)",
         "",
-        "the field a is dump_only and load_only, so it is neither taken nor shown: leave one of them out",
+        "the field a is dump_only and load_only, so it is neither accepted nor shown: leave one of them out",
     ),
     (
         "a = fields.String(dump_only=True, required=True)",
         "",
-        "the field a is required, but dump_only, so no client can send it: leave one of them out",
+        "the field a is required and dump_only, so no client can send it: leave one of them out",
     ),
     (
         "a = fields.Integer(load_default='many')",
         "",
-        "the field a refuses its own default 'many': Not a valid integer.",
+        "the field a rejects its own default 'many': Not a valid integer.",
     ),
     (
         "a = fields.String(load_default='', validate=validate.Length(1, 9))",
         "",
-        "the field a refuses its own default '': Length must be between 1 and 9.",
+        "the field a rejects its own default '': Length must be between 1 and 9.",
     ),
     (
         "a = fields.List(fields.String(), load_default=[])",
         "",
-        "the field a has one list as the default of all items: write load_default=list",
+        "the field a shares one list as the default of all items: write load_default=list",
     ),
     (
         "a = fields.String(load_default=object)",
@@ -135,125 +135,125 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.Raw(load_default=object())",
         "",
-        "the field a has a object as its default, which no JSON can say: give it one that it could load",
+        "the field a has a default of type object, which JSON cannot hold: use one that the field can load",
     ),
     (
         "a = fields.String(validate=validate.Length(min=5, max=2))",
         "",
-        "the field a has <Length(min=5, max=2, equal=None, error=None)>, which nothing can pass: "
+        "the field a has <Length(min=5, max=2, equal=None, error=None)>, which no value can pass: "
         "its min is greater than its max",
     ),
     (
         "a = fields.Integer(validate=validate.Range(5, 2))",
         "",
         "the field a has <Range(min=5, max=2, min_inclusive=True, max_inclusive=True, error=None)>, "
-        "which nothing can pass: its min is greater than its max",
+        "which no value can pass: its min is greater than its max",
     ),
     (
         "a = fields.String(validate=validate.OneOf([]))",
         "",
-        "the field a has validate.OneOf without a choice, which nothing can pass: name some",
+        "the field a has validate.OneOf without choices, which no value can pass: add some",
     ),
     (
         "a = fields.Integer(validate=validate.Length(1, 9))",
         "",
-        "the field a has validate.Length, which cannot judge a int: object of type 'int' has no len()",
+        "the field a has validate.Length, which cannot validate a value of type int: object of type 'int' has no len()",
     ),
     (
         "a = fields.String(validate=validate.Range(1, 9))",
         "",
-        "the field a has validate.Range, which cannot judge a str: '<' not supported between instances of 'str' and "
+        "the field a has validate.Range, which cannot validate a value of type str: '<' not supported between instances of 'str' and "
         "'int'",
     ),
     (
         "a = fields.List(fields.Date(validate=validate.Range(1, 9)))",
         "",
-        "the field a holds a list whose element has validate.Range, which cannot judge a date: "
+        "the field a holds a list whose element has validate.Range, which cannot validate a value of type date: "
         "'<' not supported between instances of 'datetime.date' and 'int'",
     ),
     (
         "a = fields.Reference('Companies')",
         "",
-        "the field a refers to 'Companies'; name the resource as its path does: fields.Reference(\"companies\")",
+        "the field a refers to 'Companies'; use the name in the path of the resource: fields.Reference(\"companies\")",
     ),
     (
         "a = fields.Reference('things', required=True)",
         "",
-        "the field a refers to things itself and is required, so there can be no first item",
+        "the field a refers to things itself, so it cannot be required: leave required out",
     ),
     (
         "a = fields.Nested('Nothing')",
         "",
-        "the field a nests what is no schema: Class with name 'Nothing' was not found. You may need to import the "
+        "the field a nests something that is not a schema: Class with name 'Nothing' was not found. You may need to import the "
         "class.; write fields.Nested(Address)",
     ),
     (
         "a = fields.Nested(Foreign)",
         "",
-        "the field a nests a schema that is no pegboard.Schema, whose faults have no codes: derive it from that",
+        "the field a nests a schema that is not a pegboard.Schema, so its errors have no codes: derive it from that",
     ),
     (
         "a = fields.List(fields.Nested(Loose))",
         "",
-        "the field a nests a schema that lets unknown fields in: leave unknown out",
+        "the field a nests a schema that accepts unknown fields: leave the option unknown out",
     ),
     (
         "a = fields.Nested(Schema.from_dict({'b': fields.Integer(load_default='x')}))",
         "",
-        "the field a nests GeneratedSchema, and there the field b refuses its own default 'x': Not a valid integer.",
+        "the field a nests GeneratedSchema, and there the field b rejects its own default 'x': Not a valid integer.",
     ),
     # The verbs.
-    ("", "verbs = None", 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'),
-    ("", 'verbs = "GET"', 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'),
-    ("", 'verbs = ["GET"]', 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'),
-    ("", "verbs = ()", 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'),
+    ("", "verbs = None", 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
+    ("", 'verbs = "GET"', 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
+    ("", 'verbs = ["GET"]', 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
+    ("", "verbs = ()", 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
     (
         "",
         'verbs = "GET", "get"',
-        "verbs holds 'get'; it takes each of GET, HEAD, POST, PUT, PATCH, DELETE at most once: write 'GET'",
+        "verbs contains 'get'; use only GET, HEAD, POST, PUT, PATCH, DELETE, each at most once: write 'GET'",
     ),
     (
         "",
         'verbs = "GET", 5',
-        "verbs holds 5; it takes each of GET, HEAD, POST, PUT, PATCH, DELETE at most once",
+        "verbs contains 5; use only GET, HEAD, POST, PUT, PATCH, DELETE, each at most once",
     ),
-    ("", 'verbs = "GET", "GET"', "verbs names one twice: leave it out"),
-    ("", 'verbs = "GET", "OPTIONS"', "verbs holds 'OPTIONS', which the service answers by itself: leave it out"),
+    ("", 'verbs = "GET", "GET"', "verbs names a method twice: leave one out"),
+    ("", 'verbs = "GET", "OPTIONS"', "verbs contains 'OPTIONS', which the service handles itself: leave it out"),
     # The actions.
     (
         "",
         "def create(self, context, data): pass",
-        "the action create has to be a coroutine: write async def create(self, context, data)",
+        "the action create must be a coroutine: write async def create(self, context, data)",
     ),
     (
         "",
         "async def retrieve(self, context): pass",
-        "the action retrieve takes other parameters than it is given: write async def retrieve(self, context, id)",
+        "the action retrieve has the wrong parameters: write async def retrieve(self, context, id)",
     ),
     (
         "",
         "async def create(self, data): pass",
-        "the action create takes other parameters than it is given: write async def create(self, context, data)",
+        "the action create has the wrong parameters: write async def create(self, context, data)",
     ),
     (
         "",
         "async def delete(self, context, id): pass",
-        "the action delete is written, but none of its verbs is declared: add one to verbs",
+        "the action delete is defined, but no method in verbs uses it: add one to verbs",
     ),
     # The attributes.
-    ("", "__doc__ = 5", "the docstring is no text: write one, or leave it out"),
+    ("", "__doc__ = 5", "the docstring is not a string: write one, or leave it out"),
     ("", 'needs_match = "yes"', "needs_match is 'yes': set it to True or False"),
     ("", "owned = 1", "owned is 1: set it to True or False"),
-    ("", "default_limit = 0", "default_limit is 0: set it to a whole number from 1"),
-    ("", 'max_limit = "all"', "max_limit is 'all': set it to a whole number from 1"),
-    ("", "default_limit = 501", "default_limit is 501, beyond max_limit, 500: lower the one of them"),
+    ("", "default_limit = 0", "default_limit is 0: set it to an integer of at least 1"),
+    ("", 'max_limit = "all"', "max_limit is 'all': set it to an integer of at least 1"),
+    ("", "default_limit = 501", "default_limit is 501, greater than max_limit, 500: lower it"),
     (
         "",
         "creates_by_put = True",
-        "creates_by_put is set, but verbs has not both of PUT and POST: add them, or leave it out",
+        "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out",
     ),
-    ("", 'filterable = "name"', "filterable is a text, not a tuple: write filterable = ('name',)"),
-    ("", "filterable = ('nme',)", "filterable names 'nme', which is no field of the schema: is name meant?"),
+    ("", 'filterable = "name"', "filterable is a string, not a tuple: write filterable = ('name',)"),
+    ("", "filterable = ('nme',)", "filterable names 'nme', which is not a field of the schema: did you mean name?"),
     (
         "secret = fields.String(load_only=True)",
         "filterable = ('secret',)",
@@ -262,26 +262,26 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "place = fields.Nested(Address, required=True)",
         "filterable = ('place',)",
-        "filterable names place, which cannot be filtered by: leave it out",
+        "filterable names place, which cannot be filtered: leave it out",
     ),
     (
         "tags = fields.List(fields.String())",
         "sortable = ('tags',)",
-        "sortable names tags, which cannot be sorted by: leave it out",
+        "sortable names tags, which cannot be sorted: leave it out",
     ),
     ("", "sortable = ('name', 'name')", "sortable names 'name' twice: leave one out"),
-    ("", 'indexes = "name"', "indexes is a text, not a tuple: write indexes = ('name',)"),
-    ("", "indexes = ['name']", "indexes is ['name']: set it to a tuple of texts, as in indexes = (\"name\",)"),
+    ("", 'indexes = "name"', "indexes is a string, not a tuple: write indexes = ('name',)"),
+    ("", "indexes = ['name']", "indexes is ['name']: set it to a tuple of strings, as in indexes = (\"name\",)"),
     ("", "indexes = ('name', 'name')", "indexes names 'name' twice: leave one out"),
     ("", "indexes = ('name,-name',)", "indexes names a field twice in 'name,-name': leave one out"),
-    ("", "indexes = ('-nam',)", "indexes names 'nam', which is no field of the schema: is name meant?"),
-    ("a = fields.Dict()", "indexes = ('a',)", "indexes names a, which cannot be sorted by: leave it out"),
+    ("", "indexes = ('-nam',)", "indexes names 'nam', which is not a field of the schema: did you mean name?"),
+    ("a = fields.Dict()", "indexes = ('a',)", "indexes names a, which cannot be sorted: leave it out"),
     (
         "a = fields.String()",
         "indexes = ('a',)",
         "an index over a needs validate.Length(max=...) on the field, at most 600",
     ),
-    ("n = fields.Integer()", "search = ('n',)", "search names n, which cannot be searched by: leave it out"),
+    ("n = fields.Integer()", "search = ('n',)", "search names n, which cannot be searched: leave it out"),
     (
         "secret = fields.Password()",
         "search = ('secret',)",
@@ -290,22 +290,22 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "",
         'unique = Unique("name")',
-        "unique is one Unique, not a tuple of them: put a comma after it, as in unique = (Unique(...),)",
+        "unique is a single Unique, not a tuple: add a comma after it, as in unique = (Unique(...),)",
     ),
     ("", "unique = ('name',)", "unique is ('name',): set it to a tuple, as in unique = (Unique(\"email\"),)"),
-    ("", "unique = (Unique(),)", "unique has a Unique without a field: name those that no two items may share"),
-    ("", 'unique = (Unique("naem"),)', "unique names 'naem', which is no field of the schema: is name meant?"),
+    ("", "unique = (Unique(),)", "unique has a Unique without fields: name the fields that must be unique"),
+    ("", 'unique = (Unique("naem"),)', "unique names 'naem', which is not a field of the schema: did you mean name?"),
     ("", 'unique = (Unique("name", "name"),)', "unique names a field twice in one Unique: name, name"),
     ("", 'unique = Unique("name"), Unique("name")', "unique has the same Unique twice: leave one out"),
     (
         "n = fields.Integer()",
         'unique = (Unique("n", ignore_case=True),)',
-        "unique ignores the case of n, where there is no text: leave ignore_case out",
+        "unique ignores the case of n, which contains no text: leave ignore_case out",
     ),
     (
         "",
         'unique = (Unique("_owner", "name"),)',
-        "unique names '_owner', which is no field of the schema: it takes name, id, created_at, updated_at, _version",
+        "unique names '_owner', which is not a field of the schema: use one of name, id, created_at, updated_at, _version",
     ),
     (
         "",
@@ -317,13 +317,17 @@ TABLES: list[tuple[str, str, str]] = [
         "table = 'crm.\"people\"'",
         'table is \'crm."people"\': name it with its schema and without quotes, as in table = "crm.people"',
     ),
-    ("", 'me = ("DELETE",)', "me names the verb 'DELETE'; it takes those of GET, HEAD, PATCH that verbs has too"),
-    ("", 'me = "GET"', "me is a text, not a tuple: write me = ('GET',)"),
-    ("", 'me_writable = ("name",)', "me_writable is set, but me has no PATCH: add it, or leave me_writable out"),
+    ("", 'me = ("DELETE",)', "me names the method 'DELETE'; use only those of GET, HEAD, PATCH that are in verbs too"),
+    ("", 'me = "GET"', "me is a string, not a tuple: write me = ('GET',)"),
+    (
+        "",
+        'me_writable = ("name",)',
+        "me_writable is set, but me does not contain PATCH: add it, or leave me_writable out",
+    ),
     (
         "",
         'verbs = "GET", "PATCH"; me = ("PATCH",); me_writable = ("nane",)',
-        "me_writable names 'nane', which is no field of the schema: is name meant?",
+        "me_writable names 'nane', which is not a field of the schema: did you mean name?",
     ),
     # The error codes.
     (
@@ -331,32 +335,32 @@ TABLES: list[tuple[str, str, str]] = [
         "error_codes = TAKEN",
         "error_codes is ErrorCode(code=20001, status=409, message='Taken.'): set it to a tuple, as in error_codes = (TAKEN,)",
     ),
-    ("", "error_codes = (5,)", "error_codes holds 5; it takes pegboard.ErrorCode"),
+    ("", "error_codes = (5,)", "error_codes contains 5; use only instances of pegboard.ErrorCode"),
     (
         "",
         'error_codes = (ErrorCode("20001", 409, "x"),)',
-        "the error code '20001' is no whole number: take one from 20000",
+        "the error code '20001' is not an integer: use one from 20000 up",
     ),
     (
         "",
         "error_codes = (errors.CONFLICT,)",
-        "the error code 13002 is one of the service's own: take one from 20000",
+        "the error code 13002 is reserved for the service: use one from 20000 up",
     ),
     (
         "",
         'error_codes = (ErrorCode(20001, 200, "x"),)',
-        "the error code 20001 has the status 200, which is not from 400 to 599",
+        "the error code 20001 has the status 200, which is not from 400 to 599: use one that is",
     ),
     (
         "",
         'error_codes = (ErrorCode(20001, 409, ""),)',
-        "the error code 20001 has no message: say what is wrong, for people",
+        "the error code 20001 has no message: write one for people to read",
     ),
-    ("", "error_codes = (TAKEN, TAKEN)", "the error code 20001 is there twice: take another number for one of them"),
+    ("", "error_codes = (TAKEN, TAKEN)", "the error code 20001 is declared twice: use another number for one of them"),
     (
         "",
         'conflicts = {"no_overlap": 409}',
-        "conflicts maps 'no_overlap' to 409; it takes the name of a constraint and a pegboard.ErrorCode",
+        "conflicts maps 'no_overlap' to 409; map the name of a constraint to a pegboard.ErrorCode",
     ),
     (
         "",
@@ -367,35 +371,35 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "",
         'conflicts = {"no_overlap": TAKEN}',
-        "conflicts tells the error code 20001, which error_codes lacks: add it there",
+        "conflicts uses the error code 20001, which is not in error_codes: add it there",
     ),
 ]
 
 # What an entry point leads to, when it is no table, and what is told.
 OTHERS: list[tuple[str, str]] = [
-    ("Things = 5", "an entry point of pegboard.resources names a subclass of pegboard.Resource"),
-    ("class Things: pass", "an entry point of pegboard.resources names a subclass of pegboard.Resource"),
-    ("def Things(): pass", "an entry point of pegboard.resources names a subclass of pegboard.Resource"),
+    ("Things = 5", "an entry point of pegboard.resources must name a subclass of pegboard.Resource"),
+    ("class Things: pass", "an entry point of pegboard.resources must name a subclass of pegboard.Resource"),
+    ("def Things(): pass", "an entry point of pegboard.resources must name a subclass of pegboard.Resource"),
     (
         "class One(Resource):\n    def __init__(self): pass\nThings = One()",
-        "an entry point of pegboard.resources names a subclass of pegboard.Resource: "
-        "it leads to an instance, so name the class",
+        "an entry point of pegboard.resources must name a subclass of pegboard.Resource, "
+        "not an instance: name the class",
     ),
     (
         'class Things(Resource):\n    schema = Address\n    verbs = ("GET",)',
-        "the verb GET is declared, but there is no action list or retrieve: write one, or leave the verb out",
+        "verbs contains GET, but there is no action list or retrieve: write it, or leave GET out of verbs",
     ),
     (
         'class Things(Resource):\n    schema = Address\n    verbs = ("GET",)\n    async def get(self, context, id): pass',
-        "the verb GET is declared, but there is no action list or retrieve: is get meant to be retrieve?",
+        "verbs contains GET, but there is no action list or retrieve: did you mean retrieve by get?",
     ),
     (
         'class Things(Resource):\n    schema = Address\n    verbs = ("DELETE",)\n    async def delete(self): pass',
-        "the action delete takes other parameters than it is given: write async def delete(self, context, id)",
+        "the action delete has the wrong parameters: write async def delete(self, context, id)",
     ),
     (
         'class Things(Resource):\n    schema = Address\n    verbs = ("GET",)\n    async def list(self, context): yield',
-        "the action list has to be a coroutine: write async def list(self, context)",
+        "the action list must be a coroutine: write async def list(self, context)",
     ),
 ]
 

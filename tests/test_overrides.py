@@ -97,38 +97,38 @@ async def test_whatever_stands_under_our_names_breaks_no_other(site: Site, serve
 
 WRONG: list[tuple[str, str]] = [
     # What stands under a name of ours.
-    ('summary = "Things."', "the attribute summary takes the place of the classmethod that the service calls"),
-    ("name = 'things'", "the attribute name is one that the service sets on each resource: give yours another name"),
-    ("@property\n    def database(self): return 1", "the attribute database is one that the service sets on each"),
-    ("@property\n    def dump(self): return 1", "the attribute dump takes the place of the method"),
-    ("class dump: pass", "the attribute dump takes the place of the method"),
-    ("def text(self): return 'x'", "text has to be a classmethod: write @classmethod above def text"),
-    ("@classmethod\n    async def text(cls): return 'x'", "text has to be a classmethod"),
+    ('summary = "Things."', "the attribute summary hides the classmethod that the service calls"),
+    ("name = 'things'", "the service sets the attribute name on each resource: rename yours"),
+    ("@property\n    def database(self): return 1", "the service sets the attribute database on each"),
+    ("@property\n    def dump(self): return 1", "the attribute dump hides the method"),
+    ("class dump: pass", "the attribute dump hides the method"),
+    ("def text(self): return 'x'", "text must be a classmethod: write @classmethod above def text"),
+    ("@classmethod\n    async def text(cls): return 'x'", "text must be a classmethod"),
     ("@classmethod\n    def text(cls, item): return 'x'", "write @classmethod def text(cls)"),
     ("@classmethod\n    def spec(cls): return None", "write @classmethod def spec(cls, name)"),
-    ("async def dump(self, item): return {}", "dump has to be a plain method, no coroutine and no generator"),
-    ("def plain(self, items, query): yield {}", "plain has to be a plain method"),
+    ("async def dump(self, item): return {}", "dump must be a plain method, not a coroutine or a generator"),
+    ("def plain(self, items, query): yield {}", "plain must be a plain method"),
     ("def shown(self, query, more): return ()", "write def shown(self, query)"),
     ("async def missing(self, context): pass", "write async def missing(self, context, identities)"),
-    ("def missing(self, context, identities): pass", "missing has to be a coroutine: write async def missing"),
+    ("def missing(self, context, identities): pass", "missing must be a coroutine: write async def missing"),
     ("async def before_commit(self, change): pass", "write async def before_commit(self, context, change)"),
     ("async def create_all(self, data): pass", "write async def create_all(self, context, data)"),
-    ("delete = None", "the attribute delete takes the place of the coroutine"),
-    ("async def stream(self, context): pass", "stream has to be an async generator: write async def stream"),
-    ("def stream(self, context): yield 1", "stream has to be an async generator: write async def stream"),
-    ("async def transaction(self, context): yield", "transaction has to be a context manager: write @contextlib"),
-    ("@contextlib.contextmanager\n    def lifespan(self): yield", "lifespan has to be a context manager"),
-    ("content = 5", "content is 5: set it to a pegboard.Content, or leave it out"),
+    ("delete = None", "the attribute delete hides the coroutine"),
+    ("async def stream(self, context): pass", "stream must be an async generator: write async def stream"),
+    ("def stream(self, context): yield 1", "stream must be an async generator: write async def stream"),
+    ("async def transaction(self, context): yield", "transaction must be a context manager: write @contextlib"),
+    ("@contextlib.contextmanager\n    def lifespan(self): yield", "lifespan must be a context manager"),
+    ("content = 5", "content is 5: set it to an instance of pegboard.Content, or leave it out"),
     (
         "content = Content(verbs=('GET',))\n    def read_content(self, context, identity): pass",
-        "read_content has to be a",
+        "read_content must be a",
     ),
-    ("@classmethod\n    def summary(cls): return None", "the classmethod summary returned None: let it return str"),
-    ("@classmethod\n    def actions(cls): return []", "actions returned []: let it return frozenset[str]"),
-    ("@classmethod\n    def existing(cls): return 5", "existing returned 5: let it return Existing | None"),
-    ("@classmethod\n    def spec(cls, name): return name", "spec returned 'it': let it return TableSpec"),
-    ("@classmethod\n    def rules(cls): return None", "rules returned None: let it return Rules"),
-    (f"filterable = {['x'] * 999}", "set it to a tuple of texts"),
+    ("@classmethod\n    def summary(cls): return None", "the classmethod summary returned None: it must return str"),
+    ("@classmethod\n    def actions(cls): return []", "actions returned []: it must return frozenset[str]"),
+    ("@classmethod\n    def existing(cls): return 5", "existing returned 5: it must return Existing | None"),
+    ("@classmethod\n    def spec(cls, name): return name", "spec returned 'it': it must return TableSpec"),
+    ("@classmethod\n    def rules(cls): return None", "rules returned None: it must return Rules"),
+    (f"filterable = {['x'] * 999}", "set it to a tuple of strings"),
     (f"needs_match = {'x' * 999!r}", "set it to True or False"),
 ]
 
@@ -144,7 +144,10 @@ delte delete, replcae replace, create_al create_all, read_contant read_content, 
 """
 MISSPELT: list[tuple[str, str]] = [
     *(
-        (line.format(name), f"{name} is no {kind} of a resource: is {meant} meant? If not, give it another name.")
+        (
+            line.format(name),
+            f"{name} is not a{'n' * (kind == 'attribute')} {kind} of a resource: did you mean {meant}? If not, rename it.",
+        )
         for kind, line, pairs in (
             ("attribute", "{} = ('name',)", ATTRIBUTES),
             ("method", "async def {}(self, context, *others): pass", METHODS),
@@ -197,13 +200,19 @@ ALLOWED = [
 
 
 UNFIT: list[tuple[str, str]] = [
-    ("made = fields.Date(data_key='created_at')", "the field made has data_key='created_at', which the service gives"),
-    ("nr = fields.String(data_key='id')", "the field nr has data_key='id', which the service gives every item"),
-    ("when = fields.DateTime(attribute='updated_at')", "the field when has attribute='updated_at', which the service"),
-    ("id = fields.String()", "the field id is one that the service gives every item: leave it out of the schema"),
+    (
+        "made = fields.Date(data_key='created_at')",
+        "the field made has data_key='created_at', which is a standard field",
+    ),
+    ("nr = fields.String(data_key='id')", "the field nr has data_key='id', which is a standard field of every item"),
+    (
+        "when = fields.DateTime(attribute='updated_at')",
+        "the field when has attribute='updated_at', which is a standard",
+    ),
+    ("id = fields.String()", "the field id is a standard field of every item: leave it out of the schema"),
     (
         "@validates_schema\n    def check(self, data): pass",
-        "Thing.check takes other parameters than @validates_schema gives: write def check(self, data, **kwargs)",
+        "Thing.check has the wrong parameters for @validates_schema: write def check(self, data, **kwargs)",
     ),
     (
         "@validates_schema(pass_original=True)\n    def check(self, data, **kwargs): pass",
@@ -211,16 +220,16 @@ UNFIT: list[tuple[str, str]] = [
     ),
     ("@validates_schema\n    def check(self, data, *, partial, many): pass", "write def check(self, data, **kwargs)"),
     ("@validates('name')\n    def check(self, value): pass", "write def check(self, value, **kwargs)"),
-    ("@validates('nmae')\n    def check(self, value, **_): pass", "Thing.check validates 'nmae', which is no field"),
+    ("@validates('nmae')\n    def check(self, value, **_): pass", "Thing.check validates 'nmae', which is not a field"),
     ("@pre_load\n    def clean(self, data): return data", "write def clean(self, data, **kwargs)"),
     ("@post_load\n    def make(self, data, many): return data", "write def make(self, data, **kwargs)"),
-    ("@pre_dump\n    def show(self, data): return data", "Thing.show takes other parameters than @pre_dump gives"),
+    ("@pre_dump\n    def show(self, data): return data", "Thing.show has the wrong parameters for @pre_dump"),
     (
         "@post_dump(pass_original=True)\n    def show(self, data, **_): return data",
         "def show(self, data, original, **kwa",
     ),
-    ("@validates_schema\n    async def check(self, data, **_): pass", "Thing.check has to be a plain method"),
-    ("@post_load\n    def make(self, data, **_): yield data", "Thing.make has to be a plain method"),
+    ("@validates_schema\n    async def check(self, data, **_): pass", "Thing.check must be a plain method"),
+    ("@post_load\n    def make(self, data, **_): yield data", "Thing.make must be a plain method"),
     ("@post_load\n    def make(self, data, **_): data['name'] = 'x'", "Thing.make returned None: it must return the"),
     ("@pre_load\n    def clean(self, data, **_): pass", "Thing.clean returned None: it must return the data"),
     ("@pre_dump\n    def show(self, data, **_): pass", "Thing.show returned None: it must return the data"),
@@ -228,17 +237,17 @@ UNFIT: list[tuple[str, str]] = [
     ("@post_load\n    def make(self, data, **_): return Content()", "Thing.make returned Content("),
     (
         "n = fields.Integer(validate=validate.Range)",
-        "the field n has the class Range for its validator: write Range(...)",
+        "the field n has the class Range as its validator: write Range(...)",
     ),
     (
         "n = fields.Integer(validate=lambda: True)",
-        "the field n has a validator that takes other parameters than the va",
+        "the field n has a validator with the wrong parameters: write def",
     ),
     (
         "n = fields.Integer(validate=later)",
-        "the field n has a coroutine or a generator for its validator, which is not",
+        "the field n has a coroutine or a generator as its validator, which is not",
     ),
-    ("n = fields.Integer(validate=lambda n: n > 5, load_default=1)", "the field n refuses its own default 1: Invalid"),
+    ("n = fields.Integer(validate=lambda n: n > 5, load_default=1)", "the field n rejects its own default 1: Invalid"),
     ("below = fields.Nested(Lost)", "the field below nests Lost, and there Lost.make returned None"),
 ]
 
@@ -355,8 +364,8 @@ def test_the_plugins_that_are_installed_are_sound() -> None:
 @pytest.mark.parametrize(
     ("mixin", "bases", "told"),
     [
-        ("uniqe = ()", "Table, Mixin", "uniqe is no attribute of a resource"),
-        ("def summary(self): pass", "Mixin, Table", "summary has to be a classmethod"),
+        ("uniqe = ()", "Table, Mixin", "uniqe is not an attribute of a resource"),
+        ("def summary(self): pass", "Mixin, Table", "summary must be a classmethod"),
         ("def summary(self): pass", "Table, Mixin", "None"),
     ],
 )

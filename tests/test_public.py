@@ -175,9 +175,9 @@ async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"public": ("DELETE",)}, "public names 'DELETE'; it takes those of GET, HEAD, POST"),
+        ({"public": ("DELETE",)}, "public names 'DELETE'; use only those of GET, HEAD, POST"),
         ({"public": ("GET",), "verbs": ("POST",)}, "public names 'GET'"),
-        ({"public": "GET"}, "public is a text, not a tuple"),
+        ({"public": "GET"}, "public is a string, not a tuple"),
         ({"public": ("GET",), "owned": True}, "public and owned are both set"),
     ],
 )

@@ -103,12 +103,16 @@ class TableSpec:
                 raise ValueError(f"{name!r} cannot be a name in the database: 1 to {_LONGEST_NAME} bytes")
         twice = {name for name in (*names, SEARCH) if (*names, SEARCH).count(name) > 1}
         if twice:
-            raise ValueError(f"{self.name}: the column {min(twice)} is there twice or is one of the standard columns")
+            raise ValueError(
+                f"{self.name}: the column {min(twice)} is declared twice or is one of the standard columns"
+            )
         used = [*self.search, *(c for unique in self.uniques for c in unique.columns)]
         used += [column.removeprefix("-") for index in self.indexes for column in index.columns]
         for name in used:
             if name not in names:
-                raise ValueError(f"{self.name}: an index, unique or search names the column {name}, which is not there")
+                raise ValueError(
+                    f"{self.name}: an index, unique or search names the column {name}, which does not exist"
+                )
         if () in [*(unique.columns for unique in self.uniques), *(index.columns for index in self.indexes)]:
             raise ValueError(f"{self.name}: an index or unique names no column")
         if len(uniques(self)) < len(set(self.uniques)):

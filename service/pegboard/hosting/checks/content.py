@@ -22,10 +22,10 @@ def _of_fields(found: type[ContentResource]) -> str | None:
     declared = found.schema().fields
     for name, kind in FIELDS.items():
         if not isinstance(declared.get(name), kind) or not declared[name].dump_only:
-            return f"items with content have a field {name} = fields.{kind.__name__}(dump_only=True): add it"
+            return f"items with content need the field {name} = fields.{kind.__name__}(dump_only=True): add it"
     called = found.content.name if found.content else None
     if called is not None and called not in declared:
-        return f"content takes its name from the field {called}, which is not there"
+        return f"content takes its name from the field {called}, which does not exist: add it"
     return None
 
 
@@ -33,13 +33,13 @@ def _of_actions(found: type[Resource]) -> str | None:
     content: Any = found.content
     for verb in content.verbs:
         if verb not in CONTENT_ACTIONS:
-            return f"content names the verb {verb!r}; it takes those of {', '.join(CONTENT_ACTIONS)}"
+            return f"content names the method {verb!r}; use only {', '.join(CONTENT_ACTIONS)}"
     limit = content.max_size
     settings = getattr(found.settings, "_declared_fields", {})
     if isinstance(limit, str) and not isinstance(settings.get(limit), Integer):
-        return f"content has its max_size from the setting {limit}: add {limit} = fields.Integer(...) to settings"
+        return f"content takes its max_size from the setting {limit}: add {limit} = fields.Integer(...) to settings"
     for verb, action in CONTENT_ACTIONS.items():
         # PUT reads what is there, too, to hold conditions against it.
         if (verb in content.verbs or action == "read_content") and not callable(getattr(found, action, None)):
-            return f"content is declared, but there is no action {action}"
+            return f"content is declared, but there is no action {action}: write it"
     return None

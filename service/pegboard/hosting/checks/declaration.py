@@ -60,8 +60,8 @@ def mistake(found: Any, name: str = "") -> str | None:
     Raises whatever the code of the author raises.
     """
     if not (inspect.isclass(found) and issubclass(found, Resource)):
-        hint = ": it leads to an instance, so name the class" if isinstance(found, Resource) else ""
-        return f"an entry point of pegboard.resources names a subclass of pegboard.Resource{hint}"
+        hint = ", not an instance: name the class" if isinstance(found, Resource) else ""
+        return f"an entry point of pegboard.resources must name a subclass of pegboard.Resource{hint}"
     for check in _CHECKS:
         fault = check(found)
         if fault is not None:
@@ -81,15 +81,15 @@ def _schema_mistake(found: type[Resource]) -> str | None:
 def _verb_mistake(found: type[Resource]) -> str | None:
     verbs: Any = getattr(found, "verbs", None)
     if not isinstance(verbs, tuple) or not verbs:
-        return 'set verbs to a tuple of the verbs it allows, as in verbs = "GET", "POST"'
+        return 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'
     for verb in verbs:
         if verb == "OPTIONS":
-            return "verbs holds 'OPTIONS', which the service answers by itself: leave it out"
+            return "verbs contains 'OPTIONS', which the service handles itself: leave it out"
         if verb not in VERBS:
             meant = isinstance(verb, str) and verb.upper() in VERBS
             hint = f": write {verb.upper()!r}" if meant else ""
-            return f"verbs holds {short(verb)}; it takes each of {', '.join(VERBS)} at most once{hint}"
-    return "verbs names one twice: leave it out" if len(set(verbs)) < len(verbs) else None
+            return f"verbs contains {short(verb)}; use only {', '.join(VERBS)}, each at most once{hint}"
+    return "verbs names a method twice: leave one out" if len(set(verbs)) < len(verbs) else None
 
 
 def _action_mistake(found: type[Resource]) -> str | None:
@@ -98,32 +98,36 @@ def _action_mistake(found: type[Resource]) -> str | None:
         action = getattr(found, name)
         written = f"async def {name}({', '.join(('self', *_PARAMETERS[name]))})"
         if not inspect.iscoroutinefunction(action):
-            return f"the action {name} has to be a coroutine: write {written}"
+            return f"the action {name} must be a coroutine: write {written}"
         try:
             inspect.signature(action).bind(None, *_PARAMETERS[name])
         except TypeError:
-            return f"the action {name} takes other parameters than it is given: write {written}"
+            return f"the action {name} has the wrong parameters: write {written}"
     for verb in found.verbs:
         wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
         if not wanted & there:
             near = [other for other, action in _MISNAMED.items() if action in wanted and hasattr(found, other)]
-            hint = f": is {near[0]} meant to be {_MISNAMED[near[0]]}?" if near else ": write one, or leave the verb out"
-            return f"the verb {verb} is declared, but there is no action {' or '.join(sorted(wanted))}{hint}"
+            hint = (
+                f": did you mean {_MISNAMED[near[0]]} by {near[0]}?"
+                if near
+                else f": write it, or leave {verb} out of verbs"
+            )
+            return f"verbs contains {verb}, but there is no action {' or '.join(sorted(wanted))}{hint}"
     declared = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in found.verbs if verb in table}
     writing = [verb for verb in ("PUT", "PATCH", "DELETE") if verb in found.verbs]
     if writing and "retrieve" not in there:
-        return f"the verb {writing[0]} is declared, whose conditions are held against an item: write async def retrieve"
+        return f"verbs contains {writing[0]}, whose preconditions need the current item: write async def retrieve"
     if writing or any(one.on == "item" for one in found.operations().values()):
         declared.add("retrieve")
     extra = sorted(set(vars(found)) & there - declared)
-    return f"the action {extra[0]} is written, but none of its verbs is declared: add one to verbs" if extra else None
+    return f"the action {extra[0]} is defined, but no method in verbs uses it: add one to verbs" if extra else None
 
 
 def _beside_mistake(found: type[Resource]) -> str | None:
     """Hold what is declared beside the actions against the form it has to have."""
     content: Any = found.content
     if not isinstance(content, Content | None):
-        return f"content is {short(content)}: set it to a pegboard.Content, or leave it out"
+        return f"content is {short(content)}: set it to an instance of pegboard.Content, or leave it out"
     if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
         return "set settings to a subclass of pegboard.Schema, or leave it out"
     existing = found.existing() if issubclass(found, TableResource) else None
@@ -144,7 +148,7 @@ def _form_mistake(found: type[Resource]) -> str | None:
     """Hold each attribute against the form it has to have."""
     text: Any = found.__doc__
     if not isinstance(text, str | None):
-        return "the docstring is no text: write one, or leave it out"
+        return "the docstring is not a string: write one, or leave it out"
     for name in _TRUTHS:
         value = getattr(found, name, False)
         if not isinstance(value, bool):
@@ -152,9 +156,9 @@ def _form_mistake(found: type[Resource]) -> str | None:
     for name in _LIMITS:
         value = getattr(found, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            return f"{name} is {short(value)}: set it to a whole number from 1"
+            return f"{name} is {short(value)}: set it to an integer of at least 1"
     if found.default_limit > found.max_limit:
-        return f"default_limit is {found.default_limit}, beyond max_limit, {found.max_limit}: lower the one of them"
+        return f"default_limit is {found.default_limit}, greater than max_limit, {found.max_limit}: lower it"
     for name in _NAMES:
         fault = _names_mistake(name, getattr(found, name, ()))
         if fault is not None:
@@ -166,9 +170,9 @@ def _names_mistake(name: str, value: Any) -> str | None:
     if value is None and name in ("filterable", "sortable", "me_writable"):
         return None
     if isinstance(value, str):
-        return f"{name} is a text, not a tuple: write {name} = ({short(value)},)"
+        return f"{name} is a string, not a tuple: write {name} = ({short(value)},)"
     if not isinstance(value, tuple) or not all(isinstance(part, str) for part in value):
-        return f'{name} is {short(value)}: set it to a tuple of texts, as in {name} = ("name",)'
+        return f'{name} is {short(value)}: set it to a tuple of strings, as in {name} = ("name",)'
     twice = next((part for part in value if value.count(part) > 1), None)
     return None if twice is None else f"{name} names {twice!r} twice: leave one out"
 
@@ -179,35 +183,39 @@ def _code_mistake(found: type[Resource]) -> str | None:
         return f"error_codes is {short(codes)}: set it to a tuple, as in error_codes = (TAKEN,)"
     for declared in codes:
         if not isinstance(declared, ErrorCode):
-            return f"error_codes holds {short(declared)}; it takes pegboard.ErrorCode"
+            return f"error_codes contains {short(declared)}; use only instances of pegboard.ErrorCode"
         code: Any = declared.code
         status: Any = declared.status
         message: Any = declared.message
         if isinstance(code, bool) or not isinstance(code, int):
-            return f"the error code {short(code)} is no whole number: take one from {_FIRST_CODE}"
+            return f"the error code {short(code)} is not an integer: use one from {_FIRST_CODE} up"
         if code < _FIRST_CODE:
-            return f"the error code {code} is one of the service's own: take one from {_FIRST_CODE}"
+            return f"the error code {code} is reserved for the service: use one from {_FIRST_CODE} up"
         if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
-            return f"the error code {code} has the status {short(status)}, which is not from 400 to 599"
+            return (
+                f"the error code {code} has the status {short(status)}, which is not from 400 to 599: use one that is"
+            )
         if not isinstance(message, str) or not message:
-            return f"the error code {code} has no message: say what is wrong, for people"
+            return f"the error code {code} has no message: write one for people to read"
     numbers = [declared.code for declared in codes]
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
-    return None if twice is None else f"the error code {twice} is there twice: take another number for one of them"
+    return None if twice is None else f"the error code {twice} is declared twice: use another number for one of them"
 
 
 def _public_mistake(found: type[Resource]) -> str | None:
     for attribute, verbs, possible in (("public", found.public, _PUBLIC_VERBS), ("me", found.me, _OWN_VERBS)):
         for verb in verbs:
             if verb not in possible or verb not in found.verbs:
-                kind = "the verb " if attribute == "me" else ""
-                return f"{attribute} names {kind}{verb!r}; it takes those of {', '.join(possible)} that verbs has too"
+                kind = "the method " if attribute == "me" else ""
+                return (
+                    f"{attribute} names {kind}{verb!r}; use only those of {', '.join(possible)} that are in verbs too"
+                )
     return None
 
 
 def _me_mistake(found: type[Resource]) -> str | None:
     if found.me_writable is not None and "PATCH" not in found.me:
-        return "me_writable is set, but me has no PATCH: add it, or leave me_writable out"
+        return "me_writable is set, but me does not contain PATCH: add it, or leave me_writable out"
     names = [mapping.name_of(field, name) for name, field in found.schema().load_fields.items()]
     return _unknown("me_writable", found.me_writable or (), names)
 
@@ -226,14 +234,14 @@ def _query_mistake(found: type[Resource]) -> str | None:
     filters = {f"{name}__{operator}": name for name, column in columns.items() for operator in column.operators}
     clash = next((name for name in columns if name in filters), None)
     if clash is not None:
-        return f"the field {clash} is called like a filter of the field {filters[clash]}: give it another name"
+        return f"the field {clash} has the name of a filter of the field {filters[clash]}: rename it"
     return None
 
 
 def _unsuitable(attribute: str, column: Column, doing: str, able: Callable[[Column], bool]) -> str | None:
     if not column.readable:
         return f"{attribute} names {column.name}, which is write-only: leave it out"
-    return None if able(column) else f"{attribute} names {column.name}, which cannot be {doing} by: leave it out"
+    return None if able(column) else f"{attribute} names {column.name}, which cannot be {doing}: leave it out"
 
 
 def _table_mistake(found: type[Resource]) -> str | None:
@@ -257,23 +265,23 @@ def _conflict_mistake(found: type[TableResource]) -> str | None:
     for name, code in conflicts.items():
         if not isinstance(name, str) or not isinstance(code, ErrorCode):
             pair = f"{short(name)} to {short(code)}"
-            return f"conflicts maps {pair}; it takes the name of a constraint and a pegboard.ErrorCode"
+            return f"conflicts maps {pair}; map the name of a constraint to a pegboard.ErrorCode"
         if code.code >= _FIRST_CODE and code not in found.error_codes:
-            return f"conflicts tells the error code {code.code}, which error_codes lacks: add it there"
+            return f"conflicts uses the error code {code.code}, which is not in error_codes: add it there"
     return None
 
 
 def _unique_mistake(found: type[TableResource]) -> str | None:
     uniques: Any = found.unique
     if isinstance(uniques, Unique):
-        return "unique is one Unique, not a tuple of them: put a comma after it, as in unique = (Unique(...),)"
+        return "unique is a single Unique, not a tuple: add a comma after it, as in unique = (Unique(...),)"
     if not isinstance(uniques, tuple) or not all(isinstance(unique, Unique) for unique in uniques):
         return f'unique is {short(uniques)}: set it to a tuple, as in unique = (Unique("email"),)'
     columns = _columns(found)
     texts = {column.column for column in mapping.columns(found.schema()) if column.is_text}
     for unique in uniques:
         if not unique.columns:
-            return "unique has a Unique without a field: name those that no two items may share"
+            return "unique has a Unique without fields: name the fields that must be unique"
         fault = _unknown("unique", unique.columns, columns)
         if fault is not None:
             return fault
@@ -281,7 +289,7 @@ def _unique_mistake(found: type[TableResource]) -> str | None:
             return f"unique names a field twice in one Unique: {', '.join(unique.columns)}"
         if unique.ignore_case and texts.isdisjoint(unique.columns):
             return (
-                f"unique ignores the case of {', '.join(unique.columns)}, where there is no text: leave ignore_case out"
+                f"unique ignores the case of {', '.join(unique.columns)}, which contains no text: leave ignore_case out"
             )
     return "unique has the same Unique twice: leave one out" if len(set(uniques)) < len(uniques) else None
 
@@ -317,21 +325,21 @@ def _unknown(attribute: str, names: Iterable[str], known: Collection[str]) -> st
         if name not in known:
             near = get_close_matches(name, known, n=1)
             more = ["..."] if len(known) > _MOST_NAMES else []
-            hint = f"is {near[0]} meant?" if near else f"it takes {', '.join([*known][:_MOST_NAMES] + more)}"
-            return f"{attribute} names {short(name)}, which is no field of the schema: {hint}"
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join([*known][:_MOST_NAMES] + more)}"
+            return f"{attribute} names {short(name)}, which is not a field of the schema: {hint}"
     return None
 
 
 def _put_mistake(found: type[Resource]) -> str | None:
     if found.creates_by_put and not {"PUT", "POST"} <= set(found.verbs):
-        return "creates_by_put is set, but verbs has not both of PUT and POST: add them, or leave it out"
+        return "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out"
     return None
 
 
 def _self_mistake(found: type[Resource], name: str) -> str | None:
     for attribute, field, _ in mapping.stored(found.schema()):
         if isinstance(field, fields.Reference) and field.resource == name and field.required and not field.allow_none:
-            return f"the field {attribute} refers to {name} itself and is required, so there can be no first item"
+            return f"the field {attribute} refers to {name} itself, so it cannot be required: leave required out"
     return None
 
 

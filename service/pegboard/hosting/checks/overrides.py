@@ -50,22 +50,22 @@ class Kind:
 
 
 DATA = Kind("attribute", lambda _: True, "", "")
-METHOD = Kind("method", _is_plain, "def", "has to be a plain method, no coroutine and no generator: write def {}")
+METHOD = Kind("method", _is_plain, "def", "must be a plain method, not a coroutine or a generator: write def {}")
 CLASSMETHOD = Kind(
     "classmethod",
     _is_plain,
     "@classmethod def",
-    "has to be a classmethod: write @classmethod above def {}, or give it another name",
+    "must be a classmethod: write @classmethod above def {}, or rename it",
 )
-COROUTINE = Kind("coroutine", inspect.iscoroutinefunction, "async def", "has to be a coroutine: write async def {}")
+COROUTINE = Kind("coroutine", inspect.iscoroutinefunction, "async def", "must be a coroutine: write async def {}")
 STREAM = Kind(
-    "async generator", _streams, "async def", "has to be an async generator: write async def {}, with a yield in it"
+    "async generator", _streams, "async def", "must be an async generator: write async def {}, with a yield in it"
 )
 MANAGER = Kind(
     "async context manager",
     _manages,
     "@contextlib.asynccontextmanager async def",
-    "has to be a context manager: write @contextlib.asynccontextmanager above it",
+    "must be a context manager: write @contextlib.asynccontextmanager above it",
 )
 
 
@@ -73,7 +73,7 @@ def mistake(found: type[Resource]) -> str | None:
     """Return what stands in the place of something of ours and cannot do its work, and how to mend it."""
     for name in instance_names():
         if any(name in vars(parent) for parent in found.__mro__ if not operation.is_ours(parent)):
-            return f"the attribute {name} is one that the service sets on each resource: give yours another name"
+            return f"the service sets the attribute {name} on each resource: rename yours"
     known = ours(found)
     overridden = sorted(known.keys() & _overridden(found))
     for name in overridden:
@@ -95,7 +95,7 @@ def result_mistake(found: type[Resource], name: str, value: Any) -> str | None:
     origin = get_origin(hint)
     if isinstance(value, hint if origin in (None, UnionType) else origin):
         return None
-    return f"the classmethod {name} returned {short(value)}: let it return {method.__annotations__['return']}"
+    return f"the classmethod {name} returned {short(value)}: it must return {method.__annotations__['return']}"
 
 
 def ours(found: type[Resource]) -> Mapping[str, Any]:
@@ -148,7 +148,7 @@ def _form_mistake(found: type[Resource], name: str, own: Any) -> str | None:
         return None
     function = _bound(static, found)
     if not callable(function) or inspect.isclass(function):
-        return f"the attribute {name} takes the place of the {kind.name} that the service calls: give it another name"
+        return f"the attribute {name} hides the {kind.name} that the service calls: rename it"
     if name in _VERBS_ACTIONS:
         return None
     if not kind.fits(function) or (kind is CLASSMETHOD and not isinstance(static, classmethod | staticmethod)):
@@ -156,7 +156,7 @@ def _form_mistake(found: type[Resource], name: str, own: Any) -> str | None:
     if _takes(function, _parameters(own)):
         return None
     written = ", ".join(("cls" if kind is CLASSMETHOD else "self", *_written(_parameters(own))))
-    return f"{name} takes other parameters than it is given: write {kind.head} {name}({written})"
+    return f"{name} has the wrong parameters: write {kind.head} {name}({written})"
 
 
 def _bound(static: Any, found: type) -> Any:

@@ -41,9 +41,9 @@ _SAMPLES: Mapping[type[Field[Any]], Any] = {
 """A value of each kind of field, of which the well-known validators can say yes or no."""
 
 _META: Mapping[str, str] = {
-    "dateformat": "how dates are written is the service's own",
-    "datetimeformat": "how instants are written is the service's own",
-    "timeformat": "how times are written is the service's own",
+    "dateformat": "the service defines the format of dates",
+    "datetimeformat": "the service defines the format of instants",
+    "timeformat": "the service defines the format of times",
     "many": "a resource loads its items one by one",
 }
 """Options of a schema's `Meta` that would break the contract, and why."""
@@ -72,7 +72,7 @@ def mistake(schema: type[Schema], within: frozenset[type[Schema]] = frozenset())
     try:
         made = schema()
     except ValueError as error:
-        return f"{schema.__name__} contradicts itself: {error}"
+        return f"{schema.__name__} is inconsistent: {error}"
     fault = (None if within else _standard_mistake(made)) or _hooks_mistake(made, is_item=not within)
     if fault is not None:
         return fault
@@ -87,12 +87,12 @@ def mistake(schema: type[Schema], within: frozenset[type[Schema]] = frozenset())
 def _meta_mistake(schema: type[Schema]) -> str | None:
     meta = schema.Meta
     if getattr(meta, "unknown", marshmallow.RAISE) != marshmallow.RAISE:
-        return f"{schema.__name__}.Meta lets fields in that the schema does not name: leave unknown out of it"
+        return f"{schema.__name__}.Meta accepts unknown fields: leave the option unknown out"
     for option, reason in _META.items():
         if getattr(meta, option, None):
             return f"{schema.__name__}.Meta sets {option}, but {reason}: leave it out"
     if getattr(meta, "index_errors", True) is False:
-        return f"{schema.__name__}.Meta sets index_errors, without which no pointer leads into a list: leave it out"
+        return f"{schema.__name__}.Meta sets index_errors to False, but error pointers need it: leave it out"
     return None
 
 
@@ -104,10 +104,10 @@ def hooks_mistake(schema: type[Schema]) -> str | None:
 def _standard_mistake(made: Schema) -> str | None:
     for name, field in made.fields.items():
         if name in STANDARD:
-            return f"the field {name} is one that the service gives every item: leave it out of the schema"
+            return f"the field {name} is a standard field of every item: leave it out of the schema"
         for option, called in (("data_key", field.data_key), ("attribute", field.attribute)):
             if called in STANDARD:
-                return f"the field {name} has {option}={called!r}, which the service gives every item: take another"
+                return f"the field {name} has {option}={called!r}, which is a standard field of every item: use another"
     return None
 
 
@@ -127,12 +127,12 @@ def _call_mistake(made: Schema, tag: str, name: str, options: Mapping[str, Any])
     """Hold a decorated method against how marshmallow calls it."""
     method = getattr(made, name).__wrapped__
     if not _is_plain(method):
-        return f"has to be a plain method, no coroutine and no generator: write def {name}"
+        return f"must be a plain method, not a coroutine or a generator: write def {name}"
     given = ["value" if tag == decorators.VALIDATES else "data", *["original"] * bool(options.get("pass_original"))]
     try:
         inspect.signature(method).bind(*given, **_HOOKS[tag])
     except TypeError:
-        return f"takes other parameters than @{tag} gives: write def {name}({', '.join(('self', *given))}, **kwargs)"
+        return f"has the wrong parameters for @{tag}: write def {name}({', '.join(('self', *given))}, **kwargs)"
     return None
 
 
@@ -145,8 +145,8 @@ def _field_names_mistake(made: Schema, options: Mapping[str, Any]) -> str | None
     for name in options.get("field_names", ()):
         if name not in made.declared_fields:
             near = get_close_matches(str(name), made.declared_fields, n=1)
-            hint = f"is {near[0]} meant?" if near else "name one that is"
-            return f"validates {short(name)}, which is no field of the schema: {hint}"
+            hint = f"did you mean {near[0]}?" if near else "name an existing one"
+            return f"validates {short(name)}, which is not a field of the schema: {hint}"
     return None
 
 
@@ -185,24 +185,26 @@ def _sample(field: Field[Any]) -> Any:
 
 def _direction(field: Field[Any]) -> str | None:
     if field.dump_only and field.load_only:
-        return "is dump_only and load_only, so it is neither taken nor shown: leave one of them out"
+        return "is dump_only and load_only, so it is neither accepted nor shown: leave one of them out"
     if field.dump_only and field.required:
-        return "is required, but dump_only, so no client can send it: leave one of them out"
+        return "is required and dump_only, so no client can send it: leave one of them out"
     return None
 
 
 def _default(field: Field[Any]) -> str | None:
     default = field.load_default
     if isinstance(default, list | dict | set):
-        return f"has one {type(default).__name__} as the default of all items: write load_default={_kind(default)}"
+        return f"shares one {type(default).__name__} as the default of all items: write load_default={_kind(default)}"
     if default is missing or default is None or callable(default):
         return None
     try:
         field.deserialize(orjson.loads(rendering.dumps(default)))
     except ValidationError as error:
-        return f"refuses its own default {short(default)}: {_first(error)}"
+        return f"rejects its own default {short(default)}: {_first(error)}"
     except TypeError:
-        return f"has a {type(default).__name__} as its default, which no JSON can say: give it one that it could load"
+        return (
+            f"has a default of type {type(default).__name__}, which JSON cannot hold: use one that the field can load"
+        )
     return None
 
 
@@ -220,9 +222,9 @@ def _validators(field: Field[Any]) -> str | None:
         if not isinstance(check, validate.Validator):
             continue
         if isinstance(check, validate.Length | validate.Range) and _is_empty(check):
-            return f"has {check!r}, which nothing can pass: its min is greater than its max"
+            return f"has {check!r}, which no value can pass: its min is greater than its max"
         if isinstance(check, validate.OneOf) and not check.choices:
-            return "has validate.OneOf without a choice, which nothing can pass: name some"
+            return "has validate.OneOf without choices, which no value can pass: add some"
         fault = None if sample is missing else _unfit(check, sample)
         if fault is not None:
             return fault
@@ -234,13 +236,13 @@ def _validators(field: Field[Any]) -> str | None:
 def _uncallable(check: Any) -> str | None:
     """Hold a validator against how it is called: with the value, and without awaiting it."""
     if inspect.isclass(check) and issubclass(check, validate.Validator):
-        return f"has the class {check.__name__} for its validator: write {check.__name__}(...)"
+        return f"has the class {check.__name__} as its validator: write {check.__name__}(...)"
     if not _is_plain(check):
-        return "has a coroutine or a generator for its validator, which is not awaited: write a plain function"
+        return "has a coroutine or a generator as its validator, which is not awaited: write a plain function"
     try:
         inspect.signature(check).bind(None)
     except TypeError:
-        return "has a validator that takes other parameters than the value: write def check(value)"
+        return "has a validator with the wrong parameters: write def check(value)"
     except ValueError:
         # What is written in C does not say what it takes.
         return None
@@ -261,7 +263,7 @@ def _unfit(check: validate.Validator, sample: Any) -> str | None:
         return None
     except Exception as error:
         name = type(check).__name__
-        return f"has validate.{name}, which cannot judge a {type(sample).__name__}: {error}"
+        return f"has validate.{name}, which cannot validate a value of type {type(sample).__name__}: {error}"
     return None
 
 
@@ -270,7 +272,7 @@ def _reference(field: Field[Any]) -> str | None:
         return None
     named: Any = field.resource
     if not isinstance(named, str) or not _RESOURCE.fullmatch(named):
-        return f'refers to {named!r}; name the resource as its path does: fields.Reference("companies")'
+        return f'refers to {named!r}; use the name in the path of the resource: fields.Reference("companies")'
     return None
 
 
@@ -281,11 +283,11 @@ def _nested(field: Field[Any], within: frozenset[type[Schema]]) -> str | None:
         try:
             schema = inner.schema
         except Exception as error:
-            return f"nests what is no schema: {error}; write fields.Nested(Address)"
+            return f"nests something that is not a schema: {error}; write fields.Nested(Address)"
         if not isinstance(schema, Schema):
-            return "nests a schema that is no pegboard.Schema, whose faults have no codes: derive it from that"
+            return "nests a schema that is not a pegboard.Schema, so its errors have no codes: derive it from that"
         if schema.unknown != marshmallow.RAISE:
-            return "nests a schema that lets unknown fields in: leave unknown out"
+            return "nests a schema that accepts unknown fields: leave the option unknown out"
         fault = mistake(type(schema), within) if type(schema) not in within else None
         if fault is not None:
             return f"nests {type(schema).__name__}, and there {fault}"

@@ -36,10 +36,10 @@ def mistake(found: type[Resource]) -> str | None:
             continue
         near = _near_attribute(name, settable) if _is_attribute(name, value) else None
         if near is not None:
-            return f"{name} is no attribute of a resource: is {near} meant? If not, give it another name."
+            return f"{name} is not an attribute of a resource: did you mean {near}? If not, rename it."
         near = _near_method(name, called) if _is_coroutine(value) else None
         if near is not None:
-            return f"{name} is no method of a resource: is {near} meant? If not, give it another name."
+            return f"{name} is not a method of a resource: did you mean {near}? If not, rename it."
     return None
 
 

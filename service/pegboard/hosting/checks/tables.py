@@ -28,9 +28,11 @@ def _of_fields(schema: Schema) -> str | None:
     """Refuse a field that no column of its own can hold."""
     for attribute, field, type_of in mapping.stored(schema):
         if isinstance(getattr(field, "inner", None), Reference):
-            return f"the field {attribute} is a list of references, which no foreign key can keep: leave it out"
+            return f"the field {attribute} is a list of references, which a foreign key cannot enforce: leave it out"
         if type_of is None:
-            return f"the field {attribute} has no column type: take one of pegboard.fields, or name it in metadata"
+            return (
+                f"the field {attribute} has no column type: use a field of pegboard.fields, or set the type in metadata"
+            )
     return None
 
 
@@ -39,13 +41,13 @@ def _of_existing(existing: Existing | None, owned: bool, search: Sequence[str]) 
     if existing is None:
         return None
     if owned or search:
-        return f"the table {existing.table} has no columns of ours: leave out {'owned' if owned else 'search'}"
+        return f"the existing table {existing.table} has no column for {'owned' if owned else 'search'}: leave it out"
     return existing.mistake()
 
 
 def _of_owned(owned: bool, public: Sequence[str]) -> str | None:
     if owned and public:
-        return "public and owned are both set: nobody's items belong to nobody, so leave one of them out"
+        return "public and owned are both set, but a client without credentials owns no items: leave one of them out"
     return None
 
 
