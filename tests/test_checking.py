@@ -37,7 +37,7 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
     # A database that cannot be reached shows that none is needed.
     url = "postgresql://nobody@127.0.0.1:1/nothing"
     result = site.pegboard("check", database_url=url, plugins="books", plugins_required="books")
-    assert (result.exit_code, result.output) == (0, "all is well: books\n")
+    assert (result.exit_code, result.output) == (0, "no problems found: books\n")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
         ),
         (
             SOUND.replace("String(required=True)", 'Reference("shelves")'),
-            "books: the field title refers to shelves, which does not serve",
+            "books: the field title refers to shelves, which is not available",
         ),
         (
             SOUND.replace("String(required=True)", 'String(metadata={"description": object()})'),
@@ -95,7 +95,7 @@ def test_every_fault_has_its_line(site: Site) -> None:
     assert checked(site, plugins="books,contacts,docs,gone,shelves", plugins_required="contacts") == [
         "books: pegboard_books:Books: an entry point of pegboard.resources must name a subclass of pegboard.Resource",
         "contacts: 2 distributions claim the name 'contacts'; uninstall all but one",
-        "docs: the name 'docs' cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _",
+        "docs: the name 'docs' is not valid for a resource: it is reserved, or not 1 to 40 characters of a-z, 0-9, - and _",
         "gone: PEGBOARD_PLUGINS names it, but it is not installed",
         "shelves: PEGBOARD_PLUGINS names it, but it is not installed",
         "contacts: PEGBOARD_PLUGINS_REQUIRED names it, but it is in conflict",
@@ -123,7 +123,7 @@ def test_a_setting_that_a_plugin_needs_is_a_fault_where_it_is_not_set(site: Site
     )
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), source)
     assert checked(site) == ["books: PEGBOARD_BOOKS_SHELVES is not set: Missing data for required field"]
-    assert site.pegboard("check", plugins="books", books_shelves="3").output == "all is well: books\n"
+    assert site.pegboard("check", plugins="books", books_shelves="3").output == "no problems found: books\n"
 
 
 def test_a_middleware_that_cannot_be_had_is_a_fault(site: Site) -> None:

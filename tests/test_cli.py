@@ -247,11 +247,11 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         ({"port": "many"}, "PEGBOARD_PORT must be a whole number from 0 to 65535, not 'many'."),
         (
             {"plugins_required": "contacts,nothing"},
-            "a required plugin is out: nothing: not installed",
+            "a required plugin is not available: nothing: not installed",
         ),
         (
             {"plugins_required": "nothing", "workers": "2"},
-            "a required plugin is out: nothing: not installed",
+            "a required plugin is not available: nothing: not installed",
         ),
         *(
             (
@@ -327,9 +327,7 @@ def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
     assert service.request("POST", "/contacts", password, large)[0] == 413
     limit.write_text("nonsense")
     service.process.send_signal(signal.SIGHUP)
-    service.await_line(
-        re.compile("the settings stay as they were: The content of PEGBOARD_MAX_BODY"), lambda: service.err
-    )
+    service.await_line(re.compile("the settings are unchanged: The content of PEGBOARD_MAX_BODY"), lambda: service.err)
     assert service.request("POST", "/contacts", password, large)[0] == 413
     assert service.request("GET", "/notes", password)[0] == 404
     limit.write_text("4KiB")
@@ -361,16 +359,16 @@ def test_a_hangup_with_settings_that_name_what_is_not_there_leaves_all_as_it_was
         ("tennant", r"PEGBOARD_MIDDLEWARES names tennant, .+ Did you mean tenant\?"),
         ("leaves", r"PEGBOARD_MIDDLEWARES: leaves:leaves cannot be imported: SystemExit: 0\."),
         # A single process tries it in itself.
-        *[("crashes", r"PEGBOARD_MIDDLEWARES names what ends the process that imports it\.")] * (workers == "2"),
+        *[("crashes", r"A middleware in PEGBOARD_MIDDLEWARES ends the process that imports it\.")] * (workers == "2"),
     ):
         named.write_text(f"tenant,{name}")
         service.process.send_signal(signal.SIGHUP)
-        service.await_line(re.compile(f"the settings stay as they were: {reason}\n"), lambda: service.err)
+        service.await_line(re.compile(f"the settings are unchanged: {reason}\n"), lambda: service.err)
         assert service.request("GET", "/contacts", password) == refusal
     named.write_text("tenant")
     traced.write_text("true")
     service.process.send_signal(signal.SIGHUP)
-    service.await_line(re.compile("the settings stay as they were: There is no exporter nowhere"), lambda: service.err)
+    service.await_line(re.compile("the settings are unchanged: There is no exporter nowhere"), lambda: service.err)
     assert service.children() == serving
     assert "Traceback" not in service.err
     traced.write_text("false")
@@ -523,21 +521,21 @@ def test_the_health_of_a_service_is_told_by_the_status(start: Callable[..., Serv
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
     service.end(signal.SIGTERM)
     refusal = told(pegboard(folder, "healthcheck", host=host, port=port))
-    assert refusal == f"no service answers on 127.0.0.1:{port}: Connection refused"
+    assert refusal == f"no service responds on 127.0.0.1:{port}: Connection refused"
 
 
 def test_a_service_that_hangs_or_is_another_one_is_not_healthy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert told(pegboard(tmp_path, "healthcheck", port=str(port))) == (
-            f"no service answers on 127.0.0.1:{port}: timed out"
+            f"no service responds on 127.0.0.1:{port}: timed out"
         )
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
         answering = Thread(target=other.handle_request)
         answering.start()
         refusal = told(pegboard(tmp_path, "healthcheck", port=str(other.server_port)))
         answering.join()
-    assert refusal == f"127.0.0.1:{other.server_port} answers 501"
+    assert refusal == f"127.0.0.1:{other.server_port} responded with status 501"
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("plugins",), ("client", "list")])

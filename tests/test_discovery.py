@@ -160,7 +160,7 @@ def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
     site.install("pegboard-things", SOUND, name)
     plugin = only(discover(site.points()))
     assert plugin.state is State.FAILED
-    assert f"the name {name!r} cannot be a resource's" in (plugin.fault or "")
+    assert f"the name {name!r} is not valid for a resource" in (plugin.fault or "")
     assert plugin.resource is None
 
 
@@ -189,7 +189,7 @@ def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
         "twos": State.CONFLICT,
         "threes": State.READY,
     }
-    assert plugins["ones"].fault == "the error code 20001 is declared by twos too"
+    assert plugins["ones"].fault == "the error code 20001 is also declared by twos"
 
 
 def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:

@@ -608,7 +608,7 @@ async def test_an_operators_middlewares_are_named_by_a_setting(
     assert refused.headers["X-Request-Id"]
     for names, reason in (
         ("tennant", r"names tennant, which no installed package has .* Did you mean tenant\?"),
-        ("plain", "pegboard_tenants:plain is no middleware: write @aiohttp.web.middleware above it"),
+        ("plain", "pegboard_tenants:plain is not a middleware: write @aiohttp.web.middleware above it"),
     ):
         with pytest.raises(SettingsError, match=reason):
             application(database_url, middlewares=names)

@@ -61,19 +61,19 @@ BROKEN: dict[str, tuple[str, str]] = {
     "tableless": (
         SOUND + "    calls = []\n    @classmethod\n    def spec(cls, name):\n        cls.calls.append(name)\n"
         "        if len(cls.calls) > 1: raise OSError('gone')\n        return super().spec(name)\n",
-        "its table cannot be made: OSError: gone",
+        "its table cannot be described: OSError: gone",
     ),
     "ruleless": (SOUND + "    @classmethod\n    def rules(cls): raise LookupError('lost')\n", "LookupError: lost"),
-    "ones": (CODE, "the error code 21999 is declared by twos too"),
-    "twos": (CODE, "the error code 21999 is declared by ones too"),
+    "ones": (CODE, "the error code 21999 is also declared by twos"),
+    "twos": (CODE, "the error code 21999 is also declared by ones"),
     "leads": (
         SOUND.replace("name =", 'to = fields.Reference("raises"); name ='),
         "it refers to raises.raises, which is not there: is the plugin raises up?",
     ),
     "hens": (SOUND.replace("name =", 'egg = fields.Reference("eggs"); name ='), "it refers to eggs.eggs"),
     "eggs": (SOUND.replace("name =", 'hen = fields.Reference("hens"); name ='), "it refers to hens.hens"),
-    "health": (SOUND, "the name 'health' cannot be a resource's"),
-    "Odd.Name": (SOUND, "the name 'Odd.Name' cannot be a resource's"),
+    "health": (SOUND, "the name 'health' is not valid for a resource"),
+    "Odd.Name": (SOUND, "the name 'Odd.Name' is not valid for a resource"),
 }
 
 
@@ -166,7 +166,7 @@ async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
     assert "0001_make" in states["unmoved"]["fault"]
     assert "set verbs to a tuple" in states["half"]["fault"]
     assert states["old"]["fault"] == (
-        f"it needs pegboard <0.0.1,>=0.0.0, and this is {version('pegboard')}: install a release of it made for that"
+        f"it requires pegboard <0.0.1,>=0.0.0, but this is {version('pegboard')}: install a release that supports it"
     )
     assert "its metadata cannot be read" in states["garbled"]["fault"]
     assert "pegboard_unread" in caplog.text
@@ -183,11 +183,11 @@ def test_what_an_import_changes_of_the_process_is_put_back(
     assert plugin.state is State.READY
     assert (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit()) == before
     for what in (
-        "the log",
-        "the handlers of signals",
+        "the logging configuration",
+        "the signal handlers",
         "sys.excepthook",
         "the working directory",
-        "the policy of event",
+        "the event loop policy",
     ):
         assert f"plugin wild changed {what}" in caplog.text
     assert "garbage" not in capsys.readouterr().out
@@ -224,7 +224,7 @@ async def test_a_required_plugin_that_is_out_stops_the_start_with_one_line(site:
     assert refused.returncode == 1
     assert refused.stdout == ""
     (line,) = [line for line in refused.stderr.splitlines() if line != "garbage"]
-    assert line.startswith("Error: a required plugin is out: raises: ")
+    assert line.startswith("Error: a required plugin is not available: raises: ")
     assert "ZeroDivisionError: division by zero" in line
 
 

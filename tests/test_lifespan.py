@@ -142,7 +142,7 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     faults = {one.name: one.fault for one in service.plugins if one.state is not State.READY}
     assert faults == {
         "failing": "its lifespan failed at the start: SystemExit: no queue",
-        "hanging": "its lifespan did not begin within 0.4 s",
+        "hanging": "its lifespan did not start within 0.4 s",
     }
     other = await serve([])
     host, port = runner.addresses[0][:2]
@@ -160,8 +160,8 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     assert EVENTS[2:] == ["alpha lists", "alpha has listed", "beta ends", "alpha ends"]
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert told == [
-        "the lifespan of staying did not end within 0.4 s",
-        "the lifespan of clinging failed at its end",
+        "the lifespan of staying did not stop within 0.4 s",
+        "the lifespan of clinging failed when the service stopped",
     ]
 
 

@@ -357,7 +357,7 @@ async def test_a_dropped_plugin_is_forgotten_and_can_come_back(
     assert await tables(connection) == []
     assert "notes" not in await status(dsn, [])
     for name in ("notes", "public", "pegboard", "nothing"):
-        with pytest.raises(MigrationError, match=f"no plugin {name} has tables here"):
+        with pytest.raises(MigrationError, match=f"the plugin {name} has no tables in this database"):
             await drop(dsn, name, f"/{name}")
     assert len((await migrate(dsn, [source]))["notes"].now) == 2
 

@@ -179,7 +179,7 @@ def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, 
     assert "loans: applied 0001_loans.sql" in site.does("migrate")
     assert site.does("migrate", "--status").count("\n") == 6
     (package / "migrations/0001_x.sql").write_text("SELECT 1")
-    assert "are those of books, loans; move them" in site.refuses("make-migration", "books")
+    assert "belong to books, loans; move them" in site.refuses("make-migration", "books")
 
 
 def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, books: Path) -> None:
@@ -191,7 +191,8 @@ def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, boo
     site.write(books, BOOKS)
     (books.parent / "pegboard_books-1.0.dist-info/RECORD").write_text("pegboard_books/__init__.py,,\n")
     assert (
-        site.refuses("make-migration", "books") == f"books: {books} is not its source; install that with pip install -e"
+        site.refuses("make-migration", "books")
+        == f"books: {books} is not the source; install the source with pip install -e"
     )
     (books.parent / "pegboard_books-1.0.dist-info/RECORD").write_text("")
     (books / "migrations").write_text("a file where the folder should be")
@@ -242,14 +243,16 @@ def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database:
     answer = "INSERT INTO pegboard.idempotency VALUES (gen_random_uuid(), '{}', 'k', '', 201, '{{}}', '')"
     run(database, answer.format("/books"), answer.format("/bookshelves"))
     silent = site.pegboard("remove-plugin", "books")
-    assert (silent.exit_code, "there is no terminal to ask" in silent.stderr) == (1, True)
+    assert (silent.exit_code, "there is no terminal for the confirmation" in silent.stderr) == (1, True)
     assert run(database, "SELECT title FROM books.books") == ["Emma"]
     told = site.does("remove-plugin", "books", "--yes")
-    assert "  books.books\t1 row\nbooks was removed.\nIt is still installed, so the next start makes its tables" in told
+    assert (
+        "  books.books\t1 row\nbooks was removed.\nIt is still installed, so the next start creates its tables" in told
+    )
     assert run(database, "SELECT path FROM pegboard.idempotency") == ["/bookshelves"]
     assert site.does("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
-    assert site.refuses("remove-plugin", "books", "--yes") == "no plugin books has tables here"
-    assert site.refuses("remove-plugin", "pegboard", "--yes") == "pegboard is no plugin's: it belongs to the service"
+    assert site.refuses("remove-plugin", "books", "--yes") == "the plugin books has no tables in this database"
+    assert site.refuses("remove-plugin", "pegboard", "--yes") == "pegboard is not a plugin: it belongs to the service"
     assert "books: applied schema" in site.does("migrate")
 
 
@@ -258,7 +261,7 @@ def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, 
     site.does("migrate")
     run(database, INSERT.format("title", "'Emma'"))
     code, shown = at_a_terminal("remove-plugin", "books", answer="n")
-    assert "There is no way back. Remove it? [y/N]: " in shown
+    assert "This cannot be undone. Remove it? [y/N]: " in shown
     assert (code, shown.splitlines()[-1]) == (1, "Aborted!")
     assert run(database, "SELECT title FROM books.books") == ["Emma"]
     code, shown = at_a_terminal("remove-plugin", "books", answer="y")
@@ -288,11 +291,11 @@ def at_a_terminal(*arguments: str, answer: str) -> tuple[int, str]:
     [
         (
             "CREATE TABLE loans.loans (book uuid REFERENCES books.books)",
-            "books stays: loans.loans refers to it; remove that first",
+            "books was not removed: loans.loans refers to it; remove that first",
         ),
         (
             "CREATE VIEW loans.titles AS SELECT title FROM books.books",
-            "books stays: with it would go loans.titles.title",
+            "books was not removed: that would also remove loans.titles.title",
         ),
     ],
 )

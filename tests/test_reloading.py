@@ -128,7 +128,7 @@ def test_a_fault_is_shown_and_waited_out(service: Service, site: Path) -> None:
 
 def test_any_file_of_a_plugin_counts(service: Service, site: Path) -> None:
     (site / "pegboard_books/page.html").write_text("<p>")
-    service.await_line(re.compile(r"Beginning anew: .*/page\.html has changed"), lambda: service.err)
+    service.await_line(re.compile(r"Restarting: .*/page\.html has changed"), lambda: service.err)
 
 
 def test_a_plugin_that_is_installed_is_mounted(service: Service, site: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_plugin_that_is_installed_is_mounted(service: Service, site: Path) -> 
 
 def test_it_serves_in_one_process(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--reload", "--workers", "2")
-    assert (code, "Error: --reload serves in one process: leave --workers out." in err) == (2, True)
+    assert (code, "Error: --reload runs one process; leave --workers out." in err) == (2, True)
 
 
 def test_a_service_that_cannot_start_is_waited_for_and_ends_in_order(service: Service, tmp_path: Path) -> None:
@@ -149,6 +149,6 @@ def test_a_service_that_cannot_start_is_waited_for_and_ends_in_order(service: Se
             [SCRIPT, "serve", "--port", "0", "--reload"], env=asked, stdout=subprocess.DEVNULL, stderr=err
         )
     until(lambda: "waiting for a change" in told.read_text())
-    assert "a required plugin is out: nothing: not installed" in told.read_text()
+    assert "a required plugin is not available: nothing: not installed" in told.read_text()
     process.terminate()
     assert process.wait(30) == 0

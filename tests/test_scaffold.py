@@ -75,20 +75,20 @@ def test_whatever_the_name_the_plugin_is_sound(site: Site, name: str) -> None:
     [(point, target)] = metadata["entry-points"]["pegboard.resources"].items()
     package = site.install(metadata["name"].replace("_", "-"), f"{point} = {target}")
     (package / "__init__.py").write_text((folder / f"src/pegboard_{name}/__init__.py").read_text())
-    assert site.does("check").splitlines()[-1].startswith("all is well")
+    assert site.does("check").splitlines()[-1].startswith("no problems found")
     compile((folder / f"tests/test_{name}.py").read_text(), name, "exec")
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("docs", "the name 'docs' cannot be a resource's"),
-        ("Books", "the name 'Books' cannot be a resource's"),
-        ("../books", "the name '../books' cannot be a resource's"),
-        ("", "the name '' cannot be a resource's"),
-        ("books-", "the name 'books-' cannot be a package's: it ends with '-'"),
-        ("pg_books", "the name 'pg_books' cannot be a resource's"),
-        ("taken", "pegboard-taken is there already"),
+        ("docs", "the name 'docs' is not valid for a resource"),
+        ("Books", "the name 'Books' is not valid for a resource"),
+        ("../books", "the name '../books' is not valid for a resource"),
+        ("", "the name '' is not valid for a resource"),
+        ("books-", "the name 'books-' is not valid for a package: it ends with '-'"),
+        ("pg_books", "the name 'pg_books' is not valid for a resource"),
+        ("taken", "pegboard-taken already exists"),
     ],
 )
 def test_what_cannot_be_made_leaves_nothing(site: Site, name: str, reason: str) -> None:
@@ -102,10 +102,10 @@ def test_what_cannot_be_made_leaves_nothing(site: Site, name: str, reason: str) 
 def test_a_folder_that_cannot_be_written_to_is_told(site: Site) -> None:
     site.patch.chdir(site.folder)
     (site.folder / ".pegboard-books.begun").write_text("in the way")
-    assert "pegboard-books cannot be made: File exists" in site.refuses("new-plugin", "books")
+    assert "pegboard-books cannot be created: File exists" in site.refuses("new-plugin", "books")
 
 
 def test_a_name_that_a_plugin_has_is_told(site: Site) -> None:
     site.patch.chdir(site.folder)
     last = site.does("new-plugin", "contacts").splitlines()[-1]
-    assert last == "pegboard-contacts has the name contacts already: of two that are installed, neither serves."
+    assert last == "pegboard-contacts already has the name contacts: while both are installed, neither is available."

@@ -315,7 +315,7 @@ def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
-        with plugin.guarded("its table cannot be made", _DESCRIBING):
+        with plugin.guarded("its table cannot be described", _DESCRIBING):
             table = _described(plugin.resource, plugin.name, places)
             found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
     return found

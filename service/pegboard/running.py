@@ -88,12 +88,12 @@ def _given() -> socket.socket | None:
     many = os.environ.pop("LISTEN_FDS", "")
     del os.environ["LISTEN_PID"]
     if many != "1":
-        raise StartError(f"one socket can be listened on, and {many or 'none'} of LISTEN_FDS were given")
+        raise StartError(f"the service listens on exactly one inherited socket, but LISTEN_FDS has {many or 'none'}")
     try:
         given = socket.socket(fileno=_FIRST_INHERITED)
         given.getsockname()
     except OSError as error:
-        raise StartError(f"cannot listen on the socket that was given: {error.strerror}") from error
+        raise StartError(f"cannot listen on the inherited socket: {error.strerror}") from error
     os.set_inheritable(_FIRST_INHERITED, False)
     return given
 
@@ -156,7 +156,7 @@ async def serve(
         started(runner.app[SERVICE])
         await web.SockSite(runner, listening).start()
         told = await _told(signals, read_settings)
-        log.info("told to stop by %s", told.name)
+        log.info("stopping after %s", told.name)
         if told == signal.SIGHUP and not ends_with_its_terminal():
             kept = listening.dup()
         elif told == signal.SIGTERM and settings.drain_seconds:
@@ -182,7 +182,7 @@ async def _told(signals: asyncio.Queue[signal.Signals], read_settings: Callable[
         try:
             check(read_settings())
         except SettingsError as error:
-            log.error("the settings stay as they were: %s", error)
+            log.error("the settings are unchanged: %s", error)
         else:
             return told
 
@@ -201,4 +201,4 @@ def require(service: Service) -> None:
     if missing:
         faults = {plugin.name: plugin.fault or plugin.state for plugin in service.plugins}
         told = "; ".join(f"{name}: {faults.get(name, 'not installed')}" for name in missing)
-        raise StartError(f"a required plugin is out: {told}")
+        raise StartError(f"a required plugin is not available: {told}")

@@ -99,7 +99,7 @@ class Workers(BaseApplication):
         try:
             _apart(running.check, fresh)
         except BrokenExecutor:
-            raise SettingsError("PEGBOARD_MIDDLEWARES names what ends the process that imports it.") from None
+            raise SettingsError("A middleware in PEGBOARD_MIDDLEWARES ends the process that imports it.") from None
         self.settings = fresh
         super().reload()
 
@@ -118,7 +118,7 @@ class _Arbiter(Arbiter):
         try:
             super().handle_hup()
         except SettingsError as error:
-            log.error("the settings stay as they were: %s", error)
+            log.error("the settings are unchanged: %s", error)
 
 
 class Worker(GunicornWorker):

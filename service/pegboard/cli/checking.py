@@ -32,7 +32,7 @@ def check() -> None:
     if faults:
         raise SystemExit(1)
     serving = [plugin.name for plugin in plugins if plugin.state is State.READY]
-    click.echo(f"all is well: {', '.join(serving) or 'no plugin is installed'}")
+    click.echo(f"no problems found: {', '.join(serving) or 'no plugin is installed'}")
 
 
 async def _mount(settings: Settings, plugins: Sequence[Plugin]) -> None:
@@ -62,7 +62,7 @@ def _references(plugins: Sequence[Plugin]) -> Iterator[str]:
             continue
         for attribute, field, _ in mapping.stored(plugin.resource.schema()):
             if isinstance(field, Reference) and field.resource not in serving:
-                yield f"{plugin.name}: the field {attribute} refers to {field.resource}, which does not serve"
+                yield f"{plugin.name}: the field {attribute} refers to {field.resource}, which is not available"
 
 
 def _named(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:

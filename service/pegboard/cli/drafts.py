@@ -25,14 +25,14 @@ _TITLE = re.compile(r"[a-z0-9_]{1,60}", re.ASCII)
 
 @click.command("make-migration")
 @click.argument("name")
-@click.option("--title", help="What the file is called after its number, in a-z, 0-9 and _. [default: change_NAME]")
+@click.option("--title", help="The name of the file after its number, in a-z, 0-9 and _. [default: change_NAME]")
 def make_migration(name: str, title: str | None) -> None:
     """Write the SQL that leads from the table of a plugin to what its schema declares, for its author to edit.
 
     The first call takes the table over: from then on SQL files make it, and the schema no longer does.
     """
     if title is not None and not _TITLE.fullmatch(title):
-        raise click.BadParameter(f"{title!r}: write 1 to 60 of a-z, 0-9 and _.", param_hint="'--title'")
+        raise click.BadParameter(f"{title!r}: use 1 to 60 characters of a-z, 0-9 and _.", param_hint="'--title'")
     settings = surroundings.settings()
     plugins = surroundings.plugins(settings)
     source = _source(name, plugins)
@@ -40,7 +40,7 @@ def make_migration(name: str, title: str | None) -> None:
     with surroundings.database(settings, attach=True) as settings:
         drafted = asyncio.run(drafts.draft(settings.direct_url, source))
     if not drafted:
-        click.echo(f"{name}: nothing to do, the table is as its schema declares it")
+        click.echo(f"{name}: nothing to do, the table matches its schema")
         return
     word = name.replace("-", "_")
     files = {folder / f"{d.version:04}_{word if d.first else title or f'change_{word}'}.sql": d for d in drafted}
@@ -50,7 +50,9 @@ def make_migration(name: str, title: str | None) -> None:
         for warning in written.warnings:
             click.echo(f"  read this: {warning}")
     if drafted[0].first:
-        click.echo(f"See to it that the wheel holds {_shown(folder)}/*.sql; from now on these files make the table.")
+        click.echo(
+            f"Make sure that the wheel contains {_shown(folder)}/*.sql; from now on these files create the table."
+        )
 
 
 def _source(name: str, plugins: Sequence[Plugin]) -> PluginMigrations:
@@ -69,18 +71,18 @@ def _folder(name: str) -> Path:
     spec = find_spec(package)
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
-        raise click.ClickException(f"{name}: {package} is a single module; make it a package, which can hold files")
+        raise click.ClickException(f"{name}: {package} is a single module; make it a package that can contain files")
     place = Path(places[0])
     if _is_copy(point, place) or not os.access(place, os.W_OK):
-        raise click.ClickException(f"{name}: {place} is not its source; install that with pip install -e")
+        raise click.ClickException(f"{name}: {place} is not the source; install the source with pip install -e")
     folder = place / "migrations"
     sharing = [other.name for other in points if other.module.partition(".")[0] == package]
     if len(sharing) == 1 and not (folder / name).is_dir():
         return folder
     if len(sharing) > 1 and any(folder.glob("*.sql")) and not (folder / name).is_dir():
         raise click.ClickException(
-            f"{name}: the files in {_shown(folder)} are those of {', '.join(sharing)}; "
-            "move them to a folder for each, as migrations/NAME"
+            f"{name}: the files in {_shown(folder)} belong to {', '.join(sharing)}; "
+            "move them to one folder for each plugin: migrations/NAME"
         )
     return folder / name
 

@@ -15,12 +15,14 @@ from pegboard.migrations.status import Outcome, PluginMigrations
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and run nothing.")
-@click.option("--status", is_flag=True, help="List what is applied, pending, missing and failed, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL that would run, without running it.")
+@click.option(
+    "--status", is_flag=True, help="List the applied, pending, missing and failed migrations, without running any."
+)
 def migrate(dry_run: bool, status: bool) -> None:
     """Bring the tables of the core and of every plugin up to date."""
     if dry_run and status:
-        raise click.UsageError("--dry-run and --status do not go together.")
+        raise click.UsageError("--dry-run and --status cannot be combined.")
     settings = surroundings.settings()
     act = _preview if dry_run else _status if status else _migrate
     with surroundings.database(settings, attach=True) as settings:

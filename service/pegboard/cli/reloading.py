@@ -102,12 +102,12 @@ def serve(settings: Settings, listening: socket.socket) -> NoReturn:
         while True:
             time.sleep(_LOOK)
             for child in _ended(children):
-                click.echo("The service has ended: waiting for a change", err=True)
+                click.echo("The service has stopped; waiting for a change", err=True)
                 children.discard(child)
             changed = watch.changed()
             if changed is None:
                 continue
-            click.echo(f"Beginning anew: {changed} has changed", err=True)
+            click.echo(f"Restarting: {changed} has changed", err=True)
             leaving = _stop(children)
             children = {_start(settings, listening)}
             _part(leaving)

@@ -16,17 +16,19 @@ from pegboard.migrations.removal import Belongings
 
 @click.command("remove-plugin")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove_plugin(name: str, yes: bool) -> None:
     """Drop the PostgreSQL schema of a plugin with all its data, and forget its records."""
     if name in RESERVED:
-        raise click.ClickException(f"{name} is no plugin's: it belongs to the service")
+        raise click.ClickException(f"{name} is not a plugin: it belongs to the service")
     settings = surroundings.settings()
     with surroundings.database(settings, attach=True) as settings:
         dsn = settings.direct_url
         found = asyncio.run(removal.belongings(dsn, name))
         if found.referring:
-            raise click.ClickException(f"{name} stays: {', '.join(found.referring)} refers to it; remove that first")
+            raise click.ClickException(
+                f"{name} was not removed: {', '.join(found.referring)} refers to it; remove that first"
+            )
         _tell(name, found)
         if not yes:
             _ask(name)
@@ -35,7 +37,7 @@ def remove_plugin(name: str, yes: bool) -> None:
     for point in discovery.installed():
         if point.name == name and point.dist:
             click.echo(
-                f"It is still installed, so the next start makes its tables anew: pip uninstall {point.dist.name}"
+                f"It is still installed, so the next start creates its tables again: pip uninstall {point.dist.name}"
             )
 
 
@@ -49,5 +51,7 @@ def _tell(name: str, found: Belongings) -> None:
 
 def _ask(name: str) -> None:
     if not sys.stdin.isatty():
-        raise click.ClickException(f"nothing was removed: there is no terminal to ask, so say --yes to remove {name}")
-    click.confirm("There is no way back. Remove it?", abort=True)
+        raise click.ClickException(
+            f"nothing was removed: there is no terminal for the confirmation; pass --yes to remove {name}"
+        )
+    click.confirm("This cannot be undone. Remove it?", abort=True)

@@ -21,7 +21,9 @@ def new_plugin(name: str) -> None:
         raise click.ClickException(str(error)) from error
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(file.relative_to(folder.parent))
-    click.echo(f"Its README says how to go on. Install it with pip install -e {folder.name}")
+    click.echo(f"Its README describes the next steps. Install it with pip install -e {folder.name}")
     for point in discovery.installed():
         if point.name == name and point.dist:
-            click.echo(f"{point.dist.name} has the name {name} already: of two that are installed, neither serves.")
+            click.echo(
+                f"{point.dist.name} already has the name {name}: while both are installed, neither is available."
+            )

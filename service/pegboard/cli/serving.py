@@ -27,11 +27,11 @@ _HEALTH_TIMEOUT = 3.0
 @setting_option("host")
 @setting_option("port")
 @setting_option("workers")
-@click.option("--reload", "reloads", is_flag=True, help="Begin anew whenever code changes; for those who write it.")
+@click.option("--reload", "reloads", is_flag=True, help="Restart whenever the code changes; for development.")
 def serve(reloads: bool, **options: Any) -> None:
     """Serve the API until interrupted."""
     if reloads and options["workers"] is not None:
-        raise click.UsageError("--reload serves in one process: leave --workers out.")
+        raise click.UsageError("--reload runs one process; leave --workers out.")
     running.end_on_signals()
     given = {name: value for name, value in options.items() if value is not None}
     settings = dataclasses.replace(surroundings.settings(), **given)
@@ -92,9 +92,9 @@ def healthcheck() -> None:
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise click.ClickException(f"no service answers on {host}:{settings.port}: {reason}") from error
+        raise click.ClickException(f"no service responds on {host}:{settings.port}: {reason}") from error
     finally:
         connection.close()
     if status != 200:
-        raise click.ClickException(f"{host}:{settings.port} answers {status}")
+        raise click.ClickException(f"{host}:{settings.port} responded with status {status}")
     click.echo("ok")

@@ -132,7 +132,7 @@ class Bulkhead:
             self.timed_out += 1
             log.warning("request %s: the plugin %s took more than %g s", state.id, self.name, self._seconds)
         else:
-            log.error("request %s: the plugin %s goes on although it was cancelled", state.id, self.name)
+            log.error("request %s: the plugin %s still runs after it was cancelled", state.id, self.name)
             reset(request)
         task.cancel()
 

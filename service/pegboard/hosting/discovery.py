@@ -72,7 +72,7 @@ class Plugin:
     def fail(self, fault: str, state: State = State.FAILED) -> None:
         """Take the plugin out of service and say why, in one line."""
         self.state, self.fault = state, _line(fault)
-        log.error("plugin %s (%s %s) is out: %s", self.name, self.distribution, self.version, self.fault)
+        log.error("plugin %s (%s %s) failed: %s", self.name, self.distribution, self.version, self.fault)
 
     @contextmanager
     def guarded(self, doing: str, seconds: float) -> Iterator[None]:
@@ -169,7 +169,7 @@ def _part_codes(plugins: Collection[Plugin]) -> None:
     for code, sharing in owners.items():
         for plugin in sharing if len(sharing) > 1 else ():
             others = ", ".join(other.name for other in sharing if other is not plugin)
-            plugin.fail(f"the error code {code} is declared by {others} too", State.CONFLICT)
+            plugin.fail(f"the error code {code} is also declared by {others}", State.CONFLICT)
 
 
 def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, seconds: float) -> Plugin:
@@ -192,7 +192,9 @@ def name_mistake(name: str) -> str | None:
     """Return why a resource cannot have this name; None for one that it can."""
     if _NAME.fullmatch(name) and name not in RESERVED and not name.startswith("pg_"):
         return None
-    return f"the name {name!r} cannot be a resource's: it is reserved, or not 1 to 40 of a-z, 0-9, - and _"
+    return (
+        f"the name {name!r} is not valid for a resource: it is reserved, or not 1 to 40 characters of a-z, 0-9, - and _"
+    )
 
 
 def _metadata(distribution: Distribution | None) -> tuple[str, str]:
@@ -228,7 +230,7 @@ def _unfit(distribution: Distribution | None) -> str | None:
     for needed in requirements:
         applies = needed.marker is None or needed.marker.evaluate({"extra": ""})
         if canonicalize_name(needed.name) == "pegboard" and applies and not needed.specifier.contains(own, True):
-            return f"it needs pegboard {needed.specifier}, and this is {own}: install a release of it made for that"
+            return f"it requires pegboard {needed.specifier}, but this is {own}: install a release that supports it"
     return None
 
 
@@ -236,7 +238,7 @@ def _told(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "it cannot say why"
+        return "it gives no reason"
 
 
 def _where(error: BaseException, package: str) -> str:

@@ -49,6 +49,6 @@ def _load(name: str, points: dict[str, EntryPoint]) -> Middleware:
         raise SettingsError(f"{_VARIABLE}: {point.value} cannot be imported: {reason}.") from error
     # What aiohttp's own decorator leaves.
     if not callable(found) or getattr(found, "__middleware_version__", None) != 1:
-        raise SettingsError(f"{_VARIABLE}: {point.value} is no middleware: write @aiohttp.web.middleware above it.")
+        raise SettingsError(f"{_VARIABLE}: {point.value} is not a middleware: write @aiohttp.web.middleware above it.")
     middleware: Middleware = found
     return middleware

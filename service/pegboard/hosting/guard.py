@@ -81,18 +81,18 @@ def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any]
 
 
 _KEPT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "the log": (_logging, _set_logging),
-    "the handlers of signals": (_handlers, _set_handlers),
+    "the logging configuration": (_logging, _set_logging),
+    "the signal handlers": (_handlers, _set_handlers),
     # Not by its getter, which Python 3.14 warns of.
-    "the policy of event loops": _attribute(asyncio.events, "_event_loop_policy"),
+    "the event loop policy": _attribute(asyncio.events, "_event_loop_policy"),
     "sys.excepthook": _attribute(sys, "excepthook"),
     "sys.unraisablehook": _attribute(sys, "unraisablehook"),
     "threading.excepthook": _attribute(threading, "excepthook"),
     "sys.stderr": _attribute(sys, "stderr"),
     "the working directory": (os.getcwd, os.chdir),
-    "the limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
-    "the time-out of sockets": (socket.getdefaulttimeout, socket.setdefaulttimeout),
-    "the collector of garbage": (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
+    "the default socket timeout": (socket.getdefaulttimeout, socket.setdefaulttimeout),
+    "the garbage collector": (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
     "the locale": (partial(locale.setlocale, locale.LC_ALL), partial(locale.setlocale, locale.LC_ALL)),
 }
 """What belongs to all of the process, each with what reads it and what puts it back."""
@@ -121,7 +121,7 @@ def _put_back(name: str, before: Mapping[str, Any]) -> None:
             changed = read() != before[what]
         if changed:
             put_back(before[what])
-            log.warning("plugin %s changed %s, which belongs to all of the process: it was put back", name, what)
+            log.warning("plugin %s changed %s, which is global to the process: it was restored", name, what)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Lifespan:
         if living.done():
             return f"its lifespan failed at the start: {_told(living.result())}"
         await self._break_off(living)
-        return f"its lifespan did not begin within {self._timeout:g} s"
+        return f"its lifespan did not start within {self._timeout:g} s"
 
     def watch(self, ended: Callable[[str], None]) -> None:
         """Call `ended` with the reason if it ends before the service does."""
@@ -55,9 +55,9 @@ class Lifespan:
         await asyncio.wait((living,), timeout=self._timeout)
         if not living.done():
             await self._break_off(living)
-            log.error("the lifespan of %s did not end within %g s", self._resource.name, self._timeout)
+            log.error("the lifespan of %s did not stop within %g s", self._resource.name, self._timeout)
         elif (error := living.result()) is not None:
-            log.error("the lifespan of %s failed at its end", self._resource.name, exc_info=error)
+            log.error("the lifespan of %s failed when the service stopped", self._resource.name, exc_info=error)
 
     async def _live(self) -> BaseException | None:
         """Return what went wrong, which raised would end more than this."""
@@ -77,4 +77,8 @@ class Lifespan:
 
 
 def _told(error: BaseException | None) -> str:
-    return "it did not wait for its end" if error is None else f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return (
+        "it did not wait for the end of the service"
+        if error is None
+        else f"{type(error).__name__}: {' '.join(str(error).split())}"
+    )

@@ -72,9 +72,9 @@ def _owner(variable: str, plugin: str, plugins: Collection[str]) -> str | None:
 def _refuse_taken(known: Collection[str]) -> None:
     for name in known:
         if name in _OWN:
-            raise SettingsError(f"the setting {name} is the service's own: give the field of the plugin another name")
+            raise SettingsError(f"the setting {name} belongs to the service: rename the field of the plugin")
         if name + FILE_SUFFIX in known:
-            raise SettingsError(f"{name + FILE_SUFFIX} is where {name} is read from: give one of them another name")
+            raise SettingsError(f"{name + FILE_SUFFIX} is the file that {name} is read from: rename one of them")
 
 
 def _refuse_unknown(plugin: str, known: Collection[str], present: Collection[str]) -> None:

@@ -51,7 +51,7 @@ class Watchdog:
         while not self._over.wait(self._seconds / 4):
             if self._sweeper.swept != swept:
                 if told:
-                    log.warning("the event loop goes on after %.1f s", time.monotonic() - since)
+                    log.warning("the event loop resumed after %.1f s", time.monotonic() - since)
                 told, swept, since = False, self._sweeper.swept, time.monotonic()
             elif not told and time.monotonic() - since >= self._seconds:
                 told = True
@@ -64,7 +64,7 @@ class Watchdog:
         stack = "".join(traceback.format_stack(frame, _DEEPEST))
         bulkhead = self._culprit(frame)
         if bulkhead is None:
-            log.error("the event loop stands still for %.1f s, in no plugin's code:\n%s", seconds, stack)
+            log.error("the event loop is blocked for %.1f s, outside the code of plugins:\n%s", seconds, stack)
             return
         bulkhead.blocked += 1
         log.error("the plugin %s blocks the event loop for %.1f s:\n%s", bulkhead.name, seconds, stack)

@@ -79,14 +79,14 @@ async def drop(dsn: str, plugin: str, path: str, *, wait: float = history.WAIT) 
             await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(plugin)} CASCADE")
             lost = sorted(others - await _others(connection, plugin))
             if lost:
-                raise MigrationError(f"{plugin} stays: with it would go {', '.join(lost)}")
+                raise MigrationError(f"{plugin} was not removed: that would also remove {', '.join(lost)}")
             await connection.execute(history.FORGET, plugin)
             await connection.execute(_FORGET_ANSWERS, path)
 
 
 async def _find(connection: asyncpg.Connection, plugin: str) -> None:
     if plugin == CORE or plugin not in await history.recorded(connection):
-        raise MigrationError(f"no plugin {plugin} has tables here")
+        raise MigrationError(f"the plugin {plugin} has no tables in this database")
 
 
 async def _others(connection: asyncpg.Connection, plugin: str) -> set[str]:

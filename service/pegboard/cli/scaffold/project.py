@@ -33,16 +33,16 @@ def make(name: str, parent: Path) -> Path:
     """Make the folder `pegboard-NAME` in `parent` and return it: all of it or, with `ScaffoldError`, nothing."""
     mistake = name_mistake(name)
     if mistake is not None or not name[-1].isalnum():
-        raise ScaffoldError(mistake or f"the name {name!r} cannot be a package's: it ends with {name[-1]!r}")
+        raise ScaffoldError(mistake or f"the name {name!r} is not valid for a package: it ends with {name[-1]!r}")
     words = _words(name)
     folder = parent / words["distribution"]
     begun = parent / f".{folder.name}.begun"
     if folder.exists() or folder.is_symlink():
-        raise ScaffoldError(f"{folder} is there already")
+        raise ScaffoldError(f"{folder} already exists")
     try:
         begun.mkdir()
     except OSError as error:
-        raise ScaffoldError(f"{folder} cannot be made: {error.strerror}: {error.filename}") from error
+        raise ScaffoldError(f"{folder} cannot be created: {error.strerror}: {error.filename}") from error
     try:
         for path, template in _FILES.items():
             file = begun / path.format_map(words)
@@ -51,7 +51,7 @@ def make(name: str, parent: Path) -> Path:
         begun.rename(folder)
     except OSError as error:
         shutil.rmtree(begun, ignore_errors=True)
-        raise ScaffoldError(f"{folder} cannot be made: {error.strerror}: {error.filename}") from error
+        raise ScaffoldError(f"{folder} cannot be created: {error.strerror}: {error.filename}") from error
     return folder
 
 
