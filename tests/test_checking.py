@@ -77,8 +77,8 @@ def test_a_plugin_with_a_fault_is_named(site: Site, source: str, fault: str) -> 
 @pytest.mark.parametrize(
     ("file", "fault"),
     [
-        ("0002_first.sql", "0002_first.sql: the number 0002 comes where 0001 should be"),
-        ("1_first.sql", "1_first.sql is no name for a migration: write it as 0001_what_it_does.sql"),
+        ("0002_first.sql", "0002_first.sql: the number 0002 is out of order: use 0001"),
+        ("1_first.sql", "1_first.sql is not a valid name for a migration: write it as 0001_what_it_does.sql"),
     ],
 )
 def test_sql_files_that_cannot_be_applied_are_named(site: Site, file: str, fault: str) -> None:

@@ -132,8 +132,8 @@ def test_a_variable_belongs_to_the_longest_name_that_fits() -> None:
 @pytest.mark.parametrize(
     ("name", "schema", "fault"),
     [
-        ("log", {"level": fields.String()}, "the setting PEGBOARD_LOG_LEVEL is the service's own"),
-        ("mail", {"key": fields.String(), "key_file": fields.String()}, "PEGBOARD_MAIL_KEY_FILE is where"),
+        ("log", {"level": fields.String()}, "the setting PEGBOARD_LOG_LEVEL belongs to the service"),
+        ("mail", {"key": fields.String(), "key_file": fields.String()}, "PEGBOARD_MAIL_KEY_FILE is the file"),
     ],
 )
 def test_a_setting_cannot_be_called_like_another(name: str, schema: Any, fault: str) -> None:

@@ -46,7 +46,7 @@ async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Data
     assert database.available
     assert await database.write.fetchval("INSERT INTO owner VALUES (4, 'Dee') RETURNING name") == "Dee"
     assert await database.read.fetchval("SELECT name FROM owner WHERE id = $1", 4) == "Dee"
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         await database.read.fetchval("DELETE FROM owner WHERE id = 4 RETURNING id")
     assert await database.answers()
 

@@ -260,8 +260,11 @@ async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Co
     [
         (replace(CONTACTS, columns=CONTACTS.columns[:-1]), "the column seen_at is no longer declared"),
         (with_column(replace(PHONE, type="bigint", max_length=None)), "phone is declared bigint, but is text"),
-        (with_column(replace(PHONE, nullable=False)), "phone is declared without null, but may hold it"),
-        (with_column(ColumnSpec("extra", "text", nullable=False)), "extra is new, and has neither null nor a default"),
+        (with_column(replace(PHONE, nullable=False)), "phone is declared without null, but allows null"),
+        (
+            with_column(ColumnSpec("extra", "text", nullable=False)),
+            "extra is new, and neither allows null nor has a default",
+        ),
         (with_column(replace(PHONE, max_length=39)), "phone is declared with length <= 39"),
         (with_column(replace(PHONE, min_length=1)), "phone is declared with length >= 1"),
         (with_column(replace(column("email"), max_length=9)), "email is declared with length <= 9"),

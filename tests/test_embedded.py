@@ -275,7 +275,7 @@ async def test_a_relative_folder_will_do(folder: Path, monkeypatch: pytest.Monke
 def test_data_of_another_version_is_refused(own: Path) -> None:
     (own / "postgres/PG_VERSION").write_text("16\n")
     with (
-        pytest.raises(EmbeddedError, match="written by PostgreSQL 16, and this is PostgreSQL 18") as refused,
+        pytest.raises(EmbeddedError, match="written by PostgreSQL 16, but this is PostgreSQL 18") as refused,
         running(own),
     ):
         pass

@@ -190,13 +190,13 @@ async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCa
     await settled(api)
     assert names(Tasks.told) == [("create", None, "fine")]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.getMessage() == "what follows create of tasks failed"
+    assert record.getMessage() == "the hook after create of tasks failed"
 
 
 async def test_a_function_that_fails_after_the_commit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # of no matter here
     context.after_commit(lambda: 1 / 0)
-    assert [record.getMessage() for record in caplog.records] == ["what was to follow a commit failed"]
+    assert [record.getMessage() for record in caplog.records] == ["a callback after a commit failed"]
 
 
 async def test_a_resource_in_memory_is_told_of_what_was_there_before(api: Api) -> None:

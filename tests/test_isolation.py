@@ -68,7 +68,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "twos": (CODE, "the error code 21999 is also declared by ones"),
     "leads": (
         SOUND.replace("name =", 'to = fields.Reference("raises"); name ='),
-        "it refers to raises.raises, which is not there: is the plugin raises up?",
+        "it refers to raises.raises, which does not exist: is the plugin raises ready?",
     ),
     "hens": (SOUND.replace("name =", 'egg = fields.Reference("eggs"); name ='), "it refers to eggs.eggs"),
     "eggs": (SOUND.replace("name =", 'hen = fields.Reference("hens"); name ='), "it refers to hens.hens"),

@@ -125,14 +125,14 @@ async def test_what_a_file_sets_reaches_no_other(dsn: str, connection: asyncpg.C
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({"_0001_a": FIRST, "_0003_c": FIRST}, "0003_c.sql: the number 0003 comes where 0002 should be"),
-        ({"_0002_b": FIRST}, "0002_b.sql: the number 0002 comes where 0001 should be"),
-        ({"_0001_a": FIRST, "_0001_b": FIRST}, "0001_b.sql: the number 0001 is there twice"),
-        ({"_1_a": FIRST}, "1_a.sql is no name for a migration"),
-        ({"_0001-a": FIRST}, "0001-a.sql is no name for a migration"),
-        ({"_0001_A": FIRST}, "0001_A.sql is no name for a migration"),
-        ({"_0001_a": "BEGIN;\nSELECT 1;\nCOMMIT;"}, "0001_a.sql holds BEGIN, but is one transaction"),
-        ({"_0001_a": "SELECT 1; -- so\n commit ;"}, "0001_a.sql holds COMMIT"),
+        ({"_0001_a": FIRST, "_0003_c": FIRST}, "0003_c.sql: the number 0003 is out of order: use 0002"),
+        ({"_0002_b": FIRST}, "0002_b.sql: the number 0002 is out of order: use 0001"),
+        ({"_0001_a": FIRST, "_0001_b": FIRST}, "0001_b.sql: the number 0001 is used twice"),
+        ({"_1_a": FIRST}, "1_a.sql is not a valid name for a migration"),
+        ({"_0001-a": FIRST}, "0001-a.sql is not a valid name for a migration"),
+        ({"_0001_A": FIRST}, "0001_A.sql is not a valid name for a migration"),
+        ({"_0001_a": "BEGIN;\nSELECT 1;\nCOMMIT;"}, "0001_a.sql contains BEGIN, but already runs in one transaction"),
+        ({"_0001_a": "SELECT 1; -- so\n commit ;"}, "0001_a.sql contains COMMIT"),
         ({"_0001_a": "CREATE TABLE a (); END; SELECT 1"}, "it ends the transaction that it runs in"),
         ({"_0001_a": "DO $$ BEGIN RAISE 'so\n%', 1; END $$"}, "0001_a.sql: so 1"),
         ({"_0001_a": "SELECT pg_terminate_backend(pg_backend_pid())"}, "0001_a.sql: "),
@@ -289,7 +289,7 @@ async def test_plugins_come_after_those_they_refer_to(dsn: str) -> None:
     ]
     outcomes = await migrate(dsn, sources)
     assert [outcomes[name].failure for name in "abc"] == [None, None, None]
-    wanted = "schema: it refers to {0}.{0}, which is not there: is the plugin {0} up?"
+    wanted = "schema: it refers to {0}.{0}, which does not exist: is the plugin {0} ready?"
     assert [outcomes[name].failure for name in "def"] == [wanted.format(name) for name in ("nowhere", "f", "e")]
 
 
@@ -316,7 +316,9 @@ async def test_a_baseline_makes_the_table_where_there_is_none(
 async def test_a_baseline_of_another_description_is_refused(dsn: str, folder: Path) -> None:
     await migrate(dsn, [with_table(ColumnSpec("author", "text"))])
     baseline = f"-- pegboard: baseline {fingerprint(NOTES)}\n" + ";\n".join(create(NOTES))
-    assert "made from another version of the schema" in await failure(dsn, with_files(folder, _0001_baseline=baseline))
+    assert "created from another version of the schema" in await failure(
+        dsn, with_files(folder, _0001_baseline=baseline)
+    )
 
 
 async def test_status_and_preview_tell_what_is_to_come_and_change_nothing(
@@ -372,7 +374,7 @@ async def test_a_schema_dropped_by_hand_is_made_again(dsn: str, connection: asyn
 
 @pytest.mark.parametrize("plugin", ["public", "pg_notes", "information_schema"])
 async def test_a_name_of_postgresqls_own_is_refused(dsn: str, folder: Path, plugin: str) -> None:
-    assert "PostgreSQL keeps for itself" in await failure(dsn, with_files(folder, plugin, _0001_first=FIRST))
+    assert "PostgreSQL reserves" in await failure(dsn, with_files(folder, plugin, _0001_first=FIRST))
 
 
 async def test_a_plugin_without_tables_has_nothing_to_do(dsn: str, tmp_path: Path) -> None:

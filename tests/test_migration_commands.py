@@ -107,7 +107,7 @@ def test_a_table_is_taken_over_and_changed_by_files(site: Site, database: str, b
     told = site.does("make-migration", "books", "--title", "labels_and_more")
     assert "read this: The column tags is no longer declared. Its values are lost." in told
     text = (books / "migrations/0002_labels_and_more.sql").read_text()
-    assert "-- READ THIS.\n-- The column tags is no longer declared. Its values are lost. If it has only" in text
+    assert "-- READ THIS.\n-- The column tags is no longer declared. Its values are lost. If it was only" in text
     assert 'RENAME COLUMN "tags" TO "labels"' in text
     # What only its author knows stops the file, and leaves the table as it was.
     refused = site.pegboard("migrate")
@@ -185,7 +185,7 @@ def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, 
 def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, books: Path) -> None:
     assert site.refuses("make-migration", "shelves") == "no plugin shelves is installed"
     result = site.pegboard("make-migration", "books", "--title", "No Good")
-    assert (result.exit_code, "write 1 to 60 of a-z" in result.output) == (2, True)
+    assert (result.exit_code, "use 1 to 60 characters of a-z" in result.output) == (2, True)
     site.write(books, "Books = 1 / 0\n")
     assert site.refuses("make-migration", "books").startswith("books: pegboard_books:Books cannot be loaded")
     site.write(books, BOOKS)

@@ -394,14 +394,14 @@ async def test_statements_that_a_borrower_dropped_are_made_anew(make: MakePool) 
 
 async def test_a_read_pool_cannot_write(make: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make(size=1, read_only=True)
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         await pool.fetch("INSERT INTO item VALUES (1)")
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         await pool.execute("INSERT INTO item VALUES (1)")
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         async with pool.transaction() as connection:
             await connection.execute("INSERT INTO item VALUES (1)")
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         async with pool.connection() as connection:
             await connection.execute("INSERT INTO item VALUES (1)")
     await settled(pool)
@@ -469,7 +469,7 @@ async def test_without_prepare_nothing_is_kept_on_the_server(make: MakePool) -> 
     assert await pool.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
     for name, value in (("transaction_read_only", "on"), ("statement_timeout", "30s"), ("jit", "off")):
         assert await pool.fetchval(f"SELECT current_setting('{name}')") == value
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         await pool.execute("CREATE TABLE kept (id int)")
 
 

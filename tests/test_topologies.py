@@ -134,7 +134,7 @@ async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, prima
     once, again = [await api.post("/contacts", contact("keyed"), **keyed) for api in services]
     assert (once.status, again.json, again.headers["Idempotency-Replayed"]) == (201, once.json, "true")
     database = services[0].service.database
-    with pytest.raises(RuntimeError, match="connection for reads"):
+    with pytest.raises(RuntimeError, match="read-only connection"):
         await database.read.execute("CREATE TABLE made_by_a_read ()")
     assert await database.read.fetchval("SELECT current_setting('statement_timeout')") == "30s"
     # What others do to clients is heard, since notifications do not pass through the pooler.
@@ -326,7 +326,7 @@ async def test_an_older_core_does_not_serve_a_newer_schema(serve: Serve, primary
     url = primary.url("newer")
     assert await ready(await serve(database_url=url))
     primary.sql("INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x')", "newer")
-    said = "the database was brought up to date by a newer pegboard (0099_later.sql)"
+    said = "the database was migrated by a newer pegboard (0099_later.sql)"
     with pytest.raises(Unusable, match=re.escape(said)):
         await serve(database_url=url)
     settings = {"database_url": url, "log_level": "critical"}

@@ -58,4 +58,4 @@ async def _follow(name: str, act: Callable[[Change], Awaitable[None]], changes: 
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise
         except BaseException as error:
-            log.error("what follows %s of %s failed", change.action, name, exc_info=error)
+            log.error("the hook after %s of %s failed", change.action, name, exc_info=error)

@@ -64,4 +64,4 @@ def _follow(act: Callable[[], None]) -> None:
     try:
         act()
     except Exception:
-        log.exception("what was to follow a commit failed")
+        log.exception("a callback after a commit failed")

@@ -281,7 +281,7 @@ class Authentication(BasicAuthMiddleware):
         try:
             await self._store.renew(stored, password)
         except _DATABASE_ERRORS as error:
-            log.info("a password could not be hashed again: %s", type(error).__name__)
+            log.info("a password could not be rehashed: %s", type(error).__name__)
 
     def _take_note(self, login: Login, client: Client | None) -> None:
         """Count a success or a failure, here and in the other workers."""

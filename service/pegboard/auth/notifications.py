@@ -65,15 +65,15 @@ class Notices:
                         await asyncio.sleep(_BEAT)
             except Deaf:
                 log.warning(
-                    "notifications of the database do not arrive: changes of clients are looked up instead; "
-                    "where a pooler is in between, set PEGBOARD_DIRECT_DATABASE_URL"
+                    "notifications from the database do not arrive: changes of clients are polled instead; "
+                    "behind a pooler, set PEGBOARD_DIRECT_DATABASE_URL"
                 )
                 pause = _DEAF_PAUSE
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.info("nothing is heard from the database: %s", type(error).__name__)
+                log.info("the connection for notifications from the database failed: %s", type(error).__name__)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception:
-                log.exception("nothing is heard from the database")
+                log.exception("the connection for notifications from the database failed")
                 pause = _LONGEST_PAUSE
             finally:
                 self.since, self.until = inf, 0.0

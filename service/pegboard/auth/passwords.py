@@ -109,7 +109,7 @@ class Passwords:
         except VerifyMismatchError:
             return False
         except (Argon2Error, InvalidHashError) as error:
-            log.error("a stored password cannot be checked: %s", type(error).__name__)
+            log.error("a stored password cannot be verified: %s", type(error).__name__)
             return False
 
     async def _run(self, work: Callable[[], T], *, first: bool) -> T:

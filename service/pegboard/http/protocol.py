@@ -289,7 +289,7 @@ class Protocol(RequestHandler):
         if unsent == 0 or unsent < self._unsent:
             self._stalled_since = now
         elif now - self._stalled_since > self._settings.receive_timeout:
-            log.debug("cut a client that did not read")
+            log.debug("closed the connection of a client that did not read its response")
             transport.abort()
         self._unsent = unsent
 

@@ -125,7 +125,7 @@ def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
     if not new:
         return ""
     rename = f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(name)} TO {quoted(new[0].name)};"
-    return f" If it has only another name now, write instead of what is said about both: {rename}"
+    return f" If it was only renamed, write this instead of the statements about both columns: {rename}"
 
 
 def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iterator[str | Refusal]:
@@ -147,7 +147,7 @@ def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iter
         yield f"{alter} DROP NOT NULL"
     if found.nullable and not column.nullable:
         sql = f"{_fill(spec, column)};\n{alter} SET NOT NULL"
-        yield Refusal(f"the column {column.name} is declared without null, but may hold it", sql, _filling(column))
+        yield Refusal(f"the column {column.name} is declared without null, but allows null", sql, _filling(column))
 
 
 def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
@@ -158,12 +158,12 @@ def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
         f"{add} {quoted(column.name)} {ddl.type_definition(column)};\n{_fill(spec, column)};\n"
         f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)} SET NOT NULL"
     )
-    reason = f"the column {column.name} is new, and has neither null nor a default for the rows there are"
+    reason = f"the column {column.name} is new, and neither allows null nor has a default for the existing rows"
     return Refusal(reason, sql, _filling(column))
 
 
 def _filling(column: ColumnSpec) -> str:
-    return f"Rows without it get {column.default}." if column.default else "Put in the value for rows without one."
+    return f"Existing rows get {column.default}." if column.default else "Set the value for the existing rows."
 
 
 def _converted(column: ColumnSpec, found: ActualColumn) -> str:
@@ -194,8 +194,8 @@ def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
         sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {check.sql}"
         wider = check.column.name not in actual.columns or (found is not None and check.allows(found))
         reason = f"the column {check.column.name} is declared with length {check.operator} {check.limit}"
-        effect = "It fails on a value whose length is another."
-        yield sql if wider else Refusal(f"{reason}, which its rows may not have", sql, effect)
+        effect = "It fails on a value of any other length."
+        yield sql if wider else Refusal(f"{reason}, which existing rows may violate", sql, effect)
 
 
 def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
@@ -207,8 +207,8 @@ def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusa
         sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {ddl.reference_definition(column)}"
         new = column.name not in actual.columns and column.default is None
         target = ".".join(column.references or ())
-        reason = f"the column {column.name} now refers to {target}, which its rows may not"
-        yield sql if new else Refusal(reason, sql, "It fails on a value that leads nowhere.")
+        reason = f"the column {column.name} now refers to {target}, which existing rows may violate"
+        yield sql if new else Refusal(reason, sql, "It fails on a value that refers to a missing item.")
 
 
 def _search_changes(spec: TableSpec, actual: Actual) -> Iterator[str]:
@@ -225,9 +225,9 @@ def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
                 uniques[name]
                 if _all_null(spec, unique, actual)
                 else Refusal(
-                    f"{', '.join(unique.columns)} is declared unique, which its rows may not be",
+                    f"{', '.join(unique.columns)} is declared unique, which existing rows may violate",
                     uniques[name],
-                    "It fails on rows that share it.",
+                    "It fails on duplicate values.",
                 )
             )
     # A search column that was dropped above took its index along.

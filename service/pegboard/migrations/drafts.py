@@ -40,13 +40,14 @@ async def draft(dsn: str, source: PluginMigrations) -> list[Draft]:
     """
     spec = source.table
     if spec is None:
-        raise MigrationError(f"{source.plugin} has no table that is made from its schema")
+        raise MigrationError(f"{source.plugin} has no table that is created from its schema")
     async with history.connection(dsn) as connection:
         records = (await history.recorded(connection)).get(source.plugin, {})
         stand = stands(source, records)
         if stand.failure or stand.missing:
             raise MigrationError(
-                stand.failure or f"the database has {', '.join(stand.missing)}, which the package lacks: add it again"
+                stand.failure
+                or f"the database has {', '.join(stand.missing)}, which is missing from the package: add it again"
             )
         if stand.pending and stand.pending != SCHEMA_ROW[1:]:
             raise MigrationError(f"{stand.pending[0]} is not applied yet: run pegboard migrate first")
@@ -61,7 +62,7 @@ async def _takeover(connection: asyncpg.Connection, spec: TableSpec, records: Ap
     there = await inspect(connection, spec) is not None
     if there and not made_from:
         raise MigrationError(
-            f"the table {spec.schema}.{spec.name} was made by none of ours: run pegboard migrate first"
+            f"the table {spec.schema}.{spec.name} was not created by Pegboard: run pegboard migrate first"
         )
     declared = ddl.fingerprint(spec)
     if made_from in ("", declared):
@@ -72,7 +73,7 @@ async def _takeover(connection: asyncpg.Connection, spec: TableSpec, records: Ap
 def _first(fingerprint: str, statements: list[str]) -> Draft:
     head = (
         f"-- pegboard: baseline {fingerprint}\n"
-        "-- This is the table as its schema made it. Where it is there already, this file is not run.\n\n"
+        "-- This is the table as its schema created it. Where it already exists, this file is not run.\n\n"
     )
     return Draft(1, first=True, text=head + "".join(f"{statement};\n" for statement in statements))
 
@@ -80,7 +81,7 @@ def _first(fingerprint: str, statements: list[str]) -> Draft:
 async def _change(connection: asyncpg.Connection, spec: TableSpec, version: int) -> list[Draft]:
     actual = await inspect(connection, spec)
     if actual is None:
-        raise MigrationError(f"the table {spec.schema}.{spec.name} is not there: a file has to make it")
+        raise MigrationError(f"the table {spec.schema}.{spec.name} does not exist: a migration file must create it")
     change = difference(spec, actual)
     if not change.steps:
         return []

@@ -79,7 +79,7 @@ async def turn(connection: asyncpg.Connection, wait: float) -> AsyncIterator[Non
         if time.monotonic() >= give_up:
             holder = await connection.fetchval(_HOLDER, _LOCK)
             raise MigrationError(
-                f"waited {wait:g} s for migrations that another process (of PostgreSQL's backend {holder}) is running"
+                f"waited {wait:g} s for migrations that another process (PostgreSQL backend {holder}) is running"
             )
         await asyncio.sleep(min(pause, max(give_up - time.monotonic(), 0)))
         pause = min(pause * 2, _POLLS[1])

@@ -89,8 +89,8 @@ def _sound(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
         raise MigrationError(f"the core's own migrations failed: {core.failure}")
     if core.missing:
         raise NewerSchema(
-            f"the database was brought up to date by a newer pegboard ({', '.join(core.missing)}), and this one does "
-            "not know what that changed: install that version, or restore a backup from before"
+            f"the database was migrated by a newer pegboard ({', '.join(core.missing)}), which this "
+            "version cannot use: install the newer version, or restore a backup from before"
         )
     return outcomes
 
@@ -155,7 +155,7 @@ async def _run(connection: asyncpg.Connection, file: SqlFile) -> None:
 
 async def _make_table(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool) -> None:
     for plugin, table in await absent_targets(connection, spec):
-        raise MigrationError(f"it refers to {plugin}.{table}, which is not there: is the plugin {plugin} up?")
+        raise MigrationError(f"it refers to {plugin}.{table}, which does not exist: is the plugin {plugin} ready?")
     change = await lacking(connection, spec, ours=ours, lock=True)
     if change.refused:
         raise MigrationError(_refusal(spec, change))
@@ -167,8 +167,8 @@ def _refusal(spec: TableSpec, change: Change) -> str:
     reasons = "; ".join(refusal.reason for refusal in change.refused)
     sql = "; ".join(change.statements)
     return (
-        f"{spec.schema}.{spec.name} holds rows, and {reasons}. "
-        f"A migration that does it, which pegboard make-migration {spec.schema} writes: {sql};"
+        f"{spec.schema}.{spec.name} has rows, and {reasons}. "
+        f"Write a migration, which pegboard make-migration {spec.schema} writes: {sql};"
     )
 
 
@@ -193,7 +193,7 @@ async def _preview(connection: asyncpg.Connection, source: PluginMigrations, rec
             texts += [f"-- refused: {refusal.reason}. {refusal.effect}" for refusal in change.refused]
             texts += [f"{statement};" for statement in change.statements]
         elif described and file.baseline:
-            texts.append(f"-- {file.name}: made already")
+            texts.append(f"-- {file.name}: already created")
         else:
             texts.append(f"-- {file.name}\n{file.text.rstrip()}")
     return Preview("\n".join(texts) + "\n", refused)

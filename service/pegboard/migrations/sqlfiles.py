@@ -95,10 +95,10 @@ def pending(files: tuple[SqlFile, ...], recorded: Mapping[int, str]) -> tuple[Sq
 def _read(folder: Traversable, name: str, expected: int) -> SqlFile:
     match = _NAME.fullmatch(name)
     if match is None:
-        raise MigrationError(f"{name} is no name for a migration: write it as 0001_what_it_does.sql")
+        raise MigrationError(f"{name} is not a valid name for a migration: write it as 0001_what_it_does.sql")
     version = int(match[1])
     if version != expected:
-        problem = "is there twice" if version == expected - 1 else f"comes where {expected:04} should be"
+        problem = "is used twice" if version == expected - 1 else f"is out of order: use {expected:04}"
         raise MigrationError(f"{name}: the number {version:04} {problem}")
     try:
         text = folder.joinpath(name).read_bytes().decode("utf-8-sig")
@@ -107,5 +107,5 @@ def _read(folder: Traversable, name: str, expected: int) -> SqlFile:
     file = SqlFile(version, name, text.replace("\r\n", "\n"))
     word = _TRANSACTION.search(file.words)
     if file.in_transaction and word:
-        raise MigrationError(f"{name} holds {word[1].upper()}, but is one transaction as it is")
+        raise MigrationError(f"{name} contains {word[1].upper()}, but already runs in one transaction: remove it")
     return file

@@ -98,7 +98,7 @@ def steps_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[Sql
     Raises `MigrationError` where nothing can be applied.
     """
     if source.plugin in _RESERVED or source.plugin.startswith("pg_"):
-        raise MigrationError(f"{source.plugin} is a name that PostgreSQL keeps for itself")
+        raise MigrationError(f"{source.plugin} is a name that PostgreSQL reserves")
     sql_files = sqlfiles.read(source.folder)
     checksums = {version: checksum for version, (_, checksum) in records.items()}
     described = checksums.pop(SCHEMA_ROW[0], None)
@@ -109,7 +109,7 @@ def steps_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[Sql
     first = sql_files[0]
     if described and not checksums and first.baseline and first.baseline != described:
         raise MigrationError(
-            f"{first.name} begins where the table is not: it was made from another version of the schema, "
-            "so start the version of the plugin that this file was made from once"
+            f"{first.name} does not match the table, which was created from another version of the schema: "
+            "first start the version of the plugin from which this file was written"
         )
     return sql_files, sqlfiles.pending(sql_files, checksums)

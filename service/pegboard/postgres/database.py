@@ -77,15 +77,15 @@ _DELETES = re.compile(r"\bDELETE\b", re.IGNORECASE)
 
 # What /ready says of a database that cannot be used: nothing of where it is or who asks.
 _FAULTS: Mapping[str, str] = {
-    "": "The database does not answer.",
-    "28000": "The database does not let the service in.",
-    "28P01": "The database refuses the service's password.",
+    "": "The database does not respond.",
+    "28000": "The database rejects the connection of the service.",
+    "28P01": "The database rejects the password of the service.",
     "3D000": "The database does not exist.",
-    "42501": "The database does not give the service the rights that it needs.",
-    "08P01": "The database, or a pooler in between, does not understand the service.",
+    "42501": "The database does not grant the service the privileges that it requires.",
+    "08P01": "The database, or a pooler in front of it, does not support a request of the service.",
 }
 _UNSUPPORTED = "unsupported startup parameter"
-_POOLER = "; it is a pooler: set PEGBOARD_DIRECT_DATABASE_URL to the database itself"
+_POOLER = "; this is a pooler: set PEGBOARD_DIRECT_DATABASE_URL to the database itself"
 
 
 class Unusable(Exception):
@@ -188,7 +188,7 @@ class Database:
             self._note(error)
             return False
         except Exception:
-            log.exception("the database answers, but the service cannot begin")
+            log.exception("the database responds, but the service cannot start")
             return False
         self._begun.set()
         if self._replica is not None:

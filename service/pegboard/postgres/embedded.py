@@ -222,7 +222,7 @@ def _account(cluster: Path, library: ModuleType) -> _Account | None:
         entry = pwd.getpwnam(ROOTS_ACCOUNT)
     except (OSError, KeyError, subprocess.CalledProcessError) as error:
         raise EmbeddedError(
-            f"PostgreSQL does not run as root, and the user {ROOTS_ACCOUNT} for it could not be made: "
+            f"PostgreSQL does not run as root, and the user {ROOTS_ACCOUNT} for it could not be created: "
             "run the service as an ordinary user"
         ) from error
     return _Account(entry.pw_uid, entry.pw_gid)
@@ -249,7 +249,7 @@ def _open_way(path: Path) -> None:
     for step in (path, *path.parents):
         mode = step.stat().st_mode
         if not mode & stat.S_IXOTH:
-            log.warning("%s can now be passed through by every user, so that PostgreSQL, not run as root, can", step)
+            log.warning("every user can now traverse %s, so that PostgreSQL, which does not run as root, can", step)
             step.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 
@@ -260,10 +260,10 @@ def _check(cluster: Path, version: int) -> None:
     try:
         found = (cluster / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
-        raise EmbeddedError(f"{cluster} is not a folder of PostgreSQL") from None
+        raise EmbeddedError(f"{cluster} is not a data folder of PostgreSQL") from None
     if found != str(version):
         raise EmbeddedError(
-            f"the data folder {cluster.parent} was written by PostgreSQL {found}, and this is PostgreSQL {version}: "
+            f"the data folder {cluster.parent} was written by PostgreSQL {found}, but this is PostgreSQL {version}: "
             "move the data with pg_dump"
         )
 
@@ -277,7 +277,7 @@ def _clear(cluster: Path) -> None:
         return
     import psutil  # Comes with the library.
 
-    log.warning("the data folder %s was not closed properly: recovering", cluster.parent)
+    log.warning("the data folder %s was not shut down cleanly: recovering", cluster.parent)
     left = [process for process in psutil.process_iter() if _works_on(process, cluster)]
     first = [process for process in left if [str(process.pid)] == lines[:1]]
     # Without the first process the others know no orderly end.

@@ -28,7 +28,7 @@ async def connect(dsn: str, timeout: float, **options: Any) -> Any:  # noqa: ASY
     of them said.
     """
     urls, attributes = _single(dsn), _attributes(dsn)
-    failure: Exception = ConnectionError("the URL names no host")
+    failure: Exception = ConnectionError("the URL contains no host")
     share = timeout / (len(urls) * len(attributes))
     for attribute in attributes:
         for url in urls:
@@ -39,7 +39,7 @@ async def connect(dsn: str, timeout: float, **options: Any) -> Any:  # noqa: ASY
                     return await asyncpg.connect(url, timeout=share, target_session_attrs=wanted, **options)
             except TargetServerAttributeNotMatched:
                 # Which of them it was says nothing: the server is well.
-                failure = ConnectionError(f"of the servers that the URL names, none is {attributes[0]} that answers")
+                failure = ConnectionError(f"none of the servers in the URL is {attributes[0]} that responds")
             except _ELSEWHERE as error:
                 failure = error
     raise failure

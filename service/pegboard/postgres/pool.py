@@ -286,7 +286,7 @@ class Pool(Connections):
 
     def _refuse_writing(self, error: BaseException | None) -> None:
         if self._read_only and isinstance(error, ReadOnlySQLTransactionError):
-            raise RuntimeError("a statement that writes was run on a connection for reads") from error
+            raise RuntimeError("a statement that writes was run on a read-only connection") from error
 
     async def _take(self) -> Session:
         """Return a connection that is not known to be closed; wait for one where there is none."""

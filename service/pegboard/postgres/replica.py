@@ -208,8 +208,10 @@ class Replica(Connections):
     def _note(self, error: Exception | None) -> None:
         """Tell once that the replica cannot be used, and once that it can again."""
         if error is not None and not self._behind and not self.is_current():
-            said = "is more than a quarter of a second behind" if isinstance(error, TimeoutError) else "does not answer"
-            log.warning("the replica %s: reads go to the primary, and writes are answered later by as much", said)
+            said = (
+                "is more than a quarter of a second behind" if isinstance(error, TimeoutError) else "does not respond"
+            )
+            log.warning("the replica %s: reads go to the primary, and responses to writes are delayed", said)
             self._behind = True
         elif error is None and self._behind:
             log.warning("the replica has caught up: reads go there again")

@@ -101,7 +101,7 @@ class Session(asyncpg.Connection):
         """
         status = await super().execute(query, *args, timeout=timeout)
         if status == "ROLLBACK" and query.startswith("COMMIT"):
-            raise InFailedSQLTransactionError("an error was passed over inside a transaction: nothing was committed")
+            raise InFailedSQLTransactionError("an error was ignored inside a transaction: nothing was committed")
         return status
 
     async def ready(self, sql: str, local: str) -> Run:
@@ -134,7 +134,7 @@ class Session(asyncpg.Connection):
 def refuse_lasting(sql: str) -> None:
     """Raise `ValueError` for a statement that leaves its session other than it was."""
     if _LASTING.match(sql):
-        raise ValueError("a statement that changes its session needs transaction() or connection()")
+        raise ValueError("a statement that changes its session requires transaction() or connection()")
 
 
 def found_closed(error: BaseException) -> bool:

@@ -54,40 +54,43 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "pegboard_authentications_total",
         "counter",
-        "Requests by what became of their credentials: remembered, verified, failed, throttled, malformed, missing.",
+        "Requests by the outcome of their credentials: remembered, verified, failed, throttled, malformed, missing.",
         ("outcome",),
     ),
     Family("pegboard_credentials_remembered", "gauge", "Credentials that are remembered."),
     Family("pegboard_password_checks_running", "gauge", "Passwords that are being hashed or checked by argon2."),
     Family("pegboard_password_checks_waiting", "gauge", "Logins that wait for argon2."),
-    Family("pegboard_password_checks_refused_total", "counter", "Logins told to come back since too many waited."),
+    Family("pegboard_password_checks_refused_total", "counter", "Logins rejected because too many were waiting."),
     Family("pegboard_database_up", "gauge", "Whether the database answers: 1 or 0."),
     Family("pegboard_pool_connections", "gauge", "Connections to the database that are open.", ("pool",)),
-    Family("pegboard_pool_connections_idle", "gauge", "Connections to the database that nobody uses.", ("pool",)),
-    Family("pegboard_pool_connections_limit", "gauge", "Connections to the database at most.", ("pool",)),
+    Family("pegboard_pool_connections_idle", "gauge", "Connections to the database that are idle.", ("pool",)),
+    Family("pegboard_pool_connections_limit", "gauge", "Maximum number of connections to the database.", ("pool",)),
     Family("pegboard_pool_waiting", "gauge", "Requests that wait for a connection to the database.", ("pool",)),
     Family("pegboard_pool_waits_total", "counter", "Times that a request had to wait for a connection.", ("pool",)),
     Family(
-        "pegboard_pool_timeouts_total", "counter", "Times that a request waited for a connection in vain.", ("pool",)
+        "pegboard_pool_timeouts_total",
+        "counter",
+        "Times that a request waited for a connection and got none.",
+        ("pool",),
     ),
     Family("pegboard_plugin_state", "gauge", "Workers in which a plugin is in this state.", ("plugin", "state")),
     Family("pegboard_plugin_requests_running", "gauge", "Requests of a plugin that are being served.", ("plugin",)),
     Family(
         "pegboard_plugin_requests_refused_total",
         "counter",
-        "Requests refused since as many of the plugin were being served as may be.",
+        "Requests rejected because the plugin was at its limit of concurrent requests.",
         ("plugin",),
     ),
     Family(
         "pegboard_plugin_requests_timed_out_total",
         "counter",
-        "Requests that took longer than the plugin may take.",
+        "Requests that exceeded the time limit of the plugin.",
         ("plugin",),
     ),
     Family(
         "pegboard_plugin_pool_waits_total",
         "counter",
-        "Times that a request waited since the plugin had all the connections that it may have.",
+        "Times that a request waited because the plugin was at its limit of connections.",
         ("plugin",),
     ),
     Family(
@@ -99,7 +102,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "pegboard_migrations",
         "gauge",
-        "Migrations of a plugin by how they stand: applied, pending, failed.",
+        "Migrations of a plugin by status: applied, pending, failed.",
         ("plugin", "state"),
         merge=max,
     ),
@@ -112,7 +115,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("pegboard_process_cpu_seconds_total", "counter", "CPU time used."),
     Family("pegboard_process_resident_memory_bytes", "gauge", "Resident memory."),
     Family("pegboard_process_open_fds", "gauge", "Open file descriptors."),
-    Family("pegboard_process_max_fds", "gauge", "Open file descriptors at most."),
+    Family("pegboard_process_max_fds", "gauge", "Maximum number of open file descriptors."),
 )
 
 BY_NAME = {family.name: family for family in FAMILIES}

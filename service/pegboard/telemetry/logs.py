@@ -55,7 +55,7 @@ class LineFormatter(logging.Formatter, ABC):
             with _without_details(ei[1]):
                 return "".join(traceback.format_exception(*ei)).rstrip("\n")
         except Exception:
-            return f"{ei[0].__name__ if ei[0] else 'an error'}, of which no more can be told"
+            return f"{ei[0].__name__ if ei[0] else 'an error'}, without further details"
 
 
 class JsonFormatter(LineFormatter):

@@ -110,7 +110,7 @@ class Metrics:
                 failing = False
             except OSError as error:
                 if not failing:
-                    log.warning("the counts of this worker cannot be told to the others: %s", error)
+                    log.warning("the metrics of this worker cannot be shared with the others: %s", error)
                 failing = True
             await asyncio.sleep(_PERIOD)
 
