@@ -244,7 +244,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
             {"prot": "80"},
             "PEGBOARD_PROT is not a setting of the service or of an installed plugin. Did you mean PEGBOARD_PORT?",
         ),
-        ({"port": "many"}, "PEGBOARD_PORT must be a whole number from 0 to 65535, not 'many'."),
+        ({"port": "many"}, "PEGBOARD_PORT must be an integer from 0 to 65535, not 'many'."),
         (
             {"plugins_required": "contacts,nothing"},
             "a required plugin is not available: nothing: not installed",
@@ -275,7 +275,7 @@ def test_what_stops_the_start_is_told_in_one_line(
 def test_an_option_takes_what_its_setting_takes(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--workers", "0")
     assert code == 2
-    assert err.splitlines()[-1] == "Error: Invalid value for '--workers': '0': it must be a whole number from 1 to 256."
+    assert err.splitlines()[-1] == "Error: Invalid value for '--workers': '0': it must be an integer from 1 to 256."
 
 
 def test_a_worker_that_dies_is_replaced(start: Callable[..., Service], password: str) -> None:

@@ -214,7 +214,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: st
 
 
 def test_a_refusal_says_what_is_expected_and_what_came() -> None:
-    expected = "PEGBOARD_PORT must be a whole number from 0 to 65535, not 'http\\n'."
+    expected = "PEGBOARD_PORT must be an integer from 0 to 65535, not 'http\\n'."
     assert fault({"PEGBOARD_PORT": "http\n"}) == expected
 
 
@@ -271,7 +271,7 @@ def test_an_empty_file_is_an_empty_value(tmp_path: Path) -> None:
     file.touch()
     assert Settings.load({"PEGBOARD_PLUGINS_FILE": str(file)}).plugins == ()
     assert fault({"PEGBOARD_PORT_FILE": str(file)}) == (
-        "The content of PEGBOARD_PORT_FILE must be a whole number from 0 to 65535, not ''."
+        "The content of PEGBOARD_PORT_FILE must be an integer from 0 to 65535, not ''."
     )
 
 

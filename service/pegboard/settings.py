@@ -45,11 +45,11 @@ class Settings:
         secret=True,
     )
     read_database_url: str | None = _optional(
-        values.database_url, "A replica that answers reads. Without it they go to `database_url`.", secret=True
+        values.database_url, "A replica that serves reads. Without it they go to `database_url`.", secret=True
     )
     direct_database_url: str | None = _optional(
         values.database_url,
-        "The same database past the pooler in transaction mode, such as PgBouncer, that the other two lead through.",
+        "The same database, bypassing a pooler in transaction mode, such as PgBouncer, that the other two URLs use.",
         secret=True,
     )
     data_dir: Path = _setting(  # noqa: RUF009 - a field
@@ -67,7 +67,7 @@ class Settings:
         values.names, "The plugins to mount, of those installed. Without it: all."
     )
     plugins_required: tuple[str, ...] = _setting(
-        "", values.names, "The plugins without which the service is not ready."
+        "", values.names, "The plugins that must be ready before the service is."
     )
     middlewares: tuple[str, ...] = _setting(
         "", values.names, "The operator's own aiohttp middlewares, outermost first, by their entry points' names."
@@ -91,7 +91,7 @@ class Settings:
         "How much of each pool of connections a plugin may take, in percent; for single plugins: `80,reports=10`.",
     )
     plugin_blocking: float = _setting(
-        "1", values.seconds(0.1, 3600), "After how many seconds the log names the plugin that blocks a worker."
+        "1", values.seconds(0.1, 3600), "After how many seconds the log names a plugin that blocks a worker."
     )
     log_level: str = _setting(
         "info",
@@ -120,12 +120,12 @@ class Settings:
         "75", values.seconds(0.1, 3600), "How many seconds an idle connection is kept for the next request."
     )
     shutdown_timeout: float = _setting(
-        "25", values.seconds(0, 3600), "How many seconds running requests get to end when the service stops."
+        "25", values.seconds(0, 3600), "How many seconds running requests have to finish when the service stops."
     )
     drain_seconds: float = _setting(
         "0",
         values.seconds(0, 3600),
-        "How many seconds the service goes on taking requests after SIGTERM, while `/ready` says 503 to balancers.",
+        "How many seconds the service still accepts requests after SIGTERM, while `/ready` returns 503 to balancers.",
     )
     lifespan_timeout: float = _setting(
         "30", values.seconds(0.1, 3600), "How many seconds a plugin's `lifespan` may take to begin, and to end."
@@ -140,9 +140,9 @@ class Settings:
     database_timeout: float = _setting(
         "30", values.seconds(0.1, 3600), "How many seconds one statement may run in the database."
     )
-    path_prefix: str = _setting("", values.path_prefix, "The path under which a proxy serves us, such as `/api`.")
+    path_prefix: str = _setting("", values.path_prefix, "The path under which a proxy serves the API, such as `/api`.")
     trusted_proxies: tuple[Network, ...] = _setting(
-        "", values.networks, "The proxies whose word on a client's address (`X-Forwarded-For`) is believed."
+        "", values.networks, "The proxies that are trusted for a client's address (`X-Forwarded-For`)."
     )
     cors_origins: tuple[str, ...] = _setting(
         "", values.origins, "The origins of the web pages that may use the service, or `*` for all; without it: none."

@@ -119,7 +119,7 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,15}", value) or not lowest <= int(value) <= highest:
-            raise Expected(f"a whole number from {lowest} to {highest}")
+            raise Expected(f"an integer from {lowest} to {highest}")
         return int(value)
 
     return parse
@@ -175,7 +175,7 @@ def per_plugin(parse: Callable[[str], V]) -> Callable[[str], PerPlugin[V]]:
         given = [pair.partition("=") for pair in pairs]
         names = [name for name, _, _ in given]
         if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
-            raise Expected("a value, and after it those of single plugins, each once, like 30,reports=120")
+            raise Expected("a value, then values for single plugins, each plugin once, like 30,reports=120")
         return PerPlugin(parse(default), {name: parse(own) for name, _, own in given})
 
     return read

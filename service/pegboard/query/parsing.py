@@ -177,7 +177,7 @@ def _unquoted(text: str) -> str:
 
 def _limit(text: str, rules: Rules) -> int:
     if not _LIMIT.fullmatch(text) or int(text) > rules.max_limit:
-        raise ValueError(f"Must be a whole number from 1 to {rules.max_limit}.")
+        raise ValueError(f"Must be an integer from 1 to {rules.max_limit}.")
     return int(text)
 
 

@@ -63,7 +63,7 @@ def operations_refuse_what_they_cannot_read(subject: Subject, draw: Draw) -> Non
             answer = subject.send("POST", path, unknown, headers=headers)
             subject.expect_status(answer, 422)
             places = [place for _, place in answer.faults]
-            subject.expect("/no such field" in places, "a fault points at a field that is not known", places)
+            subject.expect("/no such field" in places, "an error points at a field that is not known", places)
 
 
 def operations_answer_whatever_comes(subject: Subject, draw: Draw) -> None:
@@ -89,9 +89,9 @@ def operations_are_done_once(subject: Subject, draw: Draw) -> None:
             subject.expect_status(first, 200, 204)
             again = subject.send("POST", path, body, headers=headers)
             same = (again.status, again.body) == (first.status, first.body)
-            subject.expect(same, f"{operation.name} asked for again gets the first answer", first.body, again.body)
+            subject.expect(same, f"{operation.name} asked for again gets the first response", first.body, again.body)
             told = again.headers.get("Idempotency-Replayed")
-            subject.expect(told == "true", f"{operation.name} asked for again is told as a retry")
+            subject.expect(told == "true", f"{operation.name} asked for again is marked as a retry")
 
 
 def _places(subject: Subject, item: Body) -> Iterator[tuple[Operation, str]]:

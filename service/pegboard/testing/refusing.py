@@ -113,7 +113,7 @@ def asks_who_one_is(subject: Subject, draw: Draw) -> None:
                 continue
             for client in (nobody, liar) if verb == "GET" else (nobody,):
                 answer = subject.send(verb, path, _harmless(verb), client)
-                subject.expect(answer.status == 401, f"{verb} by nobody knows whom is a 401, not {answer.status}")
+                subject.expect(answer.status == 401, f"{verb} by an unknown client is a 401, not {answer.status}")
                 challenge = answer.headers.get("WWW-Authenticate", "")
                 subject.expect(challenge.startswith("Basic "), "a 401 says how to authenticate", challenge)
 

@@ -108,7 +108,7 @@ class Running:
         out = [f"{plugin.name}: {plugin.fault}" for plugin in plugins if plugin.state in (State.FAILED, State.CONFLICT)]
         if out:
             self.close()
-            raise RuntimeError("these plugins do not serve: " + "; ".join(out))
+            raise RuntimeError("these plugins are not ready: " + "; ".join(out))
         self.plugins = tuple(plugins)
         self.client = self._launched.client
         self.url = self.client.url

@@ -48,7 +48,7 @@ class Subject:
     def __init__(self, running: Running, name: str) -> None:
         found = {plugin.name: plugin.resource for plugin in running.plugins}
         if found.get(name) is None:
-            raise LookupError(f"no plugin serves {name}; there are {', '.join(found) or 'none'}")
+            raise LookupError(f"no plugin serves {name}; available are {', '.join(found) or 'none'}")
         self.running = running
         self.name = name
         self.path = f"/{name}"
@@ -114,7 +114,7 @@ class Subject:
         answer = self.running.loop.run(sending)
         sent = f" {_short(options['data'])}" if options.get("data") else ""
         self._trail.append(f"{method} {path}{sent} -> {answer.status} {_short(answer.body)}")
-        self.expect(answer.status < 500 or answer.status == 501, "no request is answered with a fault of the service")
+        self.expect(answer.status < 500 or answer.status == 501, "no response is an error of the service")
         return answer
 
     def expect(self, holds: object, rule: str, *seen: Any) -> None:

@@ -39,7 +39,7 @@ def creates_all_or_none(subject: Subject, draw: Draw) -> None:
     refused = subject.send("POST", subject.path, [*bodies, {**bodies[0], "no such field": 1}])
     subject.expect_status(refused, 422)
     place = f"/{len(bodies)}/no such field"
-    subject.expect(place in [where for _, where in refused.faults], f"a fault points at {place}")
+    subject.expect(place in [where for _, where in refused.faults], f"an error points at {place}")
     subject.expect(_count(subject) == before, "an array of which one item is refused makes none")
     answer = subject.send("POST", subject.path, bodies)
     if answer.status == 409:
@@ -65,8 +65,8 @@ def replays_a_retried_post(subject: Subject, draw: Draw) -> None:
         before = _count(subject)
         again = subject.send("POST", subject.path, body, headers=key)
         same = (again.status, again.body, again.headers.get("Location"))
-        subject.expect(same == (201, first.body, first.headers.get("Location")), "a retry gets the first answer")
-        subject.expect(again.headers.get("Idempotency-Replayed") == "true", "a retry is told as one")
+        subject.expect(same == (201, first.body, first.headers.get("Location")), "a retry gets the first response")
+        subject.expect(again.headers.get("Idempotency-Replayed") == "true", "a retry is marked as one")
         subject.expect(_count(subject) == before, "a retry makes no other item")
         other = subject.send("POST", subject.path, {**body, "no such field": 1}, headers=key)
         subject.expect_status(other, 422)
@@ -151,7 +151,7 @@ def keeps_ids_to_itself(subject: Subject, draw: Draw) -> None:
 def deletes_for_good(subject: Subject, draw: Draw) -> None:
     """Check that what was deleted is gone: by its id, from the collection, and for another DELETE."""
     if "POST" not in subject.verbs:
-        pytest.skip(f"{subject.name} lets nobody make an item that could be deleted")
+        pytest.skip(f"{subject.name} does not let a client create an item that could be deleted")
     item = subject.create(draw(subject.bodies)).json
     answer = subject.send("DELETE", subject.at(item), headers=subject.match(item))
     subject.expect_status(answer, 204)
@@ -266,12 +266,14 @@ def _expect_kept(subject: Subject, before: Body, after: Body) -> None:
 
 def _expect_pointer(subject: Subject, answer: Answer, pointer: str) -> None:
     subject.expect_status(answer, 422)
-    subject.expect(pointer in [place for _, place in answer.faults], f"a fault points at {pointer}")
+    subject.expect(pointer in [place for _, place in answer.faults], f"an error points at {pointer}")
 
 
 def _expect_brief(subject: Subject, answer: Answer) -> None:
     subject.expect(answer.body == b"", "return=minimal leaves out the body")
-    subject.expect(answer.headers.get("Preference-Applied") == "return=minimal", "return=minimal is told as applied")
+    subject.expect(
+        answer.headers.get("Preference-Applied") == "return=minimal", "return=minimal is in Preference-Applied"
+    )
 
 
 def _count(subject: Subject) -> int:
