@@ -61,7 +61,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("pegboard_password_checks_running", "gauge", "Passwords that are being hashed or checked by argon2."),
     Family("pegboard_password_checks_waiting", "gauge", "Logins that wait for argon2."),
     Family("pegboard_password_checks_refused_total", "counter", "Logins rejected because too many were waiting."),
-    Family("pegboard_database_up", "gauge", "Whether the database answers: 1 or 0."),
+    Family("pegboard_database_up", "gauge", "Whether the database responds: 1 or 0."),
     Family("pegboard_pool_connections", "gauge", "Connections to the database that are open.", ("pool",)),
     Family("pegboard_pool_connections_idle", "gauge", "Connections to the database that are idle.", ("pool",)),
     Family("pegboard_pool_connections_limit", "gauge", "Maximum number of connections to the database.", ("pool",)),

@@ -157,7 +157,7 @@ def _expect_judged(subject: Subject, answer: Answer, name: str, value: Any, *, r
         subject.expect(subject.takes(name, value), f"{name} takes only what the document says", value)
     elif answer.status == 422:
         own = [place for _, place in answer.faults if place is not None and _leads(place, subject)]
-        subject.expect(own == [place for _, place in answer.faults], "every fault points into the body", own)
+        subject.expect(own == [place for _, place in answer.faults], "every error points into the body", own)
     else:
         subject.expect(answer.status in (400, 403, 409), f"a wrong {name} is a 422, not {answer.status}", value)
 
@@ -169,7 +169,7 @@ def _leads(place: str, subject: Subject) -> bool:
 
 def _expect_fault(subject: Subject, answer: Answer, pointer: str) -> None:
     subject.expect_status(answer, 422)
-    subject.expect(pointer in [place for _, place in answer.faults], f"a fault points at {pointer}")
+    subject.expect(pointer in [place for _, place in answer.faults], f"an error points at {pointer}")
 
 
 def _expect_named(subject: Subject, path: str, text: str) -> None:

@@ -26,7 +26,7 @@ conditional requests and retries.
 - Text cannot hold U+0000.
 """
 _OUT = "Out of service"
-_SERVICE = "What the service tells about itself."
+_SERVICE = "Information about the service itself."
 _SECURITY = {"basic": {"type": "http", "scheme": "basic", "description": "RFC 7617, in UTF-8."}}
 
 

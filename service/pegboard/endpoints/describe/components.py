@@ -52,7 +52,7 @@ SERVICE: Mapping[str, dict[str, Any]] = {
     ),
     "Plugins": _items("Plugin"),
     "Plugin": _object(
-        "One plugin, and how it fares.",
+        "One plugin and its state.",
         name=_given("contacts", "The name of its resource."),
         distribution=_given("pegboard-contacts", "The distribution that it comes from."),
         version=_given("0.1.0", "The version of that."),
@@ -68,13 +68,13 @@ SERVICE: Mapping[str, dict[str, Any]] = {
 ERRORS: Mapping[str, dict[str, Any]] = {
     "Errors": {
         "type": "object",
-        "description": "What is wrong: every fault that one stage of the request's handling found.",
+        "description": "What is wrong: every error that one stage of handling the request found.",
         "properties": {"errors": {"type": "array", "items": ref("Error"), "minItems": 1}},
         "required": ["errors"],
     },
     "Error": {
         "type": "object",
-        "description": "One fault, and where it is when there is a where.",
+        "description": "One error, and where it is, if it has a place in the request.",
         "properties": {
             "message": {"type": "string", "description": "What is wrong, for people."},
             "code": {"type": "integer", "minimum": 10000, "description": "What is wrong, stable for ever."},

@@ -17,7 +17,7 @@ from pegboard.schema import fields
 from pegboard.schema.schema import Schema
 
 _SUFFIXES = ("", "Page", "Items", "Create", "Replace", "Update", "UpdateOwn")
-_ID = "The item's own id, given by the service."
+_ID = "The item's own id, assigned by the service."
 _CREATED = "When the item was made."
 _UPDATED = "When the item was last changed."
 

@@ -79,7 +79,7 @@ SHARED: Mapping[str, Parameter] = {
     "before": _query("before", "Go back from this place: a cursor, as `prev` has it.", _CURSOR),
     "count": _query(
         "count",
-        "Tell how many there are: `total` in the page, and `X-Total-Count`.",
+        "Count the items: `total` in the page, and `X-Total-Count`.",
         {"type": "string", "enum": ["exact", "estimated"]},
     ),
     "q": _query(
@@ -137,7 +137,7 @@ SHARED: Mapping[str, Parameter] = {
     "Prefer": _header("Prefer", "`return=minimal` answers without the item (RFC 7240).", example="return=minimal"),
     "Idempotency-Key": _header(
         "Idempotency-Key",
-        "Makes repeating safe: the first answer to this key is kept for 24 hours and given again.",
+        "Makes repeating safe: the first response to this key is kept for 24 hours and sent again.",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
         example="8e03978e-40d5-43dd-bc93-6894a57f9324",
     ),
