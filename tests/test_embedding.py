@@ -418,6 +418,11 @@ async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise web.HTTPForbidden(text="no")
     if what == "read":
         await request.read()
+    if what == "part":
+        await request.content.read(5)
+    if what == "chunks":
+        async for _ in request.content.iter_chunked(4):
+            pass
     if what == "none":
         return None  # type: ignore[return-value]  # as people forget to return
     if what == "cookie":
@@ -430,6 +435,15 @@ async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise found
     if what == "ok":
         raise web.HTTPOk(text="fine")
+    if what in ("bytes", "bad bytes"):
+        kind = web.HTTPOk if what == "bytes" else web.HTTPBadRequest
+        raised = kind(content_type="image/png")
+        raised.body = b"\xff\xfe"
+        raise raised
+    if what == "nothing":
+        raise web.HTTPNoContent
+    if what == "two":
+        raise web.HTTPUnauthorized(headers=[("WWW-Authenticate", "Basic"), ("WWW-Authenticate", "Bearer")])
     response = await handler(request)
     if what == "raise":
         raise LookupError("secret")
@@ -474,6 +488,18 @@ async def test_content_that_a_middleware_of_others_has_read_is_kept(meddled: Any
     assert await (await client.get(path)).read() == b"0123456789"
 
 
+async def test_content_that_a_middleware_of_others_has_consumed_is_never_stored(meddled: Any) -> None:
+    client, prefix, _ = meddled
+    made = await client.post(f"{prefix}/files", json={"name": "x"})
+    path = f"{made.headers['Location']}/content"
+    assert (await client.put(path, data=b"before", headers={"Content-Type": "text/plain"})).status == 201
+    for what in ("part", "chunks"):
+        sent = {"Content-Type": "text/plain", "X-Do": what}
+        assert (await client.put(path, data=b"0123456789", headers=sent)).status == 500
+        assert (await client.post(f"{prefix}/notes", json={"text": "x"}, headers={"X-Do": what})).status == 500
+    assert await (await client.get(path)).read() == b"before"
+
+
 async def test_what_is_no_response_is_a_500_of_one_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
     client, prefix, place = meddled
     for what in ("none",) * (place == "last") + ("raise",):
@@ -498,6 +524,16 @@ async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, wh
         assert await response.text() == "fine"
 
 
+async def test_what_others_raise_keeps_its_bytes_and_its_headers(meddled: Any) -> None:
+    client, prefix, _ = meddled
+    for what, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
+        response = await client.get(f"{prefix}/notes", headers={"X-Do": what})
+        assert (response.status, await response.read()) == (status, body)
+    assert (await client.get(f"{prefix}/notes", headers={"X-Do": "bad bytes"})).status == 400
+    two = await client.get(f"{prefix}/notes", headers={"X-Do": "two"})
+    assert (two.status, two.headers.getall("WWW-Authenticate")) == (401, ["Basic", "Bearer"])
+
+
 async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
     aiohttp_client: AiohttpClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -506,7 +542,7 @@ async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
 
     async def name(request: web.Request, response: web.StreamResponse) -> None:
         if "u" in request.query:
-            response.headers["X-User"] = request.query["u"]
+            response.headers[request.query.get("name", "X-User")] = request.query["u"]
 
     app.on_response_prepare.append(name)
     client = await aiohttp_client(app, headers=AUTH)
@@ -514,6 +550,10 @@ async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
     assert (broken.status, (await broken.json())["errors"][0]["code"]) == (500, 15000)
     assert broken.headers["Access-Control-Allow-Origin"] == "https://a.example"
     assert caplog.text.count("its response has a header that cannot be sent") == 1
+    for header in ("X-Request-Id", "Vary", "Access-Control-Allow-Origin"):
+        for text in ("a\nb", "中"):
+            assert (await client.get("/errors", params={"u": text, "name": header})).status == 500
+    assert "request a" not in caplog.text
     assert (await client.get("/errors")).status == 200
     for own, other in (("Date", "Server"), ("Server", "Date")):
         response = await client.get("/errors", headers={"X-Do": f"own {own}"})
@@ -543,14 +583,15 @@ async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
         assert (record.fields["status"], record.fields["bytes"]) == (status, size)
 
 
+@pytest.mark.parametrize("place", ["first", "last"])
 async def test_a_body_that_others_read_has_its_time_and_its_form(
-    aiohttp_client: AiohttpClient, database_url: str
+    aiohttp_client: AiohttpClient, database_url: str, place: str
 ) -> None:
     async def read(request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
 
     app = application(database_url, receive_timeout="0.5")
-    app.middlewares.append(meddle)
+    app.middlewares.insert(0 if place == "first" else len(app.middlewares), meddle)
     app.router.add_post("/read", read)
     client = await aiohttp_client(app)
     host = f"Host: a\r\nAuthorization: {AUTH['Authorization']}\r\nX-Do: read\r\n"
@@ -567,6 +608,57 @@ async def test_a_body_that_others_read_has_its_time_and_its_form(
             line = await asyncio.wait_for(reader.readline(), 10)
             assert line.split()[1] == status, (path, rest)
             writer.close()
+
+
+async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
+    async def each(request: web.Request) -> web.StreamResponse:
+        """Answer each line as it comes."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while line := await request.content.readline():
+            await response.write(line)
+        return response
+
+    async def slow(request: web.Request) -> web.Response:
+        """Take its own time between the parts."""
+        size = 0
+        while part := await request.content.readany():
+            size += len(part)
+            await asyncio.sleep(0.7)
+        return web.Response(text=str(size))
+
+    async def large(request: web.Request) -> web.Response:
+        size = 0
+        async for part in request.content.iter_any():
+            size += len(part)
+        return web.Response(text=str(size))
+
+    app = application(database_url, receive_timeout="0.4")
+    app.middlewares.append(meddle)
+    app.router.add_post("/each", each)
+    app.router.add_post("/slow", slow)
+    app.router.add_post("/large", large)
+    client = await aiohttp_client(app, headers=AUTH)
+
+    async def parts(part: bytes, number: int) -> Any:
+        for _ in range(number):
+            yield part
+            await asyncio.sleep(0.2)
+
+    assert await (await client.post("/each", data=parts(b"line\n", 6))).read() == b"line\n" * 6
+    assert await (await client.post("/slow", data=parts(b"x" * 10, 3))).text() == "30"
+    assert await (await client.post("/large", data=parts(b"x" * 70_000, 6))).text() == "420000"
+    body = b'{"text":"asked for"}'
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    head = f"POST /notes HTTP/1.1\r\nHost: a\r\nAuthorization: {AUTH['Authorization']}\r\nX-Do: read\r\n"
+    kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    writer.write((head + kind).encode())
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await asyncio.wait_for(reader.readline(), 5)).split()[1] == b"201"
+    writer.close()
 
 
 async def test_below_a_parent_an_unknown_expectation_is_refused(mounted: TestClient[Any, Any]) -> None:

@@ -299,7 +299,11 @@ async def test_a_certificate_of_the_authority_is_demanded(
 @pytest.mark.parametrize(
     ("change", "told", "said"),
     [
-        ({"user": "knocker", "password": "wrong"}, "rejects the password of the service", "password authentication failed"),
+        (
+            {"user": "knocker", "password": "wrong"},
+            "rejects the password of the service",
+            "password authentication failed",
+        ),
         ({"dbname": "nowhere"}, "does not exist", 'database "nowhere" does not exist'),
     ],
 )

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from http.cookies import SimpleCookie
 from time import perf_counter
 
 from aiohttp import hdrs, web
@@ -128,7 +127,7 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
     Once a response has begun, there is nothing to be told any more: the connection is reset.
     """
-    cookies = None
+    raised = None
     try:
         response = await handler(request)
         if not isinstance(response, web.StreamResponse):
@@ -139,7 +138,7 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except web.HTTPException as error:
         if error.status < 400:
             return _unraised(error)
-        known, cookies = _of_aiohttp(error), error.cookies
+        known, raised = _of_aiohttp(error), error
     except Exception as error:
         if is_gone(request, error):
             raise
@@ -147,25 +146,30 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     if request.writer.output_size > 0:
         raise reset(request) from known
     told = error_response(known, request[STATE].id)
-    _set_cookies(told, cookies)
-    return told
+    return told if raised is None else _with_headers(told, raised)
 
 
 def _unraised(error: web.HTTPException) -> Response:
     """Return a response that was raised; a redirect has no body."""
-    redirects = error.status >= 300
-    headers = {name: value for name, value in error.headers.items() if not (redirects and name in _OF_BODIES)}
-    response = Response(error.status, headers, b"" if redirects else (error.text or "").encode())
-    _set_cookies(response, error.cookies)
+    if error.status >= 300:
+        return _with_headers(Response(error.status, {}), error)
+    body = error.body if isinstance(error.body, bytes) else b""
+    kind = error.headers.get(hdrs.CONTENT_TYPE)
+    return _with_headers(Response(error.status, {hdrs.CONTENT_TYPE: kind} if kind else {}, body), error)
+
+
+def _with_headers(response: Response, error: web.HTTPException) -> Response:
+    """Return `response` with the headers and cookies of `error`, but for those of its body."""
+    names = {name for name in error.headers if name.lower() not in _OF_BODIES}
+    for name in names:
+        response.headers.popall(name, None)
+        response.headers.extend((name, value) for value in error.headers.getall(name))
+    for cookie in error.cookies.values():
+        response.headers.add(hdrs.SET_COOKIE, cookie.OutputString())
     return response
 
 
-def _set_cookies(response: Response, cookies: SimpleCookie | None) -> None:
-    for cookie in cookies.values() if cookies else ():
-        response.headers.add(hdrs.SET_COOKIE, cookie.OutputString())
-
-
-_OF_BODIES = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
+_OF_BODIES = ("content-type", "content-length")
 _LONGEST_MESSAGE = 500
 _KINDS = {
     code.status: code
@@ -186,10 +190,9 @@ def _of_aiohttp(error: web.HTTPException) -> ApiError:
     if kind is None:
         near = errors.INTERNAL if error.status >= 500 else errors.BAD_REQUEST
         kind = ErrorCode(near.code, error.status, f"{error.reason}.")
-    own = error.text if error.text != f"{error.status}: {error.reason}" else None
-    message = own if error.status < 500 and own is not None else f"{error.reason}."
-    headers = {name: value for name, value in error.headers.items() if name not in _OF_BODIES}
-    return ApiError(kind, message[:_LONGEST_MESSAGE], headers=headers)
+    own = error.body.decode(errors="replace") if isinstance(error.body, bytes) else ""
+    says_more = error.status < 500 and own not in ("", f"{error.status}: {error.reason}")
+    return ApiError(kind, own[:_LONGEST_MESSAGE] if says_more else f"{error.reason}.")
 
 
 def _translated(request: web.Request, error: Exception) -> ApiError:

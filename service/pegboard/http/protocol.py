@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Mapping
@@ -30,7 +31,17 @@ from pegboard import errors, rendering
 from pegboard.errors import ApiError, ErrorCode
 from pegboard.http import malformed
 from pegboard.http.cors import Cors, origin_of
-from pegboard.http.request import STATE, BrokenBody, RequestIds, SlowBody, is_gone, reset
+from pegboard.http.request import (
+    BLOCK,
+    CONTINUE,
+    STATE,
+    BrokenBody,
+    RequestIds,
+    SlowBody,
+    is_gone,
+    reset,
+    told_of,
+)
 from pegboard.settings import Settings
 
 log = logging.getLogger("pegboard")
@@ -41,6 +52,7 @@ _AT_ONCE = 64 * 1024
 _BODILESS = frozenset((204, 304))
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _SHARED = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary")
+_SENDABLE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*").fullmatch
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
 
 
@@ -90,7 +102,7 @@ class Response(web.Response):
         try:
             head = self._head(request)
         except ValueError as error:
-            self._replace(error)
+            self._replace(request, error)
             head = self._head(request)
         body = b"" if request._method == "HEAD" or self._status in _BODILESS else self._body
         self._eof_sent = True
@@ -126,12 +138,13 @@ class Response(web.Response):
         stamp = _stamp(int(time()), hdrs.SERVER not in headers, hdrs.DATE not in headers)
         return f"{line}{stamp}{fields}{framing}\r\n".encode("latin-1")
 
-    def _replace(self, error: ValueError) -> None:
+    def _replace(self, request: web.BaseRequest, error: ValueError) -> None:
         """Become the 500 that is sent in place of a head that cannot be; pages of other origins may read it as well."""
-        known = self._headers.get("X-Request-Id", "")
+        state = request.get(STATE)
+        known = RequestIds().of(request.headers) if state is None else state.id
         log.error("request %s: its response has a header that cannot be sent", known, exc_info=error)
         other = error_response(ApiError(errors.INTERNAL), known)
-        shared = {name: value for name, value in self._headers.items() if name in _SHARED and value.isprintable()}
+        shared = {name: value for name in _SHARED if (value := self._headers.get(name)) and _SENDABLE(value)}
         self._status, self._reason, self._body = other._status, other._reason, other._body
         self._headers, self._cookies = CIMultiDict({**other._headers, **shared}), None
 
@@ -197,8 +210,8 @@ class Protocol(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_body_deadline", "_cors", "_deadline", "_failed", "_head_size", "_origin", "_received"),
-        *("_settings", "_stalled_since", "_unsent", "ends", "measures"),
+        *("_body", "_body_deadline", "_body_seen", "_cors", "_deadline", "_failed", "_head_size", "_invited"),
+        *("_origin", "_received", "_settings", "_stalled_since", "_unsent", "ends", "measures"),
     )
 
     def __init__(
@@ -211,6 +224,8 @@ class Protocol(RequestHandler):
         self._settings = settings
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_deadline = inf
+        self._body_seen = 0
+        self._invited = False
         self._failed = False
         self._head_size = 0
         self._deadline = loop.time() + settings.receive_timeout
@@ -242,6 +257,7 @@ class Protocol(RequestHandler):
         received, self._received = self._received, b""
         self._head_size = 0
         self._deadline = self._body_deadline = inf
+        self._invited = False
         self._body = payload
         if isinstance(message, _ErrInfo):
             if not body.is_eof():
@@ -294,17 +310,25 @@ class Protocol(RequestHandler):
         self._unsent = unsent
 
     def _inspect_body(self, now: float) -> None:
-        """Bound the time of a body that a middleware or a handler of somebody else's reads; `read_body` has its own."""
-        request = self._current_request
-        if request is None or self._body.is_eof() or self._body._waiter is None:
+        """Bound the time of a body that a middleware or a handler of somebody else's reads, and ask for it.
+
+        As in `read_blocks`, each 64 KiB have their time. It does not run while nobody waits for the body, nor once the
+        response has begun.
+        """
+        request, body = self._current_request, self._body
+        if request is None or body.is_eof() or body._waiter is None or request.writer.output_size > 0:
+            self._body_deadline = inf
             return
         state = request.get(STATE)
         if state is not None and state.receiving:
             return
-        if self._body_deadline == inf:
-            self._body_deadline = now + self._settings.receive_timeout
+        if hdrs.EXPECT in request.headers and not self._invited and self.transport is not None:
+            self._invited = True
+            self.transport.write(CONTINUE)
+        if self._body_deadline == inf or body.total_bytes - self._body_seen >= BLOCK:
+            self._body_deadline, self._body_seen = now + self._settings.receive_timeout, body.total_bytes
         elif now > self._body_deadline:
-            self._body.set_exception(SlowBody())
+            body.set_exception(SlowBody())
 
     def resume_writing(self) -> None:
         """Go on writing: the client reads, whatever is written to it next."""
@@ -339,7 +363,12 @@ class Protocol(RequestHandler):
         if request.writer.output_size > 0:
             log.error("request %s failed while its response was sent", known, exc_info=exc)
             raise reset(request)
-        error = malformed.explain(status, exc, self.max_line_size)
+        broken = request.content.exception()
+        if status == HTTPStatus.GATEWAY_TIMEOUT and isinstance(broken, BrokenBody):
+            # To aiohttp it is any other TimeoutError.
+            error = told_of(broken)
+        else:
+            error = malformed.explain(status, exc, self.max_line_size)
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request %s failed", known, exc_info=exc)
         # What could not be parsed comes as a request without headers.

@@ -25,8 +25,9 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 
 _X_REQUEST_ID = istr("X-Request-Id")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
-_BLOCK = 64 * 1024
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+BLOCK = 64 * 1024
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TAKEN = "a middleware has consumed the body of the request: read it by request.read(), which keeps it"
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -131,9 +132,9 @@ async def read_body(request: web.Request) -> bytes:
     _check_length(request, most)
     if content.at_eof():
         # There was none, or a middleware has read it; aiohttp remembers it then.
-        return await request.read()
+        return _complete(request, await request.read())
     if content.is_eof() and content.total_bytes <= most:
-        return content.read_nowait()
+        return _complete(request, content.read_nowait())
     blocks, size = [], 0
     state.receiving = True
     try:
@@ -148,7 +149,7 @@ async def read_body(request: web.Request) -> bytes:
         state.receiving = False
     if size > most:
         raise _too_large(request, most)
-    return b"".join(blocks)
+    return _complete(request, b"".join(blocks))
 
 
 async def read_blocks(request: web.Request, most: int) -> AsyncGenerator[bytes, None]:
@@ -159,7 +160,7 @@ async def read_blocks(request: web.Request, most: int) -> AsyncGenerator[bytes, 
     _check_length(request, most)
     if request.content.at_eof():
         # As in `read_body`.
-        if body := await request.read():
+        if body := _complete(request, await request.read()):
             yield body
         return
     size = 0
@@ -169,6 +170,8 @@ async def read_blocks(request: web.Request, most: int) -> AsyncGenerator[bytes, 
         if size > most:
             raise _too_large(request, most)
         yield block
+    if size != request.content.total_bytes:
+        raise RuntimeError(_TAKEN)
 
 
 async def _block(request: web.Request) -> bytes:
@@ -176,7 +179,7 @@ async def _block(request: web.Request) -> bytes:
     state.receiving = True
     try:
         async with asyncio.timeout(state.limits.receive_timeout):
-            while size < _BLOCK and (part := await request.content.readany()):
+            while size < BLOCK and (part := await request.content.readany()):
                 parts.append(part)
                 size += len(part)
     except (OSError, RuntimeError, web.RequestPayloadError) as error:
@@ -184,6 +187,13 @@ async def _block(request: web.Request) -> bytes:
     finally:
         state.receiving = False
     return b"".join(parts)
+
+
+def _complete(request: web.Request, body: bytes) -> bytes:
+    """Return the body; raise `RuntimeError` where somebody has taken a part of it."""
+    if len(body) != request.content.total_bytes:
+        raise RuntimeError(_TAKEN)
+    return body
 
 
 def _check_length(request: web.Request, most: int) -> None:
@@ -201,7 +211,7 @@ def _check_length(request: web.Request, most: int) -> None:
 async def _invite(request: web.Request) -> None:
     """Tell a client that waits for it to send the body; one of HTTP/1.0 knows no such thing."""
     if awaits_continue(request) and request.version >= HttpVersion11 and request.transport is not None:
-        await request.writer.write(_CONTINUE)
+        await request.writer.write(CONTINUE)
         # As aiohttp's own handler does: the response has not begun.
         request.writer.output_size = 0
 
@@ -216,10 +226,18 @@ def broken_body(request: web.Request, error: Exception) -> Exception:
     if request.transport is None:
         return ConnectionResetError("The client went away.")
     request[STATE].closing = True
-    if not isinstance(error, TimeoutError) or (isinstance(error, BrokenBody) and not isinstance(error, SlowBody)):
-        return ApiError(errors.BAD_REQUEST, "The body is not framed as HTTP requires.")
-    request.content.set_exception(BrokenBody())
-    return ApiError(errors.TOO_SLOW)
+    told = told_of(error)
+    if told.status == errors.TOO_SLOW.status:
+        request.content.set_exception(BrokenBody())
+    return told
+
+
+def told_of(error: Exception) -> ApiError:
+    """Return the 408 or the 400 that tells why the rest of a body will not come."""
+    slow = isinstance(error, TimeoutError) and (isinstance(error, SlowBody) or not isinstance(error, BrokenBody))
+    return (
+        ApiError(errors.TOO_SLOW) if slow else ApiError(errors.BAD_REQUEST, "The body is not framed as HTTP requires.")
+    )
 
 
 def has_progressed(request: web.BaseRequest) -> bool:
