@@ -6,7 +6,7 @@ PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 # What aiohttp could change.
-HTTP_TESTS := $(addprefix tests/test_,server.py private_names.py embedding.py bad_input.py representations.py cors.py)
+HTTP_TESTS := tests/http tests/features/test_embedding.py
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -20,7 +20,7 @@ PACKAGES := -e '.[embedded]' $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 run: .venv/installed ## serve on http://127.0.0.1:8080
 	@exec $(BIN)/pegboard serve
 
-test: .venv/developing ## run the tests; PYTEST_ARGS='-n 2 tests/test_query.py' chooses how and which
+test: .venv/developing ## run the tests; PYTEST_ARGS='-n 2 tests/query/test_query.py' chooses how and which
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Where the newest aiohttp that is allowed is also the lowest, `test` has run them.

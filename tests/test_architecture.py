@@ -78,6 +78,11 @@ def test_imports_go_downward(module: str) -> None:
     assert not {other for other in others if LAYER[other] >= LAYER[own]}
 
 
+def test_the_tests_have_a_folder_for_each_package_and_one_for_what_takes_several() -> None:
+    folders = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
+    assert folders - {"features", "plugins"} <= {layer_of(module) for module in MODULES if "." in module}
+
+
 @pytest.mark.parametrize("package", sorted({layer_of(module) for module in MODULES if "." in module}))
 def test_imports_within_a_package_go_round_in_no_circle(package: str) -> None:
     within = {

@@ -1,8 +1,8 @@
 """What aiohttp does not offer: limits on heads and on slow clients, errors told as JSON, responses in one piece.
 
-This is the one module that uses aiohttp's private names, tried with aiohttp 3.14.5. tests/test_private_names.py lists
-them and fails when one changes, tests/test_server.py when one does something else. Without this protocol, below
-somebody else's application, a `Response` is written by aiohttp itself.
+This is the one module that uses aiohttp's private names, tried with aiohttp 3.14.5. tests/http/test_private_names.py
+lists them and fails when one changes, tests/http/test_server.py when one does something else. Without this protocol,
+below somebody else's application, a `Response` is written by aiohttp itself.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from zipfile import ZipFile
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(file.parent.name for file in ROOT.glob("plugins/*/pyproject.toml"))
 REFERS_TO = {"contacts": ("companies",)}
 NOT_SOURCE = (".*", "__pycache__", "*.egg-info", "build", "dist")

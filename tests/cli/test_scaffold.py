@@ -16,7 +16,7 @@ from tests.projects import Site, site
 
 __all__ = ("site",)
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str, cwd: Path, **environ: str) -> str:

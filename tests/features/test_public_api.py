@@ -20,7 +20,7 @@ from pegboard.settings import SETTINGS
 PINNED = Path(__file__).parent / "public_api.txt"
 ADVICE = """
 docs/compatibility.md says what may change in which version. If this change may be made now: tell it in CHANGELOG.md,
-bring the docs up to date, and pin it by: python tests/test_public_api.py"""
+bring the docs up to date, and pin it by: python tests/features/test_public_api.py"""
 
 
 def described() -> Iterator[str]:

@@ -13,8 +13,8 @@ import pytest
 from pegboard import Resource, TableResource
 from pegboard.hosting.discovery import discover, installed, mistake
 from tests.conftest import Serve, new_database, plugin
-from tests.test_discovery import Site
-from tests.test_mistakes import declared
+from tests.hosting.test_discovery import Site
+from tests.hosting.test_mistakes import declared
 
 PRELUDE = """
 import contextlib, functools

@@ -17,8 +17,8 @@ import pytest
 from aiohttp import encode_basic_auth
 
 from pegboard.postgres.embedded import dsn_of
+from tests.cli.test_cli import SCRIPT, Service, environment, pegboard
 from tests.projects import HEAD
-from tests.test_cli import SCRIPT, Service, environment, pegboard
 
 PASSWORD = "a long password"
 BOOKS = """

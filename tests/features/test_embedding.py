@@ -779,7 +779,7 @@ async def test_other_servers_serve_it_with_our_protocol(
 
 # The page ----------------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parent.parent / "docs" / "embedding.md"
+PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
 
 
 def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:

@@ -1,6 +1,6 @@
 """The OpenAPI document of the plugins that are installed, pinned part by part: a change of it shows in the commit.
 
-`python tests/test_openapi_pinned.py` writes it anew.
+`python tests/docs/test_openapi_pinned.py` writes it anew.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pegboard.telemetry.families import FAMILIES
 from tests.conftest import ADMIN, PASSWORD, basic, new_database
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/pegboard.rules.yml"
 DASHBOARD = json.loads((ROOT / "deploy/grafana/pegboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

@@ -25,7 +25,7 @@ from pegboard.settings import SETTINGS
 from pegboard.telemetry.families import FAMILIES
 from pegboard.testing.service import Loop, new_database
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
 # What these show is measured with libraries that are not installed.

@@ -17,10 +17,10 @@ import pytest
 from pegboard.migrations import runner
 from pegboard.migrations.status import PluginMigrations
 from pegboard.postgres.embedded import EmbeddedServer
+from tests.cli.test_cli import ADA, Service, environment, names
 from tests.servers import LOCAL, SUPERUSER, Postgres, program
-from tests.test_cli import ADA, Service, environment, names
 
-PAGE = Path(__file__).parent.parent / "docs" / "backup-and-upgrade.md"
+PAGE = Path(__file__).parents[2] / "docs" / "backup-and-upgrade.md"
 OLD = "postgresql://pegboard@db.example.org"
 PASSWORD = "a password to keep"
 NOTES = """

@@ -15,7 +15,7 @@ import pytest
 from pegboard import errors
 from pegboard.settings import SETTINGS, Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 PROXIES = {name: (ROOT / "deploy" / name).read_text() for name in ("haproxy.cfg", "Caddyfile")}

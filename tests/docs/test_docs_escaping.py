@@ -16,7 +16,7 @@ from pegboard.docs.reference.manual import manual
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.query.query import Rules
 from pegboard.schema.column import Column
-from tests.test_docs_pages import Page
+from tests.docs.test_docs_pages import Page
 
 ASSETS = {name: f"/docs/assets/{name}" for name in ("icon.svg", "style.css", "page.js")}
 ATTRIBUTES = {

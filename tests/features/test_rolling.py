@@ -20,10 +20,10 @@ import aiohttp
 import pytest
 from aiohttp import encode_basic_auth
 
+from tests.cli.test_cli import Service
 from tests.conftest import PASSWORD
-from tests.test_cli import Service
 
-CONFIGURATION = (Path(__file__).parent.parent / "deploy" / "haproxy.cfg").read_text()
+CONFIGURATION = (Path(__file__).parents[2] / "deploy" / "haproxy.cfg").read_text()
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 
 

@@ -16,9 +16,9 @@ import pytest
 from pegboard.postgres.database import Database, Unusable
 from pegboard.settings import Settings
 from tests import servers
+from tests.cli.test_cli import pegboard, told
 from tests.conftest import PASSWORD, Api, Serve
 from tests.servers import LOCAL, Bouncer, Postgres, free_port, own, program, run
-from tests.test_cli import pegboard, told
 
 DATABASE = "pegboard"
 HBA = """

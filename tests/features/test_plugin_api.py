@@ -14,7 +14,7 @@ import pytest
 import pegboard
 from pegboard import Resource, errors, fields
 
-PAGE = (Path(__file__).parent.parent / "docs" / "plugin-api.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "plugin-api.md").read_text()
 OURS = {name: value for name, value in vars(pegboard).items() if name in pegboard.__all__}
 CLASSES = [
     value for value in OURS.values() if inspect.isclass(value) and value.__module__.partition(".")[0] == "pegboard"

@@ -19,7 +19,7 @@ import pytest
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import State
 from tests.conftest import PASSWORD, Api, Serve, new_database
-from tests.test_discovery import SOUND, Site
+from tests.hosting.test_discovery import SOUND, Site
 
 SETTLING = 0.5  # seconds that a plugin has to be loaded
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import ADMIN, PASSWORD, Api, Serve
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 TOOLS = HERE / "tools"
 
