@@ -177,11 +177,14 @@ def test_what_an_import_changes_of_the_process_is_put_back(
     site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     site.install("pegboard-wild", WILD + SOUND, "wild")
+    neighbours = logging.getLogger("pegboard_neighbour")
     before = (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit())
     with caplog.at_level(logging.WARNING):
         (plugin,) = discovery.discover(site.points())
     assert plugin.state is State.READY
     assert (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit()) == before
+    # As `logging.config` disables every logger that there is.
+    assert not neighbours.disabled
     for what in (
         "the logging configuration",
         "the signal handlers",

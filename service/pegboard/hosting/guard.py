@@ -47,18 +47,23 @@ def is_asked_for(error: BaseException) -> bool:
 def _logging() -> tuple[Any, ...]:
     root = logging.getLogger()
     ours = [logging.getLogger(name) for name in _LOGGERS]
+    every = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     return (
         (root.level, tuple(root.handlers), tuple(root.filters), logging.root.manager.disable),
+        # `logging.config` disables those of all other plugins, too, unless it is told not to.
+        tuple((logger, logger.disabled) for logger in every),
         tuple((logger, logger.level, logger.disabled, logger.propagate, tuple(logger.handlers)) for logger in ours),
     )
 
 
 def _set_logging(state: tuple[Any, ...]) -> None:
-    (level, handlers, filters, disabled), ours = state
+    (level, handlers, filters, disabled), every, ours = state
     root = logging.getLogger()
     root.handlers[:], root.filters[:] = handlers, filters
     root.setLevel(level)
     logging.disable(disabled)
+    for logger, off in every:
+        logger.disabled = off
     for logger, own_level, off, propagates, own_handlers in ours:
         logger.disabled, logger.propagate = off, propagates
         logger.handlers[:] = own_handlers
