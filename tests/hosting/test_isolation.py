@@ -196,6 +196,14 @@ def test_what_an_import_changes_of_the_process_is_put_back(
     assert "garbage" not in capsys.readouterr().out
 
 
+def test_a_plugin_that_makes_a_logger_changes_nothing_of_others(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.install("pegboard-sound", f"import logging; logging.getLogger('{uuid4()}')\n{SOUND}", "sound")
+    with caplog.at_level(logging.WARNING):
+        (plugin,) = discovery.discover(site.points())
+    assert plugin.state is State.READY
+    assert not caplog.records
+
+
 def test_elsewhere_than_on_the_main_thread_there_is_no_bound(site: Site) -> None:
     site.install("pegboard-slow", "import time; time.sleep(0.6)\n" + SOUND, "slow")
     plugins: list[discovery.Plugin] = []

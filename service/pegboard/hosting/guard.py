@@ -44,26 +44,29 @@ def is_asked_for(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def _loggers() -> list[logging.Logger]:
+    return [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+
+
 def _logging() -> tuple[Any, ...]:
     root = logging.getLogger()
     ours = [logging.getLogger(name) for name in _LOGGERS]
-    every = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     return (
         (root.level, tuple(root.handlers), tuple(root.filters), logging.root.manager.disable),
-        # `logging.config` disables those of all other plugins, too, unless it is told not to.
-        tuple((logger, logger.disabled) for logger in every),
+        # `logging.config` disables the loggers of all other plugins, too, unless it is told not to.
+        frozenset(logger for logger in _loggers() if logger.disabled),
         tuple((logger, logger.level, logger.disabled, logger.propagate, tuple(logger.handlers)) for logger in ours),
     )
 
 
 def _set_logging(state: tuple[Any, ...]) -> None:
-    (level, handlers, filters, disabled), every, ours = state
+    (level, handlers, filters, disabled), silent, ours = state
     root = logging.getLogger()
     root.handlers[:], root.filters[:] = handlers, filters
     root.setLevel(level)
     logging.disable(disabled)
-    for logger, off in every:
-        logger.disabled = off
+    for logger in _loggers():
+        logger.disabled = logger in silent
     for logger, own_level, off, propagates, own_handlers in ours:
         logger.disabled, logger.propagate = off, propagates
         logger.handlers[:] = own_handlers
