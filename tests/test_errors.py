@@ -15,7 +15,6 @@ from pegboard import (
     ApiError,
     Content,
     Context,
-    ErrorCode,
     Resource,
     Schema,
     Stored,
@@ -25,7 +24,7 @@ from pegboard import (
     errors,
     validate,
 )
-from pegboard.errors import CATALOGUE, Fault, gather, pointer
+from pegboard.errors import CATALOGUE, ErrorDetail, gather, pointer
 from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
@@ -37,7 +36,8 @@ RANGES = (
     (range(15_000, 16_000), {500, 501, 503, 504}),
 )
 
-OWN = ErrorCode(20_200, 418, "This is a teapot.")
+
+class Own(ApiError, code=20_200, status=418, message="This is a teapot."): ...
 
 
 class Everything(Schema):
@@ -64,7 +64,7 @@ class Faulty(Resource):
 
     schema = Everything
     verbs = ("GET",)
-    error_codes = (OWN,)
+    error_codes = (Own,)
     content = Content()
 
     def parse_id(self, text: str) -> str | None:
@@ -83,7 +83,7 @@ class Faulty(Resource):
         if id == "lost":
             await self.database.write.fetchval("SELECT pg_terminate_backend(pg_backend_pid())")
         if id == "own":
-            raise ApiError(OWN, "Short and stout.", headers={"X-Tea": "yes"})
+            raise Own("Short and stout.", headers={"X-Tea": "yes"})
         raise {"slow": TimeoutError, "crash": KeyError}[id]
 
 
@@ -116,7 +116,7 @@ async def send(api: Api, data: bytes) -> Answer:
 
 
 class Ask(NamedTuple):
-    code: ErrorCode
+    code: type[ApiError]
     method: str
     path: str
     body: Any = None
@@ -124,73 +124,73 @@ class Ask(NamedTuple):
 
 
 ASKED = (
-    Ask(errors.JSON_PARSING, "POST", "/things", b"{"),
-    Ask(errors.BODY_SHAPE, "POST", "/things", b"5"),
-    Ask(errors.BODY_MISSING, "POST", "/things", b""),
-    Ask(errors.MEDIA_TYPE, "POST", "/things", b"{}", {"Content-Type": "text/csv"}),
-    Ask(errors.NOT_ACCEPTABLE, "GET", "/things", None, {"Accept": "image/png"}),
-    Ask(errors.BODY_TOO_LARGE, "POST", "/things", b" " * 2001),
-    Ask(errors.URL_TOO_LONG, "GET", "/" + "x" * 9000),
-    Ask(errors.HEAD_TOO_LARGE, "GET", "/things", None, {"X": "x" * 40_000}),
-    Ask(errors.BAD_PARAMETER, "GET", "/things?limit=x"),
-    Ask(errors.UNKNOWN_PARAMETER, "GET", "/things?x=1"),
-    Ask(errors.BAD_CURSOR, "GET", "/things?after=xyz"),
-    Ask(errors.BAD_HEADER, "GET", "/things", None, {"If-None-Match": "x"}),
-    Ask(errors.RANGE, "GET", "/faulty/any/content", None, {"Range": "bytes=5-"}),
-    Ask(errors.DIGEST, "PUT", "/faulty/any/content", b"x", {"Content-Digest": f"sha-256=:{'A' * 43}=:"}),
-    Ask(errors.INVALID, "POST", "/things", {"must": 1, "odd": 2}),
-    Ask(errors.REQUIRED, "POST", "/things", {}),
-    Ask(errors.UNKNOWN_FIELD, "POST", "/things", {"must": 1, "x": 1}),
-    Ask(errors.NULL, "POST", "/things", {"must": None}),
-    Ask(errors.WRONG_TYPE, "POST", "/things", {"must": "x"}),
-    Ask(errors.TOO_SHORT, "POST", "/things", {"must": 1, "text": "x"}),
-    Ask(errors.TOO_LONG, "POST", "/things", {"must": 1, "text": "x" * 6}),
-    Ask(errors.OUT_OF_RANGE, "POST", "/things", {"must": 2**63}),
-    Ask(errors.NOT_A_CHOICE, "POST", "/things", {"must": 1, "choice": "c"}),
-    Ask(errors.BAD_EMAIL, "POST", "/things", {"must": 1, "email": "x"}),
-    Ask(errors.BAD_URL, "POST", "/things", {"must": 1, "url": "x"}),
-    Ask(errors.BAD_UUID, "POST", "/things", {"must": 1, "uuid": "x"}),
-    Ask(errors.BAD_DATE, "POST", "/things", {"must": 1, "date": "x"}),
-    Ask(errors.BAD_CHARACTERS, "POST", "/things", {"must": 1, "text": "x\0"}),
-    Ask(errors.NOT_AUTHENTICATED, "GET", "/things", None, {"Authorization": "Bearer x"}),
-    Ask(errors.WRONG_CREDENTIALS, "GET", "/things", None, {"Authorization": "Basic YWRtaW46d3JvbmcgcGFzc3dvcmQ="}),
-    Ask(errors.NOT_FOUND, "GET", "/nothing"),
-    Ask(errors.VERB_NOT_ALLOWED, "DELETE", "/things"),
-    Ask(errors.CONFLICT, "POST", "/things", {"must": 7}),
-    Ask(errors.STILL_REFERENCED, "DELETE", "{item}"),
+    Ask(errors.InvalidJson, "POST", "/things", b"{"),
+    Ask(errors.InvalidBody, "POST", "/things", b"5"),
+    Ask(errors.MissingBody, "POST", "/things", b""),
+    Ask(errors.UnsupportedMediaType, "POST", "/things", b"{}", {"Content-Type": "text/csv"}),
+    Ask(errors.NotAcceptable, "GET", "/things", None, {"Accept": "image/png"}),
+    Ask(errors.BodyTooLarge, "POST", "/things", b" " * 2001),
+    Ask(errors.UrlTooLong, "GET", "/" + "x" * 9000),
+    Ask(errors.HeadersTooLarge, "GET", "/things", None, {"X": "x" * 40_000}),
+    Ask(errors.InvalidParameter, "GET", "/things?limit=x"),
+    Ask(errors.UnknownParameter, "GET", "/things?x=1"),
+    Ask(errors.InvalidCursor, "GET", "/things?after=xyz"),
+    Ask(errors.InvalidHeader, "GET", "/things", None, {"If-None-Match": "x"}),
+    Ask(errors.RangeNotSatisfiable, "GET", "/faulty/any/content", None, {"Range": "bytes=5-"}),
+    Ask(errors.DigestMismatch, "PUT", "/faulty/any/content", b"x", {"Content-Digest": f"sha-256=:{'A' * 43}=:"}),
+    Ask(errors.InvalidValue, "POST", "/things", {"must": 1, "odd": 2}),
+    Ask(errors.MissingField, "POST", "/things", {}),
+    Ask(errors.UnknownField, "POST", "/things", {"must": 1, "x": 1}),
+    Ask(errors.NullNotAllowed, "POST", "/things", {"must": None}),
+    Ask(errors.WrongType, "POST", "/things", {"must": "x"}),
+    Ask(errors.TooShort, "POST", "/things", {"must": 1, "text": "x"}),
+    Ask(errors.TooLong, "POST", "/things", {"must": 1, "text": "x" * 6}),
+    Ask(errors.OutOfRange, "POST", "/things", {"must": 2**63}),
+    Ask(errors.InvalidChoice, "POST", "/things", {"must": 1, "choice": "c"}),
+    Ask(errors.InvalidEmail, "POST", "/things", {"must": 1, "email": "x"}),
+    Ask(errors.InvalidUrl, "POST", "/things", {"must": 1, "url": "x"}),
+    Ask(errors.InvalidUuid, "POST", "/things", {"must": 1, "uuid": "x"}),
+    Ask(errors.InvalidDate, "POST", "/things", {"must": 1, "date": "x"}),
+    Ask(errors.InvalidCharacters, "POST", "/things", {"must": 1, "text": "x\0"}),
+    Ask(errors.NotAuthenticated, "GET", "/things", None, {"Authorization": "Bearer x"}),
+    Ask(errors.WrongCredentials, "GET", "/things", None, {"Authorization": "Basic YWRtaW46d3JvbmcgcGFzc3dvcmQ="}),
+    Ask(errors.NotFound, "GET", "/nothing"),
+    Ask(errors.MethodNotAllowed, "DELETE", "/things"),
+    Ask(errors.Conflict, "POST", "/things", {"must": 7}),
+    Ask(errors.StillReferenced, "DELETE", "{item}"),
     Ask(
-        errors.PATCH_CONFLICT,
+        errors.PatchConflict,
         "PATCH",
         "{item}",
         [{"op": "remove", "path": "/x"}],
         {"Content-Type": "application/json-patch+json"},
     ),
-    Ask(errors.PRECONDITION_FAILED, "DELETE", "{item}", None, {"If-Match": '"0"'}),
-    Ask(errors.PRECONDITION_REQUIRED, "DELETE", "{guarded}"),
-    Ask(errors.KEY_REUSED, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "used"}),
-    Ask(errors.KEY_IN_USE, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "held"}),
-    Ask(errors.INTERNAL, "GET", "/faulty/crash"),
-    Ask(errors.PLUGIN_UNAVAILABLE, "GET", "/failed"),
-    Ask(errors.DATABASE_UNAVAILABLE, "GET", "/faulty/lost"),
-    Ask(errors.TIMED_OUT, "GET", "/faulty/slow"),
-    Ask(OWN, "GET", "/faulty/own"),
+    Ask(errors.PreconditionFailed, "DELETE", "{item}", None, {"If-Match": '"0"'}),
+    Ask(errors.PreconditionRequired, "DELETE", "{guarded}"),
+    Ask(errors.IdempotencyKeyReused, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "used"}),
+    Ask(errors.IdempotencyKeyInUse, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "held"}),
+    Ask(errors.InternalError, "GET", "/faulty/crash"),
+    Ask(errors.PluginUnavailable, "GET", "/failed"),
+    Ask(errors.DatabaseUnavailable, "GET", "/faulty/lost"),
+    Ask(errors.TimedOut, "GET", "/faulty/slow"),
+    Ask(Own, "GET", "/faulty/own"),
 )
 
 SENT = (
-    (errors.EXPECTATION, b"GET / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n"),
-    (errors.TOO_SLOW, b"GET / HTTP/1.1\r\nHost: a\r\n"),
+    (errors.ExpectationFailed, b"GET / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n"),
+    (errors.RequestTimeout, b"GET / HTTP/1.1\r\nHost: a\r\n"),
     (
-        errors.LENGTH_REQUIRED,
+        errors.LengthRequired,
         b"POST /things HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWRtaW46Y29ycmVjdCBob3JzZQ==\r\n"
         b"Content-Type: application/json\r\n\r\n",
     ),
-    (errors.HTTP_VERSION, b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
-    (errors.BAD_REQUEST, b"GET / HTTP/1.1\r\n\r\n"),
-    (errors.METHOD_NOT_IMPLEMENTED, b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (errors.HttpVersionNotSupported, b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
+    (errors.BadRequest, b"GET / HTTP/1.1\r\n\r\n"),
+    (errors.MethodNotImplemented, b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
 )
 
-SHOWN_BELOW = (errors.NOT_ALLOWED, errors.TOO_MANY_REQUESTS, errors.SHUTTING_DOWN)
-SHOWN_ELSEWHERE = (errors.BUSY,)
+SHOWN_BELOW = (errors.Forbidden, errors.TooManyRequests, errors.ShuttingDown)
+SHOWN_ELSEWHERE = (errors.Busy,)
 """Only exports meet it."""
 
 
@@ -208,7 +208,7 @@ def test_every_code_is_one_of_its_range() -> None:
 def test_codes_are_given_once_and_in_order() -> None:
     numbers = [code.code for code in CATALOGUE]
     assert numbers == sorted(set(numbers))
-    assert CATALOGUE[0] == ErrorCode(10_000, 400, "JSON parsing error.")
+    assert CATALOGUE[0] is errors.InvalidJson
 
 
 def test_codes_never_change() -> None:
@@ -227,7 +227,7 @@ def test_codes_never_change() -> None:
 
 def test_every_code_is_shown_here() -> None:
     shown = {ask.code for ask in ASKED} | {code for code, _ in SENT} | {*SHOWN_BELOW, *SHOWN_ELSEWHERE}
-    assert shown == {*CATALOGUE, OWN}
+    assert shown == {*CATALOGUE, Own}
 
 
 async def test_the_catalogue_is_told_with_the_codes_of_plugins(told: Api) -> None:
@@ -265,15 +265,15 @@ async def test_a_code_is_told_where_it_belongs(told: Api, places: dict[str, str]
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", claim)
         answer = await told.request(ask.method, path, headers=headers, **body)
     assert (answer.status, [code for code, _ in answer.faults]) == (ask.code.status, [ask.code.code]), answer.body
-    if ask.code.status in (409, 429, 503) and ask.code not in (errors.CONFLICT,):
-        waits = ask.code in (errors.KEY_IN_USE, errors.PLUGIN_UNAVAILABLE, errors.DATABASE_UNAVAILABLE)
+    if ask.code.status in (409, 429, 503) and ask.code not in (errors.Conflict,):
+        waits = ask.code in (errors.IdempotencyKeyInUse, errors.PluginUnavailable, errors.DatabaseUnavailable)
         assert ("Retry-After" in answer.headers) is waits
     if ask.code.status >= 500:
         assert answer.headers["X-Request-Id"] in answer.json["errors"][0]["message"]
 
 
 @pytest.mark.parametrize(("code", "data"), SENT, ids=lambda value: str(getattr(value, "code", "")))
-async def test_a_code_is_told_to_what_is_hardly_http(told: Api, code: ErrorCode, data: bytes) -> None:
+async def test_a_code_is_told_to_what_is_hardly_http(told: Api, code: type[ApiError], data: bytes) -> None:
     answer = await send(told, data)
     assert (answer.status, [number for number, _ in answer.faults]) == (code.status, [code.code])
 
@@ -318,15 +318,15 @@ async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
 
 
 def test_an_error_without_faults_is_one() -> None:
-    error = ApiError(errors.NOT_FOUND, pointer="/a")
-    assert error.faults == (Fault(13000, "Not found.", pointer="/a"),)
+    error = errors.NotFound(pointer="/a")
+    assert error.details == (ErrorDetail(13000, "Not found.", pointer="/a"),)
     assert (str(error), error.status) == ("Not found.", 404)
 
 
 def test_a_fault_says_where_only_if_there_is_a_where() -> None:
-    assert Fault(1, "x").as_json() == {"message": "x", "code": 1}
-    assert Fault(1, "x", pointer="").as_json() == {"message": "x", "code": 1, "pointer": ""}
-    assert Fault(1, "x", header="Accept").as_json() == {"message": "x", "code": 1, "header": "Accept"}
+    assert ErrorDetail(1, "x").as_json() == {"message": "x", "code": 1}
+    assert ErrorDetail(1, "x", pointer="").as_json() == {"message": "x", "code": 1, "pointer": ""}
+    assert ErrorDetail(1, "x", header="Accept").as_json() == {"message": "x", "code": 1, "header": "Accept"}
 
 
 @pytest.mark.parametrize(("steps", "text"), [((), ""), (("a", 0), "/a/0"), (("a/b", "~1"), "/a~1b/~01"), (("",), "/")])
@@ -335,11 +335,11 @@ def test_pointers_are_escaped(steps: tuple[str | int, ...], text: str) -> None:
 
 
 def test_gathering_tells_all_that_failed() -> None:
-    def fail(code: ErrorCode) -> None:
-        raise ApiError(code)
+    def fail(code: type[ApiError]) -> None:
+        raise code
 
     assert gather(lambda: 1, lambda: None) == [1, None]
     with pytest.raises(ApiError) as caught:
-        gather(lambda: fail(errors.BAD_HEADER), lambda: 5, lambda: fail(errors.BAD_CURSOR))
-    assert caught.value.kind is errors.BAD_HEADER
-    assert [fault.code for fault in caught.value.faults] == [10015, 10014]
+        gather(lambda: fail(errors.InvalidHeader), lambda: 5, lambda: fail(errors.InvalidCursor))
+    assert type(caught.value) is errors.InvalidHeader
+    assert [fault.code for fault in caught.value.details] == [10015, 10014]

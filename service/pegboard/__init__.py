@@ -14,7 +14,7 @@ from pegboard.api.operation import operation
 from pegboard.api.resource import Page, Resource
 from pegboard.api.table import TableResource
 from pegboard.auth.clients import Client, check_grant, check_username
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.query.existing import Existing
 from pegboard.schema import fields
 from pegboard.schema.ddl import Unique
@@ -27,7 +27,6 @@ __all__ = (
     "Content",
     "ContentResource",
     "Context",
-    "ErrorCode",
     "Existing",
     "Page",
     "Resource",

@@ -168,17 +168,17 @@ class Service:
         resource = self._resources.get(name)
         if resource is None:
             message = f"The plugin {name} is unavailable."
-            raise ApiError(errors.PLUGIN_UNAVAILABLE, message, headers={"Retry-After": "60"})
+            raise errors.PluginUnavailable(message, headers={"Retry-After": "60"})
         return resource
 
     async def _ready(self) -> ApiError | None:
         if self.draining:
-            return ApiError(errors.SHUTTING_DOWN)
+            return errors.ShuttingDown()
         if not (self.database.available and await self.database.answers()):
             message = self.database.fault if not self.database.available else None
-            return ApiError(errors.DATABASE_UNAVAILABLE, message or None, headers={"Retry-After": "1"})
+            return errors.DatabaseUnavailable(message or None, headers={"Retry-After": "1"})
         missing = self.missing()
-        return ApiError(errors.PLUGIN_UNAVAILABLE, f"Plugins not available: {', '.join(missing)}.") if missing else None
+        return errors.PluginUnavailable(f"Plugins not available: {', '.join(missing)}.") if missing else None
 
     async def _bring_up(self) -> None:
         """Bring the database up to date and mount the plugins, as soon as the database answers."""

@@ -1,31 +1,19 @@
-"""Every error a client can meet: its code, its status and how it is written."""
+"""The catalogue of errors: an exception class for each code, with its status and message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorCode:
-    """Name one kind of error.
+class ErrorDetail:
+    """Describe one error and what it refers to: one entry of the list `errors` of a response.
 
-    `code` is an integer that never changes its meaning (20000 and up belong to plugins), `status` the
-    HTTP status from 400 to 599 it is answered with, and `message` the text used where no better one is at hand.
-    """
-
-    code: int
-    status: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Say one thing that is wrong, and where.
-
-    At most one of `pointer` (RFC 6901, into the request body), `parameter` (a query parameter) and
-    `header` (a field of the request's head) is given.
+    At most one of `pointer` (a JSON Pointer of RFC 6901 into the request body), `parameter` (a query parameter) and
+    `header` (a request header) is set.
     """
 
     code: int
@@ -35,120 +23,262 @@ class Fault:
     header: str | None = None
 
     def as_json(self) -> dict[str, str | int]:
-        """Return the object that stands in the `errors` list of an answer."""
+        """Return the entry as a JSON object, without what is not set."""
         entry: dict[str, str | int] = {"message": self.message, "code": self.code}
-        for place in ("pointer", "parameter", "header"):
-            value = getattr(self, place)
+        for name in ("pointer", "parameter", "header"):
+            value = getattr(self, name)
             if value is not None:
-                entry[place] = value
+                entry[name] = value
         return entry
 
 
-@dataclass(eq=False)
 class ApiError(Exception):
-    """End a request with an error of the catalogue.
+    """End a request with an error response. Raise a subclass: one of this module, or one of your own.
 
-    Raise it from any action, operation or hook: the client gets `kind.status` and every fault at once.
-    Without `faults` there is one, made of `message` (or the code's own) and the place given.
+    A subclass is declared with its code, an integer that never changes its meaning (20000 and up belong to plugins),
+    its HTTP status, 400 to 599, and its message: `class Taken(ApiError, code=20001, status=409, message="...")`.
+
+    The response has one entry, with `message` (that of the class by default) and what it refers to: `pointer`,
+    `parameter` or `header`. `details` replaces it by several entries. `headers` are added to the response.
     """
 
-    kind: ErrorCode
-    message: str | None = None
-    pointer: str | None = None
-    parameter: str | None = None
-    header: str | None = None
-    faults: tuple[Fault, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    code: ClassVar[int]
+    status: int
+    message: str
 
-    def __post_init__(self) -> None:
-        if not self.faults:
-            text = self.kind.message if self.message is None else self.message
-            self.faults = (Fault(self.kind.code, text, self.pointer, self.parameter, self.header),)
-        super().__init__(self.faults[0].message)
+    def __init_subclass__(
+        cls, *, code: int | None = None, status: int | None = None, message: str | None = None, **options: Any
+    ) -> None:
+        super().__init_subclass__(**options)
+        declared = {"code": code, "status": status, "message": message}
+        for name, value in declared.items():
+            if value is not None:
+                setattr(cls, name, value)
 
-    @property
-    def status(self) -> int:
-        """Return the HTTP status, 400 to 599."""
-        return self.kind.status
+    def __init__(
+        self,
+        message: str | None = None,
+        pointer: str | None = None,
+        *,
+        parameter: str | None = None,
+        header: str | None = None,
+        details: Iterable[ErrorDetail] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if not hasattr(self, "code"):
+            raise TypeError("ApiError has no code; raise a subclass, such as errors.Conflict")
+        if message is not None:
+            self.message = message
+        self.details = tuple(details) or (ErrorDetail(self.code, self.message, pointer, parameter, header),)
+        self.headers: Mapping[str, str] = headers or {}
+        super().__init__(self.details[0].message)
 
-    def within(self, step: str | int) -> ApiError:
+    def with_details(self, details: Iterable[ErrorDetail]) -> Self:
+        """Return the same error with other entries."""
+        changed = copy(self)
+        changed.details = tuple(details)
+        return changed
+
+    def within(self, step: str | int) -> Self:
         """Return the same error about a part of the body: its pointers begin with `step`."""
-        faults = tuple(
-            Fault(one.code, one.message, f"{pointer((step,))}{one.pointer or ''}", one.parameter, one.header)
-            for one in self.faults
+        return self.with_details(
+            ErrorDetail(one.code, one.message, f"{pointer((step,))}{one.pointer or ''}", one.parameter, one.header)
+            for one in self.details
         )
-        return ApiError(self.kind, faults=faults, headers=self.headers)
 
 
-JSON_PARSING = ErrorCode(10000, 400, "JSON parsing error.")
-BODY_SHAPE = ErrorCode(10001, 400, "The body has the wrong shape.")
-BODY_MISSING = ErrorCode(10002, 400, "A request body is required.")
-MEDIA_TYPE = ErrorCode(10003, 415, "The media type of the body is not supported.")
-NOT_ACCEPTABLE = ErrorCode(10004, 406, "No acceptable representation is available.")
-BODY_TOO_LARGE = ErrorCode(10005, 413, "The body is too large.")
-URL_TOO_LONG = ErrorCode(10006, 414, "The URL is too long.")
-EXPECTATION = ErrorCode(10007, 417, "The expectation is not supported; only 100-continue is.")
-HEAD_TOO_LARGE = ErrorCode(10008, 431, "The request headers are too large.")
-TOO_SLOW = ErrorCode(10009, 408, "The request took too long to arrive.")
-LENGTH_REQUIRED = ErrorCode(10010, 411, "The request has a Content-Type but no length; send Content-Length.")
-HTTP_VERSION = ErrorCode(10011, 505, "The HTTP version is not supported; use HTTP/1.0 or HTTP/1.1.")
-BAD_PARAMETER = ErrorCode(10012, 400, "The value of the query parameter is not valid.")
-UNKNOWN_PARAMETER = ErrorCode(10013, 400, "Unknown query parameter.")
-BAD_CURSOR = ErrorCode(10014, 400, "The cursor does not match this collection, sort and filters; use next or prev.")
-BAD_HEADER = ErrorCode(10015, 400, "The value of the header is not valid.")
-BAD_REQUEST = ErrorCode(10016, 400, "The request is not valid HTTP.")
-RANGE = ErrorCode(10017, 416, "The range is not satisfiable.")
-DIGEST = ErrorCode(10018, 400, "The body does not match its digest.")
+class InvalidJson(ApiError, code=10000, status=400, message="JSON parsing error."): ...
 
-INVALID = ErrorCode(11000, 422, "Invalid value.")
-REQUIRED = ErrorCode(11001, 422, "Missing data for required field.")
-UNKNOWN_FIELD = ErrorCode(11002, 422, "Unknown field.")
-NULL = ErrorCode(11003, 422, "Field may not be null.")
-WRONG_TYPE = ErrorCode(11004, 422, "Wrong type.")
-TOO_SHORT = ErrorCode(11005, 422, "Too short.")
-TOO_LONG = ErrorCode(11006, 422, "Too long.")
-OUT_OF_RANGE = ErrorCode(11007, 422, "Out of range.")
-NOT_A_CHOICE = ErrorCode(11008, 422, "Not one of the choices.")
-BAD_EMAIL = ErrorCode(11009, 422, "Not a valid email address.")
-BAD_URL = ErrorCode(11010, 422, "Not a valid URL.")
-BAD_UUID = ErrorCode(11011, 422, "Not a valid UUID.")
-BAD_DATE = ErrorCode(11012, 422, "Not a valid date.")
-BAD_CHARACTERS = ErrorCode(11013, 422, "Contains characters that cannot be stored.")
 
-NOT_AUTHENTICATED = ErrorCode(12000, 401, "Authentication required; send a user name and a password.")
-WRONG_CREDENTIALS = ErrorCode(12001, 401, "The user name or the password is wrong.")
-NOT_ALLOWED = ErrorCode(12002, 403, "The client does not hold the required grant.")
-TOO_MANY_REQUESTS = ErrorCode(12003, 429, "Too many requests; wait before the next one.")
+class InvalidBody(ApiError, code=10001, status=400, message="The body has the wrong shape."): ...
 
-NOT_FOUND = ErrorCode(13000, 404, "Not found.")
-VERB_NOT_ALLOWED = ErrorCode(13001, 405, "Method not allowed.")
-CONFLICT = ErrorCode(13002, 409, "Another item already has this value.")
-STILL_REFERENCED = ErrorCode(13003, 409, "Other items still refer to this one.")
-PATCH_CONFLICT = ErrorCode(13004, 409, "The patch does not apply to the current item.")
-PRECONDITION_FAILED = ErrorCode(13005, 412, "The item has changed; read it again.")
-PRECONDITION_REQUIRED = ErrorCode(13006, 428, "Send If-Match with the ETag of the item.")
-KEY_REUSED = ErrorCode(13007, 422, "The Idempotency-Key was already used with a different body.")
-KEY_IN_USE = ErrorCode(13008, 409, "The first request with this Idempotency-Key is still running; try again later.")
 
-INTERNAL = ErrorCode(15000, 500, "Internal error.")
-METHOD_NOT_IMPLEMENTED = ErrorCode(15001, 501, "The method is not implemented.")
-PLUGIN_UNAVAILABLE = ErrorCode(15002, 503, "The plugin of this resource is unavailable.")
-DATABASE_UNAVAILABLE = ErrorCode(15003, 503, "The database is unavailable.")
-SHUTTING_DOWN = ErrorCode(15004, 503, "The service is shutting down.")
-TIMED_OUT = ErrorCode(15005, 504, "The request took too long to serve.")
-BUSY = ErrorCode(15006, 503, "Too many requests are in progress; try again later.")
+class MissingBody(ApiError, code=10002, status=400, message="A request body is required."): ...
 
-CATALOGUE: tuple[ErrorCode, ...] = tuple(value for value in list(globals().values()) if isinstance(value, ErrorCode))
-"""The codes of the service itself, in the order of their numbers."""
+
+class UnsupportedMediaType(
+    ApiError, code=10003, status=415, message="The media type of the body is not supported."
+): ...
+
+
+class NotAcceptable(ApiError, code=10004, status=406, message="No acceptable representation is available."): ...
+
+
+class BodyTooLarge(ApiError, code=10005, status=413, message="The body is too large."): ...
+
+
+class UrlTooLong(ApiError, code=10006, status=414, message="The URL is too long."): ...
+
+
+class ExpectationFailed(
+    ApiError, code=10007, status=417, message="The expectation is not supported; only 100-continue is."
+): ...
+
+
+class HeadersTooLarge(ApiError, code=10008, status=431, message="The request headers are too large."): ...
+
+
+class RequestTimeout(ApiError, code=10009, status=408, message="The request took too long to arrive."): ...
+
+
+class LengthRequired(
+    ApiError, code=10010, status=411, message="The request has a Content-Type but no length; send Content-Length."
+): ...
+
+
+class HttpVersionNotSupported(
+    ApiError, code=10011, status=505, message="The HTTP version is not supported; use HTTP/1.0 or HTTP/1.1."
+): ...
+
+
+class InvalidParameter(ApiError, code=10012, status=400, message="The value of the query parameter is not valid."): ...
+
+
+class UnknownParameter(ApiError, code=10013, status=400, message="Unknown query parameter."): ...
+
+
+class InvalidCursor(
+    ApiError,
+    code=10014,
+    status=400,
+    message="The cursor does not match this collection, sort and filters; use next or prev.",
+): ...
+
+
+class InvalidHeader(ApiError, code=10015, status=400, message="The value of the header is not valid."): ...
+
+
+class BadRequest(ApiError, code=10016, status=400, message="The request is not valid HTTP."): ...
+
+
+class RangeNotSatisfiable(ApiError, code=10017, status=416, message="The range is not satisfiable."): ...
+
+
+class DigestMismatch(ApiError, code=10018, status=400, message="The body does not match its digest."): ...
+
+
+class InvalidValue(ApiError, code=11000, status=422, message="Invalid value."): ...
+
+
+class MissingField(ApiError, code=11001, status=422, message="Missing data for required field."): ...
+
+
+class UnknownField(ApiError, code=11002, status=422, message="Unknown field."): ...
+
+
+class NullNotAllowed(ApiError, code=11003, status=422, message="Field may not be null."): ...
+
+
+class WrongType(ApiError, code=11004, status=422, message="Wrong type."): ...
+
+
+class TooShort(ApiError, code=11005, status=422, message="Too short."): ...
+
+
+class TooLong(ApiError, code=11006, status=422, message="Too long."): ...
+
+
+class OutOfRange(ApiError, code=11007, status=422, message="Out of range."): ...
+
+
+class InvalidChoice(ApiError, code=11008, status=422, message="Not one of the choices."): ...
+
+
+class InvalidEmail(ApiError, code=11009, status=422, message="Not a valid email address."): ...
+
+
+class InvalidUrl(ApiError, code=11010, status=422, message="Not a valid URL."): ...
+
+
+class InvalidUuid(ApiError, code=11011, status=422, message="Not a valid UUID."): ...
+
+
+class InvalidDate(ApiError, code=11012, status=422, message="Not a valid date."): ...
+
+
+class InvalidCharacters(ApiError, code=11013, status=422, message="Contains characters that cannot be stored."): ...
+
+
+class NotAuthenticated(
+    ApiError, code=12000, status=401, message="Authentication required; send a user name and a password."
+): ...
+
+
+class WrongCredentials(ApiError, code=12001, status=401, message="The user name or the password is wrong."): ...
+
+
+class Forbidden(ApiError, code=12002, status=403, message="The client does not hold the required grant."): ...
+
+
+class TooManyRequests(ApiError, code=12003, status=429, message="Too many requests; wait before the next one."): ...
+
+
+class NotFound(ApiError, code=13000, status=404, message="Not found."): ...
+
+
+class MethodNotAllowed(ApiError, code=13001, status=405, message="Method not allowed."): ...
+
+
+class Conflict(ApiError, code=13002, status=409, message="Another item already has this value."): ...
+
+
+class StillReferenced(ApiError, code=13003, status=409, message="Other items still refer to this one."): ...
+
+
+class PatchConflict(ApiError, code=13004, status=409, message="The patch does not apply to the current item."): ...
+
+
+class PreconditionFailed(ApiError, code=13005, status=412, message="The item has changed; read it again."): ...
+
+
+class PreconditionRequired(ApiError, code=13006, status=428, message="Send If-Match with the ETag of the item."): ...
+
+
+class IdempotencyKeyReused(
+    ApiError, code=13007, status=422, message="The Idempotency-Key was already used with a different body."
+): ...
+
+
+class IdempotencyKeyInUse(
+    ApiError,
+    code=13008,
+    status=409,
+    message="The first request with this Idempotency-Key is still running; try again later.",
+): ...
+
+
+class InternalError(ApiError, code=15000, status=500, message="Internal error."): ...
+
+
+class MethodNotImplemented(ApiError, code=15001, status=501, message="The method is not implemented."): ...
+
+
+class PluginUnavailable(ApiError, code=15002, status=503, message="The plugin of this resource is unavailable."): ...
+
+
+class DatabaseUnavailable(ApiError, code=15003, status=503, message="The database is unavailable."): ...
+
+
+class ShuttingDown(ApiError, code=15004, status=503, message="The service is shutting down."): ...
+
+
+class TimedOut(ApiError, code=15005, status=504, message="The request took too long to serve."): ...
+
+
+class Busy(ApiError, code=15006, status=503, message="Too many requests are in progress; try again later."): ...
+
+
+CATALOGUE: tuple[type[ApiError], ...] = tuple(ApiError.__subclasses__())
+"""The errors of the service itself, in the order of their codes."""
 
 
 def pointer(steps: Iterable[str | int]) -> str:
-    """Return the JSON Pointer (RFC 6901) that leads through `steps`."""
+    """Return the JSON Pointer (RFC 6901) for a sequence of keys and indexes."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 def gather(*checks: Callable[[], Any]) -> list[Any]:
-    """Return what each of `checks` returns; raise one `ApiError` with the faults of all that failed."""
+    """Return what each of `checks` returns; raise one error with the details of all that failed."""
     results, failed = [], []
     for check in checks:
         try:
@@ -156,5 +286,5 @@ def gather(*checks: Callable[[], Any]) -> list[Any]:
         except ApiError as error:
             failed.append(error)
     if failed:
-        raise ApiError(failed[0].kind, faults=tuple(fault for error in failed for fault in error.faults))
+        raise failed[0].with_details(detail for error in failed for detail in error.details)
     return results

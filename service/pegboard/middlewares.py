@@ -15,7 +15,7 @@ from multidict import istr
 
 from pegboard import errors
 from pegboard.endpoints.table import Table
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.http import compression, tracecontext
 from pegboard.http.cors import Cors
 from pegboard.http.protocol import Response, error_response
@@ -174,11 +174,23 @@ _LONGEST_MESSAGE = 500
 _KINDS = {
     code.status: code
     for code in (
-        *(errors.BAD_REQUEST, errors.NOT_AUTHENTICATED, errors.NOT_ALLOWED, errors.NOT_FOUND, errors.VERB_NOT_ALLOWED),
-        *(errors.NOT_ACCEPTABLE, errors.TOO_SLOW, errors.CONFLICT, errors.LENGTH_REQUIRED, errors.PRECONDITION_FAILED),
-        *(errors.BODY_TOO_LARGE, errors.URL_TOO_LONG, errors.MEDIA_TYPE, errors.RANGE, errors.EXPECTATION),
-        *(errors.INVALID, errors.PRECONDITION_REQUIRED, errors.TOO_MANY_REQUESTS, errors.HEAD_TOO_LARGE),
-        *(errors.INTERNAL, errors.METHOD_NOT_IMPLEMENTED, errors.BUSY, errors.TIMED_OUT),
+        *(errors.BadRequest, errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.MethodNotAllowed),
+        *(
+            errors.NotAcceptable,
+            errors.RequestTimeout,
+            errors.Conflict,
+            errors.LengthRequired,
+            errors.PreconditionFailed,
+        ),
+        *(
+            errors.BodyTooLarge,
+            errors.UrlTooLong,
+            errors.UnsupportedMediaType,
+            errors.RangeNotSatisfiable,
+            errors.ExpectationFailed,
+        ),
+        *(errors.InvalidValue, errors.PreconditionRequired, errors.TooManyRequests, errors.HeadersTooLarge),
+        *(errors.InternalError, errors.MethodNotImplemented, errors.Busy, errors.TimedOut),
     )
 }
 """The code that tells a status which aiohttp, or a handler of somebody else's, has raised."""
@@ -186,13 +198,12 @@ _KINDS = {
 
 def _of_aiohttp(error: web.HTTPException) -> ApiError:
     """Return the error that tells what somebody else has raised; what they say of it themselves is its message."""
-    kind = _KINDS.get(error.status)
-    if kind is None:
-        near = errors.INTERNAL if error.status >= 500 else errors.BAD_REQUEST
-        kind = ErrorCode(near.code, error.status, f"{error.reason}.")
+    kind = _KINDS.get(error.status) or (errors.InternalError if error.status >= 500 else errors.BadRequest)
     own = error.body.decode(errors="replace") if isinstance(error.body, bytes) else ""
     says_more = error.status < 500 and own not in ("", f"{error.status}: {error.reason}")
-    return ApiError(kind, own[:_LONGEST_MESSAGE] if says_more else f"{error.reason}.")
+    known = kind(own[:_LONGEST_MESSAGE] if says_more else f"{error.reason}.")
+    known.status = error.status
+    return known
 
 
 def _translated(request: web.Request, error: Exception) -> ApiError:
@@ -207,7 +218,7 @@ def _translated(request: web.Request, error: Exception) -> ApiError:
     if not isinstance(known, ApiError):
         plugin = state.path.plugin
         log.error("request %s failed%s", state.id, f" in {plugin}" * bool(plugin), exc_info=error)
-        known = ApiError(errors.INTERNAL)
+        known = errors.InternalError()
     elif known.status >= 500:
         log.warning("request %s: %s", state.id, type(error).__name__)
     return known
@@ -226,7 +237,7 @@ def authorize(request: web.Request, handler: Handler) -> Awaitable[web.StreamRes
     state.endpoint = endpoint = path.endpoint(request)
     for sufficing in endpoint.access.grants:
         if state.client.grants.isdisjoint(sufficing):
-            raise ApiError(errors.NOT_ALLOWED)
+            raise errors.Forbidden
     return handler(request)
 
 

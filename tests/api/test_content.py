@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from pegboard import (
-    ApiError,
     Content,
     ContentResource,
     Context,
@@ -83,7 +82,7 @@ class Reports(Resource):
 
     async def read_content(self, context: Context, identity: str) -> Stored | None:
         if identity == "nothing":
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         if identity == "empty" and identity not in Kept.taken:
             return None
 
@@ -109,7 +108,7 @@ class Kept(Reports):
         self.taken[identity] = [part async for part in upload.read()]
         assert [part async for part in upload.read()] == self.taken[identity]
         if identity == "refused":
-            raise ApiError(errors.CONFLICT, "Not this one.")
+            raise errors.Conflict("Not this one.")
 
 
 @pytest.fixture(scope="module")

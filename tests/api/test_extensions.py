@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pegboard import ApiError, Client, Context, ErrorCode, Schema, TableResource, errors
+from pegboard import ApiError, Client, Context, Schema, TableResource, errors
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting import discovery
 from pegboard.schema import fields
@@ -16,13 +16,17 @@ from tests.conftest import Api, Serve, plugin
 
 SECRET = "a password"
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-ODD = ErrorCode(20700, 422, "An even number, please.")
-TAKEN = ErrorCode(20701, 409, "The room is taken.")
+
+
+class Odd(ApiError, code=20700, status=422, message="An even number, please."): ...
+
+
+class Taken(ApiError, code=20701, status=409, message="The room is taken."): ...
 
 
 def even(value: int) -> None:
     if value % 2:
-        raise ApiError(ODD, f"{value} is odd.")
+        raise Odd(f"{value} is odd.")
 
 
 class Door(Schema):
@@ -37,7 +41,7 @@ class Doors(TableResource):
     schema = Door
     verbs = ALL
     creates_by_put = True
-    error_codes = (ODD,)
+    error_codes = (Odd,)
 
 
 class Booking(Schema):
@@ -50,8 +54,8 @@ class Bookings(TableResource):
     schema = Booking
     verbs = ALL
     table = "hotel.booking"
-    conflicts: ClassVar[Mapping[str, ErrorCode]] = {"one_at_a_time": TAKEN}
-    error_codes = (TAKEN,)
+    conflicts: ClassVar[Mapping[str, type[ApiError]]] = {"one_at_a_time": Taken}
+    error_codes = (Taken,)
 
 
 class Profile(Schema):
@@ -82,7 +86,7 @@ class Told(TableResource):
         item = await super().create(context, data)
         context.after_commit(lambda: self.told.append(item["room"]))
         if data["room"] == "bad":
-            raise ApiError(errors.CONFLICT)
+            raise errors.Conflict
         return item
 
 

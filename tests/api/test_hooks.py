@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pegboard import ApiError, Change, Context, Resource, Schema, TableResource, errors, operation
+from pegboard import Change, Context, Resource, Schema, TableResource, errors, operation
 from pegboard.hosting import discovery
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
@@ -48,7 +48,7 @@ class Tasks(TableResource):
         self.asked.append(change)
         await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # a table's
         if change.after and change.after["title"] == "bad":
-            raise ApiError(errors.INVALID, "No bad titles.", pointer="/title")
+            raise errors.InvalidValue("No bad titles.", pointer="/title")
 
     async def after_commit(self, context: Context, change: Change) -> None:
         assert context.connection is None

@@ -10,12 +10,15 @@ from uuid import uuid4
 
 import pytest
 
-from pegboard import ApiError, Context, ErrorCode, Resource, Schema, TableResource, errors, operation, validate
+from pegboard import ApiError, Context, Resource, Schema, TableResource, errors, operation, validate
 from pegboard.hosting import discovery
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
-PAID = ErrorCode(20900, 409, "The bill is paid already.")
+
+class Paid(ApiError, code=20900, status=409, message="The bill is paid already."): ...
+
+
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 
 
@@ -48,7 +51,7 @@ class Bills(TableResource):
 
     schema = Bill
     verbs = ALL
-    error_codes = (PAID,)
+    error_codes = (Paid,)
 
     @operation(request=Payment)
     async def pay(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
@@ -58,7 +61,7 @@ class Bills(TableResource):
         """
         item = await self.retrieve(context, identity)
         if item["paid"]:
-            raise ApiError(PAID)
+            raise Paid
         return await self.update(context, identity, {"paid": True, "by": data["by"]})
 
     @operation
@@ -120,7 +123,7 @@ class Bells(Resource):
 
     async def retrieve(self, context: Context, identity: str) -> Any:
         if identity not in self.rung:
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         return {"id": identity, "rung": self.rung[identity]}
 
     @operation

@@ -78,7 +78,7 @@ class Hidden(TableResource):
     async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
         item = await super().retrieve(context, identity)
         if item["name"] == "hidden":
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         return item
 
 
@@ -175,7 +175,7 @@ async def test_an_id_that_leads_nowhere_is_a_fault_of_its_field(api: Api) -> Non
         await api.patch(path, {"company": NOWHERE}),
     ):
         assert answer.status == 422
-        assert answer.faults == [(errors.INVALID.code, "/company")]
+        assert answer.faults == [(errors.InvalidValue.code, "/company")]
     assert (await api.post("/people", {"name": "Ada", "manager": NOWHERE})).faults == [(11000, "/manager")]
     visit = {"who": NOWHERE, "host": (await made(api, "/companies", name="A"))["id"]}
     assert (await api.post("/visits", visit)).faults == [(11000, "/who")]
@@ -231,7 +231,7 @@ async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
     for path in (f"/companies/{company['id']}", f"/people/{boss['id']}"):
         answer = await api.delete(path)
         assert answer.status == 409
-        assert answer.faults == [(errors.STILL_REFERENCED.code, None)]
+        assert answer.faults == [(errors.StillReferenced.code, None)]
         assert (await api.get(path)).status == 200
 
 
@@ -259,7 +259,7 @@ async def test_a_reference_is_filtered_and_sorted_by_as_an_id(api: Api) -> None:
     assert await names("company__isnull=true") == "z"
     assert await names("sort=company") == "yxz"
     assert await names("sort=-company") == "zxy"
-    assert (await api.get("/people?company=x")).faults == [(errors.BAD_PARAMETER.code, "company")]
+    assert (await api.get("/people?company=x")).faults == [(errors.InvalidParameter.code, "company")]
 
 
 async def test_a_reference_has_an_index_and_a_foreign_key(api: Api) -> None:
@@ -339,13 +339,13 @@ async def test_only_a_reference_that_is_shown_can_be_expanded(api: Api, name: st
     for path in ("/people", f"/people/{NOWHERE}"):
         answer = await api.get(f"{path}?expand={name}")
         assert answer.status == 400
-        assert answer.faults == [(errors.BAD_PARAMETER.code, "expand")]
+        assert answer.faults == [(errors.InvalidParameter.code, "expand")]
 
 
 async def test_a_resource_without_references_knows_no_expand(api: Api) -> None:
     answer = await api.get("/companies?expand=name")
     assert answer.status == 400
-    assert answer.faults == [(errors.UNKNOWN_PARAMETER.code, "expand")]
+    assert answer.faults == [(errors.UnknownParameter.code, "expand")]
 
 
 async def test_the_answer_to_a_write_can_be_expanded(api: Api) -> None:
@@ -395,7 +395,7 @@ async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
 async def test_csv_has_no_place_for_it(api: Api) -> None:
     answer = await api.get("/people?expand=company", headers={"Accept": "text/csv"})
     assert answer.status == 400
-    assert answer.faults == [(errors.BAD_PARAMETER.code, "expand")]
+    assert answer.faults == [(errors.InvalidParameter.code, "expand")]
 
 
 async def test_what_its_own_resource_hides_is_null(api: Api) -> None:
@@ -439,7 +439,7 @@ async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
         await people.patch(f"{path}?expand=company", {"name": "Bob"}),
     ):
         assert answer.status == 403
-        assert answer.faults == [(errors.NOT_ALLOWED.code, "expand")]
+        assert answer.faults == [(errors.Forbidden.code, "expand")]
         assert "companies" in answer.json["errors"][0]["message"]
     assert [item["name"] for item in (await api.get("/people")).json["items"]] == ["Ada"]
 
@@ -447,7 +447,7 @@ async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
 async def test_what_has_no_get_is_shown_to_nobody(api: Api) -> None:
     answer = await api.get("/seen?expand=unread")
     assert answer.status == 403
-    assert answer.faults == [(errors.NOT_ALLOWED.code, "expand")]
+    assert answer.faults == [(errors.Forbidden.code, "expand")]
 
 
 # Conditional requests.
@@ -553,7 +553,7 @@ async def test_a_target_that_is_down_is_told_and_the_rest_serves(api: Api, serve
             assert (await down.get(f"{path}?expand=manager")).status == 200
             answer = await down.get(f"{path}?expand=company")
             assert answer.status == 503
-            assert answer.faults == [(errors.PLUGIN_UNAVAILABLE.code, "expand")]
+            assert answer.faults == [(errors.PluginUnavailable.code, "expand")]
             assert "companies" in answer.json["errors"][0]["message"]
             assert answer.headers["Retry-After"] == "60"
         refused = await down.post("/people?expand=company", {"name": "Bob", "company": company["id"]})

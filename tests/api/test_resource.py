@@ -11,13 +11,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pegboard import ApiError, Context, ErrorCode, Page, Resource, Schema, ValidationError, errors, validate
+from pegboard import ApiError, Context, Page, Resource, Schema, ValidationError, errors, validate
 from pegboard.api.resource import Services
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 TOKYO = timezone(timedelta(hours=9))
-LOCKED = ErrorCode(20100, 409, "The book is locked.")
+
+
+class Locked(ApiError, code=20100, status=409, message="The book is locked."): ...
 
 
 class Genre(Enum):
@@ -37,7 +39,7 @@ class Books(Resource):
 
     schema = Book
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-    error_codes = (LOCKED,)
+    error_codes = (Locked,)
 
     def __init__(self, name: str, services: Services) -> None:
         super().__init__(name, services)
@@ -45,7 +47,7 @@ class Books(Resource):
 
     def _found(self, identity: str) -> dict[str, Any]:
         if identity not in self.shelf:
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         return self.shelf[identity]
 
     async def list(self, context: Context) -> Any:
@@ -53,7 +55,7 @@ class Books(Resource):
 
     async def create(self, context: Context, data: dict[str, Any]) -> Any:
         if data["title"] == "locked":
-            raise ApiError(LOCKED, pointer="/title")
+            raise Locked(pointer="/title")
         if data["title"] == "refused":
             raise ValidationError({"title": ["Not this one."]})
         if data["title"] == "crash":

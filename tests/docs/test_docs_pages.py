@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import pytest
 
-from pegboard import ErrorCode, Schema, TableResource, errors, validate
+from pegboard import ApiError, Schema, TableResource, errors, validate
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.schema import column, fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
@@ -79,6 +79,9 @@ class Bill(Schema):
     lines = fields.List(fields.Nested(Line), load_default=list, validate=validate.Length(max=5))
 
 
+class Paid(ApiError, code=20900, status=409, message="The bill is <paid>."): ...
+
+
 class Bills(TableResource):
     __doc__ = f"""Bills & what they are for: {HOSTILE}
 
@@ -89,7 +92,7 @@ class Bills(TableResource):
 
     schema = Bill
     verbs = "GET", "HEAD", "POST", "PATCH", "DELETE"
-    error_codes = (ErrorCode(20900, 409, "The bill is <paid>."),)
+    error_codes = (Paid,)
 
 
 class Notes(TableResource):
@@ -177,8 +180,9 @@ async def test_the_overview_tells_what_the_user_wrote(documented: Api) -> None:
 async def test_the_overview_has_every_error_code(documented: Api) -> None:
     page = await read(documented, "/docs")
     rows = [given["id"] for given in page.all("tr") if "id" in given]
-    assert rows == [f"error-{code.code}" for code in (*errors.CATALOGUE, *Bills.error_codes)]
-    for code in (*errors.CATALOGUE, *Bills.error_codes):
+    codes: tuple[type[ApiError], ...] = (*errors.CATALOGUE, *Bills.error_codes)
+    assert rows == [f"error-{code.code}" for code in codes]
+    for code in codes:
         assert code.message in page.text
 
 

@@ -19,7 +19,7 @@ import marshmallow.fields
 import pytest
 from openapi_spec_validator import validate as validate_document
 
-from pegboard import Content, ContentResource, ErrorCode, Resource, Schema, TableResource, validate
+from pegboard import ApiError, Content, ContentResource, Resource, Schema, TableResource, validate
 from pegboard.endpoints.describe.json_fields import ecma
 from pegboard.endpoints.describe.outcomes import ACTIONS
 from pegboard.errors import CATALOGUE
@@ -29,7 +29,9 @@ from pegboard.schema import fields
 from tests.conftest import Api, Serve, document_of, plugin
 
 Document = dict[str, Any]
-LOCKED = ErrorCode(20700, 409, "The thing is locked.")
+
+
+class Locked(ApiError, code=20700, status=409, message="The thing is locked."): ...
 
 
 class Colour(Enum):
@@ -74,7 +76,7 @@ class Things(TableResource):
 
     schema = Thing
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-    error_codes = (LOCKED,)
+    error_codes = (Locked,)
     needs_match = True
     creates_by_put = True
     max_limit = 20
@@ -319,8 +321,8 @@ def codes(document: Document, path: str, verb: str) -> dict[int, str]:
 def test_every_code_is_told_where_it_is_met(document: Document) -> None:
     told = codes(document, "/things", "post")
     assert {code.code for code in ACTIONS["create"]} <= told.keys()
-    assert told[LOCKED.code] == "409"
-    assert LOCKED.code not in codes(document, "/makers", "post")
+    assert told[Locked.code] == "409"
+    assert Locked.code not in codes(document, "/makers", "post")
     everywhere = {
         code
         for path, item in document["paths"].items()

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from pegboard import ApiError, Context, Schema, TableResource, Unique, errors, validate
+from pegboard import Context, Schema, TableResource, Unique, errors, validate
 from pegboard.schema import fields
 from tests.conftest import Answer, Api, Serve, plugin
 
@@ -33,7 +33,7 @@ class Orders(TableResource):
     async def create(self, context: Context, data: Any) -> Any:
         item = await super().create(context, data)
         if data["name"].startswith("refused"):
-            raise ApiError(errors.NOT_ALLOWED)
+            raise errors.Forbidden
         if data["name"].startswith("crash"):
             raise LookupError("the printer is on fire")
         if data["name"].startswith("slow"):

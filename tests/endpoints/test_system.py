@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pytest
 from yarl import URL
 
-from pegboard import ErrorCode, Schema, TableResource
+from pegboard import ApiError, Schema, TableResource
 from pegboard.hosting.discovery import RESERVED, Plugin, State
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.schema import fields
@@ -20,6 +20,9 @@ class Note(Schema):
     text = fields.String(required=True)
 
 
+class Locked(ApiError, code=20500, status=409, message="The note is locked."): ...
+
+
 class Notes(TableResource):
     """Notes you take.
 
@@ -28,7 +31,7 @@ class Notes(TableResource):
 
     schema = Note
     verbs = "POST", "GET"
-    error_codes = (ErrorCode(20500, 409, "The note is locked."),)
+    error_codes = (Locked,)
 
 
 def broken(name: str, state: State = State.FAILED, fault: str | None = "it is broken") -> Plugin:

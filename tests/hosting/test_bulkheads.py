@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from pegboard import ApiError, Context, Page, Resource, Schema, TableResource, errors, fields
+from pegboard import Context, Page, Resource, Schema, TableResource, errors, fields
 from pegboard.hosting import bulkheads
 from pegboard.values import PerPlugin
 from tests.conftest import Answer, Api, Serve, plugin
@@ -150,7 +150,7 @@ class Flow(Resource):
 
     async def retrieve(self, context: Context, identity: str) -> Any:
         """Have nothing."""
-        raise ApiError(errors.NOT_FOUND)
+        raise errors.NotFound
 
     async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
         """Yield five parts, slowly."""

@@ -125,16 +125,18 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         (SOUND.replace("required=True", "nonsense=1"), "TypeError"),
         (SOUND + "    error_codes = (5,)\n", "error_codes contains 5"),
         (
-            SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(13000, 409, 'x'),)\n",
+            SOUND
+            + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=13000, status=409, message='x'),)\n",
             "the error code 13000 is reserved for the service",
         ),
         (
-            SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(20000, 200, 'x'),)\n",
+            SOUND
+            + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=20000, status=200, message='x'),)\n",
             "the error code 20000 has the status 200",
         ),
         (
-            SOUND + "    from pegboard import ErrorCode\n"
-            "    error_codes = ErrorCode(20000, 409, 'x'), ErrorCode(20000, 422, 'y')\n",
+            SOUND + "    from pegboard import ApiError\n"
+            "    error_codes = type('Own', (ApiError,), {}, code=20000, status=409, message='x'), type('Own', (ApiError,), {}, code=20000, status=422, message='y')\n",
             "the error code 20000 is declared twice",
         ),
     ],
@@ -179,7 +181,10 @@ def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
 
 
 def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
-    code = SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode({}, 409, 'x'),)\n"
+    code = (
+        SOUND
+        + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {{}}, code={}, status=409, message='x'),)\n"
+    )
     site.install("pegboard-one", code.format(20001), "ones")
     site.install("pegboard-two", code.format(20001), "twos")
     site.install("pegboard-three", code.format(20002), "threes")

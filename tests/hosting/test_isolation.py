@@ -39,7 +39,10 @@ thread = threading.Thread(target=threading.Event().wait, args=(60,), daemon=True
 thread.start()
 """
 
-CODE = SOUND + "    from pegboard import ErrorCode\n    error_codes = (ErrorCode(21999, 409, 'x'),)\n"
+CODE = (
+    SOUND
+    + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=21999, status=409, message='x'),)\n"
+)
 
 # What is written in each, and what is told of it.
 BROKEN: dict[str, tuple[str, str]] = {

@@ -25,7 +25,8 @@ class Loose(Schema):
 class Foreign(marshmallow.Schema):
     city = fields.String()
 
-TAKEN = ErrorCode(20001, 409, "Taken.")
+class Taken(ApiError, code=20001, status=409, message="Taken."): ...
+
 """
 
 # The schema's fields, the lines of a table's resource, and what is told.
@@ -332,45 +333,45 @@ TABLES: list[tuple[str, str, str]] = [
     # The error codes.
     (
         "",
-        "error_codes = TAKEN",
-        "error_codes is ErrorCode(code=20001, status=409, message='Taken.'): set it to a tuple, as in error_codes = (TAKEN,)",
+        "error_codes = Taken",
+        "error_codes is <class 'pegboard_things.Taken'>: set it to a tuple, as in error_codes = (Taken,)",
     ),
-    ("", "error_codes = (5,)", "error_codes contains 5; use only instances of pegboard.ErrorCode"),
+    ("", "error_codes = (5,)", "error_codes contains 5; use only subclasses of pegboard.ApiError"),
     (
         "",
-        'error_codes = (ErrorCode("20001", 409, "x"),)',
+        'error_codes = (type("Own", (ApiError,), {}, code="20001", status=409, message="x"),)',
         "the error code '20001' is not an integer: use one from 20000 up",
     ),
     (
         "",
-        "error_codes = (errors.CONFLICT,)",
+        "error_codes = (errors.Conflict,)",
         "the error code 13002 is reserved for the service: use one from 20000 up",
     ),
     (
         "",
-        'error_codes = (ErrorCode(20001, 200, "x"),)',
+        'error_codes = (type("Own", (ApiError,), {}, code=20001, status=200, message="x"),)',
         "the error code 20001 has the status 200, which is not from 400 to 599: use one that is",
     ),
     (
         "",
-        'error_codes = (ErrorCode(20001, 409, ""),)',
+        'error_codes = (type("Own", (ApiError,), {}, code=20001, status=409, message=""),)',
         "the error code 20001 has no message: write one for people to read",
     ),
-    ("", "error_codes = (TAKEN, TAKEN)", "the error code 20001 is declared twice: use another number for one of them"),
+    ("", "error_codes = (Taken, Taken)", "the error code 20001 is declared twice: use another number for one of them"),
     (
         "",
         'conflicts = {"no_overlap": 409}',
-        "conflicts maps 'no_overlap' to 409; map the name of a constraint to a pegboard.ErrorCode",
+        "conflicts maps 'no_overlap' to 409; map the name of a constraint to a subclass of pegboard.ApiError",
     ),
     (
         "",
-        'conflicts = ("no_overlap", TAKEN)',
-        "conflicts is ('no_overlap', ErrorCode(code=20001, status=409, message='Taken.')): "
-        'map names of constraints to codes, as in {"no_overlap": TAKEN}',
+        'conflicts = ("no_overlap", Taken)',
+        "conflicts is ('no_overlap', <class 'pegboard_things.Taken'>): "
+        'map names of constraints to errors, as in {"no_overlap": Taken}',
     ),
     (
         "",
-        'conflicts = {"no_overlap": TAKEN}',
+        'conflicts = {"no_overlap": Taken}',
         "conflicts uses the error code 20001, which is not in error_codes: add it there",
     ),
 ]
@@ -456,8 +457,8 @@ class Things(TableResource):
     owned = creates_by_put = needs_match = True
     me = "GET", "PATCH"
     me_writable = ("name",)
-    error_codes = (TAKEN,)
-    conflicts = {"no_overlap": TAKEN, "other": errors.CONFLICT}
+    error_codes = (Taken,)
+    conflicts = {"no_overlap": Taken, "other": errors.Conflict}
 """
     assert mistake(declared(code), "things") is None
 

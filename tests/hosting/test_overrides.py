@@ -377,7 +377,7 @@ def test_what_an_author_inherits_is_held_against_our_names_too(mixin: str, bases
 UNSENDABLE = {
     "summary": "    @classmethod\n    def summary(cls): return '\\ud800'",
     "text": "    @classmethod\n    def text(cls): return 'x\\n\\n\\ud800'",
-    "code": "    error_codes = (ErrorCode(29000, 409, '\\ud800'),)",
+    "code": "    error_codes = (type('Own', (ApiError,), {}, code=29000, status=409, message='\\ud800'),)",
     "operation": "    @operation()\n    async def shelve(self, context, identity, data):\n        '\\ud800'",
 }
 

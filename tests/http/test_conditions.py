@@ -25,7 +25,7 @@ def read(*pairs: tuple[str, str]) -> conditions.Conditions:
 def test_a_malformed_tag_is_400_naming_the_header(name: str, value: str) -> None:
     with pytest.raises(ApiError) as caught:
         read((name, value))
-    assert (caught.value.status, caught.value.faults[0].header) == (400, name)
+    assert (caught.value.status, caught.value.details[0].header) == (400, name)
 
 
 @pytest.mark.parametrize(

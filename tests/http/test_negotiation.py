@@ -159,10 +159,10 @@ def test_a_type_that_is_taken_is_told(headers: dict[str, str], found: str) -> No
 def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> None:
     with pytest.raises(ApiError) as caught:
         negotiation.check_content(headers, (JSON, MERGE), "Accept-Patch")
-    assert caught.value.kind is errors.MEDIA_TYPE
+    assert type(caught.value) is errors.UnsupportedMediaType
     assert caught.value.headers["Accept-Patch"] == f"{JSON}, {MERGE}"
     at_fault = "Content-Encoding" if "Content-Encoding" in headers else "Content-Type"
-    assert caught.value.faults[0].header == at_fault
+    assert caught.value.details[0].header == at_fault
 
 
 @pytest.mark.parametrize(

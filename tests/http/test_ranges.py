@@ -49,7 +49,7 @@ def test_a_range_names_a_part_or_else_all(header: str | None, part: tuple[int, i
 def test_a_range_beyond_the_end_is_refused_with_the_size(header: str, size: int) -> None:
     with pytest.raises(ApiError) as refused:
         ranges.wanted(header, size)
-    assert refused.value.kind is errors.RANGE
+    assert type(refused.value) is errors.RangeNotSatisfiable
     assert refused.value.headers == {"Content-Range": f"bytes */{size}"}
 
 
@@ -86,7 +86,7 @@ def test_a_digest_is_read_as_it_is_told() -> None:
 def test_a_malformed_digest_is_refused(value: str) -> None:
     with pytest.raises(ApiError) as refused:
         digests.read(headers(value, name="Content-Digest"))
-    assert (refused.value.kind, refused.value.faults[0].header) == (errors.BAD_HEADER, "Content-Digest")
+    assert (type(refused.value), refused.value.details[0].header) == (errors.InvalidHeader, "Content-Digest")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from pegboard.endpoints.table import Table
-from pegboard.errors import NOT_FOUND, ApiError
+from pegboard.errors import ApiError, NotFound
 from pegboard.http import protocol
 from pegboard.http.protocol import Response, error_response
 from pegboard.http.request import (
@@ -589,7 +589,7 @@ async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> N
 
 
 async def test_error_headers_reach_the_client() -> None:
-    answer, _ = await answering(GET, lambda: error_response(ApiError(NOT_FOUND, headers={"Allow": "GET"}), "x"))
+    answer, _ = await answering(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
     assert (answer.status, answer.headers["Allow"]) == (404, "GET")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.errors import BUSY, DATABASE_UNAVAILABLE, ApiError
+from pegboard.errors import ApiError, Busy, DatabaseUnavailable
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.postgres.pool import Pool
 
@@ -79,7 +79,7 @@ async def until_running(admin: asyncpg.Connection, query: str) -> int:
 
 
 def assert_unavailable(error: ApiError) -> None:
-    assert error.kind is DATABASE_UNAVAILABLE
+    assert type(error) is DatabaseUnavailable
     assert error.headers == {"Retry-After": "1"}
 
 
@@ -565,7 +565,7 @@ async def test_snapshots_take_no_more_than_half_of_the_connections(make: MakePoo
                 await stack.enter_async_context(pool.snapshot())
             with pytest.raises(ApiError) as refused:
                 await stack.enter_async_context(pool.snapshot())
-            assert (refused.value.kind, refused.value.headers) == (BUSY, {"Retry-After": "5"})
+            assert (type(refused.value), refused.value.headers) == (Busy, {"Retry-After": "5"})
             if size > 1:
                 assert await pool.fetchval("SELECT 1") == 1
         await settled(pool)

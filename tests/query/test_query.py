@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pegboard import errors
-from pegboard.errors import ApiError, Fault
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query.parsing import parse, parse_item
 from pegboard.query.query import Query, Rules, Sort
 from pegboard.schema import fields
@@ -56,11 +56,11 @@ def refused(raw: str, rules: Rules = RULES, read=parse) -> list[tuple[str | None
     with pytest.raises(ApiError) as caught:
         read(raw, rules)
     assert caught.value.status == 400
-    assert caught.value.kind.code == caught.value.faults[0].code
-    return [(fault.parameter, fault.code, fault.message) for fault in caught.value.faults]
+    assert caught.value.code == caught.value.details[0].code
+    return [(fault.parameter, fault.code, fault.message) for fault in caught.value.details]
 
 
-BAD, UNKNOWN, CURSOR = errors.BAD_PARAMETER.code, errors.UNKNOWN_PARAMETER.code, errors.BAD_CURSOR.code
+BAD, UNKNOWN, CURSOR = errors.InvalidParameter.code, errors.UnknownParameter.code, errors.InvalidCursor.code
 
 
 def test_no_query_is_one_shared_value() -> None:
@@ -348,8 +348,8 @@ def test_a_cursor_is_refused_with_another_sort_filter_or_search(other) -> None:
         query = parse(f"{other}&{parameter}={text}", RULES)
         with pytest.raises(ApiError) as caught:
             query.position(b"secret", "contacts")
-        assert (caught.value.status, caught.value.faults[0].parameter) == (400, parameter)
-        assert caught.value.kind is errors.BAD_CURSOR
+        assert (caught.value.status, caught.value.details[0].parameter) == (400, parameter)
+        assert type(caught.value) is errors.InvalidCursor
 
 
 @pytest.mark.parametrize(("secret", "resource"), [(b"another", "contacts"), (b"secret", "contact")])
@@ -403,7 +403,9 @@ def test_a_query_that_was_read_before_excuses_no_fault(raw) -> None:
 def test_a_stream_takes_no_cursor_whatever_was_read_before() -> None:
     rules = replace(RULES).streaming()
     parse(WALKED, rules)
-    assert [fault[:2] for fault in refused(f"{WALKED}&after={SENT}", rules)] == [("after", errors.BAD_PARAMETER.code)]
+    assert [fault[:2] for fault in refused(f"{WALKED}&after={SENT}", rules)] == [
+        ("after", errors.InvalidParameter.code)
+    ]
 
 
 def test_no_more_queries_are_kept_than_there_is_room_for() -> None:
@@ -423,11 +425,11 @@ raw_text = st.text(st.sampled_from("%&=+,\\-_ .0123456789abcdefnamelimitsort\x00
     lambda pairs: "&".join("=".join(pair) for pair in pairs)
 )))  # fmt: skip
 def test_any_query_is_read_or_refused_with_400(raw) -> None:
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ErrorDetail, ...] = ()
     try:
         parse(raw, RULES)
     except ApiError as error:
-        faults = error.faults
+        faults = error.details
     for fault in faults:
         assert fault.code in (BAD, UNKNOWN, CURSOR)
         assert f"{fault.parameter}{fault.message}".encode()

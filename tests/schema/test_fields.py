@@ -9,7 +9,7 @@ import pytest
 from marshmallow import ValidationError
 
 from pegboard import validate
-from pegboard.errors import Fault
+from pegboard.errors import ErrorDetail
 from pegboard.schema import fields
 from pegboard.schema.schema import Schema, invalid
 
@@ -22,7 +22,7 @@ def load(field: Any, value: Any) -> Any:
 def faults(field: Any, value: Any) -> list[tuple[int, str | None]]:
     with pytest.raises(ValidationError) as caught:
         load(field, value)
-    return [(fault.code, fault.pointer) for fault in invalid(caught.value).faults]
+    return [(fault.code, fault.pointer) for fault in invalid(caught.value).details]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_every_fault_of_a_body_is_found_at_once() -> None:
 
     with pytest.raises(ValidationError) as caught:
         Item().load({"size": "5", "colour": "red"})
-    assert set(invalid(caught.value).faults) == {
-        Fault(11001, "Missing data for required field.", "/name"),
-        Fault(11004, "Not a valid integer.", "/size"),
-        Fault(11002, "Unknown field.", "/colour"),
+    assert set(invalid(caught.value).details) == {
+        ErrorDetail(11001, "Missing data for required field.", "/name"),
+        ErrorDetail(11004, "Not a valid integer.", "/size"),
+        ErrorDetail(11002, "Unknown field.", "/colour"),
     }
 
 

@@ -58,7 +58,7 @@ def test_json_patch_does_each_operation_in_order(document: Any, patch: Any, resu
 def test_a_malformed_patch_is_400_with_a_pointer(patch: Any, pointer: str) -> None:
     with pytest.raises(ApiError) as caught:
         patching.operations(patch)
-    assert (caught.value.status, caught.value.faults[0].pointer) == (400, pointer)
+    assert (caught.value.status, caught.value.details[0].pointer) == (400, pointer)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_patch_that_does_not_fit_is_409_and_changes_nothing(operation: Any) ->
     patch = patching.operations([{"op": "add", "path": "/new", "value": 1}, operation])
     with pytest.raises(ApiError) as caught:
         patching.apply(document, patch)
-    assert (caught.value.status, caught.value.faults[0].pointer) == (409, "/1")
+    assert (caught.value.status, caught.value.details[0].pointer) == (409, "/1")
     assert "new" not in document
 
 

@@ -18,7 +18,7 @@ from pegboard.http import payload
 def test_what_is_no_json_is_400(body: bytes, code: int) -> None:
     with pytest.raises(ApiError) as caught:
         payload.parse(body, 100)
-    assert (caught.value.status, caught.value.kind.code) == (400, code)
+    assert (caught.value.status, caught.value.code) == (400, code)
 
 
 def test_nesting_is_counted_in_depth_not_in_brackets() -> None:

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from yarl import URL
 
-from pegboard import ApiError, Resource, Schema, TableResource, errors, fields
+from pegboard import Resource, Schema, TableResource, errors, fields
 from pegboard.api.context import Context
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.telemetry import exposition, sharing
@@ -46,7 +46,7 @@ class Slow(Resource):
 
     async def list(self, context: Context) -> list[dict[str, Any]]:
         await self.go.wait()
-        raise ApiError(errors.BUSY)
+        raise errors.Busy
 
 
 @pytest.fixture(scope="module")

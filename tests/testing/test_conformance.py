@@ -13,7 +13,6 @@ import hypothesis
 import pytest
 
 from pegboard import (
-    ApiError,
     Content,
     ContentResource,
     Context,
@@ -118,7 +117,7 @@ class Bills(ContentResource):
     @operation(request=Pay)
     async def pay(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
         if (await self.retrieve(context, identity))["paid_by"]:
-            raise ApiError(errors.CONFLICT, "It is paid.")
+            raise errors.Conflict("It is paid.")
         return await self.update(context, identity, {"paid_by": data["by"]})
 
     @operation(response=None)
@@ -187,7 +186,7 @@ class Planets(Resource):
 
     async def retrieve(self, context: Context, identity: str) -> Any:
         if identity not in self.moons:
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         return {"id": identity, "moons": self.moons[identity]}
 
 
@@ -226,7 +225,7 @@ class Notes(Resource):
 
     async def retrieve(self, context: Context, identity: str) -> Any:
         if identity not in self.items:
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         return self.items[identity]
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
@@ -374,7 +373,7 @@ class ForgettingIds(Notes):
 
 class OpenToAll(Notes):
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
-        raise ApiError(errors.NOT_ALLOWED)
+        raise errors.Forbidden
 
 
 class Fragile(Table):
@@ -392,7 +391,7 @@ class Counting(Notes):
 class Deaf(Table):
     @operation(request=Pay)
     async def ring(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        raise ApiError(errors.VERB_NOT_ALLOWED)
+        raise errors.MethodNotAllowed
 
 
 BROKEN: dict[type[Resource], str] = {

@@ -9,7 +9,6 @@ from pegboard import (
     ApiError,
     Client,
     Context,
-    ErrorCode,
     Schema,
     TableResource,
     Unique,
@@ -20,7 +19,12 @@ from pegboard import (
 )
 from pegboard.schema import fields
 
-LAST = replace(errors.CONFLICT, message="The last active client that holds *:* must keep it and stay active.")
+_LAST = "The last active client that holds *:* must keep it and stay active."
+
+
+class LastAdministrator(errors.Conflict, message=_LAST):
+    """Keep a client that may do everything."""
+
 
 _VERBS = r"\*|GET|POST|PUT|PATCH|DELETE"
 _NAME = "[a-z][a-z0-9_-]{0,39}"
@@ -58,7 +62,7 @@ class Clients(TableResource):
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     table = "pegboard.client"
     unique = (Unique("username"),)
-    conflicts: ClassVar[Mapping[str, ErrorCode]] = {"client_last_administrator": LAST}
+    conflicts: ClassVar[Mapping[str, type[ApiError]]] = {"client_last_administrator": LastAdministrator}
     me = "GET", "HEAD", "PATCH"
     me_writable = ("password",)
 
@@ -102,7 +106,7 @@ class Clients(TableResource):
         item = await self.retrieve(context, identity)
         actor = await self._actor(context)
         if not all(actor.holds(grant) for grant in item["grants"]):
-            raise ApiError(errors.NOT_ALLOWED, "This client holds a grant that you do not hold.")
+            raise errors.Forbidden("This client holds a grant that you do not hold.")
         _check_given(actor, data)
         return item
 
@@ -110,10 +114,8 @@ class Clients(TableResource):
         """Return who asks, as it is now: what is remembered of it may be a second old."""
         try:
             item = await self.retrieve(replace(context, locks=False), context.client.id)
-        except ApiError as error:
-            if error.kind is errors.NOT_FOUND:
-                raise ApiError(errors.NOT_ALLOWED) from None
-            raise
+        except errors.NotFound:
+            raise errors.Forbidden from None
         return Client(item["id"], item["username"], frozenset(item["grants"]) if item["active"] else frozenset())
 
 
@@ -121,12 +123,12 @@ def _check_given(actor: Client, data: Mapping[str, Any]) -> None:
     """Raise `ApiError` 403 that points at every grant that `actor` does not hold."""
     beyond = [place for place, grant in enumerate(data.get("grants", ())) if not actor.holds(grant)]
     if beyond:
-        raise ApiError(errors.NOT_ALLOWED, faults=tuple(_not_held(place) for place in beyond))
+        raise errors.Forbidden(details=tuple(_not_held(place) for place in beyond))
 
 
-def _not_held(place: int) -> errors.Fault:
+def _not_held(place: int) -> errors.ErrorDetail:
     message = "You can assign only grants that you hold yourself."
-    return errors.Fault(errors.NOT_ALLOWED.code, message, errors.pointer(("grants", place)))
+    return errors.ErrorDetail(errors.Forbidden.code, message, errors.pointer(("grants", place)))
 
 
 def _distinct(data: Mapping[str, Any]) -> Mapping[str, Any]:

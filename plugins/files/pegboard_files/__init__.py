@@ -79,20 +79,20 @@ class Files(ContentResource):
             return data
         if name is None or item is None:
             missing = "resource" if name is None else "item"
-            raise ApiError(errors.REQUIRED, "Send both resource and item, or neither.", pointer=f"/{missing}")
+            raise errors.MissingField("Send both resource and item, or neither.", pointer=f"/{missing}")
         try:
             resource = self.resources(name)
         except ApiError:
-            raise ApiError(errors.INVALID, "No such resource.", pointer="/resource") from None
+            raise errors.InvalidValue("No such resource.", pointer="/resource") from None
         identity = resource.parse_id(item)
         if identity is None or not context.client.holds(f"{name}:GET") or "GET" not in resource.verbs:
             raise _no_such_item()
         try:
             await resource.retrieve(replace(context, locks=False), identity)  # type: ignore[attr-defined]  # GET needs it
-        except ApiError as error:
-            raise _no_such_item() if error.kind is errors.NOT_FOUND else error from None
+        except errors.NotFound:
+            raise _no_such_item() from None
         return {**data, "item": identity}
 
 
 def _no_such_item() -> ApiError:
-    return ApiError(errors.INVALID, "No such item.", pointer="/item")
+    return errors.InvalidValue("No such item.", pointer="/item")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from pegboard import errors
-from pegboard.errors import ApiError, ErrorCode, Fault
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.postgres import database
 
 
@@ -20,7 +20,7 @@ class Conflicts:
     columns that each is about. `owned` is the table's name where its items belong to clients, who see no others.
     """
 
-    declared: Mapping[str, ErrorCode]
+    declared: Mapping[str, type[ApiError]]
     names: Mapping[str, str]
     constraints: Mapping[str, tuple[str, ...]]
     owned: str | None
@@ -30,12 +30,12 @@ class Conflicts:
         known = database.translate(error)
         constraint = getattr(error, "constraint_name", None) or ""
         if constraint in self.declared:
-            return ApiError(self.declared[constraint])
+            return self.declared[constraint]()
         if self.owned is not None and constraint == f"{self.owned}_pkey":
-            return ApiError(errors.NOT_FOUND)
+            return errors.NotFound()
         fields = [name for name in self.constraints.get(constraint, ()) if name in self.names]
-        if known is None or not fields or known.kind is errors.STILL_REFERENCED:
+        if known is None or not fields or isinstance(known, errors.StillReferenced):
             return known or error
-        message, code = known.faults[0].message, known.kind.code
+        message, code = known.details[0].message, known.code
         places = [errors.pointer((self.names[name],)) for name in fields]
-        return ApiError(known.kind, faults=tuple(Fault(code, message, pointer) for pointer in places))
+        return known.with_details(ErrorDetail(code, message, pointer) for pointer in places)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pegboard import errors
 from pegboard.api.context import Context
 from pegboard.api.resource import Resource
-from pegboard.errors import ApiError, Fault
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.postgres import database
 
 References = Mapping[str, tuple[str, str]]
@@ -41,13 +41,15 @@ async def check(
     if whole or any(bad.values()):
         bad = await _leading_nowhere(context, references, resources, items, "missing")
     faults = [
-        Fault(errors.INVALID.code, database.NO_SUCH_ITEM, errors.pointer((index, field) if indexed else (field,)))
+        ErrorDetail(
+            errors.InvalidValue.code, database.NO_SUCH_ITEM, errors.pointer((index, field) if indexed else (field,))
+        )
         for index, item in enumerate(items)
         for attribute, (field, _) in references.items()
         if str(item.get(attribute)) in bad.get(attribute, ())
     ]
     if faults:
-        raise ApiError(errors.INVALID, faults=tuple(faults))
+        raise errors.InvalidValue(details=tuple(faults))
 
 
 async def _leading_nowhere(

@@ -18,7 +18,7 @@ from pegboard.api.listing import Place
 from pegboard.api.operation import Operation
 from pegboard.auth.clients import Client
 from pegboard.auth.passwords import Hash, Passwords, prepare
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.postgres.share import Shares
 from pegboard.query import mapping
 from pegboard.query.query import Query, Rules
@@ -105,7 +105,7 @@ class Resource:
     `replace(context, id, data)` for PUT, `update(context, id, data)` for PATCH, `delete(context, id)` for DELETE.
     `data` is what the schema loaded. An action returns an item (a mapping, or any object the schema can dump); `list`
     all of them, which are then filtered, sorted and paged, or a `Page` that it has made itself; `delete` nothing. It
-    raises `ApiError` to refuse, `ApiError(errors.NOT_FOUND)` for an item that is not there. What is no verb's is an
+    raises `ApiError` to refuse, `errors.NotFound()` for an item that is not there. What is no verb's is an
     `@operation`.
     """
 
@@ -119,7 +119,7 @@ class Resource:
     """How many items a page has where the client does not say."""
     max_limit: ClassVar[int] = 500
     """How many items a client may ask for at once."""
-    error_codes: ClassVar[tuple[ErrorCode, ...]] = ()
+    error_codes: ClassVar[tuple[type[ApiError], ...]] = ()
     needs_match: ClassVar[bool] = False
     """Whether PUT, PATCH and DELETE need `If-Match` (428 without)."""
     creates_by_put: ClassVar[bool] = False
@@ -222,9 +222,8 @@ class Resource:
         for identity in identities:
             try:
                 found.append(await self.retrieve(context, identity))  # type: ignore[attr-defined]  # there, as GET is declared
-            except ApiError as error:
-                if error.kind is not errors.NOT_FOUND:
-                    raise
+            except errors.NotFound:
+                continue
         return found
 
     async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:

@@ -16,7 +16,7 @@ from pegboard.api.constraint_errors import Conflicts
 from pegboard.api.context import Context
 from pegboard.api.resource import Page, Representation, Resource, Services, listed, page
 from pegboard.auth.clients import Client, sufficing
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.query import mapping, sql
 from pegboard.query.existing import Existing
 from pegboard.query.query import Filter, Query, Rules
@@ -50,7 +50,7 @@ class TableResource(Resource):
     """Whether each item belongs to the client that made it, and others reach it only with the grant `NAME:any`."""
     table: ClassVar[str | Existing | None] = None
     """A table that is there, and is neither made nor changed: `"SCHEMA.TABLE"`, or `Existing` without our columns."""
-    conflicts: ClassVar[Mapping[str, ErrorCode]] = {}
+    conflicts: ClassVar[Mapping[str, type[ApiError]]] = {}
     """What is told where a constraint of the author's own refuses a write, by the constraint's name."""
 
     def __init__(self, name: str, services: Services) -> None:
@@ -198,7 +198,7 @@ class TableResource(Resource):
         statement = self._table.select(identity, extra=extra, lock=connection is not None and context.locks)
         row = await (connection or self.database.read).fetchrow(statement.text, *statement.args)
         if row is None:
-            raise ApiError(errors.NOT_FOUND)
+            raise errors.NotFound
         return dict(row)
 
     async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[dict[str, Any]]:
@@ -299,8 +299,8 @@ class TableResource(Resource):
         statement = self._table.select(identity, extra=self._within_reach(context.client))
         row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
         if row is None or allowed is None:
-            raise ApiError(errors.NOT_FOUND)
-        raise ApiError(errors.PRECONDITION_FAILED, header="If-Match", headers={"ETag": f'"{versions.tag(dict(row))}"'})
+            raise errors.NotFound
+        raise errors.PreconditionFailed(header="If-Match", headers={"ETag": f'"{versions.tag(dict(row))}"'})
 
     async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NONE) -> Any:
         """Do what writes `values` to one row; of several references that lead nowhere all are told."""

@@ -24,7 +24,7 @@ from pegboard.auth.clients import Client, Clients, Stored, shown
 from pegboard.auth.credentials import Malformed
 from pegboard.auth.notifications import Notices
 from pegboard.auth.throttle import Throttle
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.http.request import STATE
 from pegboard.postgres import database
 from pegboard.settings import Settings
@@ -174,10 +174,10 @@ class Authentication(BasicAuthMiddleware):
         except Malformed as error:
             self.outcomes["malformed"] += 1
             log.warning("login malformed: address=%s request=%s %s", self._source(request), request[STATE].id, error)
-            raise self._refusal(errors.NOT_AUTHENTICATED, str(error), "Authorization") from None
+            raise self._refusal(errors.NotAuthenticated, str(error), "Authorization") from None
         if credential is None:
             self.outcomes["missing"] += 1
-            raise self._refusal(errors.NOT_AUTHENTICATED)
+            raise self._refusal(errors.NotAuthenticated)
         return credential
 
     async def check_credentials(self, username: str | None, password: str | None, request: Any) -> bool:
@@ -197,11 +197,11 @@ class Authentication(BasicAuthMiddleware):
 
     def challenge(self) -> NoReturn:
         """Raise `ApiError` 401: the same for an unknown user, a wrong password and a client that is not active."""
-        raise self._refusal(errors.WRONG_CREDENTIALS)
+        raise self._refusal(errors.WrongCredentials)
 
-    def _refusal(self, kind: ErrorCode, message: str | None = None, header: str | None = None) -> ApiError:
+    def _refusal(self, kind: type[ApiError], message: str | None = None, header: str | None = None) -> ApiError:
         challenge = {"WWW-Authenticate": f'Basic realm="{self.realm}", charset="UTF-8"'}
-        return ApiError(kind, message, header=header, headers=challenge)
+        return kind(message, header=header, headers=challenge)
 
     def _digest(self, value: str) -> bytes:
         keyed = self._keyed.copy()
@@ -229,14 +229,14 @@ class Authentication(BasicAuthMiddleware):
         wait = 0.0 if proven else self._throttle.wait(login.username, login.address)
         if wait:
             self._log("throttled", login)
-            raise ApiError(errors.TOO_MANY_REQUESTS, headers={"Retry-After": str(ceil(wait))})
+            raise errors.TooManyRequests(headers={"Retry-After": str(ceil(wait))})
         first = proven or self._throttle.trusts(login.address)
         self._throttle.begin(login.username, login.address)
         try:
             client = await self._verify(login, first)
         except BaseException as error:
             self._throttle.undo(login.username, login.address)
-            if isinstance(error, ApiError) and error.kind is errors.TOO_MANY_REQUESTS:
+            if isinstance(error, errors.TooManyRequests):
                 self._log("throttled", login)
             raise
         self._take_note(login, client)
@@ -249,7 +249,7 @@ class Authentication(BasicAuthMiddleware):
             stored = await self._store.read(entry.client.username)
         except _DATABASE_ERRORS as error:
             known = error if isinstance(error, ApiError) else database.translate(error)
-            if known is None or known.kind is not errors.DATABASE_UNAVAILABLE:
+            if not isinstance(known, errors.DatabaseUnavailable):
                 raise
             entry.checked = now
             return entry.client

@@ -17,7 +17,6 @@ import asyncpg
 from pegboard import errors
 from pegboard.auth import passwords
 from pegboard.auth.passwords import Passwords
-from pegboard.errors import ApiError
 from pegboard.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -112,17 +111,17 @@ def parse_grants(grants: Sequence[object], pointer: str = "/grants") -> tuple[st
 def check_grant(grant: object, pointer: str | None = None) -> None:
     """Raise `ApiError` 422 for a malformed grant; it serves as a validator of a field, too."""
     if not isinstance(grant, str) or not _GRANT.fullmatch(grant):
-        raise ApiError(errors.INVALID, _GRANT_FORM, pointer)
+        raise errors.InvalidValue(_GRANT_FORM, pointer)
 
 
 def check_username(username: str, pointer: str = "/username") -> None:
     """Raise `ApiError` 422 for a user name that is not taken; it serves as a validator of a field, too."""
     if not username:
-        raise ApiError(errors.TOO_SHORT, "A user name must have at least 1 character.", pointer)
+        raise errors.TooShort("A user name must have at least 1 character.", pointer)
     if len(username) > LONGEST_NAME:
-        raise ApiError(errors.TOO_LONG, f"A user name can have at most {LONGEST_NAME} characters.", pointer)
+        raise errors.TooLong(f"A user name can have at most {LONGEST_NAME} characters.", pointer)
     if ":" in username or not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, username)):
-        raise ApiError(errors.BAD_CHARACTERS, "A user name cannot contain a colon or control characters.", pointer)
+        raise errors.InvalidCharacters("A user name cannot contain a colon or control characters.", pointer)
 
 
 def shown(username: str) -> str:
@@ -151,7 +150,7 @@ class Clients:
             row = await self._pool.fetchrow(_READ, username)
         except asyncpg.UndefinedTableError:
             # The migrations have not run yet.
-            raise ApiError(errors.DATABASE_UNAVAILABLE, headers={"Retry-After": "1"}) from None
+            raise errors.DatabaseUnavailable(headers={"Retry-After": "1"}) from None
         return None if row is None else Stored(_client(row), row["password"])
 
     async def add(
@@ -174,7 +173,7 @@ class Clients:
             row = await self._pool.fetchrow(_ADD, uuid7(), username, hashed, parsed, active, _version())
         except asyncpg.UniqueViolationError:
             message = "Another client already has this user name."
-            raise ApiError(errors.CONFLICT, message, pointer="/username") from None
+            raise errors.Conflict(message, pointer="/username") from None
         return _changed("added", row, actor)
 
     async def set_password(self, username: str, password: str, *, actor: Actor = OPERATOR) -> Client:
@@ -225,14 +224,12 @@ class Clients:
         try:
             return await self._pool.fetchrow(statement, *arguments)
         except asyncpg.RestrictViolationError:
-            raise ApiError(
-                errors.CONFLICT, "The last active client that holds *:* must keep it and stay active."
-            ) from None
+            raise errors.Conflict("The last active client that holds *:* must keep it and stay active.") from None
 
 
 def _changed(what: str, row: asyncpg.Record | None, actor: Actor) -> Client:
     if row is None:
-        raise ApiError(errors.NOT_FOUND, "The client does not exist.")
+        raise errors.NotFound("The client does not exist.")
     client = _client(row)
     _log(what, client.username, actor)
     return client

@@ -17,7 +17,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError, VerifyMismatchError
 
 from pegboard import errors
-from pegboard.errors import ApiError
 
 T = TypeVar("T")
 
@@ -49,11 +48,11 @@ def prepare(password: str, pointer: str | None = None) -> bytes:
     """
     text = unicodedata.normalize("NFC", password[: _LONGEST_DECOMPOSED + 1])
     if len(text) < SHORTEST:
-        raise ApiError(errors.TOO_SHORT, f"A password must have at least {SHORTEST} characters.", pointer)
+        raise errors.TooShort(f"A password must have at least {SHORTEST} characters.", pointer)
     if len(text) > LONGEST:
-        raise ApiError(errors.TOO_LONG, f"A password can have at most {LONGEST:,} characters.", pointer)
+        raise errors.TooLong(f"A password can have at most {LONGEST:,} characters.", pointer)
     if not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, text)):
-        raise ApiError(errors.BAD_CHARACTERS, "A password cannot have control characters or lone surrogates.", pointer)
+        raise errors.InvalidCharacters("A password cannot have control characters or lone surrogates.", pointer)
     return text.encode()
 
 
@@ -144,7 +143,7 @@ class _Turns:
         queue = self._first if first else self._rest
         if len(queue) >= self._most:
             self.refused += 1
-            raise ApiError(errors.TOO_MANY_REQUESTS, headers={"Retry-After": "1"})
+            raise errors.TooManyRequests(headers={"Retry-After": "1"})
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:

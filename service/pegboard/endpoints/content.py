@@ -12,7 +12,6 @@ from pegboard.api import content
 from pegboard.api.content import Content, Stored
 from pegboard.api.context import Context
 from pegboard.api.resource import Resource
-from pegboard.errors import ApiError
 from pegboard.http import conditions, digests, negotiation, ranges
 from pegboard.http.conditions import Conditions, Outcome
 from pegboard.http.disposition import POLICY, disposition
@@ -45,7 +44,7 @@ class Transfer:
         context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
         stored = await self._resource.read_content(context, state.item_id)
         if stored is None:
-            raise ApiError(errors.NOT_FOUND, "The item has no content yet.")
+            raise errors.NotFound("The item has no content yet.")
         accept(request, negotiation.media_type(stored.media_type))
         outcome = demanded.evaluate(stored.tag, stored.modified, reading=True)
         if outcome is Outcome.FAILED:
@@ -94,10 +93,10 @@ class Transfer:
         """Return the content that is there; raises `ApiError` 404, 412 and 428."""
         stored: Stored | None = await self._resource.read_content(context, identity)
         if self._resource.needs_match and demanded.if_match is None and stored is not None:
-            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+            raise errors.PreconditionRequired(header="If-Match")
         if stored is None:
             if demanded.if_match is not None:
-                raise ApiError(errors.PRECONDITION_FAILED, "The item has no content yet.", header="If-Match")
+                raise errors.PreconditionFailed("The item has no content yet.", header="If-Match")
         elif demanded.evaluate(stored.tag, stored.modified, reading=False) is Outcome.FAILED:
             raise demanded.refusal(stored.tag)
         return stored
@@ -106,13 +105,11 @@ class Transfer:
         """Return the type of what is sent, as it is given; raises `ApiError` 415, also for a coding and for a part."""
         if "Content-Encoding" in request.headers:
             message = "Send the content as it is, without Content-Encoding."
-            raise ApiError(
-                errors.MEDIA_TYPE, message, header="Content-Encoding", headers={"Accept-Encoding": "identity"}
+            raise errors.UnsupportedMediaType(
+                message, header="Content-Encoding", headers={"Accept-Encoding": "identity"}
             )
         if "Content-Range" in request.headers:
-            raise ApiError(
-                errors.BAD_HEADER, "Send the complete content; PUT accepts no parts.", header="Content-Range"
-            )
+            raise errors.InvalidHeader("Send the complete content; PUT accepts no parts.", header="Content-Range")
         given = request.headers.get("Content-Type", UNNAMED_TYPE)
         taken = self._declared.types
         media_type = negotiation.media_type(given)
@@ -124,7 +121,7 @@ class Transfer:
             or not self._declared.takes(media_type)
         ):
             message = f"Send one of these as Content-Type: {', '.join(taken)} (at most {_LONGEST_TYPE} characters)."
-            raise ApiError(errors.MEDIA_TYPE, message, header="Content-Type", headers={"Accept": ", ".join(taken)})
+            raise errors.UnsupportedMediaType(message, header="Content-Type", headers={"Accept": ", ".join(taken)})
         return given
 
 
@@ -146,4 +143,4 @@ def _headers(stored: Stored) -> dict[str, str]:
 def _no_query(request: web.Request) -> None:
     if raw_query(request):
         name = unquote(raw_query(request).partition("&")[0].partition("=")[0])
-        raise ApiError(errors.UNKNOWN_PARAMETER, "Content takes no query parameters.", parameter=name)
+        raise errors.UnknownParameter("Content takes no query parameters.", parameter=name)

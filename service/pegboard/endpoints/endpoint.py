@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp.typedefs import Handler
 
 from pegboard.endpoints.describe.examples import NOTHING
-from pegboard.errors import ErrorCode, Fault
+from pegboard.errors import ApiError, ErrorDetail
 
 JsonSchema = Mapping[str, Any]
 
@@ -92,8 +92,8 @@ class Endpoint:
     description: str
     body: Body | None = None
     responses: tuple[Reply, ...] = ()
-    errors: tuple[ErrorCode, ...] = ()
+    errors: tuple[type[ApiError], ...] = ()
     parameters: tuple[Parameter, ...] = ()
-    invalid: Mapping[int, tuple[Fault, ...]] = field(default_factory=dict)
+    invalid: Mapping[int, tuple[ErrorDetail, ...]] = field(default_factory=dict)
     errors_of: str = ""
     documented: bool = True

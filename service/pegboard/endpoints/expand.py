@@ -14,7 +14,7 @@ from pegboard.api.context import Context
 from pegboard.api.listing import id_of
 from pegboard.api.resource import Representation, Resource
 from pegboard.auth.clients import Client, sufficing
-from pegboard.errors import ApiError
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import mapping
 from pegboard.query.query import Query
 
@@ -121,11 +121,11 @@ class Expander:
             resource = self._resource.resources(self._targets[name])
         except ApiError as error:
             message = f"`{name}` cannot be expanded: {error}"
-            raise ApiError(error.kind, message, parameter="expand", headers=error.headers) from error
+            raise error.with_details((ErrorDetail(error.code, message, parameter="expand"),)) from error
         if "GET" not in resource.verbs or not hasattr(resource, "retrieve"):
             raise self._refusal(name)
         return resource
 
     def _refusal(self, name: str) -> ApiError:
         message = f"`{name}` cannot be expanded: the client may not read `{self._targets[name]}`."
-        return ApiError(errors.NOT_ALLOWED, message, parameter="expand")
+        return errors.Forbidden(message, parameter="expand")

@@ -10,7 +10,6 @@ from asyncpg import Connection
 from multidict import CIMultiDictProxy, istr
 
 from pegboard import errors
-from pegboard.errors import ApiError
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE, raw_path
 from pegboard.postgres.share import Shares
@@ -49,7 +48,7 @@ def key_of(headers: CIMultiDictProxy[str]) -> str | None:
     key = keys[0]
     if len(keys) > 1 or not 0 < len(key) <= _LONGEST or not (key.isascii() and key.isprintable()):
         message = f"{HEADER} must be sent once, with 1 to {_LONGEST} printable ASCII characters."
-        raise ApiError(errors.BAD_HEADER, message, header=HEADER)
+        raise errors.InvalidHeader(message, header=HEADER)
     return key
 
 
@@ -72,7 +71,7 @@ class Idempotency:
         digest = blake2b(body, key=self._secret).digest()
         async with self._database.write.transaction() as connection:
             if not await connection.fetchval(_CLAIM, "\n".join(map(str, place))):
-                raise ApiError(errors.KEY_IN_USE, header=HEADER, headers={"Retry-After": "1"})
+                raise errors.IdempotencyKeyInUse(header=HEADER, headers={"Retry-After": "1"})
             known = await connection.fetchrow(_RECALL, *place)
             if known is None:
                 response = await work(connection)
@@ -81,5 +80,5 @@ class Idempotency:
                 await connection.execute(_SWEEP)
                 return response
         if known["body_digest"] != digest:
-            raise ApiError(errors.KEY_REUSED, header=HEADER)
+            raise errors.IdempotencyKeyReused(header=HEADER)
         return Response(known["status"], known["headers"] | {"Idempotency-Replayed": "true"}, known["body"])

@@ -14,7 +14,6 @@ from pegboard.api.resource import Resource
 from pegboard.endpoints.expand import Expander
 from pegboard.endpoints.idempotency import key_of
 from pegboard.endpoints.write import Writer, wants_minimal
-from pegboard.errors import ApiError
 from pegboard.http import conditions, negotiation, payload
 from pegboard.http.negotiation import JSON, VARY, accept
 from pegboard.http.protocol import Response
@@ -80,7 +79,7 @@ class Operator:
         if self._on_item:
             before, _ = await self._writer.check(context, identity)
             if self._resource.needs_match and context.conditions.if_match is None:
-                raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+                raise errors.PreconditionRequired(header="If-Match")
             # They were held against the item, which is locked: an action that is called in turn finds them met.
             context.conditions = conditions.NONE
         target = (identity,) if self._on_item else ()

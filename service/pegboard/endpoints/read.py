@@ -12,7 +12,6 @@ from pegboard.api.context import Context
 from pegboard.api.resource import Page, Representation, Resource
 from pegboard.endpoints import export
 from pegboard.endpoints.expand import Expander
-from pegboard.errors import ApiError
 from pegboard.http import conditions, negotiation
 from pegboard.http.conditions import Conditions, Outcome
 from pegboard.http.negotiation import JSON, VARY, accept, line
@@ -94,11 +93,11 @@ class Reader:
         )
         if query.expand:
             if media_type == export.CSV:
-                raise ApiError(errors.BAD_PARAMETER, "CSV cannot contain expanded items.", parameter="expand")
+                raise errors.InvalidParameter("CSV cannot contain expanded items.", parameter="expand")
             self._expander.check(state.client, query)
         # It has no entity tag: there is none that could match.
         if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
-            raise ApiError(errors.PRECONDITION_FAILED, header="If-Match")
+            raise errors.PreconditionFailed(header="If-Match")
         context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
         parts = self._resource.stream(context)
         first = await anext(parts, Page(()))

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 
 from pegboard import errors, rendering
 from pegboard.endpoints.describe.declaration import Declaration
-from pegboard.errors import ErrorCode
+from pegboard.errors import ApiError
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.http.negotiation import JSON, VARY, accept
 from pegboard.http.protocol import Response
@@ -76,7 +76,7 @@ def _catalogue(version: str, plugins: Sequence[Plugin], declared: Declarations, 
 
 def codes(declared: Declarations) -> list[dict[str, Any]]:
     """Return every error code that a client can meet, in the order of their numbers, each with its plugin."""
-    own: list[tuple[ErrorCode, str | None]] = [(code, None) for code in errors.CATALOGUE]
+    own: list[tuple[type[ApiError], str | None]] = [(code, None) for code in errors.CATALOGUE]
     theirs = [(code, name) for name, declaration in declared.items() for code in declaration.error_codes]
     return [
         {"code": code.code, "status": code.status, "message": code.message, "plugin": name}

@@ -15,7 +15,6 @@ from yarl import URL
 from pegboard import errors
 from pegboard.endpoints.describe.service import DOCS, EVERYTHING
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint
-from pegboard.errors import ApiError
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.http.protocol import leave_expectation
 from pegboard.http.request import METHODS, STATE, raw_query
@@ -69,15 +68,15 @@ class Path:
         method, guard = request.method, self.guard
         endpoint = self.endpoints.get(method)
         if endpoint is None and method not in METHODS:
-            raise ApiError(errors.METHOD_NOT_IMPLEMENTED, f"The method {method} is not implemented.")
+            raise errors.MethodNotImplemented(f"The method {method} is not implemented.")
         if guard is not None:
             if not guard.handlers:
-                raise ApiError(errors.PLUGIN_UNAVAILABLE, headers=_RETRY)
+                raise errors.PluginUnavailable(headers=_RETRY)
             given = request.match_info.get("id")
             if given is not None:
                 known = guard.identify(given)
                 if known is None:
-                    raise ApiError(errors.NOT_FOUND)
+                    raise errors.NotFound
                 request[STATE].item_id = known
         if endpoint is not None:
             return endpoint
@@ -85,9 +84,9 @@ class Path:
             query = raw_query(request)
             raise web.HTTPPermanentRedirect(URL(self.location + f"?{query}" * bool(query), encoded=True))
         if not self.endpoints:
-            raise ApiError(errors.NOT_FOUND, "There is no resource at this path.")
+            raise errors.NotFound("There is no resource at this path.")
         message = f"Method {method} not allowed; use {' or '.join(self.allow.rsplit(', ', 1))}."
-        raise ApiError(errors.VERB_NOT_ALLOWED, message, headers=self.headers())
+        raise errors.MethodNotAllowed(message, headers=self.headers())
 
 
 async def dispatch(request: web.Request) -> web.StreamResponse:

@@ -22,7 +22,7 @@ from pegboard.endpoints import hooks
 from pegboard.endpoints.expand import Expander
 from pegboard.endpoints.idempotency import HEADER, Idempotency, key_of
 from pegboard.endpoints.read import item_headers
-from pegboard.errors import ApiError, Fault
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.http import conditions, negotiation, payload
 from pegboard.http.conditions import Conditions, Outcome
 from pegboard.http.negotiation import JSON, accept, line
@@ -101,7 +101,7 @@ class Writer:
         """Do `work` in a transaction that keeps its answer by an idempotency key, or give again what is kept."""
         if request[STATE].client is ANONYMOUS:
             # All who send no credentials are one: what is kept for one could be given to another.
-            raise ApiError(errors.BAD_HEADER, f"{HEADER} requires credentials.", header=HEADER)
+            raise errors.InvalidHeader(f"{HEADER} requires credentials.", header=HEADER)
         if context.query.expand:
             # What is stored is given again only to one who asks for the same items, and so may see them.
             body += b"\n" + ",".join(context.query.expand).encode()
@@ -123,14 +123,14 @@ class Writer:
         if not isinstance(value, list):
             return _object(value)
         if not hasattr(self._resource, "create_all"):
-            raise ApiError(errors.BODY_SHAPE, "Send one JSON object; this resource does not accept arrays.", pointer="")
+            raise errors.InvalidBody("Send one JSON object; this resource does not accept arrays.", pointer="")
         return value
 
     async def _create_all(self, request: web.Request, context: Context, values: list[Any]) -> Response:
         if not values:
-            raise ApiError(errors.TOO_SHORT, "Send at least one item.", pointer="")
+            raise errors.TooShort("Send at least one item.", pointer="")
         if len(values) > MOST_ITEMS:
-            raise ApiError(errors.BODY_TOO_LARGE, f"Send at most {MOST_ITEMS} items at once.", pointer="")
+            raise errors.BodyTooLarge(f"Send at most {MOST_ITEMS} items at once.", pointer="")
         loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
         items = await self._acts.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
@@ -144,7 +144,7 @@ class Writer:
 
     def _load_one(self, index: int, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ApiError(errors.WRONG_TYPE, "Not a valid object.", pointer=f"/{index}")
+            raise errors.WrongType("Not a valid object.", pointer=f"/{index}")
         return self._loader.create(value, (index,))
 
     async def replace(self, request: web.Request) -> Response:
@@ -157,17 +157,15 @@ class Writer:
 
         try:
             item = await self._write(context, identity, self._acts.replace, load)
-        except ApiError as error:
-            if error.kind is not errors.NOT_FOUND or not self._may_create(request, context):
+        except errors.NotFound:
+            if not self._may_create(request, context):
                 raise
             data = self._loader.replace(body, identity, new=True) | {"id": identity}
             try:
                 item = await self._acts.create(context, data)
                 return await self.written(request, item, context, created=True)
-            except ApiError as conflict:
+            except (errors.Conflict, errors.NotFound) as conflict:
                 # An id that is taken by what the client cannot see is not found either.
-                if conflict.kind not in (errors.CONFLICT, errors.NOT_FOUND):
-                    raise
                 item = await self._replace_after_all(context, identity, load, conflict)
         return await self.written(request, item, context)
 
@@ -177,8 +175,8 @@ class Writer:
         """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
         try:
             return await self._write(context, identity, self._acts.replace, load)
-        except ApiError as error:
-            raise conflict if error.kind is errors.NOT_FOUND else error from conflict
+        except errors.NotFound:
+            raise conflict from None
 
     def _may_create(self, request: web.Request, context: Context) -> bool:
         demanded = context.conditions
@@ -248,7 +246,7 @@ class Writer:
         demanded = context.conditions
         if self._resource.needs_match and demanded.if_match is None:
             await self.check(context, identity)
-            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+            raise errors.PreconditionRequired(header="If-Match")
         try:
             data = load()
         except ApiError:
@@ -264,16 +262,16 @@ class Writer:
         """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
         if self._resource.needs_match and context.conditions.if_match is None:
             await self.check(context, identity)
-            raise ApiError(errors.PRECONDITION_REQUIRED, header="If-Match")
+            raise errors.PreconditionRequired(header="If-Match")
         async with self._resource.transaction(context):
             _, shown = await self.check(context, identity)
             before = orjson.loads(shown.body)
             after = patch(before)
             if not isinstance(after, dict):
-                raise ApiError(errors.WRONG_TYPE, "The patched item is not an object.", pointer="")
+                raise errors.WrongType("The patched item is not an object.", pointer="")
             if payload.deeper(after, self._max_nesting):
-                raise ApiError(
-                    errors.INVALID, f"The patched item is nested deeper than {self._max_nesting} levels.", pointer=""
+                raise errors.InvalidValue(
+                    f"The patched item is nested deeper than {self._max_nesting} levels.", pointer=""
                 )
             return await self._acts.update(context, identity, self._loader.change(before, after, identity))
 
@@ -315,7 +313,7 @@ class Writer:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ApiError(errors.BODY_SHAPE, "Send a JSON object.", pointer="")
+        raise errors.InvalidBody("Send a JSON object.", pointer="")
     return value
 
 
@@ -330,9 +328,9 @@ def _permit(targets: Collection[tuple[str | int, str]], writable: Collection[str
     """Raise `ApiError` 403 that points at every part of a patch that changes another field than those `writable`."""
     message = f"Only {', '.join(writable)} can be changed here."
     places = dict.fromkeys(place for place, name in targets if name not in writable)
-    faults = tuple(Fault(errors.NOT_ALLOWED.code, message, errors.pointer((place,))) for place in places)
+    faults = tuple(ErrorDetail(errors.Forbidden.code, message, errors.pointer((place,))) for place in places)
     if faults:
-        raise ApiError(errors.NOT_ALLOWED, faults=faults)
+        raise errors.Forbidden(details=faults)
 
 
 def _only_if_match(demanded: Conditions) -> bool:

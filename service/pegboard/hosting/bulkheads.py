@@ -78,7 +78,7 @@ class Bulkhead:
         running = self._running
         if len(running) >= self._requests:
             self.refused += 1
-            raise ApiError(errors.BUSY, headers={"Retry-After": "1"})
+            raise errors.Busy(headers={"Retry-After": "1"})
         task = asyncio.current_task()
         running[task] = request  # type: ignore[index]  # it runs within one
         try:
@@ -104,7 +104,7 @@ class Bulkhead:
             asked = _forgive(state)
             if isinstance(error, ApiError) or (isinstance(error, asyncio.CancelledError) and asked):
                 return error
-            return ApiError(errors.TIMED_OUT)
+            return errors.TimedOut()
         if isinstance(error, Exception | KeyboardInterrupt | GeneratorExit):
             return error
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():

@@ -11,7 +11,7 @@ import orjson
 from marshmallow import ValidationError
 
 from pegboard import errors
-from pegboard.errors import Fault
+from pegboard.errors import ErrorDetail
 from pegboard.query import mapping
 from pegboard.schema import fields
 from pegboard.schema.schema import Schema, faults, messages_of
@@ -46,7 +46,7 @@ def read(
     _refuse_unknown(plugin, known, present)
     variables = {name: variable for variable, name in known.items()}
     values: dict[str, Any] = {}
-    found: list[Fault] = []
+    found: list[ErrorDetail] = []
     for name, variable in variables.items():
         if variable not in present and variable + FILE_SUFFIX not in present:
             continue
@@ -55,7 +55,7 @@ def read(
         try:
             values[key] = _value(field, text_of(variable, present)[1])
         except ValueError as error:
-            found.append(Fault(errors.WRONG_TYPE.code, str(error), errors.pointer((key,))))
+            found.append(ErrorDetail(errors.WrongType.code, str(error), errors.pointer((key,))))
     loaded = _loaded(loader, values, found)
     if found:
         raise SettingsError("; ".join(dict.fromkeys(_told(loader, prefix, found))))
@@ -103,7 +103,7 @@ def _value(field: Any, text: str) -> Any:
     return text
 
 
-def _loaded(loader: Schema, values: Mapping[str, Any], found: list[Fault]) -> dict[str, Any]:
+def _loaded(loader: Schema, values: Mapping[str, Any], found: list[ErrorDetail]) -> dict[str, Any]:
     """Return what the schema loads, and add what is wrong to what was `found` already."""
     wrong = {fault.pointer for fault in found}
     try:
@@ -114,12 +114,12 @@ def _loaded(loader: Schema, values: Mapping[str, Any], found: list[Fault]) -> di
     return loaded
 
 
-def _told(loader: Schema, prefix: str, found: Collection[Fault]) -> Iterator[str]:
+def _told(loader: Schema, prefix: str, found: Collection[ErrorDetail]) -> Iterator[str]:
     secret = {mapping.name_of(field, name) for name, field in loader.load_fields.items() if field.load_only}
     for fault in found:
         name = (fault.pointer or "").removeprefix("/").partition("/")[0]
         # What an author says of a secret may hold it.
-        message = _MESSAGES.get(fault.code, errors.INVALID.message) if name in secret else fault.message
+        message = _MESSAGES.get(fault.code, errors.InvalidValue.message) if name in secret else fault.message
         text = " ".join(message.split()).rstrip(".")
-        missing = fault.code == errors.REQUIRED.code and fault.pointer == f"/{name}"
+        missing = fault.code == errors.MissingField.code and fault.pointer == f"/{name}"
         yield f"{prefix}{name.upper()} is not set: {text}" if missing else f"{prefix}{name.upper() or '*'}: {text}"

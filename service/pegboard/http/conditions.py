@@ -83,7 +83,7 @@ class Conditions:
             header = "If-Match"
         elif self.if_none_match is not None and self.if_none_match.match_weakly(tag):
             header = "If-None-Match"
-        return ApiError(errors.PRECONDITION_FAILED, header=header, headers={"ETag": f'"{tag}"'})
+        return errors.PreconditionFailed(header=header, headers={"ETag": f'"{tag}"'})
 
 
 NONE = Conditions()
@@ -124,8 +124,8 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
         found[match[1] is not None].add(_VARIANTS.get(name, _VARIANT).sub("", match[2]))
         position = match.end()
     if position < len(text) or not text:
-        raise ApiError(
-            errors.BAD_HEADER, f'{name} takes entity tags in quotes, separated by commas: "abc", or *.', header=name
+        raise errors.InvalidHeader(
+            f'{name} takes entity tags in quotes, separated by commas: "abc", or *.', header=name
         )
     return Tags(strong=frozenset(found[False]), weak=frozenset(found[True]))
 

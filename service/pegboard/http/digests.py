@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from multidict import CIMultiDictProxy
 
 from pegboard import errors
-from pegboard.errors import ApiError
 
 HEADERS = ("Content-Digest", "Repr-Digest")
 
@@ -29,7 +28,7 @@ def read(headers: CIMultiDictProxy[str]) -> dict[str, bytes]:
             match = _MEMBER.fullmatch(member)
             digest = None if match is None else _decoded(match[2])
             if match is None or digest is None or (match[1] == "sha-256" and len(digest) != _SIZE):
-                raise ApiError(errors.BAD_HEADER, f"{name} must look like `sha-256=:BASE64:` (RFC 9530).", header=name)
+                raise errors.InvalidHeader(f"{name} must look like `sha-256=:BASE64:` (RFC 9530).", header=name)
             if match[1] == "sha-256":
                 found[name] = digest
     return found
@@ -39,11 +38,13 @@ def check(sent: dict[str, bytes], digest: bytes) -> None:
     """Raise `ApiError` 400 that names every header which tells of another body than the one that came."""
     wrong = [name for name, told in sent.items() if told != digest]
     if wrong:
-        raise ApiError(errors.DIGEST, faults=tuple(_fault(wrong)))
+        raise errors.DigestMismatch(details=tuple(_fault(wrong)))
 
 
-def _fault(names: Iterable[str]) -> Iterable[errors.Fault]:
-    return (errors.Fault(errors.DIGEST.code, errors.DIGEST.message, header=name) for name in names)
+def _fault(names: Iterable[str]) -> Iterable[errors.ErrorDetail]:
+    return (
+        errors.ErrorDetail(errors.DigestMismatch.code, errors.DigestMismatch.message, header=name) for name in names
+    )
 
 
 def told(digest: bytes) -> str:

@@ -10,43 +10,43 @@ from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, HttpProcessingError, LineTooLong
 
 from pegboard import errors
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 
 MOST_HEADERS = 128
 
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch
 _REQUEST_LINE = re.compile(r"""b['"][!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/\d\.\d['"]""").search
 
-_REASONS: tuple[tuple[str, ErrorCode, str | None], ...] = (
-    ("Invalid HTTP version", errors.HTTP_VERSION, None),
-    ("PRI", errors.HTTP_VERSION, None),
-    ("Too many headers", errors.HEAD_TOO_LARGE, f"More than {MOST_HEADERS} headers."),
-    ("Missing 'Host'", errors.BAD_REQUEST, "The Host header is missing."),
-    ("Duplicate", errors.BAD_REQUEST, "A header that is allowed only once was sent twice."),
-    ("can't be present with", errors.BAD_REQUEST, "Content-Length and Transfer-Encoding cannot be combined."),
-    ("Transfer-Encoding", errors.BAD_REQUEST, "Transfer-Encoding must be chunked."),
-    ("Content-Length", errors.BAD_REQUEST, "Content-Length is not a valid number."),
-    ("chunk", errors.BAD_REQUEST, "The body is not framed as HTTP requires."),
-    ("header", errors.BAD_REQUEST, "A header has a name or a value that HTTP does not allow."),
-    ("url", errors.BAD_REQUEST, "The request target is not a valid URL."),
+_REASONS: tuple[tuple[str, type[ApiError], str | None], ...] = (
+    ("Invalid HTTP version", errors.HttpVersionNotSupported, None),
+    ("PRI", errors.HttpVersionNotSupported, None),
+    ("Too many headers", errors.HeadersTooLarge, f"More than {MOST_HEADERS} headers."),
+    ("Missing 'Host'", errors.BadRequest, "The Host header is missing."),
+    ("Duplicate", errors.BadRequest, "A header that is allowed only once was sent twice."),
+    ("can't be present with", errors.BadRequest, "Content-Length and Transfer-Encoding cannot be combined."),
+    ("Transfer-Encoding", errors.BadRequest, "Transfer-Encoding must be chunked."),
+    ("Content-Length", errors.BadRequest, "Content-Length is not a valid number."),
+    ("chunk", errors.BadRequest, "The body is not framed as HTTP requires."),
+    ("header", errors.BadRequest, "A header has a name or a value that HTTP does not allow."),
+    ("url", errors.BadRequest, "The request target is not a valid URL."),
 )
 """What a reason of the parser means, read from top to bottom."""
 
 
-def check(message: RawRequestMessage) -> ErrorCode | None:
+def check(message: RawRequestMessage) -> type[ApiError] | None:
     """Return what is wrong with a head that the parser took; None for a sound one."""
     headers = message.headers
     if message.version is not HttpVersion11 and message.version is not HttpVersion10:
-        return errors.HTTP_VERSION
+        return errors.HttpVersionNotSupported
     if not _HOST(headers.get(hdrs.HOST, "")):
-        return errors.BAD_REQUEST
+        return errors.BadRequest
     if message.chunked and (
         message.version is HttpVersion10 or headers.get(hdrs.TRANSFER_ENCODING, "").lower() != "chunked"
     ):
-        return errors.BAD_REQUEST
+        return errors.BadRequest
     expectation = headers.get(hdrs.EXPECT)
     if expectation is not None and expectation.lower() != "100-continue":
-        return errors.EXPECTATION
+        return errors.ExpectationFailed
     return None
 
 
@@ -58,18 +58,18 @@ def explain(status: int, error: BaseException | None, max_line: int) -> ApiError
     if isinstance(error, ApiError):
         return error
     if isinstance(error, LineTooLong):
-        return ApiError(errors.URL_TOO_LONG if error.args[1] == max_line else errors.HEAD_TOO_LARGE)
+        return errors.UrlTooLong() if error.args[1] == max_line else errors.HeadersTooLarge()
     if isinstance(error, HttpProcessingError):
         return _parsing_error(error)
-    return ApiError(errors.TIMED_OUT if status == HTTPStatus.GATEWAY_TIMEOUT else errors.INTERNAL)
+    return errors.TimedOut() if status == HTTPStatus.GATEWAY_TIMEOUT else errors.InternalError()
 
 
 def _parsing_error(error: HttpProcessingError) -> ApiError:
     if isinstance(error, BadHttpMethod):
         known = _REQUEST_LINE(error.message) is not None
-        return ApiError(errors.METHOD_NOT_IMPLEMENTED if known else errors.BAD_REQUEST)
+        return errors.MethodNotImplemented() if known else errors.BadRequest()
     reason = error.message.partition("\n\n")[0]
     for part, kind, message in _REASONS:
         if part in reason and isinstance(error, BadHttpMessage):
-            return ApiError(kind, message)
-    return ApiError(errors.BAD_REQUEST)
+            return kind(message)
+    return errors.BadRequest()

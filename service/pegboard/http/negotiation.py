@@ -55,7 +55,7 @@ def choose(accepted: str | None, *offered: str) -> str:
     chosen = acceptable(accepted, offered)
     if chosen is None:
         message = f"Accept one of: {', '.join(offered)}."
-        raise ApiError(errors.NOT_ACCEPTABLE, message, header="Accept", headers={"Vary": VARY})
+        raise errors.NotAcceptable(message, header="Accept", headers={"Vary": VARY})
     return chosen
 
 
@@ -219,4 +219,4 @@ def _weight(value: str) -> float | None:
 
 
 def _not_taken(header: str, message: str, headers: Mapping[str, str]) -> ApiError:
-    return ApiError(errors.MEDIA_TYPE, message, header=header, headers=headers)
+    return errors.UnsupportedMediaType(message, header=header, headers=headers)

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from pegboard import errors
-from pegboard.errors import ApiError
 
 
 def parse(body: bytes, max_nesting: int) -> Any:
@@ -16,13 +15,13 @@ def parse(body: bytes, max_nesting: int) -> Any:
     Raises `ApiError` 400: nothing there, not JSON, or nested deeper than `max_nesting` arrays and objects.
     """
     if not body or body.isspace():
-        raise ApiError(errors.BODY_MISSING, "Send a JSON body.")
+        raise errors.MissingBody("Send a JSON body.")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise ApiError(errors.JSON_PARSING) from None
+        raise errors.InvalidJson from None
     if body.count(b"[") + body.count(b"{") > max_nesting and deeper(value, max_nesting):
-        raise ApiError(errors.BODY_SHAPE, f"The body is nested deeper than {max_nesting} levels.")
+        raise errors.InvalidBody(f"The body is nested deeper than {max_nesting} levels.")
     return value
 
 
@@ -30,7 +29,7 @@ def parse_object(body: bytes, max_nesting: int) -> dict[str, Any]:
     """Return the object that `body` says; raises `ApiError` 400 for anything else too."""
     value = parse(body, max_nesting)
     if not isinstance(value, dict):
-        raise ApiError(errors.BODY_SHAPE, "Send a JSON object.", pointer="")
+        raise errors.InvalidBody("Send a JSON object.", pointer="")
     return value
 
 

@@ -28,7 +28,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from multidict import CIMultiDict
 
 from pegboard import errors, rendering
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.http import malformed
 from pegboard.http.cors import Cors, origin_of
 from pegboard.http.request import (
@@ -143,7 +143,7 @@ class Response(web.Response):
         state = request.get(STATE)
         known = RequestIds().of(request.headers) if state is None else state.id
         log.error("request %s: its response has a header that cannot be sent", known, exc_info=error)
-        other = error_response(ApiError(errors.INTERNAL), known)
+        other = error_response(errors.InternalError(), known)
         shared = {name: value for name in _SHARED if (value := self._headers.get(name)) and _SENDABLE(value)}
         self._status, self._reason, self._body = other._status, other._reason, other._body
         self._headers, self._cookies = CIMultiDict({**other._headers, **shared}), None
@@ -151,7 +151,7 @@ class Response(web.Response):
 
 def error_response(error: ApiError, request_id: str) -> Response:
     """Return the response that tells `error`; one of 500 and above names the request, for whoever reads the log."""
-    entries = [fault.as_json() for fault in error.faults]
+    entries = [fault.as_json() for fault in error.details]
     if error.status >= 500:
         for entry in entries:
             entry["message"] = f"{entry['message']} Request ID: {request_id}."
@@ -172,7 +172,7 @@ async def leave_expectation(request: web.Request) -> web.StreamResponse | None:
     """
     if request.headers[hdrs.EXPECT].strip().lower() == "100-continue":
         return None
-    return error_response(ApiError(errors.EXPECTATION), RequestIds().of(request.headers))
+    return error_response(errors.ExpectationFailed(), RequestIds().of(request.headers))
 
 
 def _send(request: web.BaseRequest, data: bytes) -> None:
@@ -273,12 +273,12 @@ class Protocol(RequestHandler):
         if self._head_size > self._settings.max_head >> 2:
             self.measures = True
         if self._head_size > self._settings.max_head:
-            self._tell(errors.HEAD_TOO_LARGE)
+            self._tell(errors.HeadersTooLarge)
         elif self._deadline == inf:
             self._deadline = self._loop.time() + self._settings.receive_timeout
 
-    def _tell(self, kind: ErrorCode) -> None:
-        self._fail(_ErrInfo(status=kind.status, exc=ApiError(kind), message=kind.message))
+    def _tell(self, kind: type[ApiError]) -> None:
+        self._fail(_ErrInfo(status=kind.status, exc=kind(), message=kind.message))
 
     def _fail(self, error: _ErrInfo) -> None:
         """Have `error` told after the answers that are due before it, and take nothing more.
@@ -299,7 +299,7 @@ class Protocol(RequestHandler):
     def inspect(self, now: float, transport: asyncio.Transport) -> None:
         """Tell a client whose head or body is too slow, and cut one that has stopped reading."""
         if now > self._deadline and self._waiter is not None and not self._waiter.done():
-            self._tell(errors.TOO_SLOW)
+            self._tell(errors.RequestTimeout)
         self._inspect_body(now)
         unsent = transport.get_write_buffer_size()
         if unsent == 0 or unsent < self._unsent:
@@ -452,11 +452,11 @@ class Server(web.Server):
         protocol = cast(Protocol, request._protocol)
         error = malformed.check(message)
         if protocol.measures and _head_size(message) > self._settings.max_head:
-            error = errors.HEAD_TOO_LARGE
+            error = errors.HeadersTooLarge
         return self._app._handle(request) if error is None else self._refuse(request, error)
 
-    async def _refuse(self, request: web.Request, error: ErrorCode) -> Response:
-        return self.refuse(request, ApiError(error), self.ids.of(request.headers), request.headers.get(hdrs.ORIGIN))
+    async def _refuse(self, request: web.Request, error: type[ApiError]) -> Response:
+        return self.refuse(request, error(), self.ids.of(request.headers), request.headers.get(hdrs.ORIGIN))
 
     def refuse(self, request: web.BaseRequest, error: ApiError, known: str, origin: str | None) -> Response:
         """Return the response to a request that never comes to the application; the connection ends with it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from pegboard import errors
-from pegboard.errors import ApiError
 
 _ONE = re.compile(r"[ \t]*(?:(\d{1,19})-(\d{1,19})?|-(\d{1,19}))[ \t]*", re.ASCII)
 
@@ -29,7 +28,7 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
             return None
     if start >= size:
         message = f"The range is not satisfiable: the content has {size} bytes."
-        raise ApiError(errors.RANGE, message, header="Range", headers={"Content-Range": f"bytes */{size}"})
+        raise errors.RangeNotSatisfiable(message, header="Range", headers={"Content-Range": f"bytes */{size}"})
     return start, stop
 
 

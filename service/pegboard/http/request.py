@@ -205,7 +205,7 @@ def _check_length(request: web.Request, most: int) -> None:
     elif hdrs.CONTENT_TYPE in headers and hdrs.TRANSFER_ENCODING not in headers:
         # HTTP takes such a head for one without a body. What follows may be that body.
         request[STATE].closing = True
-        raise ApiError(errors.LENGTH_REQUIRED, header="Content-Length")
+        raise errors.LengthRequired(header="Content-Length")
 
 
 async def _invite(request: web.Request) -> None:
@@ -218,7 +218,7 @@ async def _invite(request: web.Request) -> None:
 
 def _too_large(request: web.Request, most: int) -> ApiError:
     request[STATE].closing = not request.content.is_eof()
-    return ApiError(errors.BODY_TOO_LARGE, f"The body is larger than {most} bytes.")
+    return errors.BodyTooLarge(f"The body is larger than {most} bytes.")
 
 
 def broken_body(request: web.Request, error: Exception) -> Exception:
@@ -227,7 +227,7 @@ def broken_body(request: web.Request, error: Exception) -> Exception:
         return ConnectionResetError("The client went away.")
     request[STATE].closing = True
     told = told_of(error)
-    if told.status == errors.TOO_SLOW.status:
+    if told.status == errors.RequestTimeout.status:
         request.content.set_exception(BrokenBody())
     return told
 
@@ -235,9 +235,7 @@ def broken_body(request: web.Request, error: Exception) -> Exception:
 def told_of(error: Exception) -> ApiError:
     """Return the 408 or the 400 that tells why the rest of a body will not come."""
     slow = isinstance(error, TimeoutError) and (isinstance(error, SlowBody) or not isinstance(error, BrokenBody))
-    return (
-        ApiError(errors.TOO_SLOW) if slow else ApiError(errors.BAD_REQUEST, "The body is not framed as HTTP requires.")
-    )
+    return errors.RequestTimeout() if slow else errors.BadRequest("The body is not framed as HTTP requires.")
 
 
 def has_progressed(request: web.BaseRequest) -> bool:

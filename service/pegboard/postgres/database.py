@@ -18,7 +18,7 @@ from asyncpg.exceptions import (
 )
 
 from pegboard import errors
-from pegboard.errors import ApiError, ErrorCode
+from pegboard.errors import ApiError
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.replica import Replica
 from pegboard.postgres.session import found_closed
@@ -29,45 +29,45 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _SIGN_OF_LIFE = 2.0
 
-_BY_STATE: Mapping[str, ErrorCode] = {
-    "22001": errors.TOO_LONG,  # string data right truncation
-    "22003": errors.OUT_OF_RANGE,  # numeric value out of range
-    "22008": errors.OUT_OF_RANGE,  # datetime field overflow
-    "22015": errors.OUT_OF_RANGE,  # interval field overflow
-    "22021": errors.BAD_CHARACTERS,  # character not in repertoire
-    "22P05": errors.BAD_CHARACTERS,  # untranslatable character
-    "23001": errors.STILL_REFERENCED,  # restrict violation
-    "23502": errors.NULL,  # not null violation
-    "23505": errors.CONFLICT,  # unique violation
-    "23514": errors.INVALID,  # check violation
-    "23P01": errors.CONFLICT,  # exclusion violation
-    "25006": errors.DATABASE_UNAVAILABLE,  # read only transaction: another server has taken over
-    "25P03": errors.TIMED_OUT,  # idle in transaction session timeout
-    "25P04": errors.TIMED_OUT,  # transaction timeout
-    "54000": errors.TOO_LONG,  # program limit exceeded: a value too long for its index
-    "55P03": errors.DATABASE_UNAVAILABLE,  # lock not available
-    "57014": errors.TIMED_OUT,  # query canceled
-    "57P01": errors.DATABASE_UNAVAILABLE,  # admin shutdown
-    "57P02": errors.DATABASE_UNAVAILABLE,  # crash shutdown
-    "57P03": errors.DATABASE_UNAVAILABLE,  # cannot connect now
-    "57P04": errors.DATABASE_UNAVAILABLE,  # database dropped
-    "57P05": errors.DATABASE_UNAVAILABLE,  # idle session timeout
+_BY_STATE: Mapping[str, type[ApiError]] = {
+    "22001": errors.TooLong,  # string data right truncation
+    "22003": errors.OutOfRange,  # numeric value out of range
+    "22008": errors.OutOfRange,  # datetime field overflow
+    "22015": errors.OutOfRange,  # interval field overflow
+    "22021": errors.InvalidCharacters,  # character not in repertoire
+    "22P05": errors.InvalidCharacters,  # untranslatable character
+    "23001": errors.StillReferenced,  # restrict violation
+    "23502": errors.NullNotAllowed,  # not null violation
+    "23505": errors.Conflict,  # unique violation
+    "23514": errors.InvalidValue,  # check violation
+    "23P01": errors.Conflict,  # exclusion violation
+    "25006": errors.DatabaseUnavailable,  # read only transaction: another server has taken over
+    "25P03": errors.TimedOut,  # idle in transaction session timeout
+    "25P04": errors.TimedOut,  # transaction timeout
+    "54000": errors.TooLong,  # program limit exceeded: a value too long for its index
+    "55P03": errors.DatabaseUnavailable,  # lock not available
+    "57014": errors.TimedOut,  # query canceled
+    "57P01": errors.DatabaseUnavailable,  # admin shutdown
+    "57P02": errors.DatabaseUnavailable,  # crash shutdown
+    "57P03": errors.DatabaseUnavailable,  # cannot connect now
+    "57P04": errors.DatabaseUnavailable,  # database dropped
+    "57P05": errors.DatabaseUnavailable,  # idle session timeout
 }
-_BY_CLASS: Mapping[str, ErrorCode] = {
-    "08": errors.DATABASE_UNAVAILABLE,  # connection exception
-    "22": errors.INVALID,  # data exception
-    "40": errors.DATABASE_UNAVAILABLE,  # transaction rollback: serialization failure, deadlock
-    "53": errors.DATABASE_UNAVAILABLE,  # insufficient resources: too many connections, disk full
+_BY_CLASS: Mapping[str, type[ApiError]] = {
+    "08": errors.DatabaseUnavailable,  # connection exception
+    "22": errors.InvalidValue,  # data exception
+    "40": errors.DatabaseUnavailable,  # transaction rollback: serialization failure, deadlock
+    "53": errors.DatabaseUnavailable,  # insufficient resources: too many connections, disk full
 }
 # What went wrong before a value was sent, by the reason that asyncpg gives.
-_BY_CAUSE: tuple[tuple[type[BaseException], ErrorCode], ...] = (
-    (OverflowError, errors.OUT_OF_RANGE),
-    (UnicodeError, errors.BAD_CHARACTERS),
+_BY_CAUSE: tuple[tuple[type[BaseException], type[ApiError]], ...] = (
+    (OverflowError, errors.OutOfRange),
+    (UnicodeError, errors.InvalidCharacters),
 )
-_BY_TYPE: tuple[tuple[type[BaseException], ErrorCode], ...] = (
-    (InvalidCachedStatementError, errors.DATABASE_UNAVAILABLE),
-    (OutdatedSchemaCacheError, errors.DATABASE_UNAVAILABLE),
-    (TimeoutError, errors.TIMED_OUT),
+_BY_TYPE: tuple[tuple[type[BaseException], type[ApiError]], ...] = (
+    (InvalidCachedStatementError, errors.DatabaseUnavailable),
+    (OutdatedSchemaCacheError, errors.DatabaseUnavailable),
+    (TimeoutError, errors.TimedOut),
 )
 
 _FOREIGN_KEY = "23503"
@@ -223,21 +223,23 @@ def translate(error: BaseException) -> ApiError | None:
         if state == _FOREIGN_KEY:
             return _foreign_key(error)
         kind = _first(_BY_TYPE, error) or _BY_STATE.get(state) or _BY_CLASS.get(state[:2])
-        if kind is errors.INVALID and error.__cause__ is not None:
+        if kind is errors.InvalidValue and error.__cause__ is not None:
             kind = _first(_BY_CAUSE, error.__cause__) or kind
     else:
-        kind = errors.DATABASE_UNAVAILABLE if found_closed(error) else _first(_BY_TYPE, error)
+        kind = errors.DatabaseUnavailable if found_closed(error) else _first(_BY_TYPE, error)
     if kind is None:
         return None
-    return ApiError(kind, headers={"Retry-After": "1"} if kind is errors.DATABASE_UNAVAILABLE else {})
+    return kind(headers={"Retry-After": "1"} if kind is errors.DatabaseUnavailable else {})
 
 
 def _foreign_key(error: asyncpg.PostgresError) -> ApiError:
     """Tell the two ends of a reference apart: PostgreSQL has one SQLSTATE for both, and words in any language."""
     if str(error).startswith("update or delete") or _DELETES.search(getattr(error, "query", None) or ""):
-        return ApiError(errors.STILL_REFERENCED)
-    return ApiError(errors.INVALID, NO_SUCH_ITEM)
+        return errors.StillReferenced()
+    return errors.InvalidValue(NO_SUCH_ITEM)
 
 
-def _first(table: tuple[tuple[type[BaseException], ErrorCode], ...], error: BaseException) -> ErrorCode | None:
+def _first(
+    table: tuple[tuple[type[BaseException], type[ApiError]], ...], error: BaseException
+) -> type[ApiError] | None:
     return next((kind for known, kind in table if isinstance(error, known)), None)

@@ -181,7 +181,7 @@ class Pool(Connections):
         As it may be lent for long, no more than half of the connections are: raises `ApiError` 503 for one beyond.
         """
         if self._snapshots >= max(1, self.most // 2):
-            raise ApiError(errors.BUSY, headers={"Retry-After": "5"})
+            raise errors.Busy(headers={"Retry-After": "5"})
         self._snapshots += 1
         try:
             async with self._transaction({"isolation": "repeatable_read", "readonly": True}) as connection:
@@ -368,6 +368,6 @@ class Pool(Connections):
 
 
 def _unavailable(cause: BaseException | None = None) -> ApiError:
-    error = ApiError(errors.DATABASE_UNAVAILABLE, headers={"Retry-After": "1"})
+    error = errors.DatabaseUnavailable(headers={"Retry-After": "1"})
     error.__cause__ = cause
     return error

@@ -157,7 +157,7 @@ class Replica(Connections):
         try:
             return await work(self._own)
         except _FALLEN as error:
-            if isinstance(error, ApiError) and error.kind is not errors.DATABASE_UNAVAILABLE:
+            if isinstance(error, ApiError) and not isinstance(error, errors.DatabaseUnavailable):
                 raise
             self._until = 0.0
             return await work(self._reads)

@@ -83,7 +83,7 @@ class Share(Connections):
         As it may be lent for long, no more than half of the share is: raises `ApiError` 503 for one beyond.
         """
         if self._snapshots >= max(1, self._most // 2):
-            raise ApiError(errors.BUSY, headers={"Retry-After": "5"})
+            raise errors.Busy(headers={"Retry-After": "5"})
         self._snapshots += 1
         try:
             async with self._lent(self._pool.snapshot()) as connection:
@@ -133,4 +133,4 @@ class Shares:
 
 
 def _busy() -> ApiError:
-    return ApiError(errors.BUSY, _MESSAGE, headers={"Retry-After": "1"})
+    return errors.Busy(_MESSAGE, headers={"Retry-After": "1"})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pegboard import errors
-from pegboard.errors import ApiError
 from pegboard.schema.column import WHOLE_KEY, Column
 from pegboard.schema.ddl import VERSION
 from pegboard.schema.loading import parse_uuid
@@ -58,7 +57,7 @@ class Existing:
             return {**values}
         if value is not None and str(value) != identity:
             message = "The id of an item cannot be changed; it must match the URL."
-            raise ApiError(errors.INVALID, message, pointer=errors.pointer((names[self.key],)))
+            raise errors.InvalidValue(message, pointer=errors.pointer((names[self.key],)))
         return {name: values[name] for name in values if name != self.key}
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from pegboard import errors
-from pegboard.errors import ApiError, ErrorCode, Fault
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query.query import Filter, Query, Rules, Sort
 from pegboard.schema.column import Column
 
@@ -72,13 +72,13 @@ class _Reading:
         self._rules = rules
         self._reserved = reserved
         self._filters = filters
-        self._faults: list[Fault] = []
+        self._faults: list[ErrorDetail] = []
         self._suggestions = 0
 
     def read(self, raw_query: str) -> Query:
         parts = [part for part in raw_query.split("&") if part]
         if len(parts) > _MOST_PARAMETERS:
-            raise ApiError(errors.BAD_PARAMETER, f"Send at most {_MOST_PARAMETERS} query parameters.")
+            raise errors.InvalidParameter(f"Send at most {_MOST_PARAMETERS} query parameters.")
         values: dict[str, Any] = {"limit": self._rules.default_limit}
         filters: list[Filter] = []
         seen: dict[str, int] = {}
@@ -86,7 +86,7 @@ class _Reading:
             name, text = self._decoded(part)
             seen[name] = seen.get(name, 0) + 1
             if seen[name] == 2:
-                self._refuse(errors.BAD_PARAMETER, name, "Sent more than once; send it once.")
+                self._refuse(errors.InvalidParameter, name, "Sent more than once; send it once.")
             if text is None or seen[name] > 1:
                 continue
             try:
@@ -96,27 +96,27 @@ class _Reading:
                     column, operator = self._filters[name]
                     filters.append(Filter(column, operator, _value(column, operator, text), text))
                 else:
-                    self._refuse(errors.UNKNOWN_PARAMETER, name, self._unknown(name))
+                    self._refuse(errors.UnknownParameter, name, self._unknown(name))
             except ValueError as error:
                 is_cursor = _READERS.get(name) is _cursor and self._rules.paged
-                kind = errors.BAD_CURSOR if is_cursor else errors.BAD_PARAMETER
+                kind = errors.InvalidCursor if is_cursor else errors.InvalidParameter
                 self._refuse(kind, name, str(error))
         if len(filters) > _MOST_FILTERS:
             self._refuse(
-                errors.BAD_PARAMETER, filters[_MOST_FILTERS].column.name, f"Send at most {_MOST_FILTERS} filters."
+                errors.InvalidParameter, filters[_MOST_FILTERS].column.name, f"Send at most {_MOST_FILTERS} filters."
             )
         if "after" in seen and "before" in seen and {"after", "before"} <= self._reserved:
-            self._refuse(errors.BAD_PARAMETER, "before", "Send either `after` or `before`.")
+            self._refuse(errors.InvalidParameter, "before", "Send either `after` or `before`.")
         if self._faults:
-            kinds = (errors.UNKNOWN_PARAMETER, errors.BAD_CURSOR, errors.BAD_PARAMETER)
+            kinds = (errors.UnknownParameter, errors.InvalidCursor, errors.InvalidParameter)
             first = next(kind for kind in kinds if kind.code == self._faults[0].code)
-            raise ApiError(first, faults=tuple(self._faults))
+            raise first(details=self._faults)
         if values.get("fields") is not None:
             values["fields"] |= frozenset(values.get("expand", ()))
         return Query(filters=tuple(filters), **values)
 
-    def _refuse(self, kind: ErrorCode, name: str, message: str) -> None:
-        self._faults.append(Fault(kind.code, message, parameter=name[:_LONGEST_NAME]))
+    def _refuse(self, kind: type[ApiError], name: str, message: str) -> None:
+        self._faults.append(ErrorDetail(kind.code, message, parameter=name[:_LONGEST_NAME]))
 
     def _decoded(self, part: str) -> tuple[str, str | None]:
         """Return a parameter's name and its text; None for the text when either cannot be read, which is noted."""
@@ -127,7 +127,7 @@ class _Reading:
         except ValueError as error:
             # What is told must be text, whatever came.
             name = name.encode("utf-8", "replace").decode()
-            self._refuse(errors.BAD_PARAMETER, name, str(error))
+            self._refuse(errors.InvalidParameter, name, str(error))
             return name, None
 
     def _unknown(self, name: str) -> str:
@@ -185,7 +185,7 @@ def _cursor(text: str, rules: Rules) -> str:
     if not rules.paged:
         raise ValueError("A stream has no pages; leave the parameter out, or accept application/json.")
     if not _CURSOR.fullmatch(text):
-        raise ValueError(errors.BAD_CURSOR.message)
+        raise ValueError(errors.InvalidCursor.message)
     return text
 
 

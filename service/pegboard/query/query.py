@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pegboard import errors
-from pegboard.errors import ApiError
 from pegboard.query import cursor
 from pegboard.query.cursor import Sealer
 from pegboard.query.existing import reading
@@ -70,7 +69,7 @@ class Query:
         try:
             return cursor.decode(self._sealer(secret, resource), text)
         except ValueError:
-            raise ApiError(errors.BAD_CURSOR, parameter="before" if self.after is None else "after") from None
+            raise errors.InvalidCursor(parameter="before" if self.after is None else "after") from None
 
     def beside(self, *, after: str | None = None, before: str | None = None) -> Query:
         """Return the query of another page of the same."""

@@ -10,7 +10,7 @@ from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 from marshmallow.fields import Field
 
 from pegboard import errors
-from pegboard.errors import ApiError, Fault
+from pegboard.errors import ErrorDetail
 from pegboard.rendering import short
 from pegboard.schema.fields import CANONICAL_UUID, Dict, Nested, Raw
 from pegboard.schema.patching import same
@@ -57,8 +57,8 @@ class Loader:
         """Load a new item; one that brings its own `id` is refused."""
         fault = None
         if "id" in body:
-            fault = Fault(
-                errors.INVALID.code, "The service assigns the id; leave it out.", errors.pointer((*steps, "id"))
+            fault = ErrorDetail(
+                errors.InvalidValue.code, "The service assigns the id; leave it out.", errors.pointer((*steps, "id"))
             )
         return self._load(body, steps, fault)
 
@@ -100,18 +100,18 @@ class Loader:
         return {name: loaded[name] if name in loaded else default_of(field) for name, field in changed}
 
     def _load(
-        self, body: Mapping[str, Any], steps: Steps, fault: Fault | None, partial: frozenset[str] = frozenset()
+        self, body: Mapping[str, Any], steps: Steps, fault: ErrorDetail | None, partial: frozenset[str] = frozenset()
     ) -> dict[str, Any]:
         """Load `body`, which may lack the fields whose names are in `partial`; what is nested in it is whole."""
         if not self._known.issuperset(body):
             body = {key: value for key, value in body.items() if key not in self._read_only}
-        found: tuple[Fault, ...] = () if fault is None else (fault,)
+        found: tuple[ErrorDetail, ...] = () if fault is None else (fault,)
         try:
             loaded: dict[str, Any] = self._load_quickly(body, partial) or self._schema.load(body, partial=partial)
         except ValidationError as error:
             found += tuple(faults(messages_of(error), steps))
         if found:
-            raise ApiError(errors.INVALID, faults=found)
+            raise errors.InvalidValue(details=found)
         if self._makers:
             self._refuse_object(loaded)
         return loaded
@@ -139,11 +139,13 @@ class Loader:
             return None
         return loaded
 
-    def _contradiction(self, body: Mapping[str, Any], identity: str) -> Fault | None:
+    def _contradiction(self, body: Mapping[str, Any], identity: str) -> ErrorDetail | None:
         given = body.get("id", identity)
         if isinstance(given, str) and identity in (given, given.lower()):
             return None
-        return Fault(errors.INVALID.code, "The id of an item cannot be changed; it must match the URL.", "/id")
+        return ErrorDetail(
+            errors.InvalidValue.code, "The id of an item cannot be changed; it must match the URL.", "/id"
+        )
 
 
 def default_of(field: Field[Any]) -> Any:

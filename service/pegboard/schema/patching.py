@@ -40,9 +40,9 @@ def operations(patch: Any) -> list[Operation]:
     Raises `ApiError`: 400 with a pointer for a patch that is malformed, 413 for one with too many operations.
     """
     if not isinstance(patch, list):
-        raise ApiError(errors.BODY_SHAPE, "A JSON Patch must be a list of operations.", pointer="")
+        raise errors.InvalidBody("A JSON Patch must be a list of operations.", pointer="")
     if len(patch) > MOST_OPERATIONS:
-        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch can contain at most {MOST_OPERATIONS} operations.")
+        raise errors.BodyTooLarge(f"A JSON Patch can contain at most {MOST_OPERATIONS} operations.")
     return errors.gather(*(partial(_checked, index, entry) for index, entry in enumerate(patch)))
 
 
@@ -73,9 +73,9 @@ def apply(document: Any, patch: Sequence[Operation]) -> Any:
         except (LookupError, ValueError) as error:
             detail = str(error.args[0]) if isinstance(error, ValueError) else "the path does not exist"
             message = f"The operation {entry['op']} failed: {detail}."
-            raise ApiError(errors.PATCH_CONFLICT, message, pointer=f"/{index}") from None
+            raise errors.PatchConflict(message, pointer=f"/{index}") from None
         except RecursionError:
-            raise ApiError(errors.INVALID, "The patch is nested too deeply.", pointer=f"/{index}") from None
+            raise errors.InvalidValue("The patch is nested too deeply.", pointer=f"/{index}") from None
     return root.get("")
 
 
@@ -83,7 +83,7 @@ def _checked(index: int, entry: Any) -> Operation:
     """Return an operation whose members are all there, its paths split into steps."""
 
     def malformed(message: str, member: str = "") -> ApiError:
-        return ApiError(errors.BODY_SHAPE, message, pointer=f"/{index}{member}")
+        return errors.InvalidBody(message, pointer=f"/{index}{member}")
 
     if not isinstance(entry, dict):
         raise malformed("An operation must be an object.")
@@ -154,7 +154,7 @@ def _size(value: Any) -> int:
 def _limit(copied: int) -> None:
     """Stop a patch whose copies of copies would fill the memory."""
     if copied > _MOST_COPIED:
-        raise ApiError(errors.BODY_TOO_LARGE, f"A JSON Patch can copy at most {_MOST_COPIED} values.")
+        raise errors.BodyTooLarge(f"A JSON Patch can copy at most {_MOST_COPIED} values.")
 
 
 def _test(root: Any, entry: Operation) -> None:

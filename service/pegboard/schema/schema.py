@@ -13,7 +13,7 @@ from marshmallow.exceptions import SCHEMA
 from marshmallow.fields import Field
 
 from pegboard import errors
-from pegboard.errors import ApiError, ErrorCode, Fault
+from pegboard.errors import ApiError, ErrorDetail
 
 
 class Message(str):
@@ -32,52 +32,52 @@ class Message(str):
         return Message(str.format(self, *args, **kwargs), self.code)
 
 
-_FIELD_CODES: Mapping[str, ErrorCode] = {
-    "required": errors.REQUIRED,
-    "null": errors.NULL,
-    "validator_failed": errors.INVALID,
-    "type": errors.WRONG_TYPE,
-    "invalid": errors.WRONG_TYPE,
-    "characters": errors.BAD_CHARACTERS,
-    "range": errors.OUT_OF_RANGE,
-    "too_large": errors.OUT_OF_RANGE,
-    "special": errors.OUT_OF_RANGE,
-    "email": errors.BAD_EMAIL,
-    "url": errors.BAD_URL,
-    "uuid": errors.BAD_UUID,
-    "invalid_uuid": errors.BAD_UUID,
-    "date": errors.BAD_DATE,
-    "invalid_awareness": errors.BAD_DATE,
-    "format": errors.BAD_DATE,
-    "unknown": errors.NOT_A_CHOICE,
-    "reference": errors.INVALID,
+_FIELD_CODES: Mapping[str, type[ApiError]] = {
+    "required": errors.MissingField,
+    "null": errors.NullNotAllowed,
+    "validator_failed": errors.InvalidValue,
+    "type": errors.WrongType,
+    "invalid": errors.WrongType,
+    "characters": errors.InvalidCharacters,
+    "range": errors.OutOfRange,
+    "too_large": errors.OutOfRange,
+    "special": errors.OutOfRange,
+    "email": errors.InvalidEmail,
+    "url": errors.InvalidUrl,
+    "uuid": errors.InvalidUuid,
+    "invalid_uuid": errors.InvalidUuid,
+    "date": errors.InvalidDate,
+    "invalid_awareness": errors.InvalidDate,
+    "format": errors.InvalidDate,
+    "unknown": errors.InvalidChoice,
+    "reference": errors.InvalidValue,
 }
 
 _SCHEMA_MESSAGES = {
-    "unknown": Message(errors.UNKNOWN_FIELD.message, errors.UNKNOWN_FIELD.code),
-    "type": Message("Not a valid object.", errors.WRONG_TYPE.code),
+    "unknown": Message(errors.UnknownField.message, errors.UnknownField.code),
+    "type": Message("Not a valid object.", errors.WrongType.code),
 }
 
 
-def _length_code(check: validate.Length, value: Any) -> ErrorCode:
+def _length_code(check: validate.Length, value: Any) -> type[ApiError]:
     shortest = check.min if check.equal is None else check.equal
-    return errors.TOO_SHORT if shortest is not None and len(value) < shortest else errors.TOO_LONG
+    return errors.TooShort if shortest is not None and len(value) < shortest else errors.TooLong
 
 
-_VALIDATOR_CODES: tuple[tuple[type[validate.Validator], Callable[[Any, Any], ErrorCode]], ...] = (
+_VALIDATOR_CODES: tuple[tuple[type[validate.Validator], Callable[[Any, Any], type[ApiError]]], ...] = (
     (validate.Length, _length_code),
-    (validate.Range, lambda check, value: errors.OUT_OF_RANGE),
-    (validate.OneOf, lambda check, value: errors.NOT_A_CHOICE),
-    (validate.NoneOf, lambda check, value: errors.NOT_A_CHOICE),
-    (validate.Email, lambda check, value: errors.BAD_EMAIL),
-    (validate.URL, lambda check, value: errors.BAD_URL),
+    (validate.Range, lambda check, value: errors.OutOfRange),
+    (validate.OneOf, lambda check, value: errors.InvalidChoice),
+    (validate.NoneOf, lambda check, value: errors.InvalidChoice),
+    (validate.Email, lambda check, value: errors.InvalidEmail),
+    (validate.URL, lambda check, value: errors.InvalidUrl),
 )
 
 
 class Coded(validate.Validator):
     """Run one of marshmallow's validators and give its fault the code it has in the catalogue."""
 
-    def __init__(self, check: Any, code: Callable[[Any, Any], ErrorCode]) -> None:
+    def __init__(self, check: Any, code: Callable[[Any, Any], type[ApiError]]) -> None:
         self.check = check
         self._code = code
 
@@ -103,14 +103,14 @@ class Telling(validate.Validator):
         try:
             told = self.check(value)
         except ApiError as error:
-            raise ValidationError([Message(fault.message, fault.code) for fault in error.faults]) from None
+            raise ValidationError([Message(fault.message, fault.code) for fault in error.details]) from None
         if told is False and not (self._returns_value and value is False):
             raise _refusal()
         return told
 
 
 def _refusal() -> ValidationError:
-    return ValidationError([Message(errors.INVALID.message, errors.INVALID.code)])
+    return ValidationError([Message(errors.InvalidValue.message, errors.InvalidValue.code)])
 
 
 def _coded(check: Any) -> Any:
@@ -142,7 +142,7 @@ def _held(method: Callable[..., Any], name: str, *, validates: bool) -> Callable
 def _give_codes(field: Any) -> None:
     """Put codes into the messages of a field, of its validators and of the fields inside it."""
     field.error_messages = {
-        key: text if isinstance(text, Message) else Message(text, _FIELD_CODES.get(key, errors.INVALID).code)
+        key: text if isinstance(text, Message) else Message(text, _FIELD_CODES.get(key, errors.InvalidValue).code)
         for key, text in field.error_messages.items()
         if isinstance(text, str)
     }
@@ -180,7 +180,7 @@ class Schema(marshmallow.Schema):
         _give_codes(field_obj)
 
 
-def faults(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[Fault]:
+def faults(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[ErrorDetail]:
     """Yield a fault with its pointer for every message of a marshmallow `ValidationError`."""
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
@@ -189,13 +189,13 @@ def faults(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[Fault]:
         for inner in messages:
             yield from faults(inner, steps)
     else:
-        code = getattr(messages, "code", errors.INVALID.code)
-        yield Fault(code, str(messages), pointer=errors.pointer(steps))
+        code = getattr(messages, "code", errors.InvalidValue.code)
+        yield ErrorDetail(code, str(messages), pointer=errors.pointer(steps))
 
 
 def invalid(error: ValidationError, steps: tuple[str | int, ...] = ()) -> ApiError:
     """Return the 422 that tells all faults of `error`, whose place in the body begins with `steps`."""
-    return ApiError(errors.INVALID, faults=tuple(faults(messages_of(error), steps)))
+    return errors.InvalidValue(details=tuple(faults(messages_of(error), steps)))
 
 
 def messages_of(error: ValidationError) -> dict[str, Any]:

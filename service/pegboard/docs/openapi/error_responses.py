@@ -9,26 +9,26 @@ from typing import Any
 from pegboard import errors
 from pegboard.endpoints.describe.json_fields import ref
 from pegboard.endpoints.describe.outcomes import VALIDATION
-from pegboard.errors import ErrorCode, Fault
+from pegboard.errors import ApiError, ErrorDetail
 
 REQUEST_ID = "4f1c2b7a9e-2a"
 
-_PLACES: Mapping[ErrorCode, Mapping[str, str]] = {
-    errors.BODY_SHAPE: {"pointer": ""},
-    errors.LENGTH_REQUIRED: {"header": "Content-Length"},
-    errors.MEDIA_TYPE: {"header": "Content-Type"},
-    errors.NOT_ACCEPTABLE: {"header": "Accept"},
-    errors.BAD_PARAMETER: {"parameter": "limit"},
-    errors.UNKNOWN_PARAMETER: {"parameter": "limt"},
-    errors.BAD_CURSOR: {"parameter": "after"},
-    errors.BAD_HEADER: {"header": "If-Match"},
-    errors.RANGE: {"header": "Range"},
-    errors.DIGEST: {"header": "Content-Digest"},
-    errors.PATCH_CONFLICT: {"pointer": "/0"},
-    errors.PRECONDITION_FAILED: {"header": "If-Match"},
-    errors.PRECONDITION_REQUIRED: {"header": "If-Match"},
-    errors.KEY_REUSED: {"header": "Idempotency-Key"},
-    errors.KEY_IN_USE: {"header": "Idempotency-Key"},
+_PLACES: Mapping[type[ApiError], Mapping[str, str]] = {
+    errors.InvalidBody: {"pointer": ""},
+    errors.LengthRequired: {"header": "Content-Length"},
+    errors.UnsupportedMediaType: {"header": "Content-Type"},
+    errors.NotAcceptable: {"header": "Accept"},
+    errors.InvalidParameter: {"parameter": "limit"},
+    errors.UnknownParameter: {"parameter": "limt"},
+    errors.InvalidCursor: {"parameter": "after"},
+    errors.InvalidHeader: {"header": "If-Match"},
+    errors.RangeNotSatisfiable: {"header": "Range"},
+    errors.DigestMismatch: {"header": "Content-Digest"},
+    errors.PatchConflict: {"pointer": "/0"},
+    errors.PreconditionFailed: {"header": "If-Match"},
+    errors.PreconditionRequired: {"header": "If-Match"},
+    errors.IdempotencyKeyReused: {"header": "Idempotency-Key"},
+    errors.IdempotencyKeyInUse: {"header": "Idempotency-Key"},
 }
 """Where the fault of a code's example is."""
 
@@ -69,14 +69,14 @@ class Answers:
         return {name: self._components[name] for name in sorted(self._components)}
 
     def of(
-        self, codes: Iterable[ErrorCode], owner: str, faults: Mapping[int, Sequence[Fault]] | None = None
+        self, codes: Iterable[type[ApiError]], owner: str, faults: Mapping[int, Sequence[ErrorDetail]] | None = None
     ) -> dict[str, Any]:
         """Return the answers that tell `codes`, by their status.
 
         `owner` names what meets them, where another meets others; `faults` are those of a request that was really held
         against it, by the status.
         """
-        by_status: dict[int, set[ErrorCode]] = {}
+        by_status: dict[int, set[type[ApiError]]] = {}
         for code in codes:
             by_status.setdefault(code.status, set()).add(code)
         found = {}
@@ -86,7 +86,7 @@ class Answers:
             found[str(status)] = ref(self._name(status, known, real, owner), "responses")
         return found
 
-    def _name(self, status: int, codes: tuple[ErrorCode, ...], real: tuple[Fault, ...], owner: str) -> str:
+    def _name(self, status: int, codes: tuple[type[ApiError], ...], real: tuple[ErrorDetail, ...], owner: str) -> str:
         key = (status, codes, real)
         if key not in self._names:
             plain = phrase(status).title().replace(" ", "")
@@ -96,7 +96,7 @@ class Answers:
         return self._names[key]
 
 
-def _answer(status: int, codes: Sequence[ErrorCode], real: Sequence[Fault]) -> dict[str, Any]:
+def _answer(status: int, codes: Sequence[type[ApiError]], real: Sequence[ErrorDetail]) -> dict[str, Any]:
     lines = "\n".join(f"- `{code.code}` {code.message}" for code in codes)
     headers = ("X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Vary", *_HEADERS.get(status, ()))
     examples = {
@@ -115,6 +115,6 @@ def _answer(status: int, codes: Sequence[ErrorCode], real: Sequence[Fault]) -> d
     }
 
 
-def _example(code: ErrorCode) -> dict[str, Any]:
+def _example(code: type[ApiError]) -> dict[str, Any]:
     message = f"{code.message} Request ID: {REQUEST_ID}." if code.status >= 500 else code.message
-    return Fault(code.code, message, **_PLACES.get(code, {})).as_json()
+    return ErrorDetail(code.code, message, **_PLACES.get(code, {})).as_json()

@@ -22,7 +22,6 @@ from pegboard.endpoints.describe.declaration import Declaration
 from pegboard.endpoints.describe.service import DOCS
 from pegboard.endpoints.read import conditional
 from pegboard.endpoints.write import MOST_ITEMS
-from pegboard.errors import ApiError
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.http import conditions
 from pegboard.http.negotiation import VARY, accept
@@ -93,7 +92,7 @@ class Docs:
         """Answer with the page of one resource."""
         name = request.match_info["resource"]
         if not any(plugin.name == name for plugin in self.plugins):
-            raise ApiError(errors.NOT_FOUND, "There is no resource at this path.")
+            raise errors.NotFound("There is no resource at this path.")
         return await self._show(request, name)
 
     async def _show(self, request: web.Request, name: str) -> Response:

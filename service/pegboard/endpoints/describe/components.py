@@ -45,9 +45,9 @@ SERVICE: Mapping[str, dict[str, Any]] = {
     "ErrorCodes": _items("ErrorCode"),
     "ErrorCode": _object(
         "One kind of error.",
-        code=_given(errors.JSON_PARSING.code, "What is wrong, stable for ever.", "integer"),
-        status=_given(errors.JSON_PARSING.status, "The status that it is answered with.", "integer"),
-        message=_given(errors.JSON_PARSING.message, "The text, where there is no better one."),
+        code=_given(errors.InvalidJson.code, "What is wrong, stable for ever.", "integer"),
+        status=_given(errors.InvalidJson.status, "The status that it is answered with.", "integer"),
+        message=_given(errors.InvalidJson.message, "The text, where there is no better one."),
         plugin=_given(None, "The plugin whose code it is; null for the service's own.", ["string", "null"]),
     ),
     "Plugins": _items("Plugin"),

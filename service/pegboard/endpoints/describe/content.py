@@ -53,7 +53,7 @@ class ContentEndpoints(ResourceEndpoints):
         codes = (
             *(*outcomes.CONNECTION, *outcomes.CREDENTIALS),
             *(*outcomes.CONTENT_ACTIONS[verb], *self._declared.error_codes),
-            *((errors.PRECONDITION_REQUIRED,) if verb == "PUT" and self._resource.needs_match else ()),
+            *((errors.PreconditionRequired,) if verb == "PUT" and self._resource.needs_match else ()),
         )
         kind = f"content.{verb.lower()}"
         return Endpoint(

@@ -9,7 +9,7 @@ from typing import Any
 from pegboard.api.content import Content
 from pegboard.api.operation import Operation
 from pegboard.api.resource import VERBS, Resource
-from pegboard.errors import ErrorCode
+from pegboard.errors import ApiError
 from pegboard.query import mapping
 from pegboard.query.query import Rules
 
@@ -32,7 +32,7 @@ class Declaration:
     operations: Mapping[str, Operation]
     rules: Rules
     has_uuids: bool
-    error_codes: tuple[ErrorCode, ...]
+    error_codes: tuple[type[ApiError], ...]
     content: Content | None
     references: Mapping[str, str]
     takes_arrays: bool

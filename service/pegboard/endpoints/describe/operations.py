@@ -35,7 +35,7 @@ class OperationEndpoints(ResourceEndpoints):
         codes = (
             *(*outcomes.CONNECTION, *outcomes.CREDENTIALS),
             *(outcomes.OPERATION_ON_ITEM if on_item else outcomes.OPERATION),
-            *((errors.PRECONDITION_REQUIRED,) if on_item and self._resource.needs_match else ()),
+            *((errors.PreconditionRequired,) if on_item and self._resource.needs_match else ()),
             *self._declared.error_codes,
         )
         loader = Loader(operation.request or Schema, ())

@@ -43,7 +43,9 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
             schemas.add(declared.resource, names[plugin.name], {})
             # What cannot be written as JSON is found here, and not by whoever reads the document.
             rendering.dumps(schemas.behind(asdict(names[plugin.name]).values()))
-            rendering.dumps([declared.summary, declared.text, *map(asdict, declared.error_codes)])
+            rendering.dumps(
+                [declared.summary, declared.text, *((e.code, e.status, e.message) for e in declared.error_codes)]
+            )
             found.declared[plugin.name] = declared
     for plugin in _serving(plugins):
         with plugin.guarded(_DOING, seconds):

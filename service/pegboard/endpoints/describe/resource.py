@@ -19,7 +19,7 @@ from pegboard.endpoints.describe.json_schemas import Names, Schemas, identity
 from pegboard.endpoints.describe.service import show_allowed
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Body, Endpoint, Media, Parameter, Reply
 from pegboard.endpoints.write import JSON_PATCH, MERGE_PATCH, MOST_ITEMS
-from pegboard.errors import ApiError, Fault
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.http.negotiation import JSON
 from pegboard.rendering import dumps
@@ -72,7 +72,7 @@ class ResourceEndpoints:
             about += " It needs no credentials."
         codes = (*outcomes.CONNECTION, *outcomes.CREDENTIALS, *outcomes.ACTIONS[action], *self._declared.error_codes)
         if self._resource.needs_match and verb in ("PUT", "PATCH", "DELETE"):
-            codes = (*codes, errors.PRECONDITION_REQUIRED)
+            codes = (*codes, errors.PreconditionRequired)
         invalid = self._invalid(action)
         extra = any(code not in errors.CATALOGUE for code in codes)
         taken, body, replies = _DESCRIBED[action](self, level)
@@ -117,7 +117,7 @@ class ResourceEndpoints:
             summary=summary or self._titled(title, level),
             description=about or usual,
             responses=(Reply(204, "What is allowed here.", headers),),
-            errors=(*outcomes.CONNECTION, *outcomes.CREDENTIALS, errors.PLUGIN_UNAVAILABLE, errors.NOT_FOUND),
+            errors=(*outcomes.CONNECTION, *outcomes.CREDENTIALS, errors.PluginUnavailable, errors.NotFound),
             parameters=(*self._path_parameters(path), *parameters.headers()),
             errors_of="options",
         )
@@ -135,7 +135,7 @@ class ResourceEndpoints:
         about = "The item's id, in either case." if has_uuids else "The item's id."
         return (Parameter("id", "path", about, form, required=True),)
 
-    def _invalid(self, action: str) -> Mapping[int, tuple[Fault, ...]]:
+    def _invalid(self, action: str) -> Mapping[int, tuple[ErrorDetail, ...]]:
         """Return what a body that is not taken is really answered with."""
         loader = Loader(self._resource.schema)
         bad: Mapping[str, Callable[[], Any]] = {
@@ -255,12 +255,12 @@ _DESCRIBED: Mapping[str, Callable[[ResourceEndpoints, str], Described]] = {
 }
 
 
-def errors_of(load: Callable[[], Any]) -> dict[int, tuple[Fault, ...]]:
+def errors_of(load: Callable[[], Any]) -> dict[int, tuple[ErrorDetail, ...]]:
     """Return what is wrong with a body, by the status that it is answered with."""
     try:
         load()
     except ApiError as error:
-        return {error.status: error.faults}
+        return {error.status: error.details}
     except Exception:
         # What an author's own hook makes of it is not for an example to tell.
         return {}

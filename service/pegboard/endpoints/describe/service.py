@@ -17,7 +17,7 @@ from pegboard.endpoints.describe.components import SERVICE
 from pegboard.endpoints.describe.examples import NOTHING, example
 from pegboard.endpoints.describe.json_fields import ref
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint, Media, Parameter, Reply
-from pegboard.errors import ErrorCode
+from pegboard.errors import ApiError
 from pegboard.http.negotiation import JSON
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE
@@ -55,7 +55,7 @@ class _Own:
     summary: str
     about: str
     schema: Mapping[str, Any]
-    codes: tuple[ErrorCode, ...] = ()
+    codes: tuple[type[ApiError], ...] = ()
     public: bool = False
     media_type: str = JSON
     others: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             "docs.resource",
             "Read about a resource",
             "Its page in the reference, for people.",
-            codes=(errors.NOT_FOUND,),
+            codes=(errors.NotFound,),
             parameters=(_RESOURCE,),
             **page,
         ),
@@ -110,7 +110,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             "List the plugins",
             "What is installed, and why one of them does not serve. Needs the grant `plugins:GET`.",
             ref("Plugins"),
-            (errors.NOT_ALLOWED,),
+            (errors.Forbidden,),
             grants=(clients.sufficing("plugins", "GET"),),
         ),
         "/metrics": _Own(
@@ -118,7 +118,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             "Read the metrics",
             "In the text format of Prometheus, or in that of OpenMetrics. Needs the grant `metrics:GET`.",
             {"type": "string"},
-            (errors.NOT_ALLOWED,),
+            (errors.Forbidden,),
             grants=(clients.sufficing("metrics", "GET"),),
             media_type=TEXT,
             others=(OPENMETRICS,),
@@ -129,7 +129,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             "Ask whether requests are welcome",
             "The database answers, the migrations are applied, the required plugins are up.",
             ref("Readiness"),
-            (errors.PLUGIN_UNAVAILABLE, errors.DATABASE_UNAVAILABLE, errors.SHUTTING_DOWN),
+            (errors.PluginUnavailable, errors.DatabaseUnavailable, errors.ShuttingDown),
             public=True,
         ),
     }
@@ -169,7 +169,7 @@ def _at(path: str, own: _Own, handler: Handler) -> Iterator[Endpoint]:
         summary=f"See what is allowed at {own.name}",
         description="Names the methods in `Allow`.",
         responses=(Reply(204, "What is allowed here.", ("Allow",)),),
-        errors=(*_codes(own), errors.NOT_FOUND) if own.parameters else _codes(own),
+        errors=(*_codes(own), errors.NotFound) if own.parameters else _codes(own),
         parameters=(*own.parameters, *parameters.headers()),
         errors_of="options",
     )
@@ -179,11 +179,11 @@ def _read(method: str, path: str, own: _Own, handler: Handler, name: str, summar
     media = Media(own.schema, example(own.schema, SERVICE) if "$ref" in own.schema else NOTHING)
     tagged = ("ETag", *(_GUARDED if own.media_type == _HTML else ())) if own.conditional else ()
     replies = [Reply(200, own.about, tagged, dict.fromkeys((own.media_type, *own.others), media))]
-    codes = (*_codes(own), errors.NOT_ACCEPTABLE, *own.codes)
+    codes = (*_codes(own), errors.NotAcceptable, *own.codes)
     conditions: tuple[str, ...] = ()
     if own.conditional:
         conditions = ("If-None-Match", "If-Match")
-        codes = (*codes, errors.BAD_HEADER, errors.PRECONDITION_FAILED)
+        codes = (*codes, errors.InvalidHeader, errors.PreconditionFailed)
         replies.append(Reply(304, "It is still as the client has it.", tagged))
     return Endpoint(
         method=method,
@@ -202,5 +202,5 @@ def _read(method: str, path: str, own: _Own, handler: Handler, name: str, summar
     )
 
 
-def _codes(own: _Own) -> tuple[ErrorCode, ...]:
+def _codes(own: _Own) -> tuple[type[ApiError], ...]:
     return outcomes.CONNECTION if own.public else (*outcomes.CONNECTION, *outcomes.CREDENTIALS)

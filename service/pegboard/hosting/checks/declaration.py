@@ -11,7 +11,7 @@ from typing import Any
 from pegboard.api.content import Content
 from pegboard.api.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
 from pegboard.api.table import TableResource
-from pegboard.errors import ErrorCode
+from pegboard.errors import ApiError
 from pegboard.hosting.checks import content, operations, overrides, schemas, spelling, tables
 from pegboard.query import mapping
 from pegboard.query.existing import Existing
@@ -180,13 +180,11 @@ def _names_mistake(name: str, value: Any) -> str | None:
 def _code_mistake(found: type[Resource]) -> str | None:
     codes: Any = found.error_codes
     if not isinstance(codes, tuple):
-        return f"error_codes is {short(codes)}: set it to a tuple, as in error_codes = (TAKEN,)"
+        return f"error_codes is {short(codes)}: set it to a tuple, as in error_codes = (Taken,)"
     for declared in codes:
-        if not isinstance(declared, ErrorCode):
-            return f"error_codes contains {short(declared)}; use only instances of pegboard.ErrorCode"
-        code: Any = declared.code
-        status: Any = declared.status
-        message: Any = declared.message
+        if not _is_error(declared):
+            return f"error_codes contains {short(declared)}; use only subclasses of pegboard.ApiError"
+        code, status, message = (getattr(declared, name, None) for name in ("code", "status", "message"))
         if isinstance(code, bool) or not isinstance(code, int):
             return f"the error code {short(code)} is not an integer: use one from {_FIRST_CODE} up"
         if code < _FIRST_CODE:
@@ -200,6 +198,10 @@ def _code_mistake(found: type[Resource]) -> str | None:
     numbers = [declared.code for declared in codes]
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     return None if twice is None else f"the error code {twice} is declared twice: use another number for one of them"
+
+
+def _is_error(declared: object) -> bool:
+    return isinstance(declared, type) and issubclass(declared, ApiError) and declared is not ApiError
 
 
 def _public_mistake(found: type[Resource]) -> str | None:
@@ -261,11 +263,11 @@ def _sound_mistake(found: type[Resource]) -> str | None:
 def _conflict_mistake(found: type[TableResource]) -> str | None:
     conflicts: Any = found.conflicts
     if not isinstance(conflicts, Mapping):
-        return f'conflicts is {short(conflicts)}: map names of constraints to codes, as in {{"no_overlap": TAKEN}}'
+        return f'conflicts is {short(conflicts)}: map names of constraints to errors, as in {{"no_overlap": Taken}}'
     for name, code in conflicts.items():
-        if not isinstance(name, str) or not isinstance(code, ErrorCode):
+        if not isinstance(name, str) or not _is_error(code):
             pair = f"{short(name)} to {short(code)}"
-            return f"conflicts maps {pair}; map the name of a constraint to a pegboard.ErrorCode"
+            return f"conflicts maps {pair}; map the name of a constraint to a subclass of pegboard.ApiError"
         if code.code >= _FIRST_CODE and code not in found.error_codes:
             return f"conflicts uses the error code {code.code}, which is not in error_codes: add it there"
     return None
