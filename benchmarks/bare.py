@@ -141,10 +141,10 @@ REQUIRED = ("name", "email")
 def errors(status: int, *faults: tuple[str, str]) -> web.Response:
     """Return the answer that says what is wrong, and where in the body."""
     found = [{"message": message, "pointer": pointer} for message, pointer in faults]
-    return answer({"errors": found}, status)
+    return response({"errors": found}, status)
 
 
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return `value` as JSON."""
     body = orjson.dumps(value, option=ROWS)
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
@@ -204,7 +204,7 @@ async def get(request: web.Request) -> web.Response:
     if "If-None-Match" in request.headers:
         return await get_changed(request, key)
     row = key and await request.app[POOL].fetchrow(GET, key)
-    return answer(dict(row)) if row else errors(404, ("Not found.", ""))
+    return response(dict(row)) if row else errors(404, ("Not found.", ""))
 
 
 async def get_changed(request: web.Request, key: UUID | None) -> web.Response:
@@ -216,7 +216,7 @@ async def get_changed(request: web.Request, key: UUID | None) -> web.Response:
     headers = {"ETag": f'"{item.pop("version")}"'}
     if headers["ETag"] in request.headers["If-None-Match"]:
         return web.Response(status=304, headers=headers)
-    return answer(item, headers=headers)
+    return response(item, headers=headers)
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -247,7 +247,7 @@ async def listing(request: web.Request) -> web.StreamResponse:
         following = f"/contacts?limit={limit}{kept}&after={items[-1]['id']}"
         if "sort" in query:
             following += f"&after_name={quote(items[-1]['name'])}"
-    return answer({"items": items, "next": following, "prev": None})
+    return response({"items": items, "next": following, "prev": None})
 
 
 async def export(request: web.Request) -> web.StreamResponse:
@@ -280,7 +280,7 @@ async def create(request: web.Request) -> web.Response:
         return errors(409, TAKEN)
     except asyncpg.ForeignKeyViolationError:
         return errors(422, NO_COMPANY)
-    return answer(dict(row), 201, {"Location": f"/contacts/{row['id']}"})
+    return response(dict(row), 201, {"Location": f"/contacts/{row['id']}"})
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -298,7 +298,7 @@ async def patch(request: web.Request) -> web.Response:
         return errors(409, TAKEN)
     except asyncpg.ForeignKeyViolationError:
         return errors(422, NO_COMPANY)
-    return answer(dict(row)) if row else errors(404, ("Not found.", ""))
+    return response(dict(row)) if row else errors(404, ("Not found.", ""))
 
 
 @web.middleware

@@ -22,7 +22,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """Say what came back; the names of headers in lower case."""
 
     status: int
@@ -42,13 +42,13 @@ class Client:
         self._authorization = "Basic " + b64encode(f"admin:{password}".encode()).decode()
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> Response:
         """Return the answer to one request. Raises `OSError` or `HTTPException` when there is none."""
         try:
             self._connection.request(request.method, request.target, request.body or None, dict(self._headers(request)))
             response = self._connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, response.read())
+            return Response(response.status, headers, response.read())
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise

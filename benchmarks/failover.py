@@ -57,17 +57,17 @@ class Load:
             item = {"name": f"client {number} item {sent}", "email": f"{uuid4().hex}@example.org"}
             begun = monotonic()
             try:
-                async with session.post(f"{url}/contacts", json=item) as answer:
-                    body = await answer.json()
+                async with session.post(f"{url}/contacts", json=item) as response:
+                    body = await response.json()
             except (aiohttp.ClientError, OSError) as error:
                 self.failed.append((monotonic(), type(error).__name__))
                 await asyncio.sleep(_PAUSE)
                 continue
             self.slowest = max(self.slowest, monotonic() - begun)
-            if answer.status == 201:
+            if response.status == 201:
                 self.acknowledged[body["id"]] = monotonic()
             else:
-                self.failed.append((monotonic(), str(answer.status)))
+                self.failed.append((monotonic(), str(response.status)))
                 await asyncio.sleep(_PAUSE)
 
     def first_after(self, moment: float) -> float | None:
@@ -127,9 +127,9 @@ async def kill(cluster: Cluster, urls: list[str], clients: int) -> Round:
 async def stored(url: str) -> set[str]:
     """Return the ids of all items, as the service gives them."""
     headers = {**_AUTHORIZATION, "Accept": "application/x-ndjson"}
-    async with aiohttp.ClientSession(headers=headers) as session, session.get(f"{url}/contacts?fields=id") as answer:
-        answer.raise_for_status()
-        return {orjson.loads(line)["id"] for line in (await answer.read()).splitlines()}
+    async with aiohttp.ClientSession(headers=headers) as session, session.get(f"{url}/contacts?fields=id") as response:
+        response.raise_for_status()
+        return {orjson.loads(line)["id"] for line in (await response.read()).splitlines()}
 
 
 @contextmanager

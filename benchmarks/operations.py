@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.client import Answer, Client, Request
+from benchmarks.client import Client, Request, Response
 from benchmarks.data import identity, person
 from benchmarks.load import UNIQUE
 
@@ -37,7 +37,7 @@ class Operation:
     name: str
     status: int
     prepare: Callable[[Client, Random, int], list[Request]]
-    check: Callable[[Client, Request, Answer], None]
+    check: Callable[[Client, Request, Response], None]
     connections: int | None = None
 
 
@@ -50,13 +50,13 @@ def ready(operation: Operation, client: Client, rows: int, samples: int = 25) ->
     requests = operation.prepare(client, Random(operation.name), rows)
     for number, template in enumerate(requests[:samples]):
         request = replace(template, body=template.body.replace(UNIQUE, b"%016x" % number))
-        answer = client.send(request)
+        response = client.send(request)
         try:
-            _expect("status", answer.status, operation.status)
-            operation.check(client, request, answer)
+            _expect("status", response.status, operation.status)
+            operation.check(client, request, response)
         except WrongAnswer as wrong:
             raise WrongAnswer(
-                f"{operation.name}: {request.method} {request.target}: {wrong}\n{answer.body[:2000]!r}"
+                f"{operation.name}: {request.method} {request.target}: {wrong}\n{response.body[:2000]!r}"
             ) from None
     return [client.encode(request) for request in requests]
 
@@ -65,8 +65,8 @@ def _gets(client: Client, random: Random, rows: int) -> list[Request]:
     return [Request("GET", f"/contacts/{identity(random.randint(1, rows))}") for _ in range(_VARIETY)]
 
 
-def _check_get(client: Client, request: Request, answer: Answer) -> None:
-    _expect("item", answer.json(), person(_number(request.target.rpartition("/")[2])))
+def _check_get(client: Client, request: Request, response: Response) -> None:
+    _expect("item", response.json(), person(_number(request.target.rpartition("/")[2])))
 
 
 def _pages(client: Client, random: Random, rows: int) -> list[Request]:
@@ -120,9 +120,9 @@ def _sorted(client: Client, random: Random, rows: int) -> list[Request]:
     return [Request("GET", target) for target in targets]
 
 
-def _check_sorted(client: Client, request: Request, answer: Answer) -> None:
-    _check_page(client, request, answer)
-    names = [item["name"] for item in answer.json()["items"]]
+def _check_sorted(client: Client, request: Request, response: Response) -> None:
+    _check_page(client, request, response)
+    names = [item["name"] for item in response.json()["items"]]
     _expect("order", names, sorted(names))
 
 
@@ -133,28 +133,28 @@ def _unchanged(client: Client, random: Random, rows: int) -> list[Request]:
         # The even ones: the odd ones are changed by others.
         target = f"/contacts/{identity(random.randrange(2, rows + 1, 2))}"
         request = Request("GET", target, headers=(("If-None-Match", '"-"'),))
-        answer = client.send(request)
-        _check_get(client, request, answer)
-        requests.append(replace(request, headers=(("If-None-Match", answer.headers.get("etag", "")),)))
+        response = client.send(request)
+        _check_get(client, request, response)
+        requests.append(replace(request, headers=(("If-None-Match", response.headers.get("etag", "")),)))
     return requests
 
 
-def _check_unchanged(client: Client, request: Request, answer: Answer) -> None:
-    _expect("body", answer.body, b"")
-    _expect("entity tag", answer.headers.get("etag"), dict(request.headers)["If-None-Match"])
+def _check_unchanged(client: Client, request: Request, response: Response) -> None:
+    _expect("body", response.body, b"")
+    _expect("entity tag", response.headers.get("etag"), dict(request.headers)["If-None-Match"])
 
 
 def _exports(client: Client, random: Random, rows: int) -> list[Request]:
     return [Request("GET", "/contacts", headers=(("Accept", "application/x-ndjson"),))]
 
 
-def _check_export(client: Client, request: Request, answer: Answer) -> None:
-    for number, line in enumerate(answer.body.splitlines(), 1):
+def _check_export(client: Client, request: Request, response: Response) -> None:
+    for number, line in enumerate(response.body.splitlines(), 1):
         _expect("line", orjson.loads(line), person(number))
 
 
-def _check_page(client: Client, request: Request, answer: Answer) -> None:
-    page = answer.json()
+def _check_page(client: Client, request: Request, response: Response) -> None:
+    page = response.json()
     _expect("keys", set(page), {"items", "next", "prev"})
     _expect("items", page["items"], [person(_number(item["id"])) for item in page["items"]])
 
@@ -175,10 +175,10 @@ def _writable(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in ("id", "created_at", "updated_at")}
 
 
-def _check_create(client: Client, request: Request, answer: Answer) -> None:
+def _check_create(client: Client, request: Request, response: Response) -> None:
     given = orjson.loads(request.body)
     given["last_contacted_at"] = "2025-06-07T06:09:10Z"
-    _check_written(client, answer.headers.get("location", ""), given, answer.json())
+    _check_written(client, response.headers.get("location", ""), given, response.json())
 
 
 def _patches(client: Client, random: Random, rows: int) -> list[Request]:
@@ -188,9 +188,9 @@ def _patches(client: Client, random: Random, rows: int) -> list[Request]:
     ]
 
 
-def _check_patch(client: Client, request: Request, answer: Answer) -> None:
+def _check_patch(client: Client, request: Request, response: Response) -> None:
     given = person(_number(request.target.rpartition("/")[2])) | orjson.loads(request.body)
-    _check_written(client, request.target, _writable(given), answer.json())
+    _check_written(client, request.target, _writable(given), response.json())
 
 
 def _check_written(client: Client, target: str, given: Mapping[str, Any], item: dict[str, Any]) -> None:

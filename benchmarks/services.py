@@ -136,10 +136,10 @@ def _await(process: subprocess.Popen[bytes], client: Client, ready: str) -> None
         if process.poll() is not None:
             raise NotServing(f"ended with status {process.returncode}")
         with suppress(OSError, http.client.HTTPException):
-            answer = client.send(Request("GET", ready))
-            if answer.status == 200:
+            response = client.send(Request("GET", ready))
+            if response.status == 200:
                 return
-            last = f"{answer.status} {answer.body[:500]!r}"
+            last = f"{response.status} {response.body[:500]!r}"
         time.sleep(0.1)
     raise NotServing(f"not ready after {_PATIENCE:.0f} s: {last}")
 

@@ -21,10 +21,10 @@ from pegboard.hosting import discovery
 from pegboard.hosting.discovery import Plugin
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.settings import Settings
-from pegboard.testing.client import ADMIN, PASSWORD, Answer, Client, basic
+from pegboard.testing.client import ADMIN, PASSWORD, Client, Response, basic
 from pegboard.testing.service import new_database, settings_for
 
-__all__ = ("ADMIN", "PASSWORD", "Answer", "Api", "Serve", "basic", "new_database", "plugin")
+__all__ = ("ADMIN", "PASSWORD", "Api", "Response", "Serve", "basic", "new_database", "plugin")
 
 # The repository as a whole is no plugin, so the kit does not come by itself.
 pytest_plugins = ["pegboard.testing.fixtures"]

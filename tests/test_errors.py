@@ -26,7 +26,7 @@ from pegboard import (
 )
 from pegboard.errors import CATALOGUE, ErrorDetail, gather, pointer
 from pegboard.schema import fields
-from tests.conftest import Answer, Api, Serve, plugin
+from tests.conftest import Api, Response, Serve, plugin
 
 RANGES = (
     (range(10_000, 11_000), {400, 406, 408, 411, 413, 414, 415, 416, 417, 431, 505}),
@@ -105,14 +105,14 @@ async def told(serve: Serve) -> Api:
     return api
 
 
-async def send(api: Api, data: bytes) -> Answer:
+async def send(api: Api, data: bytes) -> Response:
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(data)
     async with asyncio.timeout(10):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
-    return Answer(int(head.split(b" ")[1]), {}, body)
+    return Response(int(head.split(b" ")[1]), {}, body)
 
 
 class Ask(NamedTuple):
@@ -263,36 +263,36 @@ async def test_a_code_is_told_where_it_belongs(told: Api, places: dict[str, str]
         # As a first request with this key would that is still running.
         claim = f"{client}\n/guarded\nheld"
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", claim)
-        answer = await told.request(ask.method, path, headers=headers, **body)
-    assert (answer.status, [code for code, _ in answer.faults]) == (ask.code.status, [ask.code.code]), answer.body
+        response = await told.request(ask.method, path, headers=headers, **body)
+    assert (response.status, [code for code, _ in response.errors]) == (ask.code.status, [ask.code.code]), response.body
     if ask.code.status in (409, 429, 503) and ask.code not in (errors.Conflict,):
         waits = ask.code in (errors.IdempotencyKeyInUse, errors.PluginUnavailable, errors.DatabaseUnavailable)
-        assert ("Retry-After" in answer.headers) is waits
+        assert ("Retry-After" in response.headers) is waits
     if ask.code.status >= 500:
-        assert answer.headers["X-Request-Id"] in answer.json["errors"][0]["message"]
+        assert response.headers["X-Request-Id"] in response.json["errors"][0]["message"]
 
 
 @pytest.mark.parametrize(("code", "data"), SENT, ids=lambda value: str(getattr(value, "code", "")))
 async def test_a_code_is_told_to_what_is_hardly_http(told: Api, code: type[ApiError], data: bytes) -> None:
-    answer = await send(told, data)
-    assert (answer.status, [number for number, _ in answer.faults]) == (code.status, [code.code])
+    response = await send(told, data)
+    assert (response.status, [number for number, _ in response.errors]) == (code.status, [code.code])
 
 
 async def test_a_verb_without_a_grant_is_told_so(told: Api) -> None:
-    answer = await told.as_client("nobody", "without grants").get("/things")
-    assert (answer.status, answer.faults) == (403, [(12002, None)])
+    response = await told.as_client("nobody", "without grants").get("/things")
+    assert (response.status, response.errors) == (403, [(12002, None)])
 
 
 async def test_a_plugin_words_its_own_errors(told: Api) -> None:
-    answer = await told.get("/faulty/own")
-    assert answer.json == {"errors": [{"message": "Short and stout.", "code": 20200}]}
-    assert answer.headers["X-Tea"] == "yes"
+    response = await told.get("/faulty/own")
+    assert response.json == {"errors": [{"message": "Short and stout.", "code": 20200}]}
+    assert response.headers["X-Tea"] == "yes"
 
 
 async def test_a_crash_tells_nothing_and_the_log_everything(told: Api, caplog: pytest.LogCaptureFixture) -> None:
     name = uuid4().hex
-    answer = await told.get("/faulty/crash", headers={"X-Request-Id": name})
-    assert answer.json == {"errors": [{"message": f"Internal error. Request ID: {name}.", "code": 15000}]}
+    response = await told.get("/faulty/crash", headers={"X-Request-Id": name})
+    assert response.json == {"errors": [{"message": f"Internal error. Request ID: {name}.", "code": 15000}]}
     (record,) = [record for record in caplog.records if record.exc_info]
     assert name in record.getMessage()
 
@@ -300,18 +300,18 @@ async def test_a_crash_tells_nothing_and_the_log_everything(told: Api, caplog: p
 async def test_a_service_that_drains_tells_so(serve: Serve) -> None:
     api = await serve([])
     api.service.draining = True
-    answer = await api.get("/ready")
-    assert (answer.status, answer.faults) == (503, [(15004, None)])
+    response = await api.get("/ready")
+    assert (response.status, response.errors) == (503, [(15004, None)])
 
 
 async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
     api = await serve([])
     guesser = api.as_client("somebody", "wrong password")
     async with asyncio.timeout(30):
-        while (answer := await guesser.get("/")).status == 401:
-            assert answer.faults == [(12001, None)]
-    assert (answer.status, answer.faults) == (429, [(12003, None)])
-    assert int(answer.headers["Retry-After"]) >= 1
+        while (response := await guesser.get("/")).status == 401:
+            assert response.errors == [(12001, None)]
+    assert (response.status, response.errors) == (429, [(12003, None)])
+    assert int(response.headers["Retry-After"]) >= 1
 
 
 # What errors are made of -------------------------------------------------------------------------------------

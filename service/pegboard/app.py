@@ -174,7 +174,7 @@ class Service:
     async def _ready(self) -> ApiError | None:
         if self.draining:
             return errors.ShuttingDown()
-        if not (self.database.available and await self.database.answers()):
+        if not (self.database.available and await self.database.ping()):
             message = self.database.fault if not self.database.available else None
             return errors.DatabaseUnavailable(message or None, headers={"Retry-After": "1"})
         missing = self.missing()

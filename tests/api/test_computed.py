@@ -56,10 +56,10 @@ async def test_a_computed_field_is_shown_everywhere_and_ignored_in_bodies(runnin
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv"])
 async def test_a_computed_field_can_be_asked_for_alone(running: Api, accept: str) -> None:
     await running.post("/boxes", {"width": 7, "height": 9})
-    answer = await running.get("/boxes?fields=area", headers={"Accept": accept})
-    assert answer.status == 200, answer.body
-    assert b"63" in answer.body
-    assert b"width" not in answer.body
+    response = await running.get("/boxes?fields=area", headers={"Accept": accept})
+    assert response.status == 200, response.body
+    assert b"63" in response.body
+    assert b"width" not in response.body
 
 
 async def test_a_computed_field_cannot_be_filtered_or_sorted_by(running: Api) -> None:

@@ -122,9 +122,9 @@ async def some(serve: Serve) -> Api:
 
 
 async def content(api: Api, name: str) -> str:
-    answer = await api.post(f"/{name}", {"title": "x"})
-    assert answer.status == 201, answer.body
-    return f"/{name}/{answer.json['id']}/content"
+    response = await api.post(f"/{name}", {"title": "x"})
+    assert response.status == 201, response.body
+    return f"/{name}/{response.json['id']}/content"
 
 
 PNG = {"Content-Type": "image/png"}
@@ -143,7 +143,7 @@ async def test_content_that_is_there_needs_if_match_where_that_is_declared(some:
     path = await content(some, "pictures")
     tag = (await some.put(path, data=b"one", headers=PNG)).headers["ETag"]
     refused = await some.put(path, data=b"two", headers=PNG)
-    assert (refused.status, refused.faults) == (428, [(13006, "If-Match")])
+    assert (refused.status, refused.errors) == (428, [(13006, "If-Match")])
     assert (await some.put(path, data=b"two", headers=PNG | {"If-Match": tag})).status == 204
 
 
@@ -153,10 +153,10 @@ async def test_content_that_is_there_needs_if_match_where_that_is_declared(some:
 )
 async def test_only_the_declared_types_are_taken(some: Api, media_type: str, status: int) -> None:
     path = await content(some, "pictures")
-    answer = await some.put(path, data=b"x", headers={"Content-Type": media_type})
-    assert answer.status == status
+    response = await some.put(path, data=b"x", headers={"Content-Type": media_type})
+    assert response.status == status
     if status == 415:
-        assert answer.headers["Accept"] == "image/*, application/pdf"
+        assert response.headers["Accept"] == "image/*, application/pdf"
 
 
 async def chunked(data: bytes) -> AsyncIterator[bytes]:
@@ -166,8 +166,8 @@ async def chunked(data: bytes) -> AsyncIterator[bytes]:
 async def test_content_has_a_limit_of_its_own_with_and_without_a_length(some: Api) -> None:
     path = await content(some, "pictures")
     for data in (b"x" * 1001, chunked(b"x" * 1001)):
-        answer = await some.put(path, data=data, headers=PNG)
-        assert (answer.status, answer.faults) == (413, [(10005, None)])
+        response = await some.put(path, data=data, headers=PNG)
+        assert (response.status, response.errors) == (413, [(10005, None)])
     assert (await some.put(path, data=chunked(b"x" * 1000), headers=PNG)).status == 201
     # That of other bodies is smaller, and none of this one's business.
     films = await content(some, "films")
@@ -215,9 +215,9 @@ async def test_memory_does_not_grow_with_what_is_sent_or_taken(some: Api) -> Non
 
 
 async def test_any_resource_can_have_content(some: Api) -> None:
-    answer = await some.get("/reports/a/content")
-    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, b"xxx", "text/csv")
-    assert "Last-Modified" not in answer.headers
+    response = await some.get("/reports/a/content")
+    assert (response.status, response.body, response.headers["Content-Type"]) == (200, b"xxx", "text/csv")
+    assert "Last-Modified" not in response.headers
     part = await some.get("/reports/a/content", headers={"Range": "bytes=-2"})
     assert (part.status, part.body, part.headers["Content-Range"]) == (206, b"xx", "bytes 1-2/3")
     for name, message in (("nothing", "Not found."), ("empty", "The item has no content yet.")):

@@ -126,18 +126,18 @@ async def api(running: Api) -> Api:
 
 
 async def made(api: Api, path: str, **values: Any) -> Any:
-    answer = await api.post(path, values)
-    assert answer.status == 201, answer.body
-    return answer
+    response = await api.post(path, values)
+    assert response.status == 201, response.body
+    return response
 
 
 async def test_an_item_has_the_id_of_its_row_and_only_what_the_table_has(api: Api) -> None:
-    answer = await made(api, "/people", name="Ada", title="Countess")
-    assert answer.json == {"id": "1", "name": "Ada", "age": None, "title": "Countess"}
-    assert answer.headers["Location"] == "/people/1"
-    assert "Last-Modified" not in answer.headers
+    response = await made(api, "/people", name="Ada", title="Countess")
+    assert response.json == {"id": "1", "name": "Ada", "age": None, "title": "Countess"}
+    assert response.headers["Location"] == "/people/1"
+    assert "Last-Modified" not in response.headers
     got = await api.get("/people/1")
-    assert (got.json, got.headers["ETag"]) == (answer.json, answer.headers["ETag"])
+    assert (got.json, got.headers["ETag"]) == (response.json, response.headers["ETag"])
     assert (await api.get("/people/1", headers={"If-None-Match": got.headers["ETag"]})).status == 304
     for path in ("/people/01", "/people/+1", "/people/x", "/people/9223372036854775808", "/people/2", "/people/-1"):
         assert (await api.get(path)).status == 404, path
@@ -150,7 +150,7 @@ async def test_every_write_works(api: Api) -> None:
     assert (await api.patch("/people/1", {"age": 6})).json["age"] == 6
     assert (await api.patch("/people/1", {})).json["age"] == 6
     assert (await api.post("/people/1/age")).json["age"] == 7
-    assert (await api.put("/people/1", {"id": "2", "name": "Eve"})).faults == [(11000, "/id")]
+    assert (await api.put("/people/1", {"id": "2", "name": "Eve"})).errors == [(11000, "/id")]
     several = await api.post("/people", [{"name": "B"}, {"name": "A"}])
     assert [item["id"] for item in several.json["items"]] == ["2", "3"]
     assert (await api.delete("/people/1")).status == 204
@@ -167,7 +167,7 @@ async def test_the_entity_tag_is_of_all_that_is_in_the_row(api: Api) -> None:
     assert (late.status, late.headers["ETag"]) == (412, now)
     assert (await api.delete("/people/1", headers={"If-Match": tag})).status == 412
     racing = [api.patch("/people/1", {"age": 10 + n}, headers={"If-Match": now}) for n in range(6)]
-    assert sorted(answer.status for answer in await asyncio.gather(*racing)) == [200] + [412] * 5
+    assert sorted(response.status for response in await asyncio.gather(*racing)) == [200] + [412] * 5
     last = (await api.get("/people/1")).headers["ETag"]
     assert (await api.delete("/people/1", headers={"If-Match": last})).status == 204
 
@@ -185,22 +185,22 @@ async def test_pages_filters_and_sorting_go_by_its_own_columns(api: Api) -> None
     assert [item["id"] for item in (await api.get("/people?limit=11")).json["items"]][-2:] == ["10", "11"]
     assert [item["id"] for item in (await api.get("/people?id__in=3,11&fields=name")).json["items"]] == ["3", "11"]
     assert (await api.get("/people?id__gt=10&count=exact")).json["total"] == 2
-    assert (await api.get("/people?id=x")).faults == [(10012, "id")]
-    assert (await api.get("/people?sort=created_at")).faults == [(10012, "sort")]
+    assert (await api.get("/people?id=x")).errors == [(10012, "id")]
+    assert (await api.get("/people?sort=created_at")).errors == [(10012, "sort")]
     csv = await api.get("/people?limit=1", headers={"Accept": "text/csv"})
     assert csv.body.splitlines() == [b"id,name,age,title", b"1,n0,0,"]
 
 
 async def test_a_key_that_is_text_comes_with_the_item(api: Api) -> None:
-    answer = await made(api, "/countries", code="CH", name="Switzerland")
-    assert (answer.json["id"], answer.json["code"]) == ("CH", "CH")
-    assert answer.headers["Last-Modified"]
-    assert list(answer.json) == ["id", "code", "name", "updated_at"]
+    response = await made(api, "/countries", code="CH", name="Switzerland")
+    assert (response.json["id"], response.json["code"]) == ("CH", "CH")
+    assert response.headers["Last-Modified"]
+    assert list(response.json) == ["id", "code", "name", "updated_at"]
     taken = await api.post("/countries", {"code": "CH", "name": "again"})
-    assert (taken.status, taken.faults) == (409, [(13002, "/code")])
-    assert (await api.put("/countries/CH", {**answer.json, "name": "Schweiz"})).json["name"] == "Schweiz"
+    assert (taken.status, taken.errors) == (409, [(13002, "/code")])
+    assert (await api.put("/countries/CH", {**response.json, "name": "Schweiz"})).json["name"] == "Schweiz"
     moved = await api.patch("/countries/CH", {"code": "DE"})
-    assert (moved.status, moved.faults) == (422, [(11000, "/code")])
+    assert (moved.status, moved.errors) == (422, [(11000, "/code")])
     assert (await api.get("/countries/ch")).status == 404
     new = await api.put("/countries/de", {"code": "de", "name": "Deutschland"})
     assert (new.status, new.headers["Location"]) == (201, "/countries/de")
@@ -211,14 +211,14 @@ async def test_a_key_that_is_text_comes_with_the_item(api: Api) -> None:
 
 
 async def test_a_key_that_is_a_uuid_may_have_any_name(api: Api) -> None:
-    answer = await made(api, "/tokens", label="one")
-    path = answer.headers["Location"]
+    response = await made(api, "/tokens", label="one")
+    path = response.headers["Location"]
     assert (await api.patch(path.upper().replace("/TOKENS", "/tokens"), {"label": "two"})).json["label"] == "two"
 
 
 async def test_a_row_may_have_no_more_than_its_key(api: Api) -> None:
-    answer = await made(api, "/empties")
-    assert answer.json == {"id": "1"}
+    response = await made(api, "/empties")
+    assert response.json == {"id": "1"}
     assert (await api.put("/empties/1", {})).json == {"id": "1"}
 
 
@@ -227,9 +227,9 @@ async def test_items_can_refer_to_a_row_whose_key_is_a_uuid(api: Api) -> None:
     member = await made(api, "/members", team=team.json["id"])
     shown = await api.get(f"{member.headers['Location']}?expand=team")
     assert shown.json["team"] == team.json
-    assert (await api.delete(team.headers["Location"])).faults == [(13003, None)]
+    assert (await api.delete(team.headers["Location"])).errors == [(13003, None)]
     missing = await api.post("/members", {"team": "018cc251-f400-7000-8000-000000000001"})
-    assert (missing.status, missing.faults) == (422, [(11000, "/team")])
+    assert (missing.status, missing.errors) == (422, [(11000, "/team")])
 
 
 async def test_the_table_stays_as_it_was(api: Api) -> None:

@@ -143,16 +143,16 @@ async def test_a_put_leaves_what_nobody_can_read_as_it_is(api: Api) -> None:
 
 
 async def test_a_validator_tells_a_code_of_its_own(api: Api) -> None:
-    answer = await api.post("/doors", {"number": 7, "code": "short"})
-    assert (answer.status, answer.faults) == (422, [(11005, "/code"), (20700, "/number")])
-    assert answer.json["errors"][1]["message"] == "7 is odd."
+    response = await api.post("/doors", {"number": 7, "code": "short"})
+    assert (response.status, response.errors) == (422, [(11005, "/code"), (20700, "/number")])
+    assert response.json["errors"][1]["message"] == "7 is odd."
 
 
 async def test_a_table_that_is_there_is_served_as_it_is(api: Api) -> None:
     assert (await api.post("/bookings", {"room": "1"})).status == 201
-    answer = await api.post("/bookings", {"room": "1"})
-    assert (answer.status, answer.faults) == (409, [(20701, None)])
-    assert answer.json["errors"][0]["message"] == "The room is taken."
+    response = await api.post("/bookings", {"room": "1"})
+    assert (response.status, response.errors) == (409, [(20701, None)])
+    assert response.json["errors"][0]["message"] == "The room is taken."
     assert (await api.get("/bookings?room=1&count=exact")).json["total"] == 1
     plugins = {item["name"]: item for item in (await api.get("/plugins")).json["items"]}
     assert plugins["bookings"]["migrations"] == []

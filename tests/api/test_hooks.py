@@ -144,8 +144,8 @@ async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> N
 
 
 async def test_a_refusal_undoes_the_write_and_what_the_hook_did(api: Api) -> None:
-    answer = await api.post("/tasks", {"title": "bad"}, headers={"Idempotency-Key": "bad"})
-    assert (answer.status, answer.faults) == (422, [(11000, "/title")])
+    response = await api.post("/tasks", {"title": "bad"}, headers={"Idempotency-Key": "bad"})
+    assert (response.status, response.errors) == (422, [(11000, "/title")])
     item = (await api.post("/tasks", {"title": "good"})).json
     assert (await api.patch(f"/tasks/{item['id']}", {"title": "bad"})).status == 422
     assert (await api.get(f"/tasks/{item['id']}")).json == item
@@ -155,9 +155,9 @@ async def test_a_refusal_undoes_the_write_and_what_the_hook_did(api: Api) -> Non
 
 
 async def test_of_several_the_one_that_is_refused_is_pointed_at(api: Api) -> None:
-    answer = await api.post("/tasks", [{"title": "good"}, {"title": "bad"}])
-    assert (answer.status, answer.faults) == (422, [(11000, "/1/title")])
-    assert (await api.post("/tasks", [{"title": "bad"}])).faults == [(11000, "/0/title")]
+    response = await api.post("/tasks", [{"title": "good"}, {"title": "bad"}])
+    assert (response.status, response.errors) == (422, [(11000, "/1/title")])
+    assert (await api.post("/tasks", [{"title": "bad"}])).errors == [(11000, "/0/title")]
     assert (await api.get("/tasks?count=exact")).json["total"] == 0
     assert (await api.post("/tasks", [{"title": "1"}, {"title": "2"}])).status == 201
     await settled(api)
@@ -185,8 +185,8 @@ async def test_an_item_that_put_makes_is_a_new_one(api: Api) -> None:
 
 
 async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    answer = await api.post("/tasks", [{"title": "crash"}, {"title": "fine"}])
-    assert answer.status == 201
+    response = await api.post("/tasks", [{"title": "crash"}, {"title": "fine"}])
+    assert response.status == 201
     await settled(api)
     assert names(Tasks.told) == [("create", None, "fine")]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]

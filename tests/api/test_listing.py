@@ -65,9 +65,9 @@ async def running(serve: Serve) -> Api:
     return await serve([plugin("readings", Readings), plugin("places", Places)])
 
 
-def numbers(answer: Any) -> list[int]:
-    assert answer.status == 200, answer.body
-    return [IDS.index(item["id"]) for item in answer.json["items"]]
+def numbers(response: Any) -> list[int]:
+    assert response.status == 200, response.body
+    return [IDS.index(item["id"]) for item in response.json["items"]]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ async def test_pages_lead_through_all_items_and_back(running: Api, sort: str) ->
 
 
 async def test_a_count_is_of_all_that_the_filters_keep(running: Api) -> None:
-    answer = await running.get("/readings?degrees__isnull=true&count=exact&limit=2")
-    assert (answer.json["total"], answer.headers["X-Total-Count"]) == (6, "6")
+    response = await running.get("/readings?degrees__isnull=true&count=exact&limit=2")
+    assert (response.json["total"], response.headers["X-Total-Count"]) == (6, "6")
     head = await running.head("/readings?count=estimated&limit=2")
     assert head.headers["X-Total-Count"] == "30"
 
@@ -147,14 +147,14 @@ async def test_what_cannot_be_asked_is_400(running: Api, query: str) -> None:
     ],
 )
 async def test_filters_read_an_id_as_a_url_does(running: Api, query: str, expected: list[int]) -> None:
-    answer = await running.get(f"/places?{query}")
-    assert (answer.status, [item["rooms"] for item in answer.json["items"]]) == (200, expected)
+    response = await running.get(f"/places?{query}")
+    assert (response.status, [item["rooms"] for item in response.json["items"]]) == (200, expected)
 
 
 @pytest.mark.parametrize("parameter", ["id", "id__in"])
 async def test_what_can_be_no_id_is_refused_by_name(running: Api, parameter: str) -> None:
-    answer = await running.get(f"/places?{parameter}=no-such")
-    assert (answer.status, answer.json["errors"]) == (
+    response = await running.get(f"/places?{parameter}=no-such")
+    assert (response.status, response.json["errors"]) == (
         400,
         [{"message": "Not a valid id.", "code": 10012, "parameter": parameter}],
     )

@@ -144,22 +144,22 @@ async def api(serve: Serve) -> Api:
 
 
 async def made(api: Api, **values: Any) -> Any:
-    answer = await api.post("/bills", {"title": "rent", **values})
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post("/bills", {"title": "rent", **values})
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def test_an_operation_on_an_item_answers_with_the_item(api: Api) -> None:
     bill = await made(api)
     path = f"/bills/{bill['id']}"
-    answer = await api.post(f"{path}/pay", {"by": "Ada"})
-    assert (answer.status, answer.json["paid"], answer.json["by"]) == (200, True, "Ada")
-    assert answer.headers["Content-Location"] == path
+    response = await api.post(f"{path}/pay", {"by": "Ada"})
+    assert (response.status, response.json["paid"], response.json["by"]) == (200, True, "Ada")
+    assert response.headers["Content-Location"] == path
     current = await api.get(path)
-    assert (current.json, current.headers["ETag"]) == (answer.json, answer.headers["ETag"])
-    assert current.headers["Last-Modified"] == answer.headers["Last-Modified"]
+    assert (current.json, current.headers["ETag"]) == (response.json, response.headers["ETag"])
+    assert current.headers["Last-Modified"] == response.headers["Last-Modified"]
     again = await api.post(f"{path}/pay", {"by": "Ada"})
-    assert (again.status, again.faults) == (409, [(20900, None)])
+    assert (again.status, again.errors) == (409, [(20900, None)])
     upper = await api.post(f"/bills/{bill['id'].upper()}/reopen")
     assert (upper.status, upper.headers["Content-Location"]) == (200, path)
 
@@ -181,19 +181,19 @@ async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None
         ("reopen", 5, 400, [(10001, "")]),
     ]
     for name, body, status, faults in cases:
-        answer = await api.post(f"{path}/{name}", body)
-        assert (answer.status, sorted(answer.faults, key=str)) == (status, sorted(faults, key=str)), (name, body)
+        response = await api.post(f"{path}/{name}", body)
+        assert (response.status, sorted(response.errors, key=str)) == (status, sorted(faults, key=str)), (name, body)
     empty = await api.request("POST", f"{path}/pay", headers={"Content-Type": "application/json"})
-    assert (empty.status, empty.faults) == (400, [(10002, None)])
+    assert (empty.status, empty.errors) == (400, [(10002, None)])
     text = await api.request("POST", f"{path}/reopen", data=b"x", headers={"Content-Type": "text/plain"})
     assert (text.status, text.headers["Accept"]) == (415, "application/json")
 
 
 async def test_an_operation_on_the_collection_is_one_transaction(api: Api) -> None:
     one, two = await made(api, title="one"), await made(api, title="two")
-    answer = await api.post("/bills/merge", {"bills": [one["id"], two["id"]]})
-    assert (answer.status, answer.json["title"]) == (200, "one and two")
-    assert answer.headers["Content-Location"] == f"/bills/{answer.json['id']}"
+    response = await api.post("/bills/merge", {"bills": [one["id"], two["id"]]})
+    assert (response.status, response.json["title"]) == (200, "one and two")
+    assert response.headers["Content-Location"] == f"/bills/{response.json['id']}"
     three = await made(api, title="three")
     undone = await api.post("/bills/merge", {"bills": [three["id"], one["id"]]})
     assert undone.status == 404
@@ -202,10 +202,10 @@ async def test_an_operation_on_the_collection_is_one_transaction(api: Api) -> No
 
 async def test_an_operation_may_answer_with_something_else_or_nothing(api: Api) -> None:
     bill = await made(api)
-    answer = await api.post("/bills/tally")
-    assert (answer.status, answer.headers["Cache-Control"], "ETag" in answer.headers) == (200, "no-store", False)
-    assert answer.json["bills"] >= 1
-    assert (await api.post("/bills/tally?fields=bills")).faults == [(10012, "fields")]
+    response = await api.post("/bills/tally")
+    assert (response.status, response.headers["Cache-Control"], "ETag" in response.headers) == (200, "no-store", False)
+    assert response.json["bills"] >= 1
+    assert (await api.post("/bills/tally?fields=bills")).errors == [(10012, "fields")]
     shredded = await api.post(f"/bills/{bill['id']}/shred")
     assert (shredded.status, shredded.body) == (204, b"")
     assert (await api.post(f"/bills/{bill['id']}/shred")).status == 404
@@ -218,7 +218,7 @@ async def test_fields_expand_and_prefer_serve_where_an_item_is_answered(api: Api
     some = await api.post(f"{path}/reopen?fields=title,parent&expand=parent")
     assert list(some.json) == ["id", "title", "parent"]
     assert some.json["parent"]["title"] == "parent"
-    assert (await api.post(f"{path}/reopen?limit=5")).faults == [(10013, "limit")]
+    assert (await api.post(f"{path}/reopen?limit=5")).errors == [(10013, "limit")]
     minimal = {"Prefer": "return=minimal"}
     nothing = await api.post(f"{path}/reopen", headers=minimal)
     assert (nothing.status, nothing.headers["Preference-Applied"]) == (204, "return=minimal")
@@ -233,7 +233,7 @@ async def test_conditions_are_held_against_the_item(api: Api) -> None:
     late = await api.post(f"{path}/pay", {"by": "Eve"}, headers={"If-Match": '"0"'})
     assert (late.status, late.headers["ETag"]) == (412, tag)
     racing = [api.post(f"{path}/pay", {"by": str(n)}, headers={"If-Match": tag}) for n in range(4)]
-    assert sorted(answer.status for answer in await asyncio.gather(*racing)) == [200, 412, 412, 412]
+    assert sorted(response.status for response in await asyncio.gather(*racing)) == [200, 412, 412, 412]
     assert (await api.post(f"{path}/reopen", headers={"If-None-Match": "*"})).status == 412
     assert (await api.post(f"{path}/reopen", headers={"If-Match": "x"})).status == 400
 
@@ -241,7 +241,7 @@ async def test_conditions_are_held_against_the_item(api: Api) -> None:
 async def test_where_writes_need_if_match_operations_on_items_do(api: Api) -> None:
     note = await api.post("/notes", {"by": "Ada"})
     path = f"/notes/{note.json['id']}/touch"
-    assert (await api.post(path)).faults == [(13006, "If-Match")]
+    assert (await api.post(path)).errors == [(13006, "If-Match")]
     assert (await api.post(path, headers={"If-Match": note.headers["ETag"]})).json["by"] == "touched"
 
 
@@ -252,7 +252,7 @@ async def test_a_retry_with_the_same_key_does_nothing_twice(api: Api) -> None:
     again = await api.post(path, {"by": "Ada"}, headers=headers)
     assert (first.status, again.status, again.body) == (200, 200, first.body)
     assert again.headers["Idempotency-Replayed"] == "true"
-    assert (await api.post(path, {"by": "Eve"}, headers=headers)).faults == [(13007, "Idempotency-Key")]
+    assert (await api.post(path, {"by": "Eve"}, headers=headers)).errors == [(13007, "Idempotency-Key")]
     refused = {"Idempotency-Key": "refused"}
     assert (await api.post(path, {"by": "Ada"}, headers=refused)).status == 409
     await api.post(path.replace("/pay", "/reopen"))
@@ -276,8 +276,8 @@ async def test_what_another_owns_is_not_there(api: Api) -> None:
     note = await api.post("/notes", {"by": "Ada"})
     await api.service.clients.add("other", "a password", ["notes:touch"])
     headers = {"If-Match": note.headers["ETag"]}
-    answer = await api.as_client("other", "a password").post(f"/notes/{note.json['id']}/touch", headers=headers)
-    assert answer.status == 404
+    response = await api.as_client("other", "a password").post(f"/notes/{note.json['id']}/touch", headers=headers)
+    assert response.status == 404
 
 
 async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: Api) -> None:
@@ -301,8 +301,8 @@ async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: A
 async def test_other_verbs_at_its_path_are_told_what_is_allowed(api: Api) -> None:
     item = f"/bills/{(await made(api))['id']}"
     for path in (f"{item}/pay", "/bills/merge"):
-        answer = await api.get(path)
-        assert (answer.status, answer.headers["Allow"]) == (405, "POST, OPTIONS")
+        response = await api.get(path)
+        assert (response.status, response.headers["Allow"]) == (405, "POST, OPTIONS")
         options = await api.request("OPTIONS", path)
         assert (options.status, options.headers["Allow"]) == (204, "POST, OPTIONS")
     assert (await api.post(f"{item}/pay/more", {"by": "Ada"})).status == 404
@@ -310,9 +310,9 @@ async def test_other_verbs_at_its_path_are_told_what_is_allowed(api: Api) -> Non
 
 
 async def test_a_resource_without_a_table_has_operations_too(api: Api) -> None:
-    answer = await api.post("/bells/big/ring", headers={"Idempotency-Key": "ding"})
-    assert (answer.status, answer.json) == (200, {"id": "big", "rung": 1})
-    assert answer.headers["Content-Location"] == "/bells/big"
+    response = await api.post("/bells/big/ring", headers={"Idempotency-Key": "ding"})
+    assert (response.status, response.json) == (200, {"id": "big", "rung": 1})
+    assert response.headers["Content-Location"] == "/bells/big"
     assert (await api.post("/bells/big/ring", headers={"Idempotency-Key": "ding"})).json["rung"] == 1
     assert (await api.post("/bells/none/ring")).status == 404
     assert (await api.post("/bells/big/ring", headers={"If-Match": '"x"'})).status == 412
@@ -321,9 +321,9 @@ async def test_a_resource_without_a_table_has_operations_too(api: Api) -> None:
 async def test_nonsense_of_an_author_is_told_to_the_log_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     for path, told in (("/bells/big/crack", "bells"), ("/bills/forget", "bills")):
         caplog.clear()
-        answer = await api.post(path)
-        assert (answer.status, answer.faults) == (500, [(15000, None)])
-        assert told.encode() not in answer.body
+        response = await api.post(path)
+        assert (response.status, response.errors) == (500, [(15000, None)])
+        assert told.encode() not in response.body
         (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert record.getMessage().endswith(f"failed in {told}")
 

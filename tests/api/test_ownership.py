@@ -11,7 +11,7 @@ import pytest
 
 from pegboard import Schema, TableResource, Unique, validate
 from pegboard.schema import fields
-from tests.conftest import Answer, Api, Serve, new_database, plugin
+from tests.conftest import Api, Response, Serve, new_database, plugin
 
 SECRET = "a password"
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -97,19 +97,19 @@ def bob(api: Api) -> Api:
 
 
 async def made(api: Api, path: str = "/notes", **values: Any) -> Any:
-    answer = await api.post(path, {"text": "hers", **values} if path != "/comments" else values)
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post(path, {"text": "hers", **values} if path != "/comments" else values)
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def texts(api: Api, query: str = "") -> list[str]:
     return [item["text"] for item in (await api.get(f"/notes?{query}")).json["items"]]
 
 
-def plain(answer: Answer) -> tuple[Any, ...]:
+def plain(response: Response) -> tuple[Any, ...]:
     """Return all of an answer that could tell whether something is there."""
     passing = ("date", "x-request-id")
-    return answer.status, answer.body, [(k, v) for k, v in answer.headers.items() if k.lower() not in passing]
+    return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in passing]
 
 
 async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
@@ -138,7 +138,7 @@ async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: 
     assert (await api.as_client("star", SECRET).delete(f"/notes/{theirs['id']}")).status == 204
 
 
-Attempt = Callable[[Api, str], Awaitable[Answer]]
+Attempt = Callable[[Api, str], Awaitable[Response]]
 ITEM = {"text": "his"}
 ATTEMPTS: dict[str, Attempt] = {
     "get": lambda api, path: api.get(path),
@@ -176,8 +176,8 @@ async def test_anothers_item_answers_as_one_that_is_not_there(ada: Api, bob: Api
 async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> None:
     item = await made(ada)
     for headers in ({}, {"If-None-Match": "*"}, {"If-Match": "*"}):
-        answer = await bob.put(f"/notes/{item['id']}", ITEM, headers=headers)
-        assert (answer.status, answer.faults) == (404, [(NOT_FOUND, None)])
+        response = await bob.put(f"/notes/{item['id']}", ITEM, headers=headers)
+        assert (response.status, response.errors) == (404, [(NOT_FOUND, None)])
     assert (await ada.get(f"/notes/{item['id']}")).json == item
     path = f"/notes/{uuid4()}"
     assert (await bob.put(path, ITEM)).status == 201
@@ -189,8 +189,8 @@ async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> Non
 async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api) -> None:
     for _ in range(5):
         path = f"/notes/{uuid4()}"
-        answers = await asyncio.gather(*(who.put(path, {"text": str(n)}) for n, who in enumerate([ada, bob] * 4)))
-        statuses = [[answer.status for answer in answers[start::2]] for start in (0, 1)]
+        responses = await asyncio.gather(*(who.put(path, {"text": str(n)}) for n, who in enumerate([ada, bob] * 4)))
+        statuses = [[response.status for response in responses[start::2]] for start in (0, 1)]
         assert sorted(map(set, statuses), key=len) == [{404}, {200, 201}]
 
 
@@ -209,8 +209,8 @@ async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Ap
             assert await texts(client, query) == expected
         assert sorted(await texts(client, "q=word")) == expected
         for count in ("exact", "estimated"):
-            answer = await client.get(f"/notes?count={count}&limit=1")
-            assert (answer.json["total"], answer.headers["X-Total-Count"]) == (len(expected), str(len(expected)))
+            response = await client.get(f"/notes?count={count}&limit=1")
+            assert (response.json["total"], response.headers["X-Total-Count"]) == (len(expected), str(len(expected)))
             assert (await client.head(f"/notes?count={count}")).headers["X-Total-Count"] == str(len(expected))
         lines = await client.get("/notes?sort=text&count=exact", headers={"Accept": "application/x-ndjson"})
         assert lines.body.count(b"\n") == len(expected)
@@ -258,33 +258,33 @@ async def test_ones_own_are_found_by_an_index(api: Api) -> None:
 
 async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api, bob: Api) -> None:
     await made(ada, slug="taken", label="mine")
-    answer = await bob.post("/notes", {"text": "his", "slug": "taken"})
-    assert (answer.status, answer.faults) == (409, [(CONFLICT, "/slug")])
-    assert b"taken" not in answer.body
+    response = await bob.post("/notes", {"text": "his", "slug": "taken"})
+    assert (response.status, response.errors) == (409, [(CONFLICT, "/slug")])
+    assert b"taken" not in response.body
     # Unless it is declared to be so for each owner.
     assert (await bob.post("/notes", {"text": "his", "label": "mine"})).status == 201
-    assert (await bob.post("/notes", {"text": "his", "label": "mine"})).faults == [(CONFLICT, "/label")]
+    assert (await bob.post("/notes", {"text": "his", "label": "mine"})).errors == [(CONFLICT, "/label")]
 
 
 async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api, bob: Api) -> None:
     hers, his = await made(ada), await made(bob)
     for reference in (hers["id"], str(uuid4())):
-        for answer in (
+        for response in (
             await bob.post("/comments", {"note": reference}),
             await bob.post("/comments", {"note": reference}, headers={"Idempotency-Key": str(uuid4())}),
         ):
-            assert (answer.status, answer.faults) == (422, [(INVALID, "/note")])
-        answer = await bob.post("/comments", [{"note": his["id"]}, {"note": reference}])
-        assert (answer.status, answer.faults) == (422, [(INVALID, "/1/note")])
-        answer = await bob.post("/comments", [{"note": reference}])
-        assert (answer.status, answer.faults) == (422, [(INVALID, "/0/note")])
+            assert (response.status, response.errors) == (422, [(INVALID, "/note")])
+        response = await bob.post("/comments", [{"note": his["id"]}, {"note": reference}])
+        assert (response.status, response.errors) == (422, [(INVALID, "/1/note")])
+        response = await bob.post("/comments", [{"note": reference}])
+        assert (response.status, response.errors) == (422, [(INVALID, "/0/note")])
         comment = await made(bob, "/comments", note=his["id"])
-        for answer in (
+        for response in (
             await bob.patch(f"/comments/{comment['id']}", {"note": reference}),
             await bob.put(f"/comments/{comment['id']}", {"note": reference}),
             await bob.patch(f"/notes/{his['id']}", {"parent": reference}),
         ):
-            assert (answer.status, answer.faults[0][0]) == (422, INVALID)
+            assert (response.status, response.errors[0][0]) == (422, INVALID)
     assert (await made(api, "/comments", note=hers["id"]))["note"] == hers["id"]
     assert (await made(bob, parent=his["id"]))["parent"] == his["id"]
 
@@ -293,9 +293,9 @@ async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, b
     hers, his = await made(ada), await made(bob)
     for reply in (str(uuid4()), hers["id"]):
         comment = {"note": hers["id"], "reply": reply}
-        assert (await bob.post("/comments", comment)).faults == [(INVALID, "/note"), (INVALID, "/reply")]
+        assert (await bob.post("/comments", comment)).errors == [(INVALID, "/note"), (INVALID, "/reply")]
         array = [{"note": his["id"], "reply": reply}, {"note": hers["id"]}]
-        assert (await bob.post("/comments", array)).faults == [(INVALID, "/0/reply"), (INVALID, "/1/note")]
+        assert (await bob.post("/comments", array)).errors == [(INVALID, "/0/reply"), (INVALID, "/1/note")]
 
 
 async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: Api, bob: Api) -> None:

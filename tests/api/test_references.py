@@ -143,9 +143,9 @@ async def api(running: Api) -> Api:
 
 
 async def made(api: Api, path: str, **values: Any) -> Any:
-    answer = await api.post(path, values)
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post(path, values)
+    assert response.status == 201, response.body
+    return response.json
 
 
 # What the database keeps.
@@ -161,33 +161,33 @@ async def test_a_reference_is_an_id_in_and_out(api: Api) -> None:
 
 @pytest.mark.parametrize(("value", "code"), [("x", 11011), (7, 11004), ({"id": NOWHERE}, 11004)])
 async def test_what_is_no_id_is_refused(api: Api, value: Any, code: int) -> None:
-    answer = await api.post("/people", {"name": "Ada", "company": value})
-    assert answer.status == 422
-    assert answer.faults == [(code, "/company")]
+    response = await api.post("/people", {"name": "Ada", "company": value})
+    assert response.status == 422
+    assert response.errors == [(code, "/company")]
 
 
 async def test_an_id_that_leads_nowhere_is_a_fault_of_its_field(api: Api) -> None:
     person = await made(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
-    for answer in (
+    for response in (
         await api.post("/people", {"name": "Ada", "company": NOWHERE}),
         await api.put(path, {"name": "Ada", "company": NOWHERE}),
         await api.patch(path, {"company": NOWHERE}),
     ):
-        assert answer.status == 422
-        assert answer.faults == [(errors.InvalidValue.code, "/company")]
-    assert (await api.post("/people", {"name": "Ada", "manager": NOWHERE})).faults == [(11000, "/manager")]
+        assert response.status == 422
+        assert response.errors == [(errors.InvalidValue.code, "/company")]
+    assert (await api.post("/people", {"name": "Ada", "manager": NOWHERE})).errors == [(11000, "/manager")]
     visit = {"who": NOWHERE, "host": (await made(api, "/companies", name="A"))["id"]}
-    assert (await api.post("/visits", visit)).faults == [(11000, "/who")]
+    assert (await api.post("/visits", visit)).errors == [(11000, "/who")]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}])
 async def test_in_an_array_the_pointer_begins_with_the_place(api: Api, headers: dict[str, str]) -> None:
     people: list[dict[str, Any]] = [{"name": f"{number}"} for number in range(5)]
     people[3]["company"] = NOWHERE
-    answer = await api.post("/people", people, headers=headers)
-    assert answer.status == 422
-    assert answer.faults == [(11000, "/3/company")]
+    response = await api.post("/people", people, headers=headers)
+    assert response.status == 422
+    assert response.errors == [(11000, "/3/company")]
     assert (await api.get("/people")).json["items"] == []
 
 
@@ -196,22 +196,22 @@ async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[st
     company = (await made(api, "/companies", name="Analytical"))["id"]
     person = {"name": "Ada", "company": NOWHERE, "manager": NOWHERE}
     places = [(11000, "/company"), (11000, "/manager")]
-    assert (await api.post("/people", person, headers=headers)).faults == places
-    assert (await api.post("/people", {**person, "company": company}, headers=headers)).faults == places[1:]
+    assert (await api.post("/people", person, headers=headers)).errors == places
+    assert (await api.post("/people", {**person, "company": company}, headers=headers)).errors == places[1:]
     array = [{**person, "company": company}, {"name": "Bob"}, person]
-    answer = await api.post("/people", array, headers=headers)
-    assert (answer.status, answer.faults) == (
+    response = await api.post("/people", array, headers=headers)
+    assert (response.status, response.errors) == (
         422,
         [(11000, f"/{at}") for at in ("0/manager", "2/company", "2/manager")],
     )
     assert (await api.get("/people")).json["items"] == []
     path = (await api.post("/people", {"name": "Ada", "company": company})).headers["Location"]
-    assert (await api.put(path, person)).faults == places
-    assert (await api.patch(path, {"company": NOWHERE, "manager": NOWHERE})).faults == places
+    assert (await api.put(path, person)).errors == places
+    assert (await api.patch(path, {"company": NOWHERE, "manager": NOWHERE})).errors == places
     kind = {"Content-Type": "application/json-patch+json"}
     patch = [{"op": "replace", "path": f"/{name}", "value": NOWHERE} for name in ("company", "manager")]
-    assert (await api.patch(path, patch, headers=kind)).faults == places
-    assert (await api.put(f"/people/{NOWHERE}", person)).faults == places
+    assert (await api.patch(path, patch, headers=kind)).errors == places
+    assert (await api.put(f"/people/{NOWHERE}", person)).errors == places
 
 
 async def test_a_reference_that_fails_takes_nothing_with_it_within_a_transaction(api: Api) -> None:
@@ -229,9 +229,9 @@ async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
     boss = await made(api, "/people", name="Ada", company=company["id"])
     await made(api, "/people", name="Bob", manager=boss["id"])
     for path in (f"/companies/{company['id']}", f"/people/{boss['id']}"):
-        answer = await api.delete(path)
-        assert answer.status == 409
-        assert answer.faults == [(errors.StillReferenced.code, None)]
+        response = await api.delete(path)
+        assert response.status == 409
+        assert response.errors == [(errors.StillReferenced.code, None)]
         assert (await api.get(path)).status == 200
 
 
@@ -249,9 +249,9 @@ async def test_a_reference_is_filtered_and_sorted_by_as_an_id(api: Api) -> None:
         await made(api, "/people", name=name, company=company)
 
     async def names(query: str) -> str:
-        answer = await api.get(f"/people?{query}")
-        assert answer.status == 200, answer.body
-        return "".join(item["name"] for item in answer.json["items"])
+        response = await api.get(f"/people?{query}")
+        assert response.status == 200, response.body
+        return "".join(item["name"] for item in response.json["items"])
 
     assert await names(f"company={one.upper()}") == "y"
     assert await names(f"company__in={one},{two}") == "xy"
@@ -259,7 +259,7 @@ async def test_a_reference_is_filtered_and_sorted_by_as_an_id(api: Api) -> None:
     assert await names("company__isnull=true") == "z"
     assert await names("sort=company") == "yxz"
     assert await names("sort=-company") == "zxy"
-    assert (await api.get("/people?company=x")).faults == [(errors.InvalidParameter.code, "company")]
+    assert (await api.get("/people?company=x")).errors == [(errors.InvalidParameter.code, "company")]
 
 
 async def test_a_reference_has_an_index_and_a_foreign_key(api: Api) -> None:
@@ -283,14 +283,14 @@ async def test_the_item_stands_in_place_of_its_id_as_its_own_resource_shows_it(a
     whole = (await api.get(f"/companies/{company['id']}")).json
     assert whole["initial"] == "A"
     assert "note" not in whole
-    answer = await api.get(f"/people/{person['id']}?expand=company")
-    assert answer.json == {**person, "company": whole}
-    assert list(answer.json) == list(person)
+    response = await api.get(f"/people/{person['id']}?expand=company")
+    assert response.json == {**person, "company": whole}
+    assert list(response.json) == list(person)
     page = await api.get("/people?expand=company")
     assert page.json["items"] == [{**person, "company": whole}]
     head = await api.head(f"/people/{person['id']}?expand=company")
-    assert head.headers["Content-Length"] == str(len(answer.body))
-    assert head.headers["ETag"] == answer.headers["ETag"]
+    assert head.headers["Content-Length"] == str(len(response.body))
+    assert head.headers["ETag"] == response.headers["ETag"]
 
 
 async def test_null_stays_null_and_costs_nothing(api: Api) -> None:
@@ -304,11 +304,11 @@ async def test_a_page_asks_once_for_each_relation(api: Api) -> None:
     ids = [(await made(api, "/companies", name=name))["id"] for name in "abc"]
     people = [{"name": f"{number}", "company": ids[number % 3]} for number in range(40)]
     await api.post("/people", people)
-    answer = await api.get("/people?expand=company&limit=30")
-    assert [item["company"]["name"] for item in answer.json["items"]] == list("abc" * 10)
-    assert "expand=company" in answer.json["next"]
+    response = await api.get("/people?expand=company&limit=30")
+    assert [item["company"]["name"] for item in response.json["items"]] == list("abc" * 10)
+    assert "expand=company" in response.json["next"]
     assert Companies.reads == [sorted(ids)]
-    following = await api.get(answer.json["next"])
+    following = await api.get(response.json["next"])
     assert [item["company"]["name"] for item in following.json["items"]] == list("abcabcabca")
 
 
@@ -329,23 +329,23 @@ async def test_fields_pick_beside_what_is_expanded(api: Api) -> None:
     company = await made(api, "/companies", name="Analytical")
     person = await made(api, "/people", name="Ada", company=company["id"])
     for path in (f"/people/{person['id']}?fields=name&expand=company", "/people?fields=name&expand=company"):
-        answer = (await api.get(path)).json
-        item = answer["items"][0] if "items" in answer else answer
+        response = (await api.get(path)).json
+        item = response["items"][0] if "items" in response else response
         assert item == {"id": person["id"], "name": "Ada", "company": company}
 
 
 @pytest.mark.parametrize("name", ["name", "secret", "compny", "", "company,,manager"])
 async def test_only_a_reference_that_is_shown_can_be_expanded(api: Api, name: str) -> None:
     for path in ("/people", f"/people/{NOWHERE}"):
-        answer = await api.get(f"{path}?expand={name}")
-        assert answer.status == 400
-        assert answer.faults == [(errors.InvalidParameter.code, "expand")]
+        response = await api.get(f"{path}?expand={name}")
+        assert response.status == 400
+        assert response.errors == [(errors.InvalidParameter.code, "expand")]
 
 
 async def test_a_resource_without_references_knows_no_expand(api: Api) -> None:
-    answer = await api.get("/companies?expand=name")
-    assert answer.status == 400
-    assert answer.faults == [(errors.UnknownParameter.code, "expand")]
+    response = await api.get("/companies?expand=name")
+    assert response.status == 400
+    assert response.errors == [(errors.UnknownParameter.code, "expand")]
 
 
 async def test_the_answer_to_a_write_can_be_expanded(api: Api) -> None:
@@ -383,9 +383,9 @@ async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
     ids = [(await made(api, "/companies", name=name))["id"] for name in "abc"]
     people = [{"name": f"{number}", "company": ids[number % 3]} for number in range(999)]
     await api.post("/people", [*people, {"name": "alone"}])
-    answer = await api.get("/people?expand=company", headers=NDJSON)
-    assert answer.status == 200
-    lines = [replace(answer, body=line).json for line in answer.body.splitlines()]
+    response = await api.get("/people?expand=company", headers=NDJSON)
+    assert response.status == 200
+    lines = [replace(response, body=line).json for line in response.body.splitlines()]
     assert [line["company"] and line["company"]["name"] for line in lines] == [*("abc" * 333), None]
     assert 1 <= len(Companies.reads) <= 10
     page = await api.get("/people?expand=company&limit=2")
@@ -393,9 +393,9 @@ async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
 
 
 async def test_csv_has_no_place_for_it(api: Api) -> None:
-    answer = await api.get("/people?expand=company", headers={"Accept": "text/csv"})
-    assert answer.status == 400
-    assert answer.faults == [(errors.InvalidParameter.code, "expand")]
+    response = await api.get("/people?expand=company", headers={"Accept": "text/csv"})
+    assert response.status == 400
+    assert response.errors == [(errors.InvalidParameter.code, "expand")]
 
 
 async def test_what_its_own_resource_hides_is_null(api: Api) -> None:
@@ -413,8 +413,8 @@ async def test_a_resource_that_is_no_table_can_refer_too(api: Api) -> None:
     company = await made(api, "/companies", name="Analytical")
     ids = [str(uuid4()) for _ in range(3)]
     Notes.kept[:] = [{"id": ids[0], "company": company["id"]}, {"id": ids[1], "company": NOWHERE}, {"id": ids[2]}]
-    answer = await api.get("/notes?expand=company")
-    shown = {item["id"]: item.get("company", "absent") for item in answer.json["items"]}
+    response = await api.get("/notes?expand=company")
+    shown = {item["id"]: item.get("company", "absent") for item in response.json["items"]}
     assert shown == {ids[0]: company, ids[1]: None, ids[2]: "absent"}
 
 
@@ -429,7 +429,7 @@ async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
     assert (await both.get(f"{path}?expand=company")).json["company"] == company
     assert (await people.get(path)).json["company"] == company["id"]
     assert (await people.get(f"{path}?expand=manager")).status == 200
-    for answer in (
+    for response in (
         await people.get(f"{path}?expand=company"),
         await people.get("/people?expand=manager,company"),
         await people.get("/people?expand=company", headers=NDJSON),
@@ -438,16 +438,16 @@ async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
         await people.put(f"{path}?expand=company", {"name": "Bob"}),
         await people.patch(f"{path}?expand=company", {"name": "Bob"}),
     ):
-        assert answer.status == 403
-        assert answer.faults == [(errors.Forbidden.code, "expand")]
-        assert "companies" in answer.json["errors"][0]["message"]
+        assert response.status == 403
+        assert response.errors == [(errors.Forbidden.code, "expand")]
+        assert "companies" in response.json["errors"][0]["message"]
     assert [item["name"] for item in (await api.get("/people")).json["items"]] == ["Ada"]
 
 
 async def test_what_has_no_get_is_shown_to_nobody(api: Api) -> None:
-    answer = await api.get("/seen?expand=unread")
-    assert answer.status == 403
-    assert answer.faults == [(errors.Forbidden.code, "expand")]
+    response = await api.get("/seen?expand=unread")
+    assert response.status == 403
+    assert response.errors == [(errors.Forbidden.code, "expand")]
 
 
 # Conditional requests.
@@ -525,9 +525,9 @@ async def test_what_is_deleted_while_it_is_read_is_null_and_never_a_fault(api: A
 
     async def read() -> None:
         while not stop.is_set():
-            answer = await api.get(f"{path}?expand=company")
-            assert answer.status == 200
-            assert answer.json["company"] is None or answer.json["company"]["name"]
+            response = await api.get(f"{path}?expand=company")
+            assert response.status == 200
+            assert response.json["company"] is None or response.json["company"]["name"]
 
     readers = [asyncio.create_task(read()) for _ in range(4)]
     for company in companies:
@@ -551,11 +551,11 @@ async def test_a_target_that_is_down_is_told_and_the_rest_serves(api: Api, serve
         down = await serve(plugins)
         for path in (f"/people/{person['id']}", "/people"):
             assert (await down.get(f"{path}?expand=manager")).status == 200
-            answer = await down.get(f"{path}?expand=company")
-            assert answer.status == 503
-            assert answer.faults == [(errors.PluginUnavailable.code, "expand")]
-            assert "companies" in answer.json["errors"][0]["message"]
-            assert answer.headers["Retry-After"] == "60"
+            response = await down.get(f"{path}?expand=company")
+            assert response.status == 503
+            assert response.errors == [(errors.PluginUnavailable.code, "expand")]
+            assert "companies" in response.json["errors"][0]["message"]
+            assert response.headers["Retry-After"] == "60"
         refused = await down.post("/people?expand=company", {"name": "Bob", "company": company["id"]})
         assert refused.status == 503
         assert (await down.as_client("people-only", "a password").get("/people?expand=company")).status == 403

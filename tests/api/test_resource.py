@@ -149,7 +149,7 @@ class Odd(Resource):
 
     schema = Value
     verbs = ("GET",)
-    answers: dict[str, Any] = {
+    responses: dict[str, Any] = {
         "nothing": None,
         "object": {"id": "object", "value": object()},
         "surrogate": {"id": "surrogate", "value": "\ud800"},
@@ -163,7 +163,7 @@ class Odd(Resource):
     async def retrieve(self, context: Context, id: str) -> Any:
         if id in ("refused", "slow", "gone"):
             raise {"refused": ConnectionRefusedError, "slow": TimeoutError, "gone": KeyError}[id]("/etc/secret")
-        return self.answers[id]
+        return self.responses[id]
 
 
 class Careless(Resource):
@@ -187,9 +187,9 @@ async def shelf(serve: Serve) -> Api:
 
 
 async def created(api: Api, **changes: Any) -> str:
-    answer = await api.post("/books", {"title": "Emma", **changes})
-    assert answer.status == 201, answer.body
-    return str(answer.headers["Location"])
+    response = await api.post("/books", {"title": "Emma", **changes})
+    assert response.status == 201, response.body
+    return str(response.headers["Location"])
 
 
 async def test_all_verbs_work_over_anything(shelf: Api) -> None:
@@ -213,11 +213,11 @@ async def test_all_verbs_work_over_anything(shelf: Api) -> None:
 
 async def test_all_patches_work_over_anything(shelf: Api) -> None:
     item = await created(shelf, notes={"a": 1, "b": 2})
-    answer = await shelf.patch(item, {"notes": {"a": None}}, headers={"Content-Type": "application/merge-patch+json"})
-    assert answer.json["notes"] == {"b": 2}
+    response = await shelf.patch(item, {"notes": {"a": None}}, headers={"Content-Type": "application/merge-patch+json"})
+    assert response.json["notes"] == {"b": 2}
     patch = [{"op": "add", "path": "/notes/c", "value": 3}, {"op": "test", "path": "/notes/b", "value": 2}]
-    answer = await shelf.patch(item, patch, headers={"Content-Type": "application/json-patch+json"})
-    assert answer.json["notes"] == {"b": 2, "c": 3}
+    response = await shelf.patch(item, patch, headers={"Content-Type": "application/json-patch+json"})
+    assert response.json["notes"] == {"b": 2, "c": 3}
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ async def test_all_patches_work_over_anything(shelf: Api) -> None:
     ],
 )
 async def test_whatever_is_returned_comes_out_as_the_contract_has_it(shelf: Api, name: str, shown: Any) -> None:
-    answer = await shelf.get(f"/values/{name}")
-    assert answer.json == {"id": name, "value": shown, "updated_at": "2015-02-15T05:21:07Z"}
-    assert answer.headers["Last-Modified"] == "Sun, 15 Feb 2015 05:21:07 GMT"
-    assert answer.json in (await shelf.get("/values")).json["items"]
+    response = await shelf.get(f"/values/{name}")
+    assert response.json == {"id": name, "value": shown, "updated_at": "2015-02-15T05:21:07Z"}
+    assert response.headers["Last-Modified"] == "Sun, 15 Feb 2015 05:21:07 GMT"
+    assert response.json in (await shelf.get("/values")).json["items"]
 
 
 async def test_instants_from_any_zone_are_in_utc(shelf: Api) -> None:
@@ -271,8 +271,8 @@ async def test_conditions_are_held_against_whatever_is_returned(shelf: Api) -> N
         {"If-None-Match": "*"},
     ):
         for method in ("PUT", "PATCH", "DELETE"):
-            answer = await shelf.request(method, item, {"title": "B"}, headers=headers)
-            assert (answer.status, answer.headers["ETag"]) == (412, unmodified.headers["ETag"])
+            response = await shelf.request(method, item, {"title": "B"}, headers=headers)
+            assert (response.status, response.headers["ETag"]) == (412, unmodified.headers["ETag"])
     assert (await shelf.get(item)).json["title"] == "A"
     assert (await shelf.patch(item, {"title": "C"}, headers={"If-Match": unmodified.headers["ETag"]})).status == 200
     assert (await shelf.delete(item, headers={"If-Match": "*"})).status == 204
@@ -310,35 +310,35 @@ async def test_a_path_below_an_item_leads_nowhere(shelf: Api) -> None:
 
 
 async def test_an_error_of_a_plugin_is_told_as_it_says(shelf: Api) -> None:
-    answer = await shelf.post("/books", {"title": "locked"})
-    assert (answer.status, answer.json) == (
+    response = await shelf.post("/books", {"title": "locked"})
+    assert (response.status, response.json) == (
         409,
         {"errors": [{"message": "The book is locked.", "code": 20100, "pointer": "/title"}]},
     )
 
 
 async def test_an_action_can_refuse_a_value_as_a_schema_does(shelf: Api) -> None:
-    answer = await shelf.post("/books", {"title": "refused"})
-    assert (answer.status, answer.faults) == (422, [(11000, "/title")])
+    response = await shelf.post("/books", {"title": "refused"})
+    assert (response.status, response.errors) == (422, [(11000, "/title")])
 
 
 @pytest.mark.parametrize("name", ["nothing", "object", "surrogate", "nan", "text", "refused", "gone", "unknown"])
 async def test_a_plugin_that_answers_nonsense_is_a_500_that_tells_nothing(shelf: Api, name: str) -> None:
-    answer = await shelf.get(f"/odd/{name}")
-    assert (answer.status, answer.faults) == (500, [(15000, None)])
-    assert answer.json["errors"][0]["message"] == f"Internal error. Request ID: {answer.headers['X-Request-Id']}."
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = await shelf.get(f"/odd/{name}")
+    assert (response.status, response.errors) == (500, [(15000, None)])
+    assert response.json["errors"][0]["message"] == f"Internal error. Request ID: {response.headers['X-Request-Id']}."
+    assert response.headers["Cache-Control"] == "no-store"
     assert (await shelf.get("/books")).status == 200
 
 
 async def test_a_plugin_that_times_out_is_told_so(shelf: Api) -> None:
-    answer = await shelf.get("/odd/slow")
-    assert (answer.status, answer.faults) == (504, [(15005, None)])
+    response = await shelf.get("/odd/slow")
+    assert (response.status, response.errors) == (504, [(15005, None)])
 
 
 async def test_a_resource_without_create_all_takes_no_arrays(shelf: Api) -> None:
-    answer = await shelf.post("/books", [{"title": "Emma"}])
-    assert (answer.status, answer.faults) == (400, [(10001, "")])
+    response = await shelf.post("/books", [{"title": "Emma"}])
+    assert (response.status, response.errors) == (400, [(10001, "")])
 
 
 async def test_a_collection_without_a_list_cannot_be_read(shelf: Api) -> None:
@@ -366,6 +366,6 @@ async def test_what_is_no_page_and_no_item_is_told_to_the_log_alone(
     asked += [("POST", "/careless", {"name": name}) for name in ("none", "text", "mapping")]
     for method, path, body in asked:
         caplog.clear()
-        answer = await shelf.request(method, path, body)
-        assert (answer.status, answer.faults) == (500, [(15000, None)]), (method, path)
+        response = await shelf.request(method, path, body)
+        assert (response.status, response.errors) == (500, [(15000, None)]), (method, path)
         assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["careless"], (method, path)

@@ -86,9 +86,9 @@ async def new_client(api: Any, *grants: str) -> str:
 
 
 async def status(api: Any, username: str, password: str = SECRET, address: str = "192.0.2.1") -> int:
-    answer = await api.as_client(username, password).get("/", headers={"X-Forwarded-For": address})
-    assert isinstance(answer.status, int)
-    return answer.status
+    response = await api.as_client(username, password).get("/", headers={"X-Forwarded-For": address})
+    assert isinstance(response.status, int)
+    return response.status
 
 
 async def raw(api: Any, *headers: bytes, path: bytes = b"/") -> tuple[int, dict[str, str], Any]:

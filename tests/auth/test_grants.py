@@ -107,11 +107,11 @@ def routes(name: str) -> Iterator[tuple[str, str]]:
 
 async def allowed(api: Api, path: str) -> list[str]:
     """Return the verbs of a path, which are told without a grant; none where there is no such path."""
-    answer = await api.request("OPTIONS", path)
-    if answer.status == 404:
+    response = await api.request("OPTIONS", path)
+    if response.status == 404:
         return []
-    assert answer.status == 204
-    return [verb for verb in answer.headers["Allow"].split(", ") if verb != "OPTIONS"]
+    assert response.status == 204
+    return [verb for verb in response.headers["Allow"].split(", ") if verb != "OPTIONS"]
 
 
 async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice(
@@ -125,15 +125,17 @@ async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice
             for method in METHODS if there else ():
                 for grant, client in clients.items():
                     # A body that is none: what is let through is refused before it does anything.
-                    answer = await client.request(method, path, data=b"{", headers={"Content-Type": "application/json"})
-                    what = f"{method} {path} with {grant!r}: {answer.status}"
+                    response = await client.request(
+                        method, path, data=b"{", headers={"Content-Type": "application/json"}
+                    )
+                    what = f"{method} {path} with {grant!r}: {response.status}"
                     if method not in there:
-                        assert answer.status == 405, what
+                        assert response.status == 405, what
                     elif mine or grant in sufficing(name, method):
-                        assert answer.status in (200, 400, 404), what
+                        assert response.status in (200, 400, 404), what
                     else:
-                        assert answer.status == 403, what
-                        assert method == "HEAD" or answer.faults == [(NOT_ALLOWED, None)], what
+                        assert response.status == 403, what
+                        assert method == "HEAD" or response.errors == [(NOT_ALLOWED, None)], what
             if there:
                 checked.add(template)
     mounted = {path for path, there in api.service.table.paths.items() if there.guard is not None}
@@ -151,9 +153,9 @@ async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are
             assert ((await api.as_client("", "").request(method, path)).status == 401) is not public, path
             # What takes no credentials takes those of one without grants, too, and so those of all others.
             for grant, client in {"": clients[""]}.items() if public else clients.items():
-                answer = await client.request(method, path, headers={"Accept": "*/*"})
+                response = await client.request(method, path, headers={"Accept": "*/*"})
                 free = public or path in FREE or grant in sufficing(path[1:], method)
-                assert (answer.status == 403) is not free, f"{method} {path} with {grant!r}: {answer.status}"
+                assert (response.status == 403) is not free, f"{method} {path} with {grant!r}: {response.status}"
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             assert (await clients["*:*"].request(method, path)).status == 405, f"{method} {path}"
             assert (await clients[""].request(method, path)).status == 405
@@ -176,9 +178,9 @@ async def test_whether_an_item_is_there_stays_hidden(api: Api, clients: dict[str
             {"Accept": "text/nonsense"},
             {"If-Match": "x"},
         ):
-            answer = await clients["other:*"].request(method, f"{path}?nonsense=1", headers=headers)
-            assert answer.status == 403
-            assert method == "HEAD" or answer.faults == [(NOT_ALLOWED, None)]
+            response = await clients["other:*"].request(method, f"{path}?nonsense=1", headers=headers)
+            assert response.status == 403
+            assert method == "HEAD" or response.errors == [(NOT_ALLOWED, None)]
 
 
 async def test_nothing_is_read_for_who_may_not(clients: dict[str, Api]) -> None:

@@ -83,9 +83,9 @@ def nobody(api: Api) -> Api:
 
 
 async def made(api: Api, path: str, **values: Any) -> Any:
-    answer = await api.post(path, values)
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post(path, values)
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def test_what_is_public_is_read_without_credentials(api: Api, nobody: Api) -> None:
@@ -118,15 +118,15 @@ async def test_nothing_else_is_let_in_without_credentials(api: Api, nobody: Api)
         ("GET", "/plugins"),
         ("OPTIONS", path),
     ):
-        answer = await nobody.request(verb, place)
-        assert (answer.status, answer.faults[0][0]) == (401, 12000), (verb, place)
-        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        response = await nobody.request(verb, place)
+        assert (response.status, response.errors[0][0]) == (401, 12000), (verb, place)
+        assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
 async def test_credentials_that_are_sent_have_to_be_right(api: Api, nobody: Api) -> None:
     assert (await api.as_client("admin", "wrong password").get("/posts")).status == 401
     malformed = await nobody.get("/posts", headers={"Authorization": "Basic ?"})
-    assert (malformed.status, malformed.faults) == (401, [(12000, "Authorization")])
+    assert (malformed.status, malformed.errors) == (401, [(12000, "Authorization")])
     assert (await nobody.get("/posts", headers={"Authorization": ""})).status == 401
     await api.service.clients.add("poor", "a password", [])
     assert (await api.as_client("poor", "a password").get("/posts")).status == 200
@@ -138,14 +138,14 @@ async def test_expand_shows_what_can_be_read_in_public(api: Api, nobody: Api) ->
     editor = await made(api, "/editors", name="Eve")
     post = await made(api, "/posts", title="one", author=author["id"], editor=editor["id"])
     assert (await nobody.get(f"/posts/{post['id']}?expand=author")).json["author"] == author
-    assert (await nobody.get(f"/posts/{post['id']}?expand=editor")).faults == [(12002, "expand")]
+    assert (await nobody.get(f"/posts/{post['id']}?expand=editor")).errors == [(12002, "expand")]
 
 
 async def test_a_public_post_is_nobodys(api: Api, nobody: Api) -> None:
     assert (await made(nobody, "/words", text="hello"))["by"] == "nobody"
     assert (await made(api, "/words", text="hello"))["by"] == "admin"
     kept = await nobody.post("/words", {"text": "again"}, headers={"Idempotency-Key": "k"})
-    assert (kept.status, kept.faults) == (400, [(10015, "Idempotency-Key")])
+    assert (kept.status, kept.errors) == (400, [(10015, "Idempotency-Key")])
 
 
 async def test_the_document_says_what_needs_no_credentials(api: Api) -> None:

@@ -240,8 +240,8 @@ def test_what_would_run_is_shown_and_not_run(site: Site, database: str, books: P
 def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database: str, books: Path) -> None:
     site.does("migrate")
     run(database, INSERT.format("title", "'Emma'"))
-    answer = "INSERT INTO pegboard.idempotency VALUES (gen_random_uuid(), '{}', 'k', '', 201, '{{}}', '')"
-    run(database, answer.format("/books"), answer.format("/bookshelves"))
+    response = "INSERT INTO pegboard.idempotency VALUES (gen_random_uuid(), '{}', 'k', '', 201, '{{}}', '')"
+    run(database, response.format("/books"), response.format("/bookshelves"))
     silent = site.pegboard("remove-plugin", "books")
     assert (silent.exit_code, "there is no terminal for the confirmation" in silent.stderr) == (1, True)
     assert run(database, "SELECT title FROM books.books") == ["Emma"]
@@ -260,16 +260,16 @@ def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database:
 def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, database: str) -> None:
     site.does("migrate")
     run(database, INSERT.format("title", "'Emma'"))
-    code, shown = at_a_terminal("remove-plugin", "books", answer="n")
+    code, shown = at_a_terminal("remove-plugin", "books", response="n")
     assert "This cannot be undone. Remove it? [y/N]: " in shown
     assert (code, shown.splitlines()[-1]) == (1, "Aborted!")
     assert run(database, "SELECT title FROM books.books") == ["Emma"]
-    code, shown = at_a_terminal("remove-plugin", "books", answer="y")
+    code, shown = at_a_terminal("remove-plugin", "books", response="y")
     assert (code, "books was removed." in shown.splitlines()) == (0, True)
     assert run(database, "SELECT to_regclass('books.books')") == [None]
 
 
-def at_a_terminal(*arguments: str, answer: str) -> tuple[int, str]:
+def at_a_terminal(*arguments: str, response: str) -> tuple[int, str]:
     """Run a command whose user types `answer` when asked; return its status and what is on the screen."""
     ours, theirs = os.openpty()
     command = [str(Path(sys.executable).parent / "pegboard"), *arguments]
@@ -281,7 +281,7 @@ def at_a_terminal(*arguments: str, answer: str) -> tuple[int, str]:
             while more := os.read(ours, 65_536):
                 screen += more
                 if screen.endswith(b"[y/N]: "):
-                    os.write(ours, f"{answer}\n".encode())
+                    os.write(ours, f"{response}\n".encode())
     os.close(ours)
     return process.returncode, screen.decode().replace("\r\n", "\n")
 

@@ -121,10 +121,10 @@ async def documented(serve: Serve) -> Api:
 
 
 async def read(api: Api, path: str) -> Page:
-    answer = await api.get(path)
-    assert answer.status == 200
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    return Page(answer.body.decode())
+    response = await api.get(path)
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    return Page(response.body.decode())
 
 
 PAGES = ["/docs", "/docs/bills", "/docs/notes", "/docs/away", "/docs/off", "/docs/torn"]
@@ -154,10 +154,10 @@ async def test_all_that_a_page_loads_is_there_and_stays(documented: Api, path: s
     assert len(loaded) == 3
     for address in loaded:
         assert address
-        answer = await documented.get(address)
-        assert answer.status == 200
-        assert answer.headers["Cache-Control"] == "max-age=31536000, immutable"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        response = await documented.get(address)
+        assert response.status == 200
+        assert response.headers["Cache-Control"] == "max-age=31536000, immutable"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert not re.search(r"(?:url\(|@import|https?:)", (await documented.get(str(loaded[1]))).body.decode())
 
 
@@ -304,15 +304,15 @@ async def test_a_page_has_a_strict_policy(documented: Api) -> None:
 
 
 async def test_a_page_is_sent_again_only_when_it_has_changed(documented: Api) -> None:
-    answer = await documented.get("/docs")
-    assert answer.headers["Cache-Control"] == "private, no-cache"
-    again = await documented.get("/docs", headers={"If-None-Match": answer.headers["ETag"]})
+    response = await documented.get("/docs")
+    assert response.headers["Cache-Control"] == "private, no-cache"
+    again = await documented.get("/docs", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
-    assert again.headers["ETag"] == answer.headers["ETag"]
-    assert again.headers["Content-Security-Policy"] == answer.headers["Content-Security-Policy"]
+    assert again.headers["ETag"] == response.headers["ETag"]
+    assert again.headers["Content-Security-Policy"] == response.headers["Content-Security-Policy"]
     packed = await documented.get("/docs", headers={"Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
-    assert len(packed.body) < len(answer.body) / 3
+    assert len(packed.body) < len(response.body) / 3
     assert (await documented.get("/docs", headers={"If-None-Match": packed.headers["ETag"]})).status == 304
     assert (await documented.get("/docs", headers={"If-None-Match": "broken"})).status == 400
 
@@ -330,7 +330,7 @@ async def test_what_is_not_there_and_what_is_not_allowed(documented: Api) -> Non
     assert (await admin.get("/docs/nothing")).status == 404
     assert (await admin.get("/docs/assets/style.css")).status == 404
     assert (await documented.post("/docs", {})).headers["Allow"] == "GET, HEAD, OPTIONS"
-    assert (await documented.get("/docs", headers={"Accept": "application/json"})).faults == [(10004, "Accept")]
+    assert (await documented.get("/docs", headers={"Accept": "application/json"})).errors == [(10004, "Accept")]
     redirect = await documented.get("/docs/bills/")
     assert (redirect.status, redirect.headers["Location"]) == (308, "/docs/bills")
 

@@ -28,7 +28,7 @@ from pegboard import Context, Page, Resource, Schema, TableResource
 from pegboard.endpoints.export import cell, record
 from pegboard.schema import fields
 from pegboard.values import PerPlugin
-from tests.conftest import ADMIN, PASSWORD, Answer, Api, Serve, basic, new_database, plugin
+from tests.conftest import ADMIN, PASSWORD, Api, Response, Serve, basic, new_database, plugin
 
 NDJSON = {"Accept": "application/x-ndjson"}
 CSV = {"Accept": "text/csv"}
@@ -133,21 +133,21 @@ async def settled(api: Api) -> None:
             await asyncio.sleep(0.01)
 
 
-def table(answer: Answer) -> list[dict[str, str]]:
-    assert answer.status == 200, answer.body
-    return list(csv.DictReader(io.StringIO(answer.body.decode(), newline=""), strict=True))
+def table(response: Response) -> list[dict[str, str]]:
+    assert response.status == 200, response.body
+    return list(csv.DictReader(io.StringIO(response.body.decode(), newline=""), strict=True))
 
 
-def objects(answer: Answer) -> list[dict[str, Any]]:
-    assert answer.status == 200, answer.body
-    assert answer.body.endswith(b"\n") or not answer.body
-    return [orjson.loads(line) for line in answer.body.splitlines()]
+def objects(response: Response) -> list[dict[str, Any]]:
+    assert response.status == 200, response.body
+    assert response.body.endswith(b"\n") or not response.body
+    return [orjson.loads(line) for line in response.body.splitlines()]
 
 
 async def fill(api: Api, path: str, items: list[Any]) -> list[dict[str, Any]]:
-    answer = await api.post(path, items)
-    assert answer.status == 201, answer.body
-    return list(answer.json["items"])
+    response = await api.post(path, items)
+    assert response.status == 201, response.body
+    return list(response.json["items"])
 
 
 CELLS = [
@@ -214,14 +214,14 @@ async def test_every_cell_is_as_it_was(api: Api) -> None:
     values.append({"text": None, "number": -(2**40), "price": "-12.50", "ratio": -1e-7, "day": "2015-02-15"})
     values.append({"at": "2015-02-15T06:21:07+01:00", "on": False, "extra": None})
     items = await fill(api, "/things", values)
-    answer = await api.get("/things", headers=CSV)
-    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Vary"] == "Accept, Accept-Encoding"
-    assert "ETag" not in answer.headers
-    rows = table(answer)
+    response = await api.get("/things", headers=CSV)
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Vary"] == "Accept, Accept-Encoding"
+    assert "ETag" not in response.headers
+    rows = table(response)
     assert list(rows[0]) == list(items[0])
-    assert answer.body.endswith(b"\r\n")
+    assert response.body.endswith(b"\r\n")
     for row, item in zip(rows, items, strict=True):
         for name, value in item.items():
             written = row[name]
@@ -234,41 +234,41 @@ async def test_every_cell_is_as_it_was(api: Api) -> None:
 
 async def test_null_and_empty_text_are_told_apart(api: Api) -> None:
     await fill(api, "/things", [{"text": None}, {"text": ""}])
-    answer = await api.get("/things?fields=text", headers=CSV)
-    assert [line.partition(b",")[2] for line in answer.body.split(b"\r\n")] == [b"text", b"", b'""', b""]
+    response = await api.get("/things?fields=text", headers=CSV)
+    assert [line.partition(b",")[2] for line in response.body.split(b"\r\n")] == [b"text", b"", b'""', b""]
 
 
 async def test_lines_are_the_items_as_a_page_shows_them(api: Api) -> None:
     items = await fill(api, "/things", [{"text": text, "at": "2015-02-15T06:21:07+01:00"} for text in HOSTILE])
-    answer = await api.get("/things", headers=NDJSON)
-    assert answer.headers["Content-Type"] == "application/x-ndjson"
-    assert answer.body.count(b"\n") == len(items)
-    assert objects(answer) == items
+    response = await api.get("/things", headers=NDJSON)
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    assert response.body.count(b"\n") == len(items)
+    assert objects(response) == items
 
 
 @FORMATS
 async def test_an_empty_collection_is_an_empty_export(api: Api, accept: dict[str, str]) -> None:
-    answer = await api.get("/things?fields=text", headers=accept)
-    assert (answer.status, answer.body) == (200, b"" if accept is NDJSON else b"id,text\r\n")
+    response = await api.get("/things?fields=text", headers=accept)
+    assert (response.status, response.body) == (200, b"" if accept is NDJSON else b"id,text\r\n")
 
 
 async def test_filters_sort_fields_limit_and_count_do_what_they_do_in_pages(api: Api) -> None:
     await fill(api, "/things", [{"number": number, "text": "x"} for number in (3, 1, 2, 5, 4)])
-    answer = await api.get("/things?number__gt=1&sort=-number&fields=number&limit=3&count=exact", headers=CSV)
-    assert [row["number"] for row in table(answer)] == ["5", "4", "3"]
-    assert list(table(answer)[0]) == ["id", "number"]
-    assert answer.headers["X-Total-Count"] == "4"
-    answer = await api.get("/things?sort=number&fields=number&count=estimated", headers=NDJSON)
-    assert [item["number"] for item in objects(answer)] == [1, 2, 3, 4, 5]
-    assert [list(item) for item in objects(answer)] == [["id", "number"]] * 5
-    assert answer.headers["X-Total-Count"] == "5"
+    response = await api.get("/things?number__gt=1&sort=-number&fields=number&limit=3&count=exact", headers=CSV)
+    assert [row["number"] for row in table(response)] == ["5", "4", "3"]
+    assert list(table(response)[0]) == ["id", "number"]
+    assert response.headers["X-Total-Count"] == "4"
+    response = await api.get("/things?sort=number&fields=number&count=estimated", headers=NDJSON)
+    assert [item["number"] for item in objects(response)] == [1, 2, 3, 4, 5]
+    assert [list(item) for item in objects(response)] == [["id", "number"]] * 5
+    assert response.headers["X-Total-Count"] == "5"
 
 
 @FORMATS
 async def test_a_limit_may_be_larger_than_any_page(running: Api, accept: dict[str, str]) -> None:
     for limit in (1, 250, 1000, 1001):
-        answer = await running.get(f"/crowd?limit={limit}&sort=-number&fields=number", headers=accept)
-        numbers = [int(row["number"]) for row in (objects if accept is NDJSON else table)(answer)]
+        response = await running.get(f"/crowd?limit={limit}&sort=-number&fields=number", headers=accept)
+        numbers = [int(row["number"]) for row in (objects if accept is NDJSON else table)(response)]
         assert numbers == list(range(100_000, 100_000 - limit, -1))
     assert (await running.get("/words?limit=999999999999999999", headers=accept)).status == 200
 
@@ -291,16 +291,16 @@ async def test_a_bad_query_is_told_before_anything_is_sent(
     running: Api, accept: dict[str, str], query: str, code: int, parameter: str
 ) -> None:
     for path in ("/things", "/words"):
-        answer = await running.get(f"{path}?{query}", headers=accept)
+        response = await running.get(f"{path}?{query}", headers=accept)
         if path == "/things" or parameter != "number":
-            assert (answer.status, answer.faults) == (400, [(code, parameter)])
-            assert answer.headers["Content-Type"] == "application/json"
+            assert (response.status, response.errors) == (400, [(code, parameter)])
+            assert response.headers["Content-Type"] == "application/json"
 
 
 async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None:
-    answer = await running.get("/things?after=abc", headers=CSV)
+    response = await running.get("/things?after=abc", headers=CSV)
     assert (
-        answer.json["errors"][0]["message"]
+        response.json["errors"][0]["message"]
         == "A stream has no pages; leave the parameter out, or accept application/json."
     )
 
@@ -318,13 +318,13 @@ async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None
     ],
 )
 async def test_the_client_chooses_the_form(running: Api, accept: str, status: int, content_type: str) -> None:
-    answer = await running.get("/words", headers={"Accept": accept})
-    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (status, content_type)
+    response = await running.get("/words", headers={"Accept": accept})
+    assert (response.status, response.headers["Content-Type"].partition(";")[0]) == (status, content_type)
 
 
 async def test_an_item_has_no_such_form(api: Api) -> None:
     (item,) = await fill(api, "/things", [{"text": "x"}])
-    assert (await api.get(f"/things/{item['id']}", headers=CSV)).faults == [(10004, "Accept")]
+    assert (await api.get(f"/things/{item['id']}", headers=CSV)).errors == [(10004, "Accept")]
     assert (await api.post("/things", {"text": "x"}, headers=CSV)).status == 406
 
 
@@ -336,9 +336,9 @@ async def test_conditions_are_held_against_no_tag(api: Api) -> None:
 
 @FORMATS
 async def test_head_has_the_headers_and_no_body(running: Api, accept: dict[str, str]) -> None:
-    answer = await running.head("/crowd?count=exact", headers=accept)
-    assert (answer.status, answer.body, answer.headers["X-Total-Count"]) == (200, b"", "100000")
-    assert answer.headers["Content-Type"].startswith(accept["Accept"])
+    response = await running.head("/crowd?count=exact", headers=accept)
+    assert (response.status, response.body, response.headers["X-Total-Count"]) == (200, b"", "100000")
+    assert response.headers["Content-Type"].startswith(accept["Accept"])
     await settled(running)
 
 
@@ -354,9 +354,9 @@ async def test_an_export_is_compressed_where_the_client_takes_it(running: Api, a
 async def test_computed_fields_are_exported(api: Api) -> None:
     items = await fill(api, "/shouts", [{"text": text} for text in HOSTILE])
     assert objects(await api.get("/shouts", headers=NDJSON)) == items
-    answer = await api.get("/shouts?sort=created_at", headers=CSV)
-    assert list(table(answer)[0]) == list(items[0])
-    assert [row["louder"].removeprefix("'") for row in table(answer)] == [
+    response = await api.get("/shouts?sort=created_at", headers=CSV)
+    assert list(table(response)[0]) == list(items[0])
+    assert [row["louder"].removeprefix("'") for row in table(response)] == [
         item["louder"].removeprefix("'") for item in items
     ]
 
@@ -364,8 +364,8 @@ async def test_computed_fields_are_exported(api: Api) -> None:
 @FORMATS
 async def test_a_search_is_exported_best_first(api: Api, accept: dict[str, str]) -> None:
     await fill(api, "/shouts", [{"text": text} for text in ("far away", "near", "near near near", "near near")])
-    answer = await api.get("/shouts?q=near&text__ne=none&limit=2", headers=accept)
-    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(answer)
+    response = await api.get("/shouts?q=near&text__ne=none&limit=2", headers=accept)
+    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
     assert [row["text"] for row in rows] == ["near near near", "near near"]
 
 
@@ -374,8 +374,8 @@ async def test_nulls_stand_where_they_do_in_pages(api: Api, accept: dict[str, st
     items = await fill(api, "/things", [{"number": number, "text": text} for number in (2, None, 1) for text in "bab"])
     for sort in ("number,-text", "-number,text"):
         pages = (await api.get(f"/things?sort={sort}")).json["items"]
-        answer = await api.get(f"/things?sort={sort}", headers=accept)
-        rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(answer)
+        response = await api.get(f"/things?sort={sort}", headers=accept)
+        rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
         assert [row["id"] for row in rows] == [item["id"] for item in pages]
         assert len(rows) == len(items)
 
@@ -383,9 +383,9 @@ async def test_nulls_stand_where_they_do_in_pages(api: Api, accept: dict[str, st
 @FORMATS
 async def test_what_list_hides_an_export_hides(api: Api, accept: dict[str, str]) -> None:
     await fill(api, "/hidden", [{"text": "secret" if n % 3 else f"{n}", "tags": ["secret"]} for n in range(900)])
-    answer = await api.get("/hidden", headers=accept)
-    assert b"secret" not in answer.body
-    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(answer)
+    response = await api.get("/hidden", headers=accept)
+    assert b"secret" not in response.body
+    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
     assert [row["text"] for row in rows] == [f"{n}" for n in range(0, 900, 3)]
 
 
@@ -448,9 +448,9 @@ async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(runnin
     async with opened(running, "/crowd") as one, opened(running, "/crowd") as other:
         await one.readline()
         await other.readline()
-        answer = await running.get("/crowd", headers=CSV)
-        assert (answer.status, answer.faults) == (503, [(15006, None)])
-        assert answer.headers["Retry-After"] == "5"
+        response = await running.get("/crowd", headers=CSV)
+        assert (response.status, response.errors) == (503, [(15006, None)])
+        assert response.headers["Retry-After"] == "5"
         assert (await running.get("/crowd")).status == 200
         assert (await running.get("/words", headers=CSV)).status == 200
     await settled(running)

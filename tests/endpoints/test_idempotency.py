@@ -12,7 +12,7 @@ from yarl import URL
 
 from pegboard import Context, Schema, TableResource, Unique, errors, validate
 from pegboard.schema import fields
-from tests.conftest import Answer, Api, Serve, plugin
+from tests.conftest import Api, Response, Serve, plugin
 
 CHANGING = ("date", "x-request-id", "idempotency-replayed")
 
@@ -61,8 +61,8 @@ def key(value: str | None = None) -> dict[str, str]:
     return {"Idempotency-Key": value or uuid4().hex}
 
 
-def told(answer: Answer) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.lower() not in CHANGING}
+def told(response: Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.lower() not in CHANGING}
 
 
 async def stored(api: Api, name: str) -> int:
@@ -101,16 +101,16 @@ async def test_a_retry_gets_the_first_answer_byte_for_byte(shop: Api, headers: d
 async def test_a_key_with_another_body_is_422(shop: Api) -> None:
     headers = key()
     await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
-    answer = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
-    assert (answer.status, answer.faults) == (422, [(13007, "Idempotency-Key")])
+    response = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+    assert (response.status, response.errors) == (422, [(13007, "Idempotency-Key")])
 
 
 async def test_bodies_are_compared_byte_for_byte(shop: Api) -> None:
     headers = {**key(), "Content-Type": "application/json"}
     name = uuid4().hex.encode()
     first = await shop.request("POST", "/orders", data=b'{"name": "%b"}' % name, headers=headers)
-    answer = await shop.request("POST", "/orders", data=b'{"name":"%b"}' % name, headers=headers)
-    assert (first.status, answer.status) == (201, 422)
+    response = await shop.request("POST", "/orders", data=b'{"name":"%b"}' % name, headers=headers)
+    assert (first.status, response.status) == (201, 422)
 
 
 async def test_a_key_elsewhere_is_another_key(shop: Api) -> None:
@@ -124,8 +124,8 @@ async def test_a_key_of_another_client_is_another_key(shop: Api) -> None:
     headers = key()
     other = shop.as_client("other", "another client")
     assert (await shop.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
-    answer = await other.post("/orders", {"name": uuid4().hex}, headers=headers)
-    assert (answer.status, "Idempotency-Replayed" in answer.headers) == (201, False)
+    response = await other.post("/orders", {"name": uuid4().hex}, headers=headers)
+    assert (response.status, "Idempotency-Replayed" in response.headers) == (201, False)
 
 
 async def test_a_replay_needs_the_grant_still(shop: Api) -> None:
@@ -133,9 +133,9 @@ async def test_a_replay_needs_the_grant_still(shop: Api) -> None:
     assert (await leaver.post("/orders", body, headers=headers)).status == 201
     await shop.service.clients.set_grants("leaver", ["orders:GET"])
     async with asyncio.timeout(5):
-        while (answer := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - nothing tells
+        while (response := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.05)
-    assert answer.status == 403
+    assert response.status == 403
 
 
 @pytest.mark.parametrize("value", ["x", "x" * 255, "a b c", "~!@#$%^&*()", "00000000-0000-0000-0000-000000000000"])
@@ -150,7 +150,7 @@ async def test_the_first_that_runs_still_is_told_so(shop: Api) -> None:
     first = asyncio.create_task(shop.post("/orders", body, headers=headers))
     await asyncio.sleep(0.2)
     second = await shop.post("/orders", body, headers=headers)
-    assert (second.status, second.faults) == (409, [(13008, "Idempotency-Key")])
+    assert (second.status, second.errors) == (409, [(13008, "Idempotency-Key")])
     assert int(second.headers["Retry-After"]) >= 1
     assert (await first).status == 201
     again = await shop.post("/orders", body, headers=headers)
@@ -159,11 +159,11 @@ async def test_the_first_that_runs_still_is_told_so(shop: Api) -> None:
 
 async def test_of_many_at_once_one_does_the_work(shop: Api) -> None:
     headers, body = key(), {"name": uuid4().hex}
-    answers = await asyncio.gather(*(shop.post("/orders", body, headers=headers) for _ in range(40)))
-    assert {answer.status for answer in answers} <= {201, 409}
-    made = [answer for answer in answers if answer.status == 201]
-    assert len({answer.body for answer in made}) == 1
-    assert sum("Idempotency-Replayed" not in answer.headers for answer in made) == 1
+    responses = await asyncio.gather(*(shop.post("/orders", body, headers=headers) for _ in range(40)))
+    assert {response.status for response in responses} <= {201, 409}
+    made = [response for response in responses if response.status == 201]
+    assert len({response.body for response in made}) == 1
+    assert sum("Idempotency-Replayed" not in response.headers for response in made) == 1
     assert await stored(shop, body["name"]) == 1
 
 
@@ -184,9 +184,9 @@ async def test_of_many_at_once_one_does_the_work(shop: Api) -> None:
 async def test_what_failed_stores_nothing(shop: Api, body: bytes, status: int) -> None:
     headers = {**key(), "Content-Type": "application/json"}
     for _ in range(2):
-        answer = await shop.request("POST", "/orders", data=body, headers=headers)
-        assert answer.status == status
-        assert "Idempotency-Replayed" not in answer.headers
+        response = await shop.request("POST", "/orders", data=body, headers=headers)
+        assert response.status == status
+        assert "Idempotency-Replayed" not in response.headers
     assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
     assert await stored(shop, "refused") == await stored(shop, "crash") == 0
     assert (await shop.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
@@ -196,11 +196,11 @@ async def test_what_failed_stores_nothing(shop: Api, body: bytes, status: int) -
 async def test_a_conflict_stores_nothing_and_names_the_field(shop: Api, path: str) -> None:
     name, headers = uuid4().hex, key()
     await shop.post(path, {"name": name})
-    assert (await shop.post(path, {"name": name}, headers=headers)).faults == [(13002, "/name")]
+    assert (await shop.post(path, {"name": name}, headers=headers)).errors == [(13002, "/name")]
     many = [{"name": uuid4().hex}, {"name": name}]
     plain = await shop.post(path, many)
     keyed = await shop.post(path, many, headers=headers)
-    assert plain.faults == keyed.faults == [(13002, "/1/name")]
+    assert plain.errors == keyed.errors == [(13002, "/1/name")]
     assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
     assert not (await shop.get(f"{path}?name={many[0]['name']}")).json["items"]
     assert (await shop.post(path, many[:1], headers=headers)).status == 201
@@ -215,8 +215,8 @@ async def test_a_key_is_forgotten_after_a_day(shop: Api) -> None:
             f"UPDATE pegboard.idempotency SET created_at = now() - interval '{age}' WHERE key = $1",
             headers["Idempotency-Key"],
         )
-        answer = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
-        assert answer.status == status
+        response = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+        assert response.status == status
 
 
 async def test_what_is_forgotten_is_swept_away(shop: Api) -> None:
@@ -232,8 +232,8 @@ async def test_what_is_forgotten_is_swept_away(shop: Api) -> None:
 
 
 async def test_other_verbs_take_no_key(shop: Api) -> None:
-    answer = await shop.get("/orders", headers=key())
-    assert (answer.status, "Idempotency-Replayed" in answer.headers) == (200, False)
+    response = await shop.get("/orders", headers=key())
+    assert (response.status, "Idempotency-Replayed" in response.headers) == (200, False)
 
 
 async def test_what_is_stored_tells_nothing_of_the_body_but_its_answer(shop: Api) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pegboard import Schema, TableResource, Unique, ValidationError, validate, validates_schema
 from pegboard.schema import fields
-from tests.conftest import Answer, Api, Serve, plugin
+from tests.conftest import Api, Response, Serve, plugin
 
 JSON, MERGE, OPERATIONS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 
@@ -100,12 +100,12 @@ ADA = {
 
 
 async def created(api: Api, **changes: Any) -> str:
-    answer = await api.post("/profiles", {**ADA, "email": f"{uuid4().hex}@example.org", **changes})
-    assert answer.status == 201, answer.body
-    return str(answer.headers["Location"])
+    response = await api.post("/profiles", {**ADA, "email": f"{uuid4().hex}@example.org", **changes})
+    assert response.status == 201, response.body
+    return str(response.headers["Location"])
 
 
-async def patched(api: Api, item: str, body: Any, kind: str = JSON, **headers: str) -> Answer:
+async def patched(api: Api, item: str, body: Any, kind: str = JSON, **headers: str) -> Response:
     return await api.patch(item, body, headers={"Content-Type": kind, **headers})
 
 
@@ -141,14 +141,14 @@ async def patched(api: Api, item: str, body: Any, kind: str = JSON, **headers: s
 async def test_a_merge_patch_changes_what_it_names(shapes: Api, kind: str, patch: Any, changes: Any) -> None:
     item = await created(shapes)
     before = (await shapes.get(item)).json
-    answer = await patched(shapes, item, patch, kind)
-    assert answer.status == 200, answer.body
-    assert answer.json == {**before, **changes, "updated_at": answer.json["updated_at"]}
-    assert (await shapes.get(item)).json == answer.json
+    response = await patched(shapes, item, patch, kind)
+    assert response.status == 200, response.body
+    assert response.json == {**before, **changes, "updated_at": response.json["updated_at"]}
+    assert (await shapes.get(item)).json == response.json
 
 
 @pytest.mark.parametrize(
-    ("patch", "faults"),
+    ("patch", "errors"),
     [
         ({"name": None}, {(11003, "/name")}),
         ({"address": {"street": None}}, {(11001, "/address/street")}),
@@ -162,12 +162,12 @@ async def test_a_merge_patch_changes_what_it_names(shapes: Api, kind: str, patch
         ({"extra": {"x": 1}, "name": "", "id": "x"}, {(11005, "/name"), (11000, "/id")}),
     ],
 )
-async def test_a_merge_patch_to_something_invalid_is_422(shapes: Api, patch: Any, faults: Any) -> None:
+async def test_a_merge_patch_to_something_invalid_is_422(shapes: Api, patch: Any, errors: Any) -> None:
     item = await created(shapes)
     before = await shapes.get(item)
-    answer = await patched(shapes, item, patch, MERGE)
-    assert answer.status == 422
-    assert set(answer.faults) == faults
+    response = await patched(shapes, item, patch, MERGE)
+    assert response.status == 422
+    assert set(response.errors) == errors
     after = await shapes.get(item)
     assert (after.body, after.headers["ETag"]) == (before.body, before.headers["ETag"])
 
@@ -205,16 +205,18 @@ def op(name: str, path: str, value: Any = ..., source: str | None = None) -> dic
 async def test_a_json_patch_does_its_operations(shapes: Api, patch: Any, changes: Any) -> None:
     item = await created(shapes)
     before = (await shapes.get(item)).json
-    answer = await patched(shapes, item, patch, OPERATIONS)
-    assert answer.status == 200, answer.body
-    expected = {**before, **changes, "updated_at": answer.json["updated_at"]}
+    response = await patched(shapes, item, patch, OPERATIONS)
+    assert response.status == 200, response.body
+    expected = {**before, **changes, "updated_at": response.json["updated_at"]}
     # As bytes, in which true is not 1.
-    assert orjson.dumps(answer.json, option=orjson.OPT_SORT_KEYS) == orjson.dumps(expected, option=orjson.OPT_SORT_KEYS)
-    assert (await shapes.get(item)).json == answer.json
+    assert orjson.dumps(response.json, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+        expected, option=orjson.OPT_SORT_KEYS
+    )
+    assert (await shapes.get(item)).json == response.json
 
 
 @pytest.mark.parametrize(
-    ("patch", "status", "faults"),
+    ("patch", "status", "errors"),
     [
         ([op("test", "/active", 0)], 409, {(13004, "/0")}),
         ([op("replace", "/name", "B"), op("test", "/name", "Ada")], 409, {(13004, "/1")}),
@@ -230,12 +232,12 @@ async def test_a_json_patch_does_its_operations(shapes: Api, patch: Any, changes
         ([op("remove", "")], 422, {(11004, "")}),
     ],
 )
-async def test_a_json_patch_is_done_whole_or_not_at_all(shapes: Api, patch: Any, status: int, faults: Any) -> None:
+async def test_a_json_patch_is_done_whole_or_not_at_all(shapes: Api, patch: Any, status: int, errors: Any) -> None:
     item = await created(shapes)
     before = await shapes.get(item)
-    answer = await patched(shapes, item, patch, OPERATIONS)
-    assert answer.status == status
-    assert set(answer.faults) == faults
+    response = await patched(shapes, item, patch, OPERATIONS)
+    assert response.status == status
+    assert set(response.errors) == errors
     assert (await shapes.get(item)).headers["ETag"] == before.headers["ETag"]
 
 
@@ -251,8 +253,8 @@ async def test_a_json_patch_is_done_whole_or_not_at_all(shapes: Api, patch: Any,
 )
 async def test_a_patch_cannot_nest_without_end(shapes: Api, patch: Any) -> None:
     item = await created(shapes)
-    answer = await patched(shapes, item, patch, OPERATIONS)
-    assert answer.status in (400, 409, 422), answer.body
+    response = await patched(shapes, item, patch, OPERATIONS)
+    assert response.status in (400, 409, 422), response.body
     assert (await shapes.get(item)).json["extra"] == ADA["extra"]
 
 
@@ -272,18 +274,18 @@ async def test_a_patch_that_changes_nothing_leaves_no_trace(shapes: Api, kind: s
     item = await created(shapes)
     await shapes.service.database.write.execute("UPDATE profiles.profiles SET updated_at = '2015-02-15'")
     before = await shapes.get(item)
-    answer = await patched(shapes, item, patch, kind)
-    assert (answer.status, answer.json) == (200, before.json)
-    assert answer.headers["ETag"] == before.headers["ETag"]
+    response = await patched(shapes, item, patch, kind)
+    assert (response.status, response.json) == (200, before.json)
+    assert response.headers["ETag"] == before.headers["ETag"]
 
 
 async def test_patches_that_race_are_all_done(shapes: Api) -> None:
     item = await created(shapes, tags=[], extra={})
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(patched(shapes, item, [op("add", "/tags/-", str(n))], OPERATIONS) for n in range(20)),
         *(patched(shapes, item, {"extra": {str(n): n}}, MERGE) for n in range(20)),
     )
-    assert {answer.status for answer in answers} == {200}
+    assert {response.status for response in responses} == {200}
     after = (await shapes.get(item)).json
     assert sorted(after["tags"], key=int) == [str(n) for n in range(20)]
     assert after["extra"] == {str(n): n for n in range(20)}
@@ -292,11 +294,11 @@ async def test_patches_that_race_are_all_done(shapes: Api) -> None:
 async def test_of_patches_that_race_with_one_tag_one_wins(shapes: Api) -> None:
     item = await created(shapes)
     tag = (await shapes.get(item)).headers["ETag"]
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(patched(shapes, item, [op("replace", "/nick", str(n))], OPERATIONS, **{"If-Match": tag}) for n in range(10)),
         *(patched(shapes, item, {"extra": {str(n): n}}, MERGE, **{"If-Match": tag}) for n in range(10)),
     )
-    assert sorted(answer.status for answer in answers) == [200] + [412] * 19
+    assert sorted(response.status for response in responses) == [200] + [412] * 19
 
 
 async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(shapes: Api) -> None:
@@ -306,16 +308,16 @@ async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(shap
     assert (await patched(shapes, item, {"label": "x"})).json["label"] == "x"
     assert (await patched(shapes, item, [op("replace", "/begin", 2)], OPERATIONS)).json["begin"] == 2
     for kind, patch in ((JSON, {"begin": 4}), (MERGE, {"end": 0}), (OPERATIONS, [op("replace", "/end", 0)])):
-        answer = await patched(shapes, item, patch, kind)
-        assert (answer.status, answer.faults) == (422, [(11000, "/end")])
+        response = await patched(shapes, item, patch, kind)
+        assert (response.status, response.errors) == (422, [(11000, "/end")])
     assert (await patched(shapes, item, {"begin": 9, "end": 9, "step": None})).json["step"] == 1
-    assert set((await patched(shapes, item, {"begin": "x", "y": 1})).faults) == {(11004, "/begin"), (11002, "/y")}
-    assert (await patched(shapes, item, {"begin": None})).faults == [(11003, "/begin")]
+    assert set((await patched(shapes, item, {"begin": "x", "y": 1})).errors) == {(11004, "/begin"), (11002, "/y")}
+    assert (await patched(shapes, item, {"begin": None})).errors == [(11003, "/begin")]
     assert (await patched(shapes, item, {"label": None})).json["label"] is None
-    assert (await patched(shapes, item, {"secret": None})).faults == [(11003, "/secret")]
+    assert (await patched(shapes, item, {"secret": None})).errors == [(11003, "/secret")]
     assert (await patched(shapes, item, {"secret": "new", "id": item.rpartition("/")[2]})).status == 200
     assert await shapes.service.database.read.fetchval("SELECT secret FROM spans.spans") == "new"
-    assert (await shapes.put(item, {"begin": 9, "end": 1, "secret": "x"})).faults == [(11000, "/end")]
+    assert (await shapes.put(item, {"begin": 9, "end": 1, "secret": "x"})).errors == [(11000, "/end")]
 
 
 # Write-only fields -------------------------------------------------------------------------------------------
@@ -324,7 +326,7 @@ async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(shap
 async def test_a_write_only_field_never_comes_back(shapes: Api) -> None:
     item = await created(shapes)
     many = await shapes.post("/profiles", [{**ADA, "email": "many@example.org"}])
-    answers = [
+    responses = [
         many,
         await shapes.get(item),
         await shapes.get("/profiles"),
@@ -332,12 +334,12 @@ async def test_a_write_only_field_never_comes_back(shapes: Api) -> None:
         await patched(shapes, item, {"extra": {"x": 1}}),
         await shapes.put(item, {**ADA, "email": f"{uuid4().hex}@example.org"}),
     ]
-    for answer in answers:
-        assert answer.status in (200, 201)
-        assert b"correct horse" not in answer.body
-        assert b"battery" not in answer.body
-        assert b'"secret"' not in answer.body
-        assert b"_version" not in answer.body
+    for response in responses:
+        assert response.status in (200, 201)
+        assert b"correct horse" not in response.body
+        assert b"battery" not in response.body
+        assert b'"secret"' not in response.body
+        assert b"_version" not in response.body
     for query in ("secret=x", "sort=secret", "fields=secret", "secret__isnull=true"):
         assert (await shapes.get(f"/profiles?{query}")).status == 400
     assert list(many.json["items"][0]) == list((await shapes.get("/profiles")).json["items"][0])
@@ -346,12 +348,12 @@ async def test_a_write_only_field_never_comes_back(shapes: Api) -> None:
 async def test_fields_pick_what_a_write_answers_with(shapes: Api) -> None:
     item = await created(shapes)
     body = {**ADA, "email": f"{uuid4().hex}@example.org"}
-    for answer in (
+    for response in (
         await shapes.patch(item + "?fields=name", {"nick": "x"}),
         await shapes.put(item + "?fields=name", body),
         await shapes.post("/profiles?fields=name", {**body, "email": f"{uuid4().hex}@example.org"}),
     ):
-        assert list(answer.json) == ["id", "name"]
+        assert list(response.json) == ["id", "name"]
     many = await shapes.post("/profiles?fields=name", [{**body, "email": f"{uuid4().hex}@example.org"}])
     assert [list(one) for one in many.json["items"]] == [["id", "name"]]
 
@@ -373,8 +375,8 @@ async def test_an_item_that_was_read_can_be_sent_back_whole(shapes: Api) -> None
     item = (await shapes.post("/profiles", {"name": "Ada", "email": f"{uuid4().hex}@example.org"})).json
     path = f"/profiles/{item['id']}"
     for method in ("PUT", "PATCH"):
-        answer = await shapes.request(method, path, item)
-        assert (answer.status, answer.json) == (200, item)
+        response = await shapes.request(method, path, item)
+        assert (response.status, response.json) == (200, item)
 
 
 # PUT that creates --------------------------------------------------------------------------------------------
@@ -386,10 +388,10 @@ def someone(name: str = "New") -> dict[str, Any]:
 
 async def test_put_makes_what_is_not_there(shapes: Api) -> None:
     identity = str(uuid4())
-    answer = await shapes.put(f"/profiles/{identity.upper()}", someone())
-    assert (answer.status, answer.headers["Location"]) == (201, f"/profiles/{identity}")
-    assert answer.json["id"] == identity
-    assert answer.headers["ETag"] == (await shapes.get(f"/profiles/{identity}")).headers["ETag"]
+    response = await shapes.put(f"/profiles/{identity.upper()}", someone())
+    assert (response.status, response.headers["Location"]) == (201, f"/profiles/{identity}")
+    assert response.json["id"] == identity
+    assert response.headers["ETag"] == (await shapes.get(f"/profiles/{identity}")).headers["ETag"]
     again = await shapes.put(f"/profiles/{identity}", someone("Other"))
     assert (again.status, again.json["name"], "Location" in again.headers) == (200, "Other", False)
 
@@ -398,7 +400,7 @@ async def test_put_only_creates_where_that_is_all_it_may_do(shapes: Api) -> None
     path, once = f"/profiles/{uuid4()}", {"If-None-Match": "*"}
     assert (await shapes.put(path, someone(), headers=once)).status == 201
     again = await shapes.put(path, someone(), headers=once)
-    assert (again.status, again.faults) == (412, [(13005, "If-None-Match")])
+    assert (again.status, again.errors) == (412, [(13005, "If-None-Match")])
 
 
 async def test_put_with_if_match_makes_nothing(shapes: Api) -> None:
@@ -410,8 +412,8 @@ async def test_put_with_if_match_makes_nothing(shapes: Api) -> None:
 
 async def test_put_that_creates_is_checked_like_any_other(shapes: Api) -> None:
     path = f"/profiles/{uuid4()}"
-    assert set((await shapes.put(path, {"name": ""})).faults) == {(11005, "/name"), (11001, "/email")}
-    assert (await shapes.put(path, {**someone(), "id": str(uuid4())})).faults == [(11000, "/id")]
+    assert set((await shapes.put(path, {"name": ""})).errors) == {(11005, "/name"), (11001, "/email")}
+    assert (await shapes.put(path, {**someone(), "id": str(uuid4())})).errors == [(11000, "/id")]
     assert (await shapes.put(path, {**someone(), "id": path.rpartition("/")[2]})).status == 201
 
 
@@ -424,8 +426,8 @@ async def test_put_creates_only_for_those_who_may_post(shapes: Api) -> None:
 async def test_of_puts_that_race_one_creates(shapes: Api) -> None:
     for headers, other in (({}, 200), ({"If-None-Match": "*"}, 412)):
         path = f"/profiles/{uuid4()}"
-        answers = await asyncio.gather(*(shapes.put(path, someone(str(n)), headers=headers) for n in range(8)))
-        assert sorted(answer.status for answer in answers) == sorted([201] + [other] * 7)
+        responses = await asyncio.gather(*(shapes.put(path, someone(str(n)), headers=headers) for n in range(8)))
+        assert sorted(response.status for response in responses) == sorted([201] + [other] * 7)
 
 
 # Writes that need If-Match -----------------------------------------------------------------------------------
@@ -441,8 +443,8 @@ async def test_a_write_without_if_match_is_428_where_it_is_needed(shapes: Api) -
         ("DELETE", None, JSON),
     ):
         for headers in ({}, {"If-Unmodified-Since": "Mon, 01 Jan 2300 00:00:00 GMT"}):
-            answer = await shapes.request(method, item, body, headers={"Content-Type": kind, **headers})
-            assert (answer.status, answer.faults) == (428, [(13006, "If-Match")])
+            response = await shapes.request(method, item, body, headers={"Content-Type": kind, **headers})
+            assert (response.status, response.errors) == (428, [(13006, "If-Match")])
     changed = await shapes.patch(item, {"street": "b"}, headers=tag)
     assert changed.status == 200
     assert (await shapes.delete(item, headers=tag)).status == 412

@@ -54,9 +54,9 @@ def nobody(noted: Api) -> Api:
 
 
 async def test_the_catalogue_tells_what_is_there(nobody: Api) -> None:
-    answer = await nobody.get("/")
-    assert answer.status == 200
-    assert answer.json == {
+    response = await nobody.get("/")
+    assert response.status == 200
+    assert response.json == {
         "name": "pegboard",
         "version": version("pegboard"),
         "resources": [
@@ -128,8 +128,8 @@ async def test_own_paths_can_only_be_read(noted: Api, path: str) -> None:
     options = await noted.request("OPTIONS", path)
     assert (options.status, options.headers["Allow"], options.body) == (204, "GET, HEAD, OPTIONS", b"")
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        answer = await noted.request(method, path)
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+        response = await noted.request(method, path)
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert (await noted.get(path)).headers["Vary"] == "Accept, Accept-Encoding"
 
 
@@ -141,19 +141,19 @@ async def test_options_of_everything_tells_the_verbs(noted: Api) -> None:
         url = URL(noted.url)
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(f"OPTIONS * HTTP/1.1\r\n{lines}\r\n".encode())
-        answer = (await reader.read()).decode()
+        response = (await reader.read()).decode()
         writer.close()
-        assert answer.startswith(f"HTTP/1.1 {status} ")
-        assert ("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in answer) is (status == 204)
+        assert response.startswith(f"HTTP/1.1 {status} ")
+        assert ("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in response) is (status == 204)
 
 
 @pytest.mark.parametrize("name", ["broken", "torn", "disabled"])
 async def test_a_plugin_that_is_out_is_503_at_its_own_path(noted: Api, name: str) -> None:
     for path in (f"/{name}", f"/{name}/5", f"/{name}/"):
-        answer = await noted.get(path)
-        assert (answer.status, answer.faults) == (503, [(15002, None)])
-        assert answer.headers["Retry-After"]
-        assert "broken" not in answer.json["errors"][0]["message"]
+        response = await noted.get(path)
+        assert (response.status, response.errors) == (503, [(15002, None)])
+        assert response.headers["Retry-After"]
+        assert "broken" not in response.json["errors"][0]["message"]
     assert (await noted.get("/notes")).status == 200
 
 
@@ -162,8 +162,8 @@ async def test_a_plugin_that_is_out_is_503_at_its_own_path(noted: Api, name: str
 
 async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
     api = await serve([broken("broken"), plugin("notes", Notes)], plugins_required=("broken", "absent"))
-    answer = await api.get("/ready")
-    assert (answer.status, answer.faults) == (503, [(15002, None)])
+    response = await api.get("/ready")
+    assert (response.status, response.errors) == (503, [(15002, None)])
     assert (await api.get("/health")).status == 200
     assert (await api.get("/notes")).status == 200
 
@@ -171,8 +171,8 @@ async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
 async def test_a_service_that_drains_is_not_ready(serve: Serve) -> None:
     api = await serve([plugin("notes", Notes)])
     api.service.draining = True
-    answer = await api.get("/ready")
-    assert (answer.status, answer.faults) == (503, [(15004, None)])
+    response = await api.get("/ready")
+    assert (response.status, response.errors) == (503, [(15004, None)])
     assert (await api.get("/health")).status == 200
 
 
@@ -199,14 +199,14 @@ async def test_without_the_database_the_service_is_healthy_and_not_ready(
     assert (await api.get("/notes")).status == 200
     server.stop()
     ready = await api.get("/ready")
-    assert (ready.status, ready.faults, ready.headers["Retry-After"]) == (503, [(15003, None)], "1")
+    assert (ready.status, ready.errors, ready.headers["Retry-After"]) == (503, [(15003, None)], "1")
     assert (await api.get("/health")).status == 200
     # Those who are remembered are told about the database, and so are those who are not.
     for one in (api, api.as_client("somebody", "unknown here")):
-        answer = await one.get("/notes")
-        assert (answer.status, answer.faults) == (503, [(15003, None)])
-        assert answer.headers["Retry-After"]
-        assert answer.headers["X-Request-Id"] in answer.json["errors"][0]["message"]
+        response = await one.get("/notes")
+        assert (response.status, response.errors) == (503, [(15003, None)])
+        assert response.headers["Retry-After"]
+        assert response.headers["X-Request-Id"] in response.json["errors"][0]["message"]
     assert (await api.as_client("", "").get("/notes")).status == 401
     assert (await api.get("/")).status == 200
     server.start()
@@ -223,7 +223,7 @@ async def test_a_service_that_starts_before_its_database_catches_up(
     api = await serve([plugin("notes", Notes)], database_url=url, pool_timeout=0.5)
     assert (await api.get("/health")).status == 200
     assert (await api.get("/ready")).status == 503
-    assert (await api.get("/notes")).faults == [(15003, None)]
+    assert (await api.get("/notes")).errors == [(15003, None)]
     server.start()
     await until_ready(api)
     assert (await api.get("/notes")).status == 200

@@ -13,7 +13,7 @@ from yarl import URL
 
 from pegboard import Schema, TableResource, Unique
 from pegboard.schema import fields
-from tests.conftest import Answer, Api, Serve, plugin
+from tests.conftest import Api, Response, Serve, plugin
 
 
 class Thing(Schema):
@@ -96,7 +96,7 @@ Fault = Callable[[Ask], None]
 
 class Stage(NamedTuple):
     status: int
-    faults: tuple[Fault, ...]
+    errors: tuple[Fault, ...]
 
 
 STAGES = (
@@ -126,12 +126,12 @@ EXCLUSIVE = (
 PAIRS = [
     pytest.param(first, second, stage.status, id=f"{first.__name__}-{second.__name__}")
     for place, stage in enumerate(STAGES)
-    for first in stage.faults
+    for first in stage.errors
     for later in STAGES[place + 1 :]
-    for second in later.faults
+    for second in later.errors
     if not any({first, second} <= group for group in EXCLUSIVE)
 ]
-SINGLE = [pytest.param(fault, stage.status, id=fault.__name__) for stage in STAGES for fault in stage.faults]
+SINGLE = [pytest.param(fault, stage.status, id=fault.__name__) for stage in STAGES for fault in stage.errors]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ async def item(things: Api) -> str:
     return str((await things.get("/things?name=thing")).json["items"][0]["id"])
 
 
-async def asked(api: Api, item: str, *faults: Fault) -> Answer:
+async def asked(api: Api, item: str, *faults: Fault) -> Response:
     tag = (await api.get(f"/things/{item}")).headers["ETag"]
     ask = Ask(item, tag)
     for fault in faults:
@@ -161,9 +161,9 @@ async def asked(api: Api, item: str, *faults: Fault) -> Answer:
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(f"{ask.method} {ask.path}{ask.query} HTTP/1.1\r\n{head}\r\n".encode() + body)
     async with asyncio.timeout(10):
-        answer, _, content = (await reader.read()).partition(b"\r\n\r\n")
+        response, _, content = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
-    return Answer(int(answer.split(b" ")[1]), {}, content)
+    return Response(int(response.split(b" ")[1]), {}, content)
 
 
 async def test_the_request_without_a_fault_is_answered(things: Api, item: str) -> None:
@@ -182,9 +182,9 @@ async def test_of_two_faults_the_earlier_is_told(
     alone, both = await asked(things, item, first), await asked(things, item, second, first)
     assert both.status == status
     if status != 400 or first is Ask.head:
-        assert both.faults == alone.faults
+        assert both.errors == alone.errors
     else:
-        assert set(alone.faults) <= set(both.faults)
+        assert set(alone.errors) <= set(both.errors)
 
 
 async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
@@ -193,22 +193,22 @@ async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
     assert (await things.post("/things", {"name": 5}, headers={"Accept": "text/html"})).status == 406
     assert (await things.post("/things?x=1", {"name": 5})).status == 400
     assert (await things.post("/things", {"name": 5})).status == 422
-    assert (await things.post("/things", {"name": "taken", "rank": "x"})).faults == [(11004, "/rank")]
+    assert (await things.post("/things", {"name": "taken", "rank": "x"})).errors == [(11004, "/rank")]
     assert (await things.post("/things", {"name": "taken"})).status == 409
 
 
 async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
     await things.service.clients.add("stranger", "without grants", [])
     stranger = things.as_client("stranger", "without grants")
-    answers = [await stranger.get(f"/things/{one}") for one in (item, uuid4())]
-    assert [(answer.status, answer.body) for answer in answers] == [(403, answers[0].body)] * 2
+    responses = [await stranger.get(f"/things/{one}") for one in (item, uuid4())]
+    assert [(response.status, response.body) for response in responses] == [(403, responses[0].body)] * 2
 
 
 # All faults of a stage at once -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "headers", "query", "faults"),
+    ("method", "body", "headers", "query", "errors"),
     [
         ("GET", None, {"If-None-Match": "x"}, "?a=1&b=2", {(10013, "a"), (10013, "b"), (10015, "If-None-Match")}),
         ("PATCH", b"{]", {"If-Match": "x"}, "?a=1", {(10013, "a"), (10015, "If-Match"), (10000, None)}),
@@ -233,17 +233,17 @@ async def test_all_that_is_wrong_with_the_form_is_told(
     body: bytes | None,
     headers: dict[str, str],
     query: str,
-    faults: set[tuple[int, str | None]],
+    errors: set[tuple[int, str | None]],
 ) -> None:
     told = {"Content-Type": "application/json", **headers}
-    answer = await things.request(method, f"/things/{item}{query}", data=body, headers=told)
-    assert answer.status == 400
-    assert set(answer.faults) == faults
+    response = await things.request(method, f"/things/{item}{query}", data=body, headers=told)
+    assert response.status == 400
+    assert set(response.errors) == errors
 
 
 async def test_all_that_is_wrong_with_a_new_item_is_told(things: Api) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": "é"}
     form = await things.request("POST", "/things?a=1", data=b"5", headers=headers)
-    assert set(form.faults) == {(10013, "a"), (10015, "Idempotency-Key"), (10001, "")}
-    answer = await things.post("/things", {"id": 1, "rank": "x", "x": 1})
-    assert set(answer.faults) == {(11000, "/id"), (11001, "/name"), (11004, "/rank"), (11002, "/x")}
+    assert set(form.errors) == {(10013, "a"), (10015, "Idempotency-Key"), (10001, "")}
+    response = await things.post("/things", {"id": 1, "rank": "x", "x": 1})
+    assert set(response.errors) == {(11000, "/id"), (11001, "/name"), (11004, "/rank"), (11002, "/x")}

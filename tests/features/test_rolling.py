@@ -99,11 +99,11 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_write(
     async def load(session: aiohttp.ClientSession) -> None:
         while not over.is_set():
             body = {"name": "Ada", "email": f"ada-{next(numbers)}@example.org"}
-            async with session.post(f"{balanced}/contacts", json=body) as answer:
-                statuses[answer.status] += 1
-                made.append((await answer.json())["id"])
-            async with session.get(f"{balanced}/contacts/{made[-1]}") as answer:
-                statuses[answer.status] += 1
+            async with session.post(f"{balanced}/contacts", json=body) as response:
+                statuses[response.status] += 1
+                made.append((await response.json())["id"])
+            async with session.get(f"{balanced}/contacts/{made[-1]}") as response:
+                statuses[response.status] += 1
             await asyncio.sleep(0.02)
 
     async with aiohttp.ClientSession(headers=headers) as session:

@@ -34,9 +34,9 @@ async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve
 async def test_items_and_their_tags_are_what_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
     for path, known in seen["gets"].items():
-        answer = await api.get(path)
-        assert (answer.status, answer.body.decode()) == (200, known["body"]), path
-        assert answer.headers["ETag"] == known["etag"], path
+        response = await api.get(path)
+        assert (response.status, response.body.decode()) == (200, known["body"]), path
+        assert response.headers["ETag"] == known["etag"], path
         assert (await api.get(path, headers={"If-None-Match": known["etag"]})).status == 304, path
 
 
@@ -60,9 +60,9 @@ async def test_a_retry_of_before_gets_the_answer_of_before(upgraded: tuple[Api, 
     await api.service.database.write.execute("UPDATE pegboard.idempotency SET created_at = now()")
     for one in seen["replays"]:
         headers = {"Idempotency-Key": one["key"], "Content-Type": "application/json"}
-        answer = await api.request("POST", one["path"], data=one["body"].encode(), headers=headers)
-        assert (answer.status, answer.json) == (one["status"], one["answer"])
-        assert answer.headers["Idempotency-Replayed"] == "true"
+        response = await api.request("POST", one["path"], data=one["body"].encode(), headers=headers)
+        assert (response.status, response.json) == (one["status"], one["answer"])
+        assert response.headers["Idempotency-Replayed"] == "true"
 
 
 async def test_the_ledger_keeps_its_entries(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:

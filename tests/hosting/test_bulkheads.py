@@ -16,7 +16,7 @@ import pytest
 from pegboard import Context, Page, Resource, Schema, TableResource, errors, fields
 from pegboard.hosting import bulkheads
 from pegboard.values import PerPlugin
-from tests.conftest import Answer, Api, Serve, plugin
+from tests.conftest import Api, Response, Serve, plugin
 
 TIME = 0.4
 
@@ -197,15 +197,15 @@ async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
     await until(lambda: bulkhead.running == 3)
     await neighbour(api)
-    answers = await hanging
-    assert [(answer.status, answer.faults) for answer in answers] == [(504, [(15005, None)])] * 3
+    responses = await hanging
+    assert [(response.status, response.errors) for response in responses] == [(504, [(15005, None)])] * 3
     assert (bulkhead.running, bulkhead.timed_out - before) == (0, 3)
     assert (await api.get("/trouble/fine")).status == 200
 
 
 async def test_what_was_cut_leaves_no_transaction_and_no_connection_behind(api: Api) -> None:
     database = api.service.database
-    assert (await api.get("/trouble/hold")).faults == [(15005, None)]
+    assert (await api.get("/trouble/hold")).errors == [(15005, None)]
     await until(lambda: database.write.idle == database.write.size)
     running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(60)%'"
     assert await database.read.fetchval(f"{running} AND state <> 'idle' AND pid <> pg_backend_pid()") == 0
@@ -218,8 +218,8 @@ async def test_more_requests_at_once_than_it_may_have_are_refused(api: Api) -> N
     refused = bulkhead.refused
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
     await until(lambda: bulkhead.running == 3)
-    answer = await api.get("/trouble/fine")
-    assert (answer.status, answer.faults, answer.headers["Retry-After"]) == (503, [(15006, None)], "1")
+    response = await api.get("/trouble/fine")
+    assert (response.status, response.errors, response.headers["Retry-After"]) == (503, [(15006, None)], "1")
     assert bulkhead.refused == refused + 1
     await neighbour(api)
     assert (await api.request("OPTIONS", "/trouble")).status == 204
@@ -234,9 +234,9 @@ async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
     waits = bulkhead.pool_waits
     refused = asyncio.gather(api.get("/trouble/borrow"), api.get("/trouble/borrow"))
     await neighbour(api)
-    for answer in await refused:
+    for response in await refused:
         # Its own deadline and the wait for its turn end at about the same time.
-        assert (answer.status, answer.faults[0][0]) in ((503, 15006), (504, 15005))
+        assert (response.status, response.errors[0][0]) in ((503, 15006), (504, 15005))
     assert bulkhead.pool_waits == waits + 2
     assert bulkhead.shares.write.used == 2
     for borrowed in Trouble.leaked:
@@ -262,8 +262,8 @@ async def test_who_blocks_the_loop_is_named(api: Api, caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("how", ["exit", "cancel", "odd"])
 async def test_what_would_end_the_service_is_an_error_of_the_plugin(api: Api, how: str) -> None:
-    answer = await api.get(f"/trouble/{how}")
-    assert (answer.status, answer.faults) == (500, [(15000, None)])
+    response = await api.get(f"/trouble/{how}")
+    assert (response.status, response.errors) == (500, [(15000, None)])
     await neighbour(api, 1)
     assert api.service.bulkheads["trouble"].running == 0
 
@@ -285,13 +285,13 @@ async def test_one_that_goes_on_after_its_deadline_loses_its_client(
 
 
 async def test_a_retry_after_the_deadline_does_the_work_once(api: Api) -> None:
-    async def send() -> Answer:
+    async def send() -> Response:
         return await api.post("/trouble", {"text": "slow once"}, headers={"Idempotency-Key": "one"})
 
-    assert (await send()).faults == [(15005, None)]
-    answers = [await send(), await send()]
-    assert [answer.status for answer in answers] == [201, 201]
-    assert answers[0].body == answers[1].body
+    assert (await send()).errors == [(15005, None)]
+    responses = [await send(), await send()]
+    assert [response.status for response in responses] == [201, 201]
+    assert responses[0].body == responses[1].body
     assert await api.service.database.read.fetchval("SELECT count(*) FROM trouble.trouble") == 1
 
 
@@ -322,9 +322,9 @@ async def test_a_stream_has_the_time_for_each_step_and_holds_its_place(api: Api)
     bulkhead = api.service.bulkheads["flow"]
     flowing = asyncio.ensure_future(api.get("/flow", headers={"Accept": "application/x-ndjson"}))
     await until(lambda: bulkhead.running == 1)
-    assert (await api.get("/flow")).faults == [(15006, None)]
-    answer = await flowing
-    assert (answer.status, answer.body.count(b"\n")) == (200, 5)
+    assert (await api.get("/flow")).errors == [(15006, None)]
+    response = await flowing
+    assert (response.status, response.body.count(b"\n")) == (200, 5)
     await until(lambda: bulkhead.running == 0)
     assert (await api.get("/flow")).status == 200
 

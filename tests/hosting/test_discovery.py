@@ -250,8 +250,8 @@ async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Call
     site.install("pegboard-fallen", "1 / 0", "fallen")
     api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
     for path in ("/broken", "/fallen"):
-        answer = await api.get(path)
-        assert (answer.status, answer.faults) == (503, [(15002, None)])
+        response = await api.get(path)
+        assert (response.status, response.errors) == (503, [(15002, None)])
     assert (await api.post("/things", {"name": "x"})).status == 201
     assert (await api.get("/ready")).status == 200
     rows = {row["name"]: row for row in (await api.get("/plugins")).json["items"]}

@@ -148,8 +148,12 @@ async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
     loads = [asyncio.ensure_future(load(api, ("/contacts", "/", "/health", "/sound"), done)) for _ in range(4)]
     for name in sorted(OUT - {"health", "Odd.Name"}) * 2:
         for method in ("GET", "POST"):
-            answer = await api.request(method, f"/{name}", {} if method == "POST" else None)
-            assert (answer.status, answer.faults, answer.headers["Retry-After"]) == (503, [(15002, None)], "60"), name
+            response = await api.request(method, f"/{name}", {} if method == "POST" else None)
+            assert (response.status, response.errors, response.headers["Retry-After"]) == (
+                503,
+                [(15002, None)],
+                "60",
+            ), name
     rows = (await api.get("/plugins")).json["items"]
     document = await api.get("/openapi.json")
     assert document.status == (await api.get("/errors")).status == 200

@@ -147,7 +147,7 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     other = await serve([])
     host, port = runner.addresses[0][:2]
     api = Api(service, f"http://{host}:{port}", other.session, asyncio.get_running_loop())
-    assert (await api.get("/failing")).faults == [(15002, None)]
+    assert (await api.get("/failing")).errors == [(15002, None)]
     assert (await api.get("/hanging")).status == 503
     assert (await api.post("/plain", {"name": "one"})).status == 201
     assert sorted(EVENTS) == ["alpha begins with 0", "beta begins with 0"]

@@ -334,8 +334,8 @@ async def test_a_hook_that_returns_something_else_only_at_times_is_named_in_the_
         caplog.clear()
         assert (await api.post("/things", {"name": name})).status == 500
         assert told in caplog.text
-    assert (await api.post("/things", {"name": "whole"})).faults == [(11000, "")]
-    assert (await api.post("/things", {"name": "part"})).faults == [(11000, "/name")]
+    assert (await api.post("/things", {"name": "whole"})).errors == [(11000, "")]
+    assert (await api.post("/things", {"name": "part"})).errors == [(11000, "/name")]
 
 
 def of_table(line: str) -> Any:

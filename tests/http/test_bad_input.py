@@ -10,7 +10,7 @@ import orjson
 import pytest
 from yarl import URL
 
-from tests.conftest import Answer, Api
+from tests.conftest import Api, Response
 
 NOBODY = "0193e4a0-0000-7000-8000-00000000dead"
 GOOD = {"name": "Ada", "email": "ada@example.org"}
@@ -25,7 +25,7 @@ class Case(NamedTuple):
     method: str
     path: str
     status: int
-    faults: set[tuple[int, str | None]]
+    errors: set[tuple[int, str | None]]
     body: bytes | None = None
     headers: dict[str, str] = {}
 
@@ -401,8 +401,8 @@ CASES = [case for table in TABLES for case in table]
 async def item(running: Api) -> str:
     """Return the id of a contact that is there for all of them."""
     await running.service.database.write.execute("TRUNCATE contacts.contacts")
-    answer = await running.post("/contacts", {"name": "Item", "email": "item@example.org"})
-    return str(answer.json["id"])
+    response = await running.post("/contacts", {"name": "Item", "email": "item@example.org"})
+    return str(response.json["id"])
 
 
 def name_of(case: Case) -> str:
@@ -414,45 +414,45 @@ def name_of(case: Case) -> str:
 async def test_a_bad_request_is_told_what_is_wrong(running: Api, item: str, case: Case) -> None:
     path = case.path.replace("{id}", item)
     # As bytes on the wire, since a client library would mend some of it.
-    answer = await sent(running, case.method, path, case.body, case.headers)
-    assert answer.status == case.status, answer.body
+    response = await sent(running, case.method, path, case.body, case.headers)
+    assert response.status == case.status, response.body
     if case.status >= 400:
-        check_error(answer, case)
-    check_every_answer(answer)
+        check_error(response, case)
+    check_every_answer(response)
     alive = await running.get(f"/contacts/{item}")
     assert alive.status == 200
 
 
-def check_error(answer: Answer, case: Case) -> None:
-    assert answer.headers["Content-Type"] == "application/json"
-    assert set(answer.json) == {"errors"}
-    for error in answer.json["errors"]:
+def check_error(response: Response, case: Case) -> None:
+    assert response.headers["Content-Type"] == "application/json"
+    assert set(response.json) == {"errors"}
+    for error in response.json["errors"]:
         assert {"message", "code"} <= set(error) <= {"message", "code", "pointer", "parameter", "header"}
         assert len(error) <= 3
         assert isinstance(error["message"], str)
         assert error["message"]
         assert type(error["code"]) is int
-    assert set(answer.faults) == case.faults
-    assert len(answer.faults) == len(case.faults)
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert not re.search(rb"Traceback|pegboard\.|asyncpg|SELECT|\.py", answer.body)
+    assert set(response.errors) == case.errors
+    assert len(response.errors) == len(case.errors)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert not re.search(rb"Traceback|pegboard\.|asyncpg|SELECT|\.py", response.body)
     if case.status == 405:
-        assert "OPTIONS" in answer.headers["Allow"]
+        assert "OPTIONS" in response.headers["Allow"]
     if case.status == 415:
-        assert answer.headers["Accept-Patch" if case.method == "PATCH" else "Accept"]
+        assert response.headers["Accept-Patch" if case.method == "PATCH" else "Accept"]
     if case.status == 401:
-        assert answer.headers["WWW-Authenticate"] == 'Basic realm="pegboard", charset="UTF-8"'
+        assert response.headers["WWW-Authenticate"] == 'Basic realm="pegboard", charset="UTF-8"'
     if case.status == 501:
-        assert answer.headers["X-Request-Id"] in answer.body.decode()
+        assert response.headers["X-Request-Id"] in response.body.decode()
 
 
-def check_every_answer(answer: Answer) -> None:
-    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-Id"])
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Cache-Control"] in ("no-store", "private, no-cache")
+def check_every_answer(response: Response) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] in ("no-store", "private, no-cache")
 
 
-async def sent(api: Api, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+async def sent(api: Api, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
     lines = {"Host": "test", **api.headers, **headers, "Connection": "close"}
     if body is not None:
         lines["Content-Length"] = str(len(body))
@@ -460,7 +460,7 @@ async def sent(api: Api, method: str, path: str, body: bytes | None, headers: di
     return await raw(api, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b""))
 
 
-async def raw(api: Api, data: bytes) -> Answer:
+async def raw(api: Api, data: bytes) -> Response:
     """Send bytes, and return the one answer that comes before the connection ends."""
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -474,7 +474,7 @@ async def raw(api: Api, data: bytes) -> Answer:
     headers = dict(line.split(": ", 1) for line in lines)
     if "Content-Length" in headers:
         assert len(body) == int(headers["Content-Length"])
-    return Answer(int(status.split(" ")[1]), headers, body)
+    return Response(int(status.split(" ")[1]), headers, body)
 
 
 RAW: tuple[tuple[bytes, int, int], ...] = (
@@ -503,10 +503,10 @@ RAW: tuple[tuple[bytes, int, int], ...] = (
 
 @pytest.mark.parametrize(("data", "status", "code"), RAW, ids=range(len(RAW)))
 async def test_what_is_no_http_is_told_so(running: Api, item: str, data: bytes, status: int, code: int) -> None:
-    answer = await raw(running, data)
-    assert (answer.status, [code for code, _ in answer.faults]) == (status, [code])
-    check_every_answer(answer)
-    assert answer.headers["Connection"] == "close"
+    response = await raw(running, data)
+    assert (response.status, [code for code, _ in response.errors]) == (status, [code])
+    check_every_answer(response)
+    assert response.headers["Connection"] == "close"
     assert (await running.get(f"/contacts/{item}")).status == 200
 
 

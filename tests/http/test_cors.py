@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from tests.conftest import Answer, Api, Serve
+from tests.conftest import Api, Response, Serve
 
 APP = "https://app.example.com"
 EVIL = "https://app.example.com.evil.example"
@@ -27,46 +27,46 @@ async def everyone(serve: Serve) -> Api:
     return await serve(cors_origins=("*",))
 
 
-def told(answer: Answer) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.startswith("Access-Control-")}
+def told(response: Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("Access-Control-")}
 
 
-def listed(answer: Answer, name: str) -> set[str]:
-    return {part.strip() for part in answer.headers[name].split(",")}
+def listed(response: Response, name: str) -> set[str]:
+    return {part.strip() for part in response.headers[name].split(",")}
 
 
 async def test_a_preflight_is_answered_before_authentication(some: Api) -> None:
     nobody = some.as_client("", "")
-    answer = await nobody.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
-    assert (answer.status, answer.body) == (204, b"")
-    assert answer.headers["Access-Control-Allow-Origin"] == APP
-    assert listed(answer, "Access-Control-Allow-Methods") == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    response = await nobody.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
+    assert (response.status, response.body) == (204, b"")
+    assert response.headers["Access-Control-Allow-Origin"] == APP
+    assert listed(response, "Access-Control-Allow-Methods") == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
     assert {"Authorization", "Content-Type", "If-Match", "Idempotency-Key"} < listed(
-        answer, "Access-Control-Allow-Headers"
+        response, "Access-Control-Allow-Headers"
     )
-    assert int(answer.headers["Access-Control-Max-Age"]) > 0
-    assert answer.headers["Vary"] == "Origin"
-    assert answer.headers["X-Request-Id"]
-    assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert int(response.headers["Access-Control-Max-Age"]) > 0
+    assert response.headers["Vary"] == "Origin"
+    assert response.headers["X-Request-Id"]
+    assert "Access-Control-Allow-Credentials" not in response.headers
 
 
 async def test_a_preflight_is_not_told_what_is_there(some: Api) -> None:
     nobody = some.as_client("", "")
-    answers = [
+    responses = [
         await nobody.request("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
         for path in ("/contacts", "/nowhere", "/clients/me")
     ]
-    assert [(answer.status, told(answer)) for answer in answers] == [(204, told(answers[0]))] * 3
+    assert [(response.status, told(response)) for response in responses] == [(204, told(responses[0]))] * 3
 
 
 async def test_other_options_need_credentials_as_ever(some: Api) -> None:
     nobody = some.as_client("", "")
     for headers in ({}, {"Origin": APP}, PREFLIGHT):
         assert (await nobody.request("OPTIONS", "/contacts", headers=headers)).status == 401
-    answer = await some.request("OPTIONS", "/contacts", headers={"Origin": APP})
-    assert answer.status == 204
-    assert "GET" in answer.headers["Allow"]
-    assert answer.headers["Access-Control-Allow-Origin"] == APP
+    response = await some.request("OPTIONS", "/contacts", headers={"Origin": APP})
+    assert response.status == 204
+    assert "GET" in response.headers["Allow"]
+    assert response.headers["Access-Control-Allow-Origin"] == APP
 
 
 @pytest.mark.parametrize(
@@ -89,52 +89,52 @@ async def test_every_answer_can_be_read_by_a_page_that_is_let_in(
     some: Api, method: str, path: str, options: dict[str, Any], status: int
 ) -> None:
     headers = {**options.get("headers", {}), "Origin": APP}
-    answer = await some.request(method, path, **{**options, "headers": headers})
-    assert answer.status == status
-    assert answer.headers["Access-Control-Allow-Origin"] == APP
-    assert listed(answer, "Access-Control-Expose-Headers") == {
+    response = await some.request(method, path, **{**options, "headers": headers})
+    assert response.status == status
+    assert response.headers["Access-Control-Allow-Origin"] == APP
+    assert listed(response, "Access-Control-Expose-Headers") == {
         *("ETag", "Last-Modified", "Link", "Location", "Retry-After", "X-Request-Id", "X-Total-Count"),
         *("Content-Location", "Idempotency-Replayed", "Preference-Applied"),
     }
-    assert "Origin" in listed(answer, "Vary")
+    assert "Origin" in listed(response, "Vary")
 
 
 async def test_vary_keeps_what_it_named(some: Api) -> None:
-    answer = await some.get("/contacts")
-    assert listed(answer, "Vary") == {"Accept", "Accept-Encoding", "Origin"}
-    known = await some.get("/contacts", headers={"If-None-Match": answer.headers["ETag"], "Origin": APP})
-    assert (known.status, known.headers["Vary"]) == (304, answer.headers["Vary"])
+    response = await some.get("/contacts")
+    assert listed(response, "Vary") == {"Accept", "Accept-Encoding", "Origin"}
+    known = await some.get("/contacts", headers={"If-None-Match": response.headers["ETag"], "Origin": APP})
+    assert (known.status, known.headers["Vary"]) == (304, response.headers["Vary"])
     assert known.headers["Access-Control-Allow-Origin"] == APP
 
 
 @pytest.mark.parametrize("origin", [EVIL, "http://app.example.com", APP + ":8443", APP.upper(), "null", "*", ""])
 async def test_an_origin_that_is_not_known_is_told_nothing(some: Api, origin: str) -> None:
-    for answer in (
+    for response in (
         await some.get("/contacts", headers={"Origin": origin}),
         await some.request("OPTIONS", "/contacts", headers={"Origin": origin, **PREFLIGHT}),
         await some.get("/nowhere", headers={"Origin": origin}),
     ):
-        assert told(answer) == {}
-        assert "Origin" in listed(answer, "Vary") or origin == ""
+        assert told(response) == {}
+        assert "Origin" in listed(response, "Vary") or origin == ""
 
 
 async def test_a_request_of_no_page_is_told_nothing(some: Api) -> None:
-    answer = await some.get("/contacts")
-    assert (answer.status, told(answer)) == (200, {})
+    response = await some.get("/contacts")
+    assert (response.status, told(response)) == (200, {})
 
 
 async def test_all_origins_can_be_let_in(everyone: Api) -> None:
-    answer = await everyone.get("/contacts", headers={"Origin": EVIL})
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    answer = await everyone.request("OPTIONS", "/contacts", headers={"Origin": "null", **PREFLIGHT})
-    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (204, "*")
+    response = await everyone.get("/contacts", headers={"Origin": EVIL})
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    response = await everyone.request("OPTIONS", "/contacts", headers={"Origin": "null", **PREFLIGHT})
+    assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (204, "*")
     assert (await everyone.as_client("", "").get("/contacts", headers={"Origin": EVIL})).status == 401
 
 
 async def test_nothing_is_said_unless_it_is_set(running: Api) -> None:
-    answer = await running.get("/contacts", headers={"Origin": APP})
-    assert (answer.status, told(answer)) == (200, {})
-    assert "Origin" not in answer.headers["Vary"]
+    response = await running.get("/contacts", headers={"Origin": APP})
+    assert (response.status, told(response)) == (200, {})
+    assert "Origin" not in response.headers["Vary"]
     preflight = await running.as_client("", "").request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
     assert (preflight.status, told(preflight)) == (401, {})
 
@@ -177,9 +177,9 @@ REFUSED = {
 async def test_what_is_no_request_is_refused_readably(
     some: Api, everyone: Api, running: Api, status: int, pieces: tuple[bytes, ...]
 ) -> None:
-    answer = await refused(some, *pieces)
-    assert (answer[0], answer[1]["Access-Control-Allow-Origin"], answer[1]["Vary"]) == (status, APP, "Origin")
-    assert "X-Request-Id" in answer[1]["Access-Control-Expose-Headers"]
+    response = await refused(some, *pieces)
+    assert (response[0], response[1]["Access-Control-Allow-Origin"], response[1]["Vary"]) == (status, APP, "Origin")
+    assert "X-Request-Id" in response[1]["Access-Control-Expose-Headers"]
     foreign = [piece.replace(APP.encode(), EVIL.encode()) for piece in pieces]
     assert await refused(some, *foreign) == (status, {"Vary": "Origin"})
     if status != 408:

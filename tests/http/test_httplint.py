@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, Note, levels
 
-from tests.conftest import Answer, Api
+from tests.conftest import Api, Response
 
 ITEM, PAGE, SORTED, DOCS, MANUAL, OPENAPI, STYLE, SCRIPT, ICON = (
     *("item", "page", "sorted", "docs", "manual", "openapi", "style", "script", "icon"),
@@ -44,21 +44,21 @@ async def paths(running: Api) -> Paths:
     }
 
 
-def complaints(method: str, url: str, headers: Mapping[str, str], answer: Answer) -> list[str]:
+def complaints(method: str, url: str, headers: Mapping[str, str], response: Response) -> list[str]:
     """Return what httplint has against an answer, in the light of its request."""
     moment = time.time()
     request = HttpRequestLinter(start_time=moment)
     request.process_request_topline(method.encode(), url.encode(), b"1.1")
     request.process_headers([(name.encode(), value.encode()) for name, value in headers.items()])
     request.finish_content(True)
-    response = HttpResponseLinter(start_time=moment)
-    response.request = request
-    response.is_head_response = method == "HEAD"
-    response.process_response_topline(b"1.1", str(answer.status).encode(), b"")
-    response.process_headers([(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()])
-    response.feed_content(answer.body)
-    response.finish_content(True)
-    return [note.summary for note in every(cast(Iterable[Note], response.notes)) if note.level in COMPLAINTS]
+    linter = HttpResponseLinter(start_time=moment)
+    linter.request = request
+    linter.is_head_response = method == "HEAD"
+    linter.process_response_topline(b"1.1", str(response.status).encode(), b"")
+    linter.process_headers([(name.encode(), value.encode("latin-1")) for name, value in response.headers.items()])
+    linter.feed_content(response.body)
+    linter.finish_content(True)
+    return [note.summary for note in every(cast(Iterable[Note], linter.notes)) if note.level in COMPLAINTS]
 
 
 def every(notes: Iterable[Note]) -> Iterator[Note]:
@@ -73,17 +73,17 @@ def every(notes: Iterable[Note]) -> Iterator[Note]:
 @pytest.mark.parametrize("name", [ITEM, PAGE, SORTED, *REFERENCE])
 async def test_nothing_is_wrong_with_an_answer(running: Api, paths: Paths, name: str, method: str, coding: str) -> None:
     url, asked = paths[name], {"Accept-Encoding": coding, "Host": "localhost", "User-Agent": "test"}
-    answer = await running.request(method, url, headers=asked)
-    assert answer.status == 200
-    assert complaints(method, url, asked, answer) == []
+    response = await running.request(method, url, headers=asked)
+    assert response.status == 200
+    assert complaints(method, url, asked, response) == []
 
-    tag = answer.headers.get("ETag")
+    tag = response.headers.get("ETag")
     assert (tag is None) is (name in (STYLE, SCRIPT, ICON))
     if tag is not None:
         known = await running.request(method, url, headers={**asked, "If-None-Match": tag})
         assert (known.status, known.headers["ETag"]) == (304, tag)
         assert complaints(method, url, {**asked, "If-None-Match": tag}, known) == []
-    since = answer.headers.get("Last-Modified")
+    since = response.headers.get("Last-Modified")
     if since is not None:
         known = await running.request(method, url, headers={**asked, "If-Modified-Since": since})
         assert known.status == 304
@@ -94,13 +94,13 @@ async def test_nothing_is_wrong_with_an_answer(running: Api, paths: Paths, name:
 async def test_nothing_is_wrong_with_the_refusal_of_a_condition(running: Api, paths: Paths, header: str) -> None:
     asked = {"Host": "localhost", "User-Agent": "test", header: '"0"' if header == "If-Match" else "*"}
     method = "GET" if header == "If-Match" else "DELETE"
-    answer = await running.request(method, paths[ITEM], headers=asked)
-    assert answer.status == 412
-    assert complaints(method, paths[ITEM], asked, answer) == []
+    response = await running.request(method, paths[ITEM], headers=asked)
+    assert response.status == 412
+    assert complaints(method, paths[ITEM], asked, response) == []
 
 
 async def test_what_is_wrong_is_found(running: Api, paths: Paths) -> None:
     asked = {"Host": "localhost", "User-Agent": "test"}
-    answer = await running.get(paths[ITEM])
-    broken = Answer(200, {**answer.headers, "ETag": "x", "Content-Length": "1"}, answer.body)
+    response = await running.get(paths[ITEM])
+    broken = Response(200, {**response.headers, "ETag": "x", "Content-Length": "1"}, response.body)
     assert len(complaints("GET", paths[ITEM], asked, broken)) >= 2

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Api, Serve
+from tests.conftest import Api, Response, Serve
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
 LONG = {**ADA, "notes": "x" * 2000}
@@ -16,9 +16,9 @@ ZIPPED = {"Accept-Encoding": "gzip"}
 
 
 async def created(api: Api, **fields: Any) -> str:
-    answer = await api.post("/contacts", {**ADA, **fields})
-    assert answer.status == 201, answer.body
-    return f"/contacts/{answer.json['id']}"
+    response = await api.post("/contacts", {**ADA, **fields})
+    assert response.status == 201, response.body
+    return f"/contacts/{response.json['id']}"
 
 
 # Media types -------------------------------------------------------------------------------------------------
@@ -41,8 +41,8 @@ async def created(api: Api, **fields: Any) -> str:
 )
 async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -> None:
     headers = {} if accept is None else {"Accept": accept}
-    answer = await api.get("/contacts", headers=headers)
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    response = await api.get("/contacts", headers=headers)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -
 )
 @pytest.mark.parametrize("path", ["/contacts", "{item}", "/", "/errors", "/plugins", "/health"])
 async def test_an_accept_that_takes_no_json_is_406(api: Api, accept: str, path: str) -> None:
-    answer = await api.get(path.replace("{item}", await created(api)), headers={"Accept": accept})
-    assert (answer.status, answer.faults) == (406, [(10004, "Accept")])
-    assert answer.headers["Vary"] == "Accept, Accept-Encoding"
-    assert answer.headers["Content-Type"] == "application/json"
+    response = await api.get(path.replace("{item}", await created(api)), headers={"Accept": accept})
+    assert (response.status, response.errors) == (406, [(10004, "Accept")])
+    assert response.headers["Vary"] == "Accept, Accept-Encoding"
+    assert response.headers["Content-Type"] == "application/json"
 
 
 async def test_an_accept_in_two_lines_counts_as_one(api: Api) -> None:
@@ -67,8 +67,8 @@ async def test_an_accept_in_two_lines_counts_as_one(api: Api) -> None:
     ["application/json", "application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"', "application/json;"],
 )
 async def test_a_body_of_json_in_utf_8_is_taken(api: Api, content_type: str) -> None:
-    answer = await api.post("/contacts", ADA, headers={"Content-Type": content_type})
-    assert answer.status == 201
+    response = await api.post("/contacts", ADA, headers={"Content-Type": content_type})
+    assert response.status == 201
 
 
 async def test_a_type_that_is_not_taken_is_told_what_is(api: Api) -> None:
@@ -79,41 +79,41 @@ async def test_a_type_that_is_not_taken_is_told_what_is(api: Api) -> None:
         ("PATCH", item, "Accept-Patch"),
     ):
         for headers in ({"Content-Type": "text/csv"}, {"Content-Encoding": "gzip"}):
-            answer = await api.request(method, path, ADA, headers=headers)
-            assert answer.status == 415
-            assert answer.headers[header].startswith("application/json")
-    assert "application/json-patch+json" in answer.headers["Accept-Patch"]
+            response = await api.request(method, path, ADA, headers=headers)
+            assert response.status == 415
+            assert response.headers[header].startswith("application/json")
+    assert "application/json-patch+json" in response.headers["Accept-Patch"]
 
 
 async def test_a_body_without_a_type_is_415(api: Api) -> None:
-    answer = await api.request("POST", "/contacts", data=b"{}", skip_auto_headers=["Content-Type"])
-    assert (answer.status, answer.faults) == (415, [(10003, "Content-Type")])
+    response = await api.request("POST", "/contacts", data=b"{}", skip_auto_headers=["Content-Type"])
+    assert (response.status, response.errors) == (415, [(10003, "Content-Type")])
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 async def test_a_body_where_there_should_be_none_is_ignored(api: Api, method: str) -> None:
-    answer = await api.request(method, await created(api), data=b"{]", headers={"Content-Type": "text/csv"})
-    assert answer.status in (200, 204)
+    response = await api.request(method, await created(api), data=b"{]", headers={"Content-Type": "text/csv"})
+    assert response.status in (200, 204)
 
 
 async def test_text_is_kept_as_it_came(api: Api) -> None:
     text = ' \u200be\u0301\ufeff\U0001f469\u200d\U0001f680\u202e\x7f\\"</script> '
     item = await created(api, name=text)
-    answer = await api.get(item)
-    assert answer.json["name"] == text
-    assert "\U0001f469".encode() in answer.body
+    response = await api.get(item)
+    assert response.json["name"] == text
+    assert "\U0001f469".encode() in response.body
 
 
 async def test_length_is_counted_in_code_points(api: Api) -> None:
     await created(api, name="\U0001f680" * 200)
-    answer = await api.post("/contacts", {"name": "\U0001f680" * 201, "email": "b@example.org"})
-    assert answer.faults == [(11006, "/name")]
+    response = await api.post("/contacts", {"name": "\U0001f680" * 201, "email": "b@example.org"})
+    assert response.errors == [(11006, "/name")]
 
 
 async def test_the_last_of_a_key_given_twice_counts(api: Api) -> None:
     body = b'{"name": 5, "email": "ada@example.org", "name": "Ada"}'
-    answer = await api.request("POST", "/contacts", data=body, headers={"Content-Type": "application/json"})
-    assert (answer.status, answer.json["name"]) == (201, "Ada")
+    response = await api.request("POST", "/contacts", data=body, headers={"Content-Type": "application/json"})
+    assert (response.status, response.json["name"]) == (201, "Ada")
 
 
 # Compression -------------------------------------------------------------------------------------------------
@@ -132,9 +132,9 @@ async def test_what_is_long_is_compressed_where_that_is_taken(api: Api) -> None:
 
 async def test_what_is_short_is_not_compressed(api: Api) -> None:
     item = await created(api)
-    answer = await api.get(item, headers=ZIPPED)
-    assert "Content-Encoding" not in answer.headers
-    assert answer.json["name"] == "Ada"
+    response = await api.get(item, headers=ZIPPED)
+    assert "Content-Encoding" not in response.headers
+    assert response.json["name"] == "Ada"
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip;q=0", "br, deflate", "gzip;q=0.1, identity;q=0.5", ""])
@@ -148,10 +148,10 @@ async def test_either_tag_is_taken_in_conditions(api: Api) -> None:
     for headers in ({}, ZIPPED):
         tag = (await api.get(item, headers=headers)).headers["ETag"]
         for other in ({}, ZIPPED):
-            answer = await api.get(item, headers={**other, "If-None-Match": tag})
-            assert (answer.status, answer.body) == (304, b"")
+            response = await api.get(item, headers={**other, "If-None-Match": tag})
+            assert (response.status, response.body) == (304, b"")
             # A cache updates what it has by this very tag (RFC 9111 §4.3.4).
-            assert answer.headers["ETag"] == tag
+            assert response.headers["ETag"] == tag
         changed = await api.patch(item, {"phone": tag}, headers={"If-Match": tag})
         assert changed.status == 200
 
@@ -197,12 +197,12 @@ async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
 async def test_every_answer_has_its_headers(api: Api, method: str, path: str, cached: bool) -> None:
     item = await created(api)
     json: Any = {} if method == "PATCH" else None
-    answer = await api.request(method, path.replace("{item}", item), json)
-    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-Id"])
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Cache-Control"] == ("private, no-cache" if cached else "no-store")
-    assert ("ETag" in answer.headers) is cached
-    assert len({name.lower() for name in answer.headers}) == len(list(answer.headers))
+    response = await api.request(method, path.replace("{item}", item), json)
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == ("private, no-cache" if cached else "no-store")
+    assert ("ETag" in response.headers) is cached
+    assert len({name.lower() for name in response.headers}) == len(list(response.headers))
 
 
 @pytest.mark.parametrize(
@@ -210,19 +210,19 @@ async def test_every_answer_has_its_headers(api: Api, method: str, path: str, ca
 )
 @pytest.mark.parametrize("path", ["/contacts", "/nothing", "/health"])
 async def test_a_sane_request_id_comes_back(api: Api, given: str, kept: bool, path: str) -> None:
-    answer = await api.get(path, headers={"X-Request-Id": given})
-    assert (answer.headers["X-Request-Id"] == given) is kept
+    response = await api.get(path, headers={"X-Request-Id": given})
+    assert (response.headers["X-Request-Id"] == given) is kept
 
 
 async def test_a_304_has_the_headers_of_the_200_but_no_type(api: Api) -> None:
     for path in (await created(api), "/contacts"):
         full = await api.get(path)
-        answer = await api.get(path, headers={"If-None-Match": full.headers["ETag"]})
-        assert answer.status == 304
+        response = await api.get(path, headers={"If-None-Match": full.headers["ETag"]})
+        assert response.status == 304
         for name in ("ETag", "Vary", "Cache-Control", "Last-Modified", "Link"):
-            assert answer.headers.get(name) == full.headers.get(name)
-        assert "Content-Type" not in answer.headers
-        assert "Content-Length" not in answer.headers
+            assert response.headers.get(name) == full.headers.get(name)
+        assert "Content-Type" not in response.headers
+        assert "Content-Length" not in response.headers
 
 
 async def test_head_says_the_length_and_sends_nothing(api: Api) -> None:
@@ -244,18 +244,18 @@ async def test_minimal_answers_have_no_body(api: Api) -> None:
     assert new.headers["ETag"] == (await api.get(item)).headers["ETag"]
     assert "Content-Type" not in new.headers
     for method, body in (("PUT", {**ADA, "phone": "1"}), ("PATCH", {"phone": "2"})):
-        answer = await api.request(method, item, body, headers=minimal)
-        assert (answer.status, answer.body, answer.headers["Preference-Applied"]) == (204, b"", "return=minimal")
-        assert answer.headers["ETag"] == (await api.get(item)).headers["ETag"]
+        response = await api.request(method, item, body, headers=minimal)
+        assert (response.status, response.body, response.headers["Preference-Applied"]) == (204, b"", "return=minimal")
+        assert response.headers["ETag"] == (await api.get(item)).headers["ETag"]
     many = await api.post("/contacts", [{**ADA, "email": "b@example.org"}], headers=minimal)
     assert (many.status, many.body) == (201, b"")
 
 
 @pytest.mark.parametrize("prefer", ["return=representation", "return", "minimal", "return=minimalist", ";;", "=,="])
 async def test_another_preference_is_ignored(api: Api, prefer: str) -> None:
-    answer = await api.post("/contacts", ADA, headers={"Prefer": prefer})
-    assert (answer.status, answer.json["name"]) == (201, "Ada")
-    assert "Preference-Applied" not in answer.headers
+    response = await api.post("/contacts", ADA, headers={"Prefer": prefer})
+    assert (response.status, response.json["name"]) == (201, "Ada")
+    assert "Preference-Applied" not in response.headers
 
 
 async def test_a_preference_is_found_in_any_line(api: Api) -> None:
@@ -272,16 +272,16 @@ async def test_a_slash_at_the_end_redirects(api: Api, method: str) -> None:
     item = await created(api)
     for path in ("/contacts", item, "/errors"):
         for slashes, query in (("/", ""), ("//", "?limit=1&name=%C3%A9")):
-            answer = await api.request(method, path + slashes + query)
-            assert (answer.status, answer.headers["Location"]) == (308, path + query)
+            response = await api.request(method, path + slashes + query)
+            assert (response.status, response.headers["Location"]) == (308, path + query)
 
 
 @pytest.mark.parametrize(
     "path", ["//", "/nothing/", "//contacts/", "//example.org/", "/contacts/x/", "/%2Fexample.org/"]
 )
 async def test_a_slash_after_nothing_is_404(api: Api, path: str) -> None:
-    answer = await api.get(path)
-    assert (answer.status, answer.headers.get("Location")) == (404, None)
+    response = await api.get(path)
+    assert (response.status, response.headers.get("Location")) == (404, None)
 
 
 async def test_ids_are_read_in_either_case_and_written_in_lower(api: Api) -> None:
@@ -317,17 +317,17 @@ async def test_limits_are_settings(serve: Serve) -> None:
     body = b'{"name": "%b"}'
     headers = {"Content-Type": "application/json"}
     too_large = await api.request("POST", "/contacts", data=body % (b"x" * 2000), headers=headers)
-    assert (too_large.status, too_large.faults) == (413, [(10005, None)])
+    assert (too_large.status, too_large.errors) == (413, [(10005, None)])
     assert (await api.get("/contacts?name=" + "x" * 300)).status == 414
     assert (await api.get("/contacts", headers={"X": "x" * 2100})).status == 431
     nested = await api.post("/contacts", {"name": [[[[]]]]})
-    assert (nested.status, nested.faults) == (400, [(10001, None)])
-    assert (await api.post("/contacts", {"name": [[]]})).faults == [(11004, "/name"), (11001, "/email")]
+    assert (nested.status, nested.errors) == (400, [(10001, None)])
+    assert (await api.post("/contacts", {"name": [[]]})).errors == [(11004, "/name"), (11001, "/email")]
 
 
-def urls(answer: Answer) -> list[str]:
-    page = answer.json
-    return [page["next"], page["prev"], *re.findall(r"<(.*?)>", answer.headers["Link"])]
+def urls(response: Response) -> list[str]:
+    page = response.json
+    return [page["next"], page["prev"], *re.findall(r"<(.*?)>", response.headers["Link"])]
 
 
 async def test_every_url_has_the_prefix_of_the_proxy(serve: Serve) -> None:

@@ -39,7 +39,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Answer:
+class Received:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -62,14 +62,14 @@ class Peer:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, *, bodiless: bool = False) -> Answer:
+    async def response(self, *, bodiless: bool = False) -> Received:
         async with asyncio.timeout(5):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status_line, *lines = head[:-4].split("\r\n")
             headers = dict(line.split(": ", 1) for line in lines)
             assert len(headers) == len(lines)
             body = b"" if bodiless else await self._body(headers)
-        return Answer(int(status_line.split(" ")[1]), headers, body)
+        return Received(int(status_line.split(" ")[1]), headers, body)
 
     async def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("Transfer-Encoding") != "chunked":
@@ -80,9 +80,9 @@ class Peer:
         await self.reader.readline()
         return body
 
-    async def ask(self, data: bytes) -> Answer:
+    async def ask(self, data: bytes) -> Received:
         await self.send(data)
-        return await self.answer()
+        return await self.response()
 
     async def rest(self) -> bytes:
         """Return what comes until the server ends the connection."""
@@ -110,14 +110,14 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(answer: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
-    """Serve an application of which every request comes to `answer`."""
+async def serving(respond: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
+    """Serve an application of which every request comes to `respond`."""
     ids, limits = RequestIds(), Limits(settings.max_body, settings.receive_timeout)
 
     @web.middleware
     async def middleware(request: web.Request, handler: object) -> web.StreamResponse:
         request[STATE] = state = RequestState(ids.of(request.headers), limits, None)
-        response = await answer(request)
+        response = await respond(request)
         if not response.prepared and (state.closing or awaits_continue(request)):
             response.force_close()
         return response
@@ -138,7 +138,7 @@ async def serving(answer: Handler, settings: Settings = SETTINGS) -> AsyncIterat
 
 
 async def show(request: web.Request) -> Response:
-    """Answer like a handler does, with the errors told and the rest shown."""
+    """Received like a handler does, with the errors told and the rest shown."""
     known = request[STATE].id
     try:
         if raw_path(request) == "/unread":
@@ -240,13 +240,13 @@ async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
     for start in range(0, len(data), size):
         peer.writer.write(data[start : start + size])
         await asyncio.sleep(0.002 if pieces > 1 else 0)
-    answer = await peer.answer()
-    assert (answer.status, answer.error["code"]) == (status, code)
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.headers["Connection"] == "close"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-Id"])
+    response = await peer.response()
+    assert (response.status, response.error["code"]) == (status, code)
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Connection"] == "close"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
     assert await peer.rest() == b""
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
     assert (await (await service.connect()).ask(GET)).status == 200
@@ -258,14 +258,14 @@ async def test_what_was_sent_is_never_echoed(service: Service) -> None:
         b"GET /<secret> HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nsecret\r\n\r\n",
     ):
-        answer = await (await service.connect()).ask(data)
-        assert b"secret" not in answer.body
+        response = await (await service.connect()).ask(data)
+        assert b"secret" not in response.body
 
 
 async def test_a_client_still_sending_reads_why_it_was_refused(service: Service) -> None:
     peer = await service.connect()
     peer.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"a" * 2_000_000)
-    assert (await peer.answer()).status == 431
+    assert (await peer.response()).status == 431
 
 
 async def test_the_answers_due_come_before_the_refusal(service: Service) -> None:
@@ -273,16 +273,16 @@ async def test_the_answers_due_come_before_the_refusal(service: Service) -> None
     await peer.send(head("GET /slow HTTP/1.1", "Host: a"))
     await asyncio.sleep(0.05)
     await peer.send(b"garbage\r\n\r\n")
-    assert (await peer.answer()).status == 200
-    assert (await peer.answer()).status == 400
+    assert (await peer.response()).status == 200
+    assert (await peer.response()).status == 400
     assert await peer.rest() == b""
 
 
 async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
     for method in ("FOO", "get", "X-Y"):
-        answer = await (await service.connect()).ask(head(f"{method} / HTTP/1.1", "Host: a"))
-        assert (answer.status, answer.error["code"]) == (501, 15001)
-        assert answer.headers["Connection"] == "close"
+        response = await (await service.connect()).ask(head(f"{method} / HTTP/1.1", "Host: a"))
+        assert (response.status, response.error["code"]) == (501, 15001)
+        assert response.headers["Connection"] == "close"
 
 
 # Heads -------------------------------------------------------------------------------------------------------
@@ -302,16 +302,16 @@ async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
     ],
 )
 async def test_the_target_is_given_as_it_was_sent(service: Service, line: str, path: str, query: str) -> None:
-    answer = await (await service.connect()).ask(head(line, "Host: a"))
-    told = json.loads(answer.body)
+    response = await (await service.connect()).ask(head(line, "Host: a"))
+    told = json.loads(response.body)
     assert (told["path"], told["query"]) == (path, query)
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "CONNECT"])
 async def test_a_method_that_the_parser_knows_reaches_the_pipeline(service: Service, method: str) -> None:
     target = "a:443" if method == "CONNECT" else "/"
-    answer = await (await service.connect()).ask(head(f"{method} {target} HTTP/1.1", "Host: a"))
-    assert json.loads(answer.body)["method"] == method
+    response = await (await service.connect()).ask(head(f"{method} {target} HTTP/1.1", "Host: a"))
+    assert json.loads(response.body)["method"] == method
 
 
 async def test_a_head_just_within_the_limit_is_taken(service: Service) -> None:
@@ -326,8 +326,8 @@ async def test_a_head_too_large_is_found_behind_another_request(service: Service
     peer = await service.connect()
     large = head("GET / HTTP/1.1", "Host: a", *(f"X-{number}: {'a' * 100}" for number in range(50)))
     await peer.send(GET + large)
-    assert (await peer.answer()).status == 200
-    assert (await peer.answer()).status == 431
+    assert (await peer.response()).status == 200
+    assert (await peer.response()).status == 431
 
 
 async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
@@ -338,8 +338,8 @@ async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Servic
         ] == supplied
     seen = set()
     for supplied in ("", "x" * 129, "a b", "\xe9", "a/b"):
-        answer = await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
-        seen.add(answer.headers["X-Request-Id"])
+        response = await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
+        seen.add(response.headers["X-Request-Id"])
     assert len(seen) == 5
     assert not seen & {"", "x" * 129, "a b", "\xe9", "a/b"}
 
@@ -354,8 +354,8 @@ async def test_a_head_that_is_too_slow_is_told_so() -> None:
             if number < 8:
                 await slow.send(GET[number : number + 1])
         for peer in (slow, silent, second):
-            answer = await peer.answer()
-            assert (answer.status, answer.error["code"]) == (408, 10009)
+            response = await peer.response()
+            assert (response.status, response.error["code"]) == (408, 10009)
             assert await peer.rest() == b""
 
 
@@ -387,7 +387,7 @@ async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
             for start in range(0, len(data), size):
                 peer.writer.write(data[start : start + size])
                 await asyncio.sleep(0)
-            assert json.loads((await peer.answer()).body)["body"] == "0123456789"
+            assert json.loads((await peer.response()).body)["body"] == "0123456789"
     assert json.loads((await peer.ask(GET)).body)["body"] == ""
 
 
@@ -400,8 +400,8 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
         CHUNKED + chunked,
         CHUNKED + chunked[:-20],
     ):
-        answer = await (await service.connect()).ask(data)
-        assert (answer.status, answer.error["code"]) == (413, 10005)
+        response = await (await service.connect()).ask(data)
+        assert (response.status, response.error["code"]) == (413, 10005)
     assert (await (await service.connect()).ask(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)).status == 200
 
 
@@ -409,10 +409,10 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
 async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service, version: str) -> None:
     peer = await service.connect()
     typed = head(f"POST /echo HTTP/{version}", "Host: a", "Content-Type: application/json")
-    answer = await peer.ask(typed)
-    assert (answer.status, answer.error["code"], answer.error["header"]) == (411, 10010, "Content-Length")
+    response = await peer.ask(typed)
+    assert (response.status, response.error["code"], response.error["header"]) == (411, 10010, "Content-Length")
     # What follows may be a body or a request, so nothing of it is taken.
-    assert answer.headers["Connection"] == "close"
+    assert response.headers["Connection"] == "close"
     await peer.send(GET)
     assert await peer.rest() == b""
 
@@ -420,34 +420,34 @@ async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service
 async def test_a_request_that_tells_of_no_body_has_none(service: Service) -> None:
     peer = await service.connect()
     for lines in ((), ("Content-Type: application/json", "Content-Length: 0")):
-        answer = await peer.ask(head("POST /echo HTTP/1.1", "Host: a", *lines))
-        assert (answer.status, json.loads(answer.body)["body"]) == (200, "")
+        response = await peer.ask(head("POST /echo HTTP/1.1", "Host: a", *lines))
+        assert (response.status, json.loads(response.body)["body"]) == (200, "")
 
 
 async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> None:
     expecting = b"Expect: 100-continue\r\n"
     peer = await service.connect()
     await peer.send(POST + expecting + b"Content-Length: 2\r\n\r\n")
-    assert (await peer.answer(bodiless=True)).status == 100
-    answer = await peer.ask(b"ok")
-    assert json.loads(answer.body)["body"] == "ok"
-    assert "Connection" not in answer.headers
+    assert (await peer.response(bodiless=True)).status == 100
+    response = await peer.ask(b"ok")
+    assert json.loads(response.body)["body"] == "ok"
+    assert "Connection" not in response.headers
     refused = POST.replace(b"/echo", b"/unread") + expecting + b"Content-Length: 2\r\n\r\n"
     for data in (refused, POST + expecting + b"Content-Length: 1001\r\n\r\n"):
         peer = await service.connect()
-        answer = await peer.ask(data)
-        assert answer.status in (401, 413)
-        assert answer.headers["Connection"] == "close"
+        response = await peer.ask(data)
+        assert response.status in (401, 413)
+        assert response.headers["Connection"] == "close"
         assert await peer.rest() == b""
     old = await service.connect()
     await old.send(POST.replace(b"1.1", b"1.0") + expecting + b"Content-Length: 2\r\n\r\nok")
-    assert (await old.answer()).status == 200
+    assert (await old.response()).status == 200
 
 
 async def test_a_body_nobody_reads_does_not_end_the_connection(service: Service) -> None:
     peer = await service.connect()
-    answer = await peer.ask(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
-    assert answer.status == 401
+    response = await peer.ask(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
+    assert response.status == 401
     assert (await peer.ask(b"a" * 400 + GET)).status == 200
 
 
@@ -455,9 +455,9 @@ async def test_a_body_that_is_too_slow_is_told_so() -> None:
     async with serving(show, HURRIED) as service:
         for data in (POST + b"Content-Length: 5\r\n\r\nab", CHUNKED + b"4\r\nab"):
             peer = await service.connect()
-            answer = await peer.ask(data)
-            assert (answer.status, answer.error["code"]) == (408, 10009)
-            assert answer.headers["Connection"] == "close"
+            response = await peer.ask(data)
+            assert (response.status, response.error["code"]) == (408, 10009)
+            assert response.headers["Connection"] == "close"
             assert await peer.rest() == b""
 
 
@@ -465,8 +465,8 @@ async def test_a_body_that_breaks_later_is_refused_at_once(service: Service) -> 
     peer = await service.connect()
     await peer.send(CHUNKED + b"4\r\nabcd\r\n")
     await asyncio.sleep(0.05)
-    answer = await peer.ask(b"oops\r\n")
-    assert (answer.status, answer.error["code"]) == (400, 10016)
+    response = await peer.ask(b"oops\r\n")
+    assert (response.status, response.error["code"]) == (400, 10016)
     assert await peer.rest() == b""
 
 
@@ -486,39 +486,39 @@ async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
 # Answers -----------------------------------------------------------------------------------------------------
 
 
-async def answering(data: bytes, response: Callable[[], Response]) -> tuple[Answer, bytes]:
+async def responding(data: bytes, make: Callable[[], Response]) -> tuple[Received, bytes]:
     async def handler(_: web.Request) -> Response:
-        return response()
+        return make()
 
     async with serving(handler) as service:
         peer = await service.connect()
         await peer.send(data)
-        answer = await peer.answer(bodiless=data.startswith(b"HEAD"))
+        response = await peer.response(bodiless=data.startswith(b"HEAD"))
         # A second request shows where the first answer ended.
         peer.writer.write(b"GET / HTTP/1.0\r\n\r\n")
-        return answer, await peer.rest()
+        return response, await peer.rest()
 
 
 async def test_an_answer_has_what_every_answer_has() -> None:
-    answer, _ = await answering(GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello"))
-    assert answer.body == b"hello"
+    response, _ = await responding(GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello"))
+    assert response.body == b"hello"
     expected = ["Server", "Date", "Content-Type", "X", "Content-Length"]
-    assert list(answer.headers) == expected
-    assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer.headers["Date"])
-    assert answer.headers["X"] == "\xe9"
+    assert list(response.headers) == expected
+    assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", response.headers["Date"])
+    assert response.headers["X"] == "\xe9"
 
 
 async def test_head_has_the_length_of_get_and_no_body() -> None:
-    answer, rest = await answering(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
-    assert answer.headers["Content-Length"] == "5"
+    response, rest = await responding(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
+    assert response.headers["Content-Length"] == "5"
     assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
-    answer, rest = await answering(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
-    assert answer.status == status
-    assert "Content-Length" not in answer.headers
+    response, rest = await responding(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
+    assert response.status == status
+    assert "Content-Length" not in response.headers
     assert rest.startswith(f"HTTP/1.1 {status} ".encode())
 
 
@@ -539,9 +539,9 @@ async def test_the_connection_is_kept_where_the_client_expects_it(
     service: Service, data: bytes, connection: str | None
 ) -> None:
     peer = await service.connect()
-    answer = await peer.ask(data)
-    assert answer.status == 200
-    assert answer.headers.get("Connection") == connection
+    response = await peer.ask(data)
+    assert response.status == 200
+    assert response.headers.get("Connection") == connection
     if connection == "close":
         assert await peer.rest() == b""
     else:
@@ -553,15 +553,15 @@ async def test_pipelined_requests_are_answered_in_their_order(service: Service) 
     lines = [head(f"GET /{number} HTTP/1.1", "Host: a") for number in range(100)]
     await peer.send(b"".join(lines))
     for number in range(100):
-        assert json.loads((await peer.answer()).body)["path"] == f"/{number}"
+        assert json.loads((await peer.response()).body)["path"] == f"/{number}"
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
 async def test_a_header_that_cannot_be_sent_becomes_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
-    answer, _ = await answering(GET, lambda: Response(200, {"Location": value}, b""))
-    assert (answer.status, answer.error["code"]) == (500, 15000)
-    assert "Location" not in answer.headers
-    assert answer.headers["X-Request-Id"] in caplog.text
+    response, _ = await responding(GET, lambda: Response(200, {"Location": value}, b""))
+    assert (response.status, response.error["code"]) == (500, 15000)
+    assert "Location" not in response.headers
+    assert response.headers["X-Request-Id"] in caplog.text
 
 
 async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -570,13 +570,13 @@ async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytes
 
     async with serving(handler) as service:
         peer = await service.connect()
-        answer = await peer.ask(GET)
-        assert (answer.status, answer.error["code"]) == (500, 15000)
-        assert answer.headers["X-Request-Id"] in answer.error["message"]
-        assert b"secret" not in answer.body
+        response = await peer.ask(GET)
+        assert (response.status, response.error["code"]) == (500, 15000)
+        assert response.headers["X-Request-Id"] in response.error["message"]
+        assert b"secret" not in response.body
         assert await peer.rest() == b""
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert answer.headers["X-Request-Id"] in record.getMessage()
+    assert response.headers["X-Request-Id"] in record.getMessage()
     assert record.exc_info
 
 
@@ -589,8 +589,8 @@ async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> N
 
 
 async def test_error_headers_reach_the_client() -> None:
-    answer, _ = await answering(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
-    assert (answer.status, answer.headers["Allow"]) == (404, "GET")
+    response, _ = await responding(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
+    assert (response.status, response.headers["Allow"]) == (404, "GET")
 
 
 async def test_a_client_that_does_not_read_is_cut() -> None:
@@ -648,20 +648,20 @@ class Source:
 
 
 def stream(source: Source) -> Handler:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def response(request: web.Request) -> web.StreamResponse:
         return await send_stream(request, 200, {"Content-Type": "text/csv"}, source.read())
 
-    return answer
+    return response
 
 
 async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
     source = Source(5)
     async with serving(stream(source)) as service:
         peer = await service.connect()
-        answer = await peer.ask(GET)
-        assert answer.headers["Transfer-Encoding"] == "chunked"
-        assert "Content-Length" not in answer.headers
-        assert answer.body == b"0" * 1000 + b"2" * 1000 + b"3" * 1000 + b"4" * 1000
+        response = await peer.ask(GET)
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert "Content-Length" not in response.headers
+        assert response.body == b"0" * 1000 + b"2" * 1000 + b"3" * 1000 + b"4" * 1000
         assert source.closed
         assert (await peer.ask(GET)).status == 200
 
@@ -682,7 +682,7 @@ async def test_head_of_a_stream_has_no_body() -> None:
     async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(GET.replace(b"GET", b"HEAD"))
-        assert (await peer.answer(bodiless=True)).headers["Content-Type"] == "text/csv"
+        assert (await peer.response(bodiless=True)).headers["Content-Type"] == "text/csv"
         assert source.closed
         assert (await peer.ask(GET)).status == 200
 

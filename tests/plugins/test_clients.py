@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.conftest import PASSWORD, Answer, Api, Serve
+from tests.conftest import PASSWORD, Api, Response, Serve
 
 SECRET = "a secret that nobody tells"
 OTHER = "another secret that nobody tells"
@@ -26,7 +26,7 @@ LAST = "The last active client that holds *:* must keep it and stay active."
 class Seen:
     """All that was answered and logged in one test."""
 
-    answers: list[Answer]
+    responses: list[Response]
     log: pytest.LogCaptureFixture
 
 
@@ -37,14 +37,14 @@ def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> A
     seen = Seen([], caplog)
     request = Api.request
 
-    async def remembered(api: Api, *args: Any, **options: Any) -> Answer:
-        answer = await request(api, *args, **options)
-        seen.answers.append(answer)
-        return answer
+    async def remembered(api: Api, *args: Any, **options: Any) -> Response:
+        response = await request(api, *args, **options)
+        seen.responses.append(response)
+        return response
 
     monkeypatch.setattr(Api, "request", remembered)
     yield seen
-    told = [answer.body + str(answer.headers).encode() for answer in seen.answers] + [caplog.text.encode()]
+    told = [response.body + str(response.headers).encode() for response in seen.responses] + [caplog.text.encode()]
     for secret in (SECRET, OTHER, PASSWORD, "$argon2"):
         assert not any(secret.encode() in text for text in told)
 
@@ -61,9 +61,9 @@ async def api(running: Api) -> Api:
 
 
 async def made(api: Api, **fields: Any) -> Any:
-    answer = await api.post("/clients", {**ADA, **fields})
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post("/clients", {**ADA, **fields})
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def manager(api: Api, *grants: str) -> Api:
@@ -85,13 +85,13 @@ async def soon(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def test_a_new_client_shows_everything_but_its_password(api: Api) -> None:
-    answer = await api.post("/clients", ADA)
-    assert answer.status == 201
-    item = answer.json
+    response = await api.post("/clients", ADA)
+    assert response.status == 201
+    item = response.json
     assert list(item) == ["id", "username", "grants", "active", "created_at", "updated_at"]
     assert (item["username"], item["grants"], item["active"]) == ("ada", ["contacts:GET"], True)
-    assert answer.headers["Location"] == f"/clients/{item['id']}"
-    assert (await api.get(answer.headers["Location"])).json == item
+    assert response.headers["Location"] == f"/clients/{item['id']}"
+    assert (await api.get(response.headers["Location"])).json == item
     assert (await api.as_client("ada", SECRET).get("/contacts")).status == 200
 
 
@@ -111,9 +111,9 @@ async def test_clients_are_listed_filtered_sorted_and_paged(api: Api) -> None:
     assert first["total"] == 4
     assert [item["username"] for item in (await api.get(first["next"])).json["items"]] == ["cyd"]
     for media_type in ("application/x-ndjson", "text/csv"):
-        answer = await api.get("/clients", headers={"Accept": media_type})
-        assert answer.status == 200
-        assert answer.body.count(b"\n") == 4 + (media_type == "text/csv")
+        response = await api.get("/clients", headers={"Accept": media_type})
+        assert response.status == 200
+        assert response.body.count(b"\n") == 4 + (media_type == "text/csv")
 
 
 @pytest.mark.parametrize(
@@ -147,17 +147,17 @@ async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) ->
 async def test_a_client_that_was_read_can_be_sent_back_and_keeps_its_password(api: Api) -> None:
     item = await made(api)
     tag = (await api.get(f"/clients/{item['id']}")).headers["ETag"]
-    answer = await api.put(f"/clients/{item['id']}", item)
-    assert (answer.status, answer.json, answer.headers["ETag"]) == (200, item, tag)
+    response = await api.put(f"/clients/{item['id']}", item)
+    assert (response.status, response.json, response.headers["ETag"]) == (200, item, tag)
     assert (await api.as_client("ada", SECRET).get("/contacts")).status == 200
 
 
 async def test_clients_are_made_all_or_none(api: Api) -> None:
-    answer = await api.post("/clients", [{**ADA, "username": name} for name in ("a", "b", "c")])
-    assert [item["username"] for item in answer.json["items"]] == ["a", "b", "c"]
+    response = await api.post("/clients", [{**ADA, "username": name} for name in ("a", "b", "c")])
+    assert [item["username"] for item in response.json["items"]] == ["a", "b", "c"]
     assert (await api.as_client("b", SECRET).get("/contacts")).status == 200
-    answer = await api.post("/clients", [{**ADA, "username": name} for name in ("d", "a", "e")])
-    assert (answer.status, answer.faults) == (409, [(CONFLICT, "/1/username")])
+    response = await api.post("/clients", [{**ADA, "username": name} for name in ("d", "a", "e")])
+    assert (response.status, response.errors) == (409, [(CONFLICT, "/1/username")])
     assert (await api.get("/clients?username__in=d,e&count=exact")).json["total"] == 0
 
 
@@ -192,7 +192,7 @@ async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "faults"),
+    ("fields", "errors"),
     [
         ({"grants": ["contacts:GET", "nonsense", "*:*", "*:archive"]}, [(11000, "/grants/1"), (11000, "/grants/3")]),
         ({"grants": ["contacts:HEAD"]}, [(11000, "/grants/0")]),
@@ -222,19 +222,19 @@ async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
     ],
 )  # fmt: skip
 async def test_what_is_wrong_with_a_client_is_pointed_at(
-    api: Api, fields: dict[str, Any], faults: list[tuple[int, str]]
+    api: Api, fields: dict[str, Any], errors: list[tuple[int, str]]
 ) -> None:
-    answer = await api.post("/clients", {**ADA, **fields})
-    assert (answer.status, answer.faults) == (422, faults)
+    response = await api.post("/clients", {**ADA, **fields})
+    assert (response.status, response.errors) == (422, errors)
     item = await made(api)
-    assert (await api.put(f"/clients/{item['id']}", {**ADA, **fields})).faults == faults
+    assert (await api.put(f"/clients/{item['id']}", {**ADA, **fields})).errors == errors
     resettable = {name for name, value in fields.items() if value is None and name in ("grants", "active")}
     if not resettable:
-        assert (await api.patch(f"/clients/{item['id']}", fields)).faults == faults
+        assert (await api.patch(f"/clients/{item['id']}", fields)).errors == errors
 
 
 async def test_a_client_needs_a_name_and_a_password(api: Api) -> None:
-    assert (await api.post("/clients", {})).faults == [(11001, "/username"), (11001, "/password")]
+    assert (await api.post("/clients", {})).errors == [(11001, "/username"), (11001, "/password")]
 
 
 async def test_a_grant_for_what_is_not_there_is_kept_and_one_given_twice_is_there_once(api: Api) -> None:
@@ -247,9 +247,9 @@ async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
     item = await made(api)
     path = "/clients" if verb == "POST" else f"/clients/{item['id']}"
     body = {"username": "admin"} if verb == "PATCH" else {**ADA, "username": "admin"}
-    answer = await api.request(verb, path, body)
-    assert (answer.status, answer.faults) == (409, [(CONFLICT, "/username")])
-    assert b"admin" not in answer.body
+    response = await api.request(verb, path, body)
+    assert (response.status, response.errors) == (409, [(CONFLICT, "/username")])
+    assert b"admin" not in response.body
 
 
 async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api) -> None:
@@ -264,9 +264,9 @@ async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api)
 async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     for verb, path in (("POST", "/clients"), ("PATCH", "/clients/me")):
-        answer = await api.request(verb, path, data=body, headers=headers)
-        assert answer.status in (400, 422)
-        assert answer.faults
+        response = await api.request(verb, path, data=body, headers=headers)
+        assert response.status in (400, 422)
+        assert response.errors
 
 
 # One's own.
@@ -275,12 +275,12 @@ async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> No
 async def test_every_client_reads_itself(api: Api) -> None:
     item = await made(api, grants=[])
     ada = api.as_client("ada", SECRET)
-    answer = await ada.get("/clients/me")
-    assert (answer.status, answer.json) == (200, item)
-    assert answer.headers["ETag"] == (await api.get(f"/clients/{item['id']}")).headers["ETag"]
+    response = await ada.get("/clients/me")
+    assert (response.status, response.json) == (200, item)
+    assert response.headers["ETag"] == (await api.get(f"/clients/{item['id']}")).headers["ETag"]
     head = await ada.head("/clients/me")
-    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(answer.body)))
-    assert (await ada.get("/clients/me", headers={"If-None-Match": answer.headers["ETag"]})).status == 304
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(response.body)))
+    assert (await ada.get("/clients/me", headers={"If-None-Match": response.headers["ETag"]})).status == 304
     assert (await ada.get("/clients/me?fields=username")).json == {"id": item["id"], "username": "ada"}
     assert (await ada.get("/clients/me?limit=1")).status == 400
     assert (await api.as_client("", "").get("/clients/me")).status == 401
@@ -291,12 +291,12 @@ async def test_every_client_reads_itself(api: Api) -> None:
 async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
     await made(api, grants=[])
     ada = api.as_client("ada", SECRET)
-    answer = await ada.request("OPTIONS", "/clients/me")
-    assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, PATCH, OPTIONS")
-    assert "json-patch" in answer.headers["Accept-Patch"]
+    response = await ada.request("OPTIONS", "/clients/me")
+    assert (response.status, response.headers["Allow"]) == (204, "GET, HEAD, PATCH, OPTIONS")
+    assert "json-patch" in response.headers["Accept-Patch"]
     for method in ("PUT", "DELETE", "POST"):
-        answer = await ada.request(method, "/clients/me", ADA)
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, PATCH, OPTIONS")
+        response = await ada.request(method, "/clients/me", ADA)
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, PATCH, OPTIONS")
     assert (await ada.get("/clients/me/")).headers["Location"] == "/clients/me"
     assert (await ada.get("/contacts/me")).status == 404
 
@@ -315,8 +315,8 @@ async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
 async def test_every_client_changes_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
     item = await made(api, grants=[])
     ada = api.as_client("ada", SECRET)
-    answer = await ada.patch("/clients/me", patch, headers=headers)
-    assert (answer.status, answer.json["id"]) == (200, item["id"])
+    response = await ada.patch("/clients/me", patch, headers=headers)
+    assert (response.status, response.json["id"]) == (200, item["id"])
     assert (await api.as_client("ada", OTHER).get("/clients/me")).status == 200
 
     async def gone() -> bool:
@@ -348,16 +348,16 @@ async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, places: l
     await made(api, grants=["clients:*", "*:PATCH"])
     client = api.as_client("ada", SECRET) if who == "ada" else api
     before = (await client.get("/clients/me")).json
-    answer = await client.patch("/clients/me", patch, headers=JSON_PATCH if isinstance(patch, list) else {})
-    assert (answer.status, answer.faults) == (403, [(NOT_ALLOWED, place) for place in places])
+    response = await client.patch("/clients/me", patch, headers=JSON_PATCH if isinstance(patch, list) else {})
+    assert (response.status, response.errors) == (403, [(NOT_ALLOWED, place) for place in places])
     assert (await client.get("/clients/me")).json == before
 
 
 async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
     await made(api, grants=[])
     ada = api.as_client("ada", SECRET)
-    assert (await ada.patch("/clients/me", {"password": "short"})).faults == [(11005, "/password")]
-    assert (await ada.patch("/clients/me", {"password": None})).faults == [(11003, "/password")]
+    assert (await ada.patch("/clients/me", {"password": "short"})).errors == [(11005, "/password")]
+    assert (await ada.patch("/clients/me", {"password": None})).errors == [(11003, "/password")]
     assert (await ada.patch("/clients/me", {"password": OTHER}, headers={"If-Match": '"0"'})).status == 412
     assert (await ada.patch("/clients/me", {})).status == 200
 
@@ -383,8 +383,8 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
 )
 async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], given: list[str], status: int) -> None:
     boss = await manager(api, *held)
-    answer = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *given]})
-    assert answer.status == status
+    response = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *given]})
+    assert response.status == status
     ada = await made(api, username="bob", grants=[])
     path = f"/clients/{ada['id']}"
     for changed in (
@@ -394,11 +394,11 @@ async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], giv
     ):
         assert changed.status == (200 if status == 201 else 403)
     if status == 403:
-        assert answer.faults == [(NOT_ALLOWED, "/grants/1")]
-        assert changed.faults == [(NOT_ALLOWED, "/grants/0")]
+        assert response.errors == [(NOT_ALLOWED, "/grants/1")]
+        assert changed.errors == [(NOT_ALLOWED, "/grants/0")]
         assert (
             await boss.post("/clients", [ADA | {"grants": []}, {**ADA, "username": "c", "grants": given}])
-        ).faults == [(NOT_ALLOWED, "/1/grants/0")]
+        ).errors == [(NOT_ALLOWED, "/1/grants/0")]
         assert (await api.get("/clients?username=ada&count=exact")).json["total"] == 0
 
 
@@ -421,8 +421,8 @@ async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body
     headers = {"If-Match": tag} if tag else {}
     for victim in ({"grants": ["*:*"]}, {"grants": ["contacts:any"], "active": False}):
         item = await made(api, **victim)
-        answer = await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)
-        assert (answer.status, answer.faults) == (403, [(NOT_ALLOWED, None)])
+        response = await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)
+        assert (response.status, response.errors) == (403, [(NOT_ALLOWED, None)])
         assert (await api.get(f"/clients/{item['id']}")).json == item
         assert (await api.delete(f"/clients/{item['id']}")).status == 204
     assert (await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)).status == 404
@@ -438,7 +438,7 @@ async def test_who_holds_no_less_may_change_and_remove(api: Api) -> None:
 async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
     boss = await manager(api, "contacts:GET")
     path = f"/clients/{(await boss.get('/clients/me')).json['id']}"
-    assert (await boss.patch(path, {"grants": ["*:*"]})).faults == [(NOT_ALLOWED, "/grants/0")]
+    assert (await boss.patch(path, {"grants": ["*:*"]})).errors == [(NOT_ALLOWED, "/grants/0")]
     assert (await boss.patch(path, {"grants": ["clients:PATCH", "clients:GET"]})).status == 200
     assert (await boss.patch(path, {"grants": ["clients:*"]})).status == 403
 
@@ -469,9 +469,9 @@ async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(a
 async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> None:
     await made(api, grants=["*:*"], active=False)
     path = f"/clients/{(await api.get('/clients/me')).json['id']}"
-    answer = await api.request(verb, path, body)
-    assert (answer.status, answer.faults) == (409, [(CONFLICT, None)])
-    assert answer.json["errors"][0]["message"] == LAST
+    response = await api.request(verb, path, body)
+    assert (response.status, response.errors) == (409, [(CONFLICT, None)])
+    assert response.json["errors"][0]["message"] == LAST
     assert (await api.get("/clients/me")).json["grants"] == ["*:*"]
 
 
@@ -481,9 +481,9 @@ async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) 
         ada = await made(api, username="ada", grants=["*:*"])
         await api.service.database.write.execute("UPDATE pegboard.client SET active = false WHERE username = 'admin'")
         ways = ((api.as_client("bob", SECRET), ada), (api.as_client("ada", SECRET), bob))
-        answers = await asyncio.gather(*(who.delete(f"/clients/{whom['id']}") for who, whom in ways))
-        assert sorted(answer.status for answer in answers)[0] == 204
-        assert {answer.status for answer in answers} <= {204, 409, 403, 401}
+        responses = await asyncio.gather(*(who.delete(f"/clients/{whom['id']}") for who, whom in ways))
+        assert sorted(response.status for response in responses)[0] == 204
+        assert {response.status for response in responses} <= {204, 409, 403, 401}
         left = await api.service.database.write.fetchval(
             "SELECT count(*) FROM pegboard.client WHERE active AND '*:*' = ANY (grants)"
         )

@@ -29,9 +29,9 @@ async def api(running: Api) -> Api:
 
 
 async def company(api: Api, **fields: Any) -> Any:
-    answer = await api.post("/companies", {**LOVELACE, **fields})
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post("/companies", {**LOVELACE, **fields})
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def test_a_new_company_has_every_field(api: Api) -> None:
@@ -60,14 +60,14 @@ async def test_a_new_company_has_every_field(api: Api) -> None:
     ],
 )
 async def test_a_field_of_the_wrong_form_is_refused(api: Api, field: str, value: Any, code: int) -> None:
-    answer = await api.post("/companies", {**LOVELACE, field: value})
-    assert (answer.status, answer.faults) == (422, [(code, f"/{field}")])
+    response = await api.post("/companies", {**LOVELACE, field: value})
+    assert (response.status, response.errors) == (422, [(code, f"/{field}")])
 
 
 async def test_no_two_companies_share_a_vat_number(api: Api) -> None:
     await company(api)
-    answer = await api.post("/companies", {"name": "Other", "vat_number": "gb123456789"})
-    assert (answer.status, answer.faults) == (409, [(13002, "/vat_number")])
+    response = await api.post("/companies", {"name": "Other", "vat_number": "gb123456789"})
+    assert (response.status, response.errors) == (409, [(13002, "/vat_number")])
     for _ in range(2):
         await company(api, vat_number=None)
 
@@ -99,14 +99,14 @@ async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
 
 
 async def test_a_contact_refers_to_no_company_that_is_not_there(api: Api) -> None:
-    answer = await api.post("/contacts", {**ADA, "company": str(uuid4())})
-    assert (answer.status, answer.faults) == (422, [(11000, "/company")])
+    response = await api.post("/contacts", {**ADA, "company": str(uuid4())})
+    assert (response.status, response.errors) == (422, [(11000, "/company")])
 
 
 async def test_a_company_that_has_contacts_stays(api: Api) -> None:
     item = await company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
-    answer = await api.delete(f"/companies/{item['id']}")
-    assert (answer.status, answer.faults) == (409, [(13003, None)])
+    response = await api.delete(f"/companies/{item['id']}")
+    assert (response.status, response.errors) == (409, [(13003, None)])
     assert (await api.delete(f"/contacts/{contact['id']}")).status == 204
     assert (await api.delete(f"/companies/{item['id']}")).status == 204

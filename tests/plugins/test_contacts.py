@@ -8,30 +8,30 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Api
+from tests.conftest import Api, Response
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
 
 
-def told(answer: Answer) -> dict[str, str]:
+def told(response: Response) -> dict[str, str]:
     """Return the headers that do not change from answer to answer."""
-    return {name: value for name, value in answer.headers.items() if name.lower() not in ("date", "x-request-id")}
+    return {name: value for name, value in response.headers.items() if name.lower() not in ("date", "x-request-id")}
 
 
 async def created(api: Api, **fields: Any) -> Any:
-    answer = await api.post("/contacts", {**ADA, **fields})
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post("/contacts", {**ADA, **fields})
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def test_a_new_contact_has_every_field_and_its_place(api: Api) -> None:
-    answer = await api.post(
+    response = await api.post(
         "/contacts", {**ADA, "birthday": "1815-12-10", "last_contacted_at": "2015-02-15T06:21:07.9+01:00"}
     )
-    item = answer.json
-    assert answer.status == 201
-    assert answer.headers["Location"] == f"/contacts/{item['id']}"
-    assert re.fullmatch(r'"[0-9a-f]+"', answer.headers["ETag"])
+    item = response.json
+    assert response.status == 201
+    assert response.headers["Location"] == f"/contacts/{item['id']}"
+    assert re.fullmatch(r'"[0-9a-f]+"', response.headers["ETag"])
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", item["id"])
     assert list(item) == [
         "id",
@@ -49,43 +49,43 @@ async def test_a_new_contact_has_every_field_and_its_place(api: Api) -> None:
     assert item["last_contacted_at"] == "2015-02-15T05:21:07Z"
     assert (item["birthday"], item["tags"], item["phone"]) == ("1815-12-10", [], None)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", item["created_at"])
-    assert (await api.get(answer.headers["Location"])).json == item
+    assert (await api.get(response.headers["Location"])).json == item
 
 
 async def test_put_brings_absent_fields_back_to_their_defaults(api: Api) -> None:
     item = await created(api, phone="1", tags=["x"])
-    answer = await api.put(f"/contacts/{item['id']}", {"name": "B", "email": "b@example.org"})
-    assert answer.status == 200
-    assert (answer.json["phone"], answer.json["tags"], answer.json["name"]) == (None, [], "B")
-    assert answer.json["created_at"] == item["created_at"]
+    response = await api.put(f"/contacts/{item['id']}", {"name": "B", "email": "b@example.org"})
+    assert response.status == 200
+    assert (response.json["phone"], response.json["tags"], response.json["name"]) == (None, [], "B")
+    assert response.json["created_at"] == item["created_at"]
 
 
 async def test_patch_changes_only_what_it_names(api: Api) -> None:
     item = await created(api, phone="1", tags=["x"])
-    answer = await api.patch(f"/contacts/{item['id']}", {"phone": None})
-    assert answer.json == {**item, "phone": None, "updated_at": answer.json["updated_at"]}
+    response = await api.patch(f"/contacts/{item['id']}", {"phone": None})
+    assert response.json == {**item, "phone": None, "updated_at": response.json["updated_at"]}
 
 
 async def test_a_null_brings_the_default_back_where_null_is_not_allowed(api: Api) -> None:
     item = await created(api, tags=["x"])
     assert (await api.patch(f"/contacts/{item['id']}", {"tags": None})).json["tags"] == []
     refused = await api.patch(f"/contacts/{item['id']}", {"name": None})
-    assert (refused.status, refused.faults) == (422, [(11003, "/name")])
+    assert (refused.status, refused.errors) == (422, [(11003, "/name")])
 
 
 async def test_a_patch_that_changes_nothing_leaves_the_tag(api: Api) -> None:
     item = await created(api, tags=["x"])
     before = await api.get(f"/contacts/{item['id']}")
-    answer = await api.patch(f"/contacts/{item['id']}", {"name": "Ada", "tags": ["x"]})
-    assert answer.headers["ETag"] == before.headers["ETag"]
-    assert answer.json == item
+    response = await api.patch(f"/contacts/{item['id']}", {"name": "Ada", "tags": ["x"]})
+    assert response.headers["ETag"] == before.headers["ETag"]
+    assert response.json == item
 
 
 async def test_an_item_that_was_read_can_be_sent_back(api: Api) -> None:
     item = await created(api)
     for method in ("PUT", "PATCH"):
-        answer = await api.request(method, f"/contacts/{item['id'].upper()}", item)
-        assert (answer.status, answer.json) == (200, item)
+        response = await api.request(method, f"/contacts/{item['id'].upper()}", item)
+        assert (response.status, response.json) == (200, item)
 
 
 async def test_delete_is_204_and_then_404(api: Api) -> None:
@@ -105,43 +105,44 @@ async def test_head_tells_what_get_would(api: Api) -> None:
 
 @pytest.mark.parametrize(("path", "allow"), [("/contacts", "GET, HEAD, POST, OPTIONS"), ("/contacts/x", None)])
 async def test_options_tells_what_is_allowed(api: Api, path: str, allow: str | None) -> None:
-    answer = await api.request("OPTIONS", path)
-    assert (answer.status, answer.headers.get("Allow")) == ((204, allow) if allow else (404, None))
+    response = await api.request("OPTIONS", path)
+    assert (response.status, response.headers.get("Allow")) == ((204, allow) if allow else (404, None))
 
 
 async def test_options_of_an_item_names_the_patches(api: Api) -> None:
     item = await created(api)
-    answer = await api.request("OPTIONS", f"/contacts/{item['id']}")
-    assert answer.headers["Allow"] == "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
+    response = await api.request("OPTIONS", f"/contacts/{item['id']}")
+    assert response.headers["Allow"] == "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
     assert (
-        answer.headers["Accept-Patch"] == "application/json, application/merge-patch+json, application/json-patch+json"
+        response.headers["Accept-Patch"]
+        == "application/json, application/merge-patch+json, application/json-patch+json"
     )
 
 
 async def test_emails_are_unique_regardless_of_case(api: Api) -> None:
     await created(api)
-    answer = await api.post("/contacts", {"name": "B", "email": "ADA@example.org"})
-    assert (answer.status, answer.faults) == (409, [(13002, "/email")])
-    assert "ada@" not in answer.body.decode().lower()
+    response = await api.post("/contacts", {"name": "B", "email": "ADA@example.org"})
+    assert (response.status, response.errors) == (409, [(13002, "/email")])
+    assert "ada@" not in response.body.decode().lower()
 
 
 async def test_an_array_makes_all_or_none(api: Api) -> None:
     people = [{"name": str(n), "email": f"p{n}@example.org"} for n in range(1000)]
-    answer = await api.post("/contacts", people)
-    assert answer.status == 201
-    assert [item["name"] for item in answer.json["items"]] == [str(n) for n in range(1000)]
+    response = await api.post("/contacts", people)
+    assert response.status == 201
+    assert [item["name"] for item in response.json["items"]] == [str(n) for n in range(1000)]
     clash = await api.post(
         "/contacts", [{"name": "new", "email": "new@example.org"}, {"name": "x", "email": "P5@example.org"}]
     )
-    assert (clash.status, clash.faults) == (409, [(13002, "/1/email")])
+    assert (clash.status, clash.errors) == (409, [(13002, "/1/email")])
     assert (await api.get("/contacts?email=new@example.org")).json["items"] == []
 
 
 async def test_every_fault_of_an_array_is_told(api: Api) -> None:
-    answer = await api.post("/contacts", [ADA, {"name": ""}, 5, {**ADA, "id": "x"}])
-    assert answer.status == 422
-    assert set(answer.faults) == {(11005, "/1/name"), (11001, "/1/email"), (11004, "/2"), (11000, "/3/id")}
-    assert (await api.post("/contacts", [])).faults == [(11005, "")]
+    response = await api.post("/contacts", [ADA, {"name": ""}, 5, {**ADA, "id": "x"}])
+    assert response.status == 422
+    assert set(response.errors) == {(11005, "/1/name"), (11001, "/1/email"), (11004, "/2"), (11000, "/3/id")}
+    assert (await api.post("/contacts", [])).errors == [(11005, "")]
     assert (await api.post("/contacts", [ADA] * 1001)).status == 413
 
 
@@ -161,9 +162,9 @@ async def test_pages_follow_each_other_both_ways(api: Api) -> None:
 async def test_of_many_who_race_with_one_tag_exactly_one_wins(api: Api) -> None:
     item = await created(api)
     tag = (await api.get(f"/contacts/{item['id']}")).headers["ETag"]
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(api.patch(f"/contacts/{item['id']}", {"name": str(n)}, headers={"If-Match": tag}) for n in range(40))
     )
-    assert sorted(answer.status for answer in answers) == [200] + [412] * 39
+    assert sorted(response.status for response in responses) == [200] + [412] * 39
     current = (await api.get(f"/contacts/{item['id']}")).headers["ETag"]
-    assert {answer.headers["ETag"] for answer in answers} == {current}
+    assert {response.headers["ETag"] for response in responses} == {current}

@@ -20,7 +20,7 @@ from yarl import URL
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.http import digests
-from tests.conftest import ADMIN, PASSWORD, Answer, Api, Serve, basic
+from tests.conftest import ADMIN, PASSWORD, Api, Response, Serve, basic
 
 HELLO = b"Hello, files!"
 BLOCK = 256 * 1024
@@ -37,12 +37,12 @@ async def api(running: Api) -> Api:
 
 
 async def created(api: Api, **fields: Any) -> Any:
-    answer = await api.post("/files", {"name": "hello.png", **fields})
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await api.post("/files", {"name": "hello.png", **fields})
+    assert response.status == 201, response.body
+    return response.json
 
 
-async def put(api: Api, path: str, data: bytes = HELLO, **headers: str) -> Answer:
+async def put(api: Api, path: str, data: bytes = HELLO, **headers: str) -> Response:
     return await api.put(path, data=BytesIO(data), headers=PNG | {n.replace("_", "-"): v for n, v in headers.items()})
 
 
@@ -62,16 +62,16 @@ async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
     path = f"/files/{item['id']}/content"
     assert (item["media_type"], item["size"], item["sha256"]) == (None, None, None)
     missing = await api.get(path)
-    assert (missing.status, missing.faults) == (404, [(13000, None)])
+    assert (missing.status, missing.errors) == (404, [(13000, None)])
 
     new = await put(api, path)
     assert (new.status, new.body, new.headers["Location"]) == (201, b"", path)
     item = (await api.get(f"/files/{item['id']}")).json
     assert (item["media_type"], item["size"], item["sha256"]) == ("image/png", 13, sha256(HELLO).hexdigest())
 
-    answer = await api.get(path)
-    assert (answer.status, answer.body) == (200, HELLO)
-    told = {name.lower(): value for name, value in answer.headers.items()}
+    response = await api.get(path)
+    assert (response.status, response.body) == (200, HELLO)
+    told = {name.lower(): value for name, value in response.headers.items()}
     for passing in ("date", "etag", "last-modified", "x-request-id"):
         del told[passing]
     assert told == {
@@ -86,7 +86,7 @@ async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
         "accept-ranges": "bytes",
         "repr-digest": digests.told(sha256(HELLO).digest()),
     }
-    assert answer.headers["ETag"] == new.headers["ETag"]
+    assert response.headers["ETag"] == new.headers["ETag"]
     head = await api.head(path)
     assert (head.status, head.body) == (200, b"")
     assert {name: head.headers[name] for name in told} == told
@@ -103,10 +103,10 @@ async def test_large_content_is_kept_in_chunks_and_comes_back_whole(api: Api) ->
 )
 async def test_a_part_may_lie_anywhere(api: Api, start: int, stop: int) -> None:
     path = await filled(api, LARGE)
-    answer = await api.get(path, headers={"Range": f"bytes={start}-{stop - 1}"})
-    assert (answer.status, answer.body) == (206, LARGE[start:stop])
-    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(LARGE)}"
-    assert answer.headers["Content-Length"] == str(stop - start)
+    response = await api.get(path, headers={"Range": f"bytes={start}-{stop - 1}"})
+    assert (response.status, response.body) == (206, LARGE[start:stop])
+    assert response.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(LARGE)}"
+    assert response.headers["Content-Length"] == str(stop - start)
 
 
 async def test_ranges_are_answered_with_a_part_with_all_or_with_416(api: Api) -> None:
@@ -121,18 +121,18 @@ async def test_ranges_are_answered_with_a_part_with_all_or_with_416(api: Api) ->
         ({"Range": "bytes=0-1,3-4"}, 200, HELLO),
         ({"Range": "bytes=7-", "If-None-Match": tag}, 304, b""),
     ):
-        answer = await api.get(path, headers=headers)
-        assert (answer.status, answer.body) == (status, body), headers
+        response = await api.get(path, headers=headers)
+        assert (response.status, response.body) == (status, body), headers
     assert (await api.head(path, headers={"Range": "bytes=7-"})).status == 200
     refused = await api.get(path, headers={"Range": "bytes=13-"})
-    assert (refused.status, refused.faults) == (416, [(10017, "Range")])
+    assert (refused.status, refused.errors) == (416, [(10017, "Range")])
     assert refused.headers["Content-Range"] == "bytes */13"
 
 
 async def test_content_may_be_empty(api: Api) -> None:
     path = await filled(api, b"")
-    answer = await api.get(path)
-    assert (answer.status, answer.body, answer.headers["Content-Length"]) == (200, b"", "0")
+    response = await api.get(path)
+    assert (response.status, response.body, response.headers["Content-Length"]) == (200, b"", "0")
     assert (await api.get(path, headers={"Range": "bytes=0-"})).status == 416
     assert await chunks(api) == 0
 
@@ -145,7 +145,7 @@ async def test_conditions_hold_for_the_content(api: Api) -> None:
     assert (await api.get(path, headers={"If-None-Match": tag})).status == 304
     assert (await api.get(path, headers={"If-Match": '"other"'})).status == 412
     stale = await put(api, path, b"new", If_Match='"other"')
-    assert (stale.status, stale.faults, stale.headers["ETag"]) == (412, [(13005, "If-Match")], tag)
+    assert (stale.status, stale.errors, stale.headers["ETag"]) == (412, [(13005, "If-Match")], tag)
     changed = await put(api, path, b"new", If_Match=tag)
     assert (changed.status, changed.body) == (204, b"")
     assert changed.headers["ETag"] != tag
@@ -159,17 +159,17 @@ async def test_of_uploads_that_race_with_one_tag_exactly_one_wins(api: Api) -> N
     path = await filled(api)
     tag = (await api.get(path)).headers["ETag"]
     bodies = [bytes([65 + n]) * (BLOCK + n) for n in range(6)]
-    answers = await asyncio.gather(*(put(api, path, body, If_Match=tag) for body in bodies))
-    assert sorted(answer.status for answer in answers) == [204] + [412] * 5
-    [winner] = [body for body, answer in zip(bodies, answers, strict=True) if answer.status == 204]
+    responses = await asyncio.gather(*(put(api, path, body, If_Match=tag) for body in bodies))
+    assert sorted(response.status for response in responses) == [204] + [412] * 5
+    [winner] = [body for body, response in zip(bodies, responses, strict=True) if response.status == 204]
     assert (await api.get(path)).body == winner
 
 
 async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
     path = await filled(api, LARGE)
     bodies = [LARGE, *(bytes([65 + n]) * (BLOCK + 1) for n in range(5)), LARGE]
-    answers = await asyncio.gather(*(put(api, path, body) for body in bodies))
-    assert {answer.status for answer in answers} == {204}
+    responses = await asyncio.gather(*(put(api, path, body) for body in bodies))
+    assert {response.status for response in responses} == {204}
     left = (await api.get(path)).body
     assert left in bodies
     assert await chunks(api) == -(-len(left) // BLOCK)
@@ -179,8 +179,8 @@ async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
 async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None:
     path = await filled(api)
     wrong = await api.put(path, data=b"other", headers={header: digests.told(sha256(HELLO).digest())})
-    assert (wrong.status, wrong.faults) == (400, [(10018, header)])
-    assert (await api.put(path, data=b"x", headers={header: "x"})).faults == [(10015, header)]
+    assert (wrong.status, wrong.errors) == (400, [(10018, header)])
+    assert (await api.put(path, data=b"x", headers={header: "x"})).errors == [(10015, header)]
     assert (await api.get(path)).body == HELLO
     right = await api.put(path, data=b"other", headers={header: digests.told(sha256(b"other").digest())})
     assert right.status == 204
@@ -199,18 +199,18 @@ async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None
 )
 async def test_an_upload_of_the_wrong_form_is_refused(api: Api, headers: Any, status: int, fault: Any) -> None:
     path = f"/files/{(await created(api))['id']}/content"
-    answer = await api.put(path, data=HELLO, headers=headers)
-    assert (answer.status, answer.faults) == (status, [fault])
-    assert (await api.get(f"{path}?x=1")).faults == [(10013, "x")]
+    response = await api.put(path, data=HELLO, headers=headers)
+    assert (response.status, response.errors) == (status, [fault])
+    assert (await api.get(f"{path}?x=1")).errors == [(10013, "x")]
 
 
 async def test_a_media_type_is_kept_as_it_came_and_unknown_without_one(api: Api) -> None:
     path = await filled(api)
     for sent in ("text/plain; charset=UTF-8", "application/vnd.some+json;v=1", "Text/HTML"):
         await api.put(path, data=HELLO, headers={"Content-Type": sent})
-        answer = await api.get(path)
-        assert answer.headers["Content-Type"] == sent
-    assert answer.headers["Content-Disposition"].startswith("attachment")
+        response = await api.get(path)
+        assert response.headers["Content-Type"] == sent
+    assert response.headers["Content-Disposition"].startswith("attachment")
     await api.put(path, data=HELLO, skip_auto_headers=["Content-Type"])
     assert (await api.get(path)).headers["Content-Type"] == "application/octet-stream"
 
@@ -223,8 +223,8 @@ async def test_a_download_of_a_type_that_is_not_accepted_is_406(api: Api) -> Non
 
 async def test_content_is_never_compressed_here(api: Api) -> None:
     path = await filled(api, LARGE)
-    answer = await api.get(path, headers={"Accept-Encoding": "gzip"})
-    assert ("Content-Encoding" in answer.headers, answer.body) == (False, LARGE)
+    response = await api.get(path, headers={"Accept-Encoding": "gzip"})
+    assert ("Content-Encoding" in response.headers, response.body) == (False, LARGE)
 
 
 async def test_content_goes_with_its_file(api: Api) -> None:
@@ -240,9 +240,9 @@ async def test_what_is_told_of_a_file_changes_without_its_content(api: Api) -> N
     path = await filled(api)
     item = path.removesuffix("/content")
     await api.put(item, {"name": "Übersicht.png", "size": 5, "sha256": "x"})
-    answer = await api.get(path)
-    assert answer.body == HELLO
-    assert answer.headers["Content-Disposition"] == (
+    response = await api.get(path)
+    assert response.body == HELLO
+    assert response.headers["Content-Disposition"] == (
         "inline; filename=\"Ubersicht.png\"; filename*=UTF-8''%C3%9Cbersicht.png"
     )
     assert (await api.get(item)).json["size"] == 13
@@ -285,16 +285,16 @@ async def test_a_file_is_attached_to_nothing_that_the_client_does_not_see(api: A
         (api, "nothing", contact, "/resource"),
         (clerk, "contacts", contact, "/item"),
     ):
-        answer = await client.post("/files", {"name": "x", "resource": resource, "item": item})
-        assert (answer.status, answer.faults) == (422, [(11000, place)])
+        response = await client.post("/files", {"name": "x", "resource": resource, "item": item})
+        assert (response.status, response.errors) == (422, [(11000, place)])
     for half, missing in (({"resource": "contacts"}, "/item"), ({"item": contact}, "/resource")):
-        answer = await api.post("/files", {"name": "x", **half})
-        assert (answer.status, answer.faults) == (422, [(11001, missing)])
+        response = await api.post("/files", {"name": "x", **half})
+        assert (response.status, response.errors) == (422, [(11001, missing)])
     file = await created(api, resource="contacts", item=contact)
-    answer = await api.patch(f"/files/{file['id']}", {"item": None})
-    assert (answer.status, answer.faults) == (422, [(11001, "/item")])
+    response = await api.patch(f"/files/{file['id']}", {"item": None})
+    assert (response.status, response.errors) == (422, [(11001, "/item")])
     several = await api.post("/files", [{"name": "x"}, {"name": "y", "resource": "nothing", "item": "z"}])
-    assert (several.status, several.faults) == (422, [(11000, "/1/resource")])
+    assert (several.status, several.errors) == (422, [(11000, "/1/resource")])
 
 
 class Wire:

@@ -48,7 +48,7 @@ async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Data
     assert await database.read.fetchval("SELECT name FROM owner WHERE id = $1", 4) == "Dee"
     with pytest.raises(RuntimeError, match="read-only connection"):
         await database.read.fetchval("DELETE FROM owner WHERE id = 4 RETURNING id")
-    assert await database.answers()
+    assert await database.ping()
 
 
 async def test_reads_go_to_their_own_server(dsn: str) -> None:
@@ -83,11 +83,11 @@ async def test_starts_before_its_database(server: EmbeddedServer, dsn: str) -> N
     await asyncio.sleep(0.3)
     assert calls == ["now"]
     await early.close()
-    assert not await early.answers()
+    assert not await early.ping()
 
 
 async def states(database: Database) -> tuple[bool, bool]:
-    return database.available, await database.answers()
+    return database.available, await database.ping()
 
 
 async def test_what_fails_at_the_start_is_tried_again(dsn: str) -> None:

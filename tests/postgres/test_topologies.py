@@ -105,9 +105,9 @@ def contact(name: str) -> dict[str, str]:
 
 
 async def create(api: Api, name: str) -> str:
-    answer = await api.post("/contacts", contact(name))
-    assert answer.status == 201, answer.body
-    return str(answer.json["id"])
+    response = await api.post("/contacts", contact(name))
+    assert response.status == 201, response.body
+    return str(response.json["id"])
 
 
 async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, primary: Postgres, bouncer: Bouncer) -> None:
@@ -126,8 +126,8 @@ async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, prima
 
     async def export() -> None:
         for _ in range(4):
-            answer = await services[0].get("/contacts?fields=name", headers={"Accept": "application/x-ndjson"})
-            assert answer.body.count(b"bounced") == 20
+            response = await services[0].get("/contacts?fields=name", headers={"Accept": "application/x-ndjson"})
+            assert response.body.count(b"bounced") == 20
 
     await asyncio.gather(export(), *(use(number) for number in range(20)))
     keyed = {"headers": {"Idempotency-Key": "once"}}
@@ -248,8 +248,8 @@ async def test_a_read_that_the_replica_breaks_off_is_run_on_the_primary(
     await until(lambda: reads_from_replica(pair[0]))
     async with database.read.snapshot() as connection:
         assert await connection.fetchval("SELECT pg_is_in_recovery()")
-    answer = await pair[0].get("/contacts", headers={"Accept": "application/x-ndjson"})
-    assert answer.status == 200
+    response = await pair[0].get("/contacts", headers={"Accept": "application/x-ndjson"})
+    assert response.status == 200
 
 
 async def test_a_replica_that_is_killed_costs_no_read(
@@ -291,8 +291,8 @@ async def test_a_certificate_of_the_authority_is_demanded(
         f"{primary.url(DATABASE)}sslmode=verify-full&sslrootcert={authority}/ca.crt",
     ):
         api = await serve(database_url=bad)
-        answer = await api.get("/ready")
-        assert (answer.status, answer.faults) == (503, [(15003, None)])
+        response = await api.get("/ready")
+        assert (response.status, response.errors) == (503, [(15003, None)])
         assert "certificate verify failed" in caplog.text.splitlines()[-1]
 
 
@@ -314,9 +314,9 @@ async def test_a_database_that_lets_nobody_in_is_told_and_tried_again(
     url = f"postgresql://{user}:{password}@{LOCAL}:{primary.port}/{change.get('dbname', DATABASE)}"
     api = await serve(database_url=url)
     assert (await api.get("/health")).status == 200
-    answer = await api.get("/ready")
-    assert (answer.status, answer.faults) == (503, [(15003, None)])
-    assert told in answer.json["errors"][0]["message"]
+    response = await api.get("/ready")
+    assert (response.status, response.errors) == (503, [(15003, None)])
+    assert told in response.json["errors"][0]["message"]
     assert said in caplog.text
     await asyncio.sleep(0.8)
     assert caplog.text.count(said) == 1

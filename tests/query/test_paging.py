@@ -76,10 +76,10 @@ def order(people: list[Any], sort: str) -> list[str]:
 async def walk(api: Api, path: str | None, follow: str) -> list[list[str]]:
     pages = []
     while path:
-        answer = await api.get(path)
-        assert answer.status == 200, answer.body
-        pages.append([item["id"] for item in answer.json["items"]])
-        path = answer.json[follow]
+        response = await api.get(path)
+        assert response.status == 200, response.body
+        pages.append([item["id"] for item in response.json["items"]])
+        path = response.json[follow]
     return pages
 
 
@@ -169,9 +169,9 @@ async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_firs
         place, *expected = await connection.fetch(start, *page.args)
         cursor = query.cursor(resource._secret, "crowd", page.place(tuple(place)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
-        answer = await crowd.get(f"/crowd?{deep}")
-        assert [item["id"] for item in answer.json["items"]] == [row["id"] for row in expected]
-        assert answer.json["next"] is None
+        response = await crowd.get(f"/crowd?{deep}")
+        assert [item["id"] for item in response.json["items"]] == [row["id"] for row in expected]
+        assert response.json["next"] is None
         first, last = await buffers(connection, crowd, f"limit={PAGE}{sort}"), await buffers(connection, crowd, deep)
         assert last <= 2 * first + 10
     finally:
@@ -195,5 +195,5 @@ async def test_a_cursor_belongs_to_its_resource_sort_and_filters(running: Api) -
         f"/people?after={cursor}",
     ]
     for path in spoiled:
-        answer = await running.get(path)
-        assert (answer.status, answer.faults) == (400, [(10014, "after")]), path
+        response = await running.get(path)
+        assert (response.status, response.errors) == (400, [(10014, "after")]), path

@@ -425,11 +425,11 @@ raw_text = st.text(st.sampled_from("%&=+,\\-_ .0123456789abcdefnamelimitsort\x00
     lambda pairs: "&".join("=".join(pair) for pair in pairs)
 )))  # fmt: skip
 def test_any_query_is_read_or_refused_with_400(raw) -> None:
-    faults: tuple[ErrorDetail, ...] = ()
+    details: tuple[ErrorDetail, ...] = ()
     try:
         parse(raw, RULES)
     except ApiError as error:
-        faults = error.details
-    for fault in faults:
-        assert fault.code in (BAD, UNKNOWN, CURSOR)
-        assert f"{fault.parameter}{fault.message}".encode()
+        details = error.details
+    for detail in details:
+        assert detail.code in (BAD, UNKNOWN, CURSOR)
+        assert f"{detail.parameter}{detail.message}".encode()

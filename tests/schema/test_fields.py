@@ -187,9 +187,9 @@ def test_a_query_value_of_the_wrong_type_is_refused(field: Any, text: str) -> No
         fields.query_parser(field)(text)
 
 
-def answering(answer: Any) -> Any:
+def returning(response: Any) -> Any:
     """Return a validator that returns what it is told to."""
-    return lambda value: answer
+    return lambda value: response
 
 
 NESTED = {
@@ -203,14 +203,14 @@ NESTED = {
 
 @pytest.mark.parametrize("place", NESTED)
 def test_a_validator_that_returns_false_refuses_the_value(place: str) -> None:
-    field, value, pointer = NESTED[place](answering(False))
+    field, value, pointer = NESTED[place](returning(False))
     assert faults(field, value) == [(11000, pointer)]
 
 
 @pytest.mark.parametrize("place", NESTED)
-@pytest.mark.parametrize("answer", [None, True, 0, "", [], 5])
-def test_a_validator_that_returns_anything_else_lets_the_value_pass(place: str, answer: Any) -> None:
-    field, value, _ = NESTED[place](answering(answer))
+@pytest.mark.parametrize("response", [None, True, 0, "", [], 5])
+def test_a_validator_that_returns_anything_else_lets_the_value_pass(place: str, response: Any) -> None:
+    field, value, _ = NESTED[place](returning(response))
     assert load(field, value) == value
 
 

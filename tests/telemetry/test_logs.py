@@ -72,7 +72,7 @@ def requests(stream: io.StringIO) -> list[dict[str, Any]]:
 
 async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> None:
     with written("json") as stream:
-        answer = await echoing.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
+        response = await echoing.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
     (entry,) = requests(stream)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time"))
     assert entry.pop("ms") >= 0
@@ -83,7 +83,7 @@ async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> N
         "method": "GET",
         "template": "/echoes",
         "status": 200,
-        "bytes": len(answer.body),
+        "bytes": len(response.body),
         "client": "admin",
         "request": "mine",
         "plugin": "echoes",
@@ -93,10 +93,10 @@ async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> N
 
 async def test_an_export_is_logged_once_it_has_ended_with_its_size(echoing: Api) -> None:
     with written("json") as stream:
-        answer = await echoing.get("/echoes", headers={"Accept": "application/x-ndjson"})
+        response = await echoing.get("/echoes", headers={"Accept": "application/x-ndjson"})
     (entry,) = requests(stream)
     assert (entry["status"], entry["template"]) == (200, "/echoes")
-    assert entry["bytes"] > len(answer.body)
+    assert entry["bytes"] > len(response.body)
 
 
 async def test_the_log_holds_no_secret(echoing: Api) -> None:
@@ -116,10 +116,10 @@ async def test_the_log_holds_no_secret(echoing: Api) -> None:
 @pytest.mark.parametrize("form", logs.FORMATS)
 async def test_no_request_can_begin_a_line_of_its_own(echoing: Api, form: str) -> None:
     with written(form) as stream:
-        answer = await echoing.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
+        response = await echoing.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
         await echoing.as_client(FORGED.replace(":", "\n"), "wrong one").get("/echoes")
         await echoing.get("/echoes", headers={"X-Request-Id": "a b=c", "traceparent": FORGED})
-    assert answer.status == 500
+    assert response.status == 500
     lines = stream.getvalue().split("\n")
     assert not [line for line in lines if line.startswith("2026-01-01")]
     assert stream.getvalue().replace("\n", "").isprintable()
@@ -221,5 +221,5 @@ def test_a_traceparent_is_taken_strictly(values: list[str], expected: str | None
 
 async def test_an_action_learns_the_trace_to_pass_on(echoing: Api) -> None:
     for header, told in ((TRACEPARENT, TRACEPARENT), ("nonsense", "None"), (None, "None")):
-        answer = await echoing.get("/echoes", headers={"traceparent": header} if header else {})
-        assert answer.json["items"][0]["text"] == told
+        response = await echoing.get("/echoes", headers={"traceparent": header} if header else {})
+        assert response.json["items"][0]["text"] == told

@@ -61,10 +61,10 @@ async def metered(serve: Serve) -> Api:
 
 async def scrape(api: Api) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Return every sample by its name and labels."""
-    answer = await api.get("/metrics")
-    assert answer.status == 200
+    response = await api.get("/metrics")
+    assert response.status == 200
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in parse_text(answer.body.decode()):
+    for family in parse_text(response.body.decode()):
         for sample in family.samples:
             found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
     return found
@@ -104,7 +104,7 @@ async def test_requests_are_counted_by_resource_template_method_and_status(meter
     before = await count(resource="notes")
     made = await metered.post("/notes", {"text": "one"})
     item = f"/notes/{made.json['id']}"
-    answers = [
+    responses = [
         made,
         await metered.get(item),
         await metered.get(item),
@@ -113,7 +113,7 @@ async def test_requests_are_counted_by_resource_template_method_and_status(meter
     await metered.head(item)
     after = await count(resource="notes")
     assert after[0] - before[0] == after[1] - before[1] == 5
-    assert after[2] - before[2] == sum(len(answer.body) for answer in answers)
+    assert after[2] - before[2] == sum(len(response.body) for response in responses)
     assert (await count(resource="notes", template="/notes/{id}", method="GET", status="200"))[0] == 2
     assert (await count(resource="notes", template="/notes/{id}", method="GET", status="404"))[0] == 1
     assert (await count(resource="notes", template="/notes", method="POST", status="201"))[0] == 1
@@ -182,8 +182,8 @@ async def test_requests_in_progress_and_those_broken_off_are_told(metered: Api) 
 async def test_an_export_is_counted_with_what_was_sent(metered: Api) -> None:
     await metered.post("/notes", [{"text": "x" * 1000}] * 20)
     before = await value(metered, "pegboard_response_bytes_total", template="/notes", method="GET")
-    answer = await metered.get("/notes", headers=NDJSON)
-    assert answer.status == 200
+    response = await metered.get("/notes", headers=NDJSON)
+    assert response.status == 200
     assert await value(metered, "pegboard_response_bytes_total", template="/notes", method="GET") - before > 20_000
 
 

@@ -141,10 +141,10 @@ class Running:
         # A connection of its own each time, which any worker may take.
         async with (
             aiohttp.ClientSession(headers=basic(ADMIN, PASSWORD)) as session,
-            session.get(self.url + path) as answer,
+            session.get(self.url + path) as response,
         ):
-            assert answer.status == 200
-            return await answer.text()
+            assert response.status == 200
+            return await response.text()
 
     async def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
         families = text_string_to_metric_families(await self.get("/metrics"))
@@ -254,8 +254,8 @@ def prometheus(workers: Running, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 async def ask(prometheus: str, session: aiohttp.ClientSession, expr: str) -> list[dict[str, Any]]:
-    async with session.post(f"{prometheus}/api/v1/query", data={"query": expr}) as answer:
-        told = await answer.json()
+    async with session.post(f"{prometheus}/api/v1/query", data={"query": expr}) as response:
+        told = await response.json()
     assert told["status"] == "success", f"{expr}: {told}"
     found: list[dict[str, Any]] = told["data"]["result"]
     return found
@@ -294,5 +294,5 @@ async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
             found = {place: await ask(prometheus, session, plain(expr)) for place, expr in expressions().items()}
             empty = {place for place in found if not found[place]} - faults
         assert not empty
-        async with session.get(f"{prometheus}/api/v1/alerts") as answer:
-            assert (await answer.json())["data"]["alerts"] == []
+        async with session.get(f"{prometheus}/api/v1/alerts") as response:
+            assert (await response.json())["data"]["alerts"] == []

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 from pegboard.schema.schema import Schema
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Answer = type[Schema] | Literal["item"] | None
+Response = type[Schema] | Literal["item"] | None
 
 _MARK = "_pegboard_operation"
 
@@ -25,7 +25,7 @@ class Operation:
     name: str
     on: str
     request: type[Schema] | None
-    response: Answer
+    response: Response
     text: str
 
     @property
@@ -43,7 +43,7 @@ def operation(
     *,
     on: Literal["item", "collection"] = "item",
     request: type[Schema] | None = None,
-    response: Answer = "item",
+    response: Response = "item",
 ) -> Callable[[Function], Function]: ...
 
 
@@ -53,7 +53,7 @@ def operation(
     *,
     on: str = "item",
     request: type[Schema] | None = None,
-    response: Answer = "item",
+    response: Response = "item",
 ) -> Any:
     """Declare a coroutine method of a resource as an operation, which answers to a POST and has a grant of its own.
 

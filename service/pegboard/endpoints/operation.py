@@ -85,9 +85,9 @@ class Operator:
         target = (identity,) if self._on_item else ()
         result = await self._act(context, *target, self._loader.load(value))
         await self._writer.tell(context, Change(self._operation.name, identity or None, before, result))
-        return await self._answer(request, context, result)
+        return await self._response(request, context, result)
 
-    async def _answer(self, request: web.Request, context: Context, result: Any) -> Response:
+    async def _response(self, request: web.Request, context: Context, result: Any) -> Response:
         if self._operation.response == "item":
             response = await self._writer.written(request, result, context)
             response.headers["Content-Location"] = self._writer.path_of(result)

@@ -167,8 +167,8 @@ class Database:
                 await self._beginning
         await asyncio.gather(self.write.close(), self.read.close())
 
-    async def answers(self) -> bool:
-        """Ask both pools for a sign of life."""
+    async def ping(self) -> bool:
+        """Return whether both pools can run a statement."""
         try:
             async with asyncio.timeout(_SIGN_OF_LIFE):
                 await asyncio.gather(self.write.fetchval("SELECT 1"), self.read.fetchval("SELECT 1"))

@@ -91,13 +91,13 @@ class Metrics:
         """Answer with all that was counted."""
         accepted = line(request, hdrs.ACCEPT)
         media_type = choose(accepted and _VERSIONS.sub("", accepted), *CONTENT_TYPES)
-        answers = self._database.available and await self._database.answers()
+        responses = self._database.available and await self._database.ping()
         counted = self.read()
         if self._shared is not None:
             self._shared.publish(counted)
             counted = self._shared.read()
         # As it is now, and asked once: the others need not ask again and again.
-        counted["pegboard_database_up",] = [int(answers)]
+        counted["pegboard_database_up",] = [int(responses)]
         headers = {"Content-Type": CONTENT_TYPES[media_type], "Vary": "Accept, Accept-Encoding"}
         # Beside the loop, as it takes tens of milliseconds.
         return Response(200, headers, await asyncio.to_thread(write, counted, media_type))

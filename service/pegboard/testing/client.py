@@ -17,7 +17,7 @@ ADMIN, PASSWORD = "admin", "correct horse"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What came back: all of it, read."""
 
     status: int
@@ -30,7 +30,7 @@ class Answer:
         return orjson.loads(self.body)
 
     @property
-    def faults(self) -> list[tuple[int, str | None]]:
+    def errors(self) -> list[tuple[int, str | None]]:
         """Return the code and the place of every error."""
         return [
             (error["code"], error.get("pointer", error.get("parameter", error.get("header"))))
@@ -58,34 +58,34 @@ class Client:
     loop: asyncio.AbstractEventLoop
     headers: dict[str, str] = field(default_factory=lambda: basic(ADMIN, PASSWORD))
 
-    async def request(self, method: str, path: str, json: Any = None, **options: Any) -> Answer:
+    async def request(self, method: str, path: str, json: Any = None, **options: Any) -> Response:
         """Send a request; `json` becomes its body, and `options` are those of `aiohttp.ClientSession.request`."""
         sending = self._send(method, path, json, options)
         if asyncio.get_running_loop() is self.loop:
             return await sending
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self.loop))
 
-    async def get(self, path: str, **options: Any) -> Answer:
+    async def get(self, path: str, **options: Any) -> Response:
         """Send a GET."""
         return await self.request("GET", path, **options)
 
-    async def head(self, path: str, **options: Any) -> Answer:
+    async def head(self, path: str, **options: Any) -> Response:
         """Send a HEAD."""
         return await self.request("HEAD", path, **options)
 
-    async def post(self, path: str, json: Any = None, **options: Any) -> Answer:
+    async def post(self, path: str, json: Any = None, **options: Any) -> Response:
         """Send a POST."""
         return await self.request("POST", path, json, **options)
 
-    async def put(self, path: str, json: Any = None, **options: Any) -> Answer:
+    async def put(self, path: str, json: Any = None, **options: Any) -> Response:
         """Send a PUT."""
         return await self.request("PUT", path, json, **options)
 
-    async def patch(self, path: str, json: Any = None, **options: Any) -> Answer:
+    async def patch(self, path: str, json: Any = None, **options: Any) -> Response:
         """Send a PATCH."""
         return await self.request("PATCH", path, json, **options)
 
-    async def delete(self, path: str, **options: Any) -> Answer:
+    async def delete(self, path: str, **options: Any) -> Response:
         """Send a DELETE."""
         return await self.request("DELETE", path, **options)
 
@@ -93,13 +93,13 @@ class Client:
         """Return the same service as seen by another client; without a user name by nobody."""
         return replace(self, headers=basic(username, password) if username else {})
 
-    async def _send(self, method: str, path: str, json: Any, options: dict[str, Any]) -> Answer:
+    async def _send(self, method: str, path: str, json: Any, options: dict[str, Any]) -> Response:
         headers = {"Accept-Encoding": "identity", **self.headers, **options.pop("headers", {})}
         if json is not None:
             options["data"] = orjson.dumps(json)
             headers.setdefault("Content-Type", "application/json")
         url = yarl.URL(self.url + path, encoded=True)
-        async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as response:
-            answer = Answer(response.status, response.headers, await response.read())
-        promise.of(self.service).check(method, path, answer.status, answer.headers, answer.body)
-        return answer
+        async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as raw:
+            response = Response(raw.status, raw.headers, await raw.read())
+        promise.of(self.service).check(method, path, response.status, response.headers, response.body)
+        return response

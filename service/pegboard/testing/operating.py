@@ -25,11 +25,11 @@ def operations_ask_for_grants_of_their_own(subject: Subject, draw: Draw) -> None
     with subject.item(draw) as item:
         for operation, path in _places(subject, item):
             for client, status in ((nobody, 401), (none, 403)):
-                answer = subject.send("POST", path, {"no such field": 1}, client)
-                subject.expect(answer.status == status, f"{operation.name} without its grant is a {status}")
+                response = subject.send("POST", path, {"no such field": 1}, client)
+                subject.expect(response.status == status, f"{operation.name} without its grant is a {status}")
             one = subject.running.client_with(f"{subject.name}:{operation.name}")
-            answer = subject.send("POST", path, {"no such field": 1}, one, headers=subject.match(item))
-            granted = answer.status not in (401, 403)
+            response = subject.send("POST", path, {"no such field": 1}, one, headers=subject.match(item))
+            granted = response.status not in (401, 403)
             subject.expect(granted, f"{subject.name}:{operation.name} is enough for it")
 
 
@@ -39,9 +39,9 @@ def operations_are_posts(subject: Subject, draw: Draw) -> None:
         for operation, path in _places(subject, item):
             subject.expect(allowed(subject.send("OPTIONS", path)) == {"POST", "OPTIONS"}, "OPTIONS names POST in Allow")
             for verb in set(VERBS) - {"POST"}:
-                answer = subject.send(verb, path, {} if verb in ("PUT", "PATCH") else None)
-                subject.expect(answer.status == 405, f"{verb} at {operation.name} is a 405, not {answer.status}")
-                subject.expect(allowed(answer) == {"POST", "OPTIONS"}, "a 405 names POST in Allow")
+                response = subject.send(verb, path, {} if verb in ("PUT", "PATCH") else None)
+                subject.expect(response.status == 405, f"{verb} at {operation.name} is a 405, not {response.status}")
+                subject.expect(allowed(response) == {"POST", "OPTIONS"}, "a 405 names POST in Allow")
 
 
 def operations_refuse_what_they_cannot_read(subject: Subject, draw: Draw) -> None:
@@ -55,14 +55,16 @@ def operations_refuse_what_they_cannot_read(subject: Subject, draw: Draw) -> Non
                     subject.expect_status(subject.send("POST", lost, body, headers=subject.match(item)), 404)
             headers = {"Content-Type": "application/json", **subject.match(item)}
             for broken in (b"{", b'{"a": NaN}', b"\xff", b"[[]]", b"5"):
-                answer = subject.send("POST", path, data=broken, headers=headers)
-                subject.expect(answer.status == 400, f"{operation.name} with {broken!r} is a 400, not {answer.status}")
+                response = subject.send("POST", path, data=broken, headers=headers)
+                subject.expect(
+                    response.status == 400, f"{operation.name} with {broken!r} is a 400, not {response.status}"
+                )
             kind = {**headers, "Content-Type": "text/plain"}
             subject.expect_status(subject.send("POST", path, data=b"{}", headers=kind), 415)
             unknown = {**draw(_bodies(subject, operation)), "no such field": 1}
-            answer = subject.send("POST", path, unknown, headers=headers)
-            subject.expect_status(answer, 422)
-            places = [place for _, place in answer.faults]
+            response = subject.send("POST", path, unknown, headers=headers)
+            subject.expect_status(response, 422)
+            places = [place for _, place in response.errors]
             subject.expect("/no such field" in places, "an error points at a field that is not known", places)
 
 
@@ -73,8 +75,8 @@ def operations_answer_whatever_comes(subject: Subject, draw: Draw) -> None:
             body = draw(_bodies(subject, operation))
             if body and draw(st.booleans()):
                 body[draw(st.sampled_from(sorted(body)))] = draw(ANYTHING)
-            answer = subject.send("POST", _path(subject, item, operation), body, headers=subject.match(item))
-            subject.expect_status(answer, 200, 204, 400, *_REFUSED)
+            response = subject.send("POST", _path(subject, item, operation), body, headers=subject.match(item))
+            subject.expect_status(response, 200, 204, 400, *_REFUSED)
 
 
 def operations_are_done_once(subject: Subject, draw: Draw) -> None:

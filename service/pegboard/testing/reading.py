@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pegboard.schema.column import Column
-from pegboard.testing.client import Answer
+from pegboard.testing.client import Response
 from pegboard.testing.subject import Body, Draw, Subject
 
 _SEVERAL = 5
@@ -152,21 +152,21 @@ def _walk(subject: Subject, path: str, direction: str, limit: int) -> tuple[list
     """Return what is on the pages from `path` on, and the path of the last one."""
     found: list[Body] = []
     while True:
-        answer = subject.send("GET", path)
-        subject.expect_status(answer, 200)
-        page = answer.json
+        response = subject.send("GET", path)
+        subject.expect_status(response, 200)
+        page = response.json
         subject.expect(len(page["items"]) <= limit, f"a page has no more than {limit} items", len(page["items"]))
         found += page["items"]
         subject.expect(len(found) < 100_000, "the pages have an end")
-        told = f'rel="{direction}"' in answer.headers.get("Link", "")
+        told = f'rel="{direction}"' in response.headers.get("Link", "")
         subject.expect(told == (page[direction] is not None), f"Link says the same as {direction}")
         if page[direction] is None:
             return found, path
         path = page[direction]
 
 
-def _told(answer: Answer) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items() if name.lower() not in _VOLATILE}
+def _told(response: Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items() if name.lower() not in _VOLATILE}
 
 
 def _known(column: Column, value: Any) -> Any:

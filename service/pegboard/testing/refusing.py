@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pegboard.api.resource import VERBS
-from pegboard.testing.client import Answer
+from pegboard.testing.client import Response
 from pegboard.testing.strategies import ANYTHING
 from pegboard.testing.subject import Body, Draw, Subject
 
@@ -28,8 +28,8 @@ def refuses_wrong_values(subject: Subject, draw: Draw) -> None:
         _expect_judged(subject, subject.send("POST", subject.path, body), name, value, remove=True)
         return
     with subject.item(draw) as item:
-        answer = subject.send("PUT", subject.at(item), body, headers=subject.match(item))
-        _expect_judged(subject, answer, name, value, remove=False)
+        response = subject.send("PUT", subject.at(item), body, headers=subject.match(item))
+        _expect_judged(subject, response, name, value, remove=False)
 
 
 def refuses_incomplete_bodies(subject: Subject, draw: Draw) -> None:
@@ -43,8 +43,8 @@ def refuses_incomplete_bodies(subject: Subject, draw: Draw) -> None:
         _expect_fault(subject, subject.send("POST", subject.path, {**body, "no such field": 1}), "/no such field")
     for verb in {"PUT", "PATCH"}.intersection(subject.on_items):
         with subject.item(draw) as item:
-            answer = subject.send(verb, subject.at(item), {**body, "no such field": 1}, headers=subject.match(item))
-            _expect_fault(subject, answer, "/no such field")
+            response = subject.send(verb, subject.at(item), {**body, "no such field": 1}, headers=subject.match(item))
+            _expect_fault(subject, response, "/no such field")
 
 
 def refuses_bodies_of_another_form(subject: Subject, draw: Draw) -> None:
@@ -53,14 +53,14 @@ def refuses_bodies_of_another_form(subject: Subject, draw: Draw) -> None:
         for verb, path in _writing(subject, item):
             for broken in (b"{", b'{"a": NaN}', b"\xff", b"[[]]" if verb == "PUT" else b"5", b""):
                 headers = {"Content-Type": "application/json", **subject.match(item)}
-                answer = subject.send(verb, path, data=broken, headers=headers)
-                subject.expect(answer.status == 400, f"{verb} with {broken!r} is a 400, not {answer.status}")
+                response = subject.send(verb, path, data=broken, headers=headers)
+                subject.expect(response.status == 400, f"{verb} with {broken!r} is a 400, not {response.status}")
             for kind in ("text/plain", "application/json; charset=latin-1"):
                 headers = {"Content-Type": kind, **subject.match(item)}
-                answer = subject.send(verb, path, data=b"{}", headers=headers)
-                subject.expect_status(answer, 415)
+                response = subject.send(verb, path, data=b"{}", headers=headers)
+                subject.expect_status(response, 415)
                 named = "Accept-Patch" if verb == "PATCH" else "Accept"
-                subject.expect(answer.headers.get(named), f"a 415 to {verb} names what is taken in {named}")
+                subject.expect(response.headers.get(named), f"a 415 to {verb} names what is taken in {named}")
 
 
 def offers_nothing_but_json(subject: Subject, draw: Draw) -> None:
@@ -68,8 +68,8 @@ def offers_nothing_but_json(subject: Subject, draw: Draw) -> None:
     with subject.item(draw) as item:
         for path, verbs in ((subject.path, subject.on_collection), (subject.at(item), subject.on_items)):
             if "GET" in verbs:
-                answer = subject.send("GET", path, headers={"Accept": "image/png, text/plain;q=0.5"})
-                subject.expect_status(answer, 406)
+                response = subject.send("GET", path, headers={"Accept": "image/png, text/plain;q=0.5"})
+                subject.expect_status(response, 406)
                 for taken in ("*/*", "application/*;q=0.1", "application/json"):
                     subject.expect_status(subject.send("GET", path, headers={"Accept": taken}), 200)
 
@@ -81,9 +81,9 @@ def knows_no_other_items(subject: Subject, draw: Draw) -> None:
         for verb in subject.on_items:
             if verb == "PUT" and subject.resource.creates_by_put:
                 continue
-            answer = subject.send(verb, f"{subject.path}/{identity}", bodies.get(verb), headers=subject.match({}))
+            response = subject.send(verb, f"{subject.path}/{identity}", bodies.get(verb), headers=subject.match({}))
             subject.expect(
-                answer.status in (404, 412), f"{verb} on an item that is not there is a 404, not {answer.status}"
+                response.status in (404, 412), f"{verb} on an item that is not there is a 404, not {response.status}"
             )
 
 
@@ -99,9 +99,9 @@ def allows_only_its_verbs(subject: Subject, draw: Draw) -> None:
             if "PATCH" in there:
                 subject.expect(options.headers.get("Accept-Patch") == _PATCHES, "OPTIONS names the kinds of patches")
             for verb in set(VERBS) - set(there):
-                answer = subject.send(verb, path, {} if verb in ("POST", "PUT", "PATCH") else None)
-                subject.expect_status(answer, 405)
-                subject.expect(allowed(answer) == {*there, "OPTIONS"}, "a 405 names the verbs in Allow")
+                response = subject.send(verb, path, {} if verb in ("POST", "PUT", "PATCH") else None)
+                subject.expect_status(response, 405)
+                subject.expect(allowed(response) == {*there, "OPTIONS"}, "a 405 names the verbs in Allow")
 
 
 def asks_who_one_is(subject: Subject, draw: Draw) -> None:
@@ -112,9 +112,9 @@ def asks_who_one_is(subject: Subject, draw: Draw) -> None:
             if public:
                 continue
             for client in (nobody, liar) if verb == "GET" else (nobody,):
-                answer = subject.send(verb, path, _harmless(verb), client)
-                subject.expect(answer.status == 401, f"{verb} by an unknown client is a 401, not {answer.status}")
-                challenge = answer.headers.get("WWW-Authenticate", "")
+                response = subject.send(verb, path, _harmless(verb), client)
+                subject.expect(response.status == 401, f"{verb} by an unknown client is a 401, not {response.status}")
+                challenge = response.headers.get("WWW-Authenticate", "")
                 subject.expect(challenge.startswith("Basic "), "a 401 says how to authenticate", challenge)
 
 
@@ -125,8 +125,8 @@ def asks_for_a_grant(subject: Subject, draw: Draw) -> None:
         for verb, path, public in _all_verbs(subject, item):
             if public:
                 continue
-            answer = subject.send(verb, path, _harmless(verb), none)
-            subject.expect(answer.status == 403, f"{verb} without its grant is a 403, not {answer.status}")
+            response = subject.send(verb, path, _harmless(verb), none)
+            subject.expect(response.status == 403, f"{verb} without its grant is a 403, not {response.status}")
         for verb in sorted({verb for verb, _, public in _all_verbs(subject, item) if not public} - {"HEAD", "DELETE"}):
             one = subject.running.client_with(f"{subject.name}:{verb}")
             for other, path, public in _all_verbs(subject, item):
@@ -150,16 +150,16 @@ def knows_its_parameters(subject: Subject, draw: Draw) -> None:
                 _expect_named(subject, f"{subject.at(item)}?{text}", text)
 
 
-def _expect_judged(subject: Subject, answer: Answer, name: str, value: Any, *, remove: bool) -> None:
-    if answer.status in (200, 201):
+def _expect_judged(subject: Subject, response: Response, name: str, value: Any, *, remove: bool) -> None:
+    if response.status in (200, 201):
         if remove:
-            subject.remove(answer.json)
+            subject.remove(response.json)
         subject.expect(subject.takes(name, value), f"{name} takes only what the document says", value)
-    elif answer.status == 422:
-        own = [place for _, place in answer.faults if place is not None and _leads(place, subject)]
-        subject.expect(own == [place for _, place in answer.faults], "every error points into the body", own)
+    elif response.status == 422:
+        own = [place for _, place in response.errors if place is not None and _leads(place, subject)]
+        subject.expect(own == [place for _, place in response.errors], "every error points into the body", own)
     else:
-        subject.expect(answer.status in (400, 403, 409), f"a wrong {name} is a 422, not {answer.status}", value)
+        subject.expect(response.status in (400, 403, 409), f"a wrong {name} is a 422, not {response.status}", value)
 
 
 def _leads(place: str, subject: Subject) -> bool:
@@ -167,23 +167,23 @@ def _leads(place: str, subject: Subject) -> bool:
     return place == "" or first in subject.fields
 
 
-def _expect_fault(subject: Subject, answer: Answer, pointer: str) -> None:
-    subject.expect_status(answer, 422)
-    subject.expect(pointer in [place for _, place in answer.faults], f"an error points at {pointer}")
+def _expect_fault(subject: Subject, response: Response, pointer: str) -> None:
+    subject.expect_status(response, 422)
+    subject.expect(pointer in [place for _, place in response.errors], f"an error points at {pointer}")
 
 
 def _expect_named(subject: Subject, path: str, text: str) -> None:
-    answer = subject.send("GET", path)
-    subject.expect(answer.status == 400, f"?{text} is a 400, not {answer.status}")
-    subject.expect(all("parameter" in error for error in answer.json["errors"]), "a 400 names the parameter")
+    response = subject.send("GET", path)
+    subject.expect(response.status == 400, f"?{text} is a 400, not {response.status}")
+    subject.expect(all("parameter" in error for error in response.json["errors"]), "a 400 names the parameter")
 
 
-def _expect_granted(subject: Subject, held: str, verb: str, answer: Answer) -> None:
+def _expect_granted(subject: Subject, held: str, verb: str, response: Response) -> None:
     wanted = "GET" if verb == "HEAD" else verb
     if wanted == held:
-        subject.expect(answer.status not in (401, 403), f"{subject.name}:{held} is enough for {verb}")
+        subject.expect(response.status not in (401, 403), f"{subject.name}:{held} is enough for {verb}")
     else:
-        subject.expect(answer.status == 403, f"{subject.name}:{held} is not enough for {verb}")
+        subject.expect(response.status == 403, f"{subject.name}:{held} is not enough for {verb}")
 
 
 def _writing(subject: Subject, item: Body) -> list[tuple[str, str]]:
@@ -201,9 +201,9 @@ def _harmless(verb: str) -> Any:
     return {"no such field": 1} if verb in ("POST", "PUT", "PATCH") else None
 
 
-def allowed(answer: Answer) -> set[str]:
+def allowed(response: Response) -> set[str]:
     """Return what `Allow` names."""
-    return {verb.strip() for verb in answer.headers.get("Allow", "").split(",")}
+    return {verb.strip() for verb in response.headers.get("Allow", "").split(",")}
 
 
 def _escaped(name: str) -> str:

@@ -25,7 +25,7 @@ from pegboard.errors import ApiError
 from pegboard.query import mapping
 from pegboard.schema.loading import STANDARD, Loader, default_of
 from pegboard.testing import promise
-from pegboard.testing.client import Answer, Client
+from pegboard.testing.client import Client, Response
 from pegboard.testing.service import Running
 from pegboard.testing.strategies import Making
 
@@ -103,7 +103,7 @@ class Subject:
 
     # What is sent
 
-    def send(self, method: str, path: str, body: Any = None, client: Client | None = None, **options: Any) -> Answer:
+    def send(self, method: str, path: str, body: Any = None, client: Client | None = None, **options: Any) -> Response:
         """Send a request and wait for its answer; raise `Broken` for a 5xx, whatever was asked."""
         headers = dict(options.pop("headers", {}))
         if body is not None:
@@ -111,11 +111,11 @@ class Subject:
             options["data"] = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")
         sending = (client or self.running.client).request(method, path, headers=headers, **options)
-        answer = self.running.loop.run(sending)
+        response = self.running.loop.run(sending)
         sent = f" {_short(options['data'])}" if options.get("data") else ""
-        self._trail.append(f"{method} {path}{sent} -> {answer.status} {_short(answer.body)}")
-        self.expect(answer.status < 500 or answer.status == 501, "no response is an error of the service")
-        return answer
+        self._trail.append(f"{method} {path}{sent} -> {response.status} {_short(response.body)}")
+        self.expect(response.status < 500 or response.status == 501, "no response is an error of the service")
+        return response
 
     def expect(self, holds: object, rule: str, *seen: Any) -> None:
         """Raise `Broken`, with the last requests and their answers, unless `rule` holds."""
@@ -123,9 +123,11 @@ class Subject:
         if not holds:
             raise Broken("\n  ".join((f"{self.name}: {rule}", *map(repr, seen), *self._trail)))
 
-    def expect_status(self, answer: Answer, *statuses: int) -> None:
+    def expect_status(self, response: Response, *statuses: int) -> None:
         """Raise `Broken` unless the answer has one of `statuses`."""
-        self.expect(answer.status in statuses, f"the status is {' or '.join(map(str, statuses))}, not {answer.status}")
+        self.expect(
+            response.status in statuses, f"the status is {' or '.join(map(str, statuses))}, not {response.status}"
+        )
 
     # Items
 
@@ -137,13 +139,13 @@ class Subject:
         """Return the headers that a change needs, where the resource wants `If-Match`."""
         return {"If-Match": "*"} if self.resource.needs_match else {}
 
-    def create(self, body: Body, **options: Any) -> Answer:
+    def create(self, body: Body, **options: Any) -> Response:
         """Make an item; a conflict with one that is there is no fault of anybody's: then other data is tried."""
-        answer = self.send("POST", self.path, body, **options)
-        if answer.status == 409:
+        response = self.send("POST", self.path, body, **options)
+        if response.status == 409:
             hypothesis.reject()
-        self.expect_status(answer, 201)
-        return answer
+        self.expect_status(response, 201)
+        return response
 
     @contextmanager
     def item(self, draw: Draw, body: Body | None = None) -> Iterator[Body]:
@@ -162,10 +164,10 @@ class Subject:
         made: list[Body] = []
         try:
             for body in bodies or draw(st.lists(self.bodies, min_size=count, max_size=count)):
-                answer = self.send("POST", self.path, body)
-                if answer.status != 409:
-                    self.expect_status(answer, 201)
-                    made.append(answer.json)
+                response = self.send("POST", self.path, body)
+                if response.status != 409:
+                    self.expect_status(response, 201)
+                    made.append(response.json)
             if not made:
                 hypothesis.reject()
             yield made
@@ -183,10 +185,10 @@ class Subject:
         path: str | None = f"{self.path}?{urlencode(parameters)}" if parameters else self.path
         found: list[Body] = []
         for _ in range(_MOST_PAGES):
-            answer = self.send("GET", str(path))
-            self.expect_status(answer, 200)
-            found += answer.json["items"]
-            path = answer.json["next"]
+            response = self.send("GET", str(path))
+            self.expect_status(response, 200)
+            found += response.json["items"]
+            path = response.json["next"]
             if path is None:
                 return found
         raise Broken(f"{self.name}: the pages have an end")

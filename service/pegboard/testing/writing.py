@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pegboard.schema.loading import STANDARD
-from pegboard.testing.client import Answer
+from pegboard.testing.client import Response
 from pegboard.testing.subject import Body, Draw, Subject
 
 _STALE = {"If-Match": '"0123456789abcdef"'}
@@ -19,13 +19,13 @@ _STALE = {"If-Match": '"0123456789abcdef"'}
 def creates_what_is_sent(subject: Subject, draw: Draw) -> None:
     """Check that a new item shows what it was made of, has a place and a tag, and is read as it was answered."""
     body = draw(subject.bodies)
-    answer = subject.create(body)
-    item = answer.json
+    response = subject.create(body)
+    item = response.json
     try:
         subject.check_item(item, body)
         _expect_shown(subject, item, subject.written(body))
-        subject.expect(answer.headers.get("Location") == subject.at(item), "Location is the path of the new item")
-        _expect_stored(subject, item, answer)
+        subject.expect(response.headers.get("Location") == subject.at(item), "Location is the path of the new item")
+        _expect_stored(subject, item, response)
     finally:
         subject.remove(item)
 
@@ -39,14 +39,14 @@ def creates_all_or_none(subject: Subject, draw: Draw) -> None:
     refused = subject.send("POST", subject.path, [*bodies, {**bodies[0], "no such field": 1}])
     subject.expect_status(refused, 422)
     place = f"/{len(bodies)}/no such field"
-    subject.expect(place in [where for _, where in refused.faults], f"an error points at {place}")
+    subject.expect(place in [where for _, where in refused.errors], f"an error points at {place}")
     subject.expect(_count(subject) == before, "an array of which one item is refused makes none")
-    answer = subject.send("POST", subject.path, bodies)
-    if answer.status == 409:
+    response = subject.send("POST", subject.path, bodies)
+    if response.status == 409:
         subject.expect(_count(subject) == before, "an array of which one item is in conflict makes none")
         return
-    subject.expect_status(answer, 201)
-    made = answer.json["items"]
+    subject.expect_status(response, 201)
+    made = response.json["items"]
     try:
         subject.expect(len(made) == len(bodies), "an array makes an item of each of its bodies", len(made))
         for item, body in zip(made, bodies, strict=True):
@@ -78,14 +78,14 @@ def replaces_the_whole_item(subject: Subject, draw: Draw) -> None:
     """Check that PUT leaves nothing of the item but its id and `created_at`; absent fields get their defaults."""
     with subject.item(draw) as item:
         body = draw(subject.bodies)
-        answer = subject.send("PUT", subject.at(item), body, headers=subject.match(item))
-        if answer.status == 409:
+        response = subject.send("PUT", subject.at(item), body, headers=subject.match(item))
+        if response.status == 409:
             return
-        subject.expect_status(answer, 200)
-        subject.check_item(answer.json, body)
-        _expect_shown(subject, answer.json, subject.written(body))
-        _expect_kept(subject, item, answer.json)
-        _expect_stored(subject, answer.json, answer)
+        subject.expect_status(response, 200)
+        subject.check_item(response.json, body)
+        _expect_shown(subject, response.json, subject.written(body))
+        _expect_kept(subject, item, response.json)
+        _expect_stored(subject, response.json, response)
 
 
 def patches_only_what_is_given(subject: Subject, draw: Draw) -> None:
@@ -94,25 +94,25 @@ def patches_only_what_is_given(subject: Subject, draw: Draw) -> None:
         wanted = draw(subject.bodies)
         names = draw(st.sets(st.sampled_from(sorted(wanted)), max_size=3)) if wanted else set()
         changes = {name: wanted[name] for name in names}
-        answer = subject.send("PATCH", subject.at(item), changes, headers=subject.match(item))
-        if answer.status == 409 or (answer.status == 422 and subject.judges_whole):
+        response = subject.send("PATCH", subject.at(item), changes, headers=subject.match(item))
+        if response.status == 409 or (response.status == 422 and subject.judges_whole):
             # Another item has this, or what is taken depends on what the item has besides.
             return
-        subject.expect_status(answer, 200)
-        subject.check_item(answer.json, wanted)
+        subject.expect_status(response, 200)
+        subject.check_item(response.json, wanted)
         shown = subject.written(wanted)
         # An object is merged into the one that was there (RFC 7396).
         merged = {name for name in changes if isinstance(changes[name], dict)}
         given = changes.keys() - merged
-        _expect_shown(subject, answer.json, {name: value for name, value in shown.items() if name in given})
+        _expect_shown(subject, response.json, {name: value for name, value in shown.items() if name in given})
         rest = {name: value for name, value in item.items() if name in subject.writable and name not in changes}
-        _expect_shown(subject, answer.json, {name: value for name, value in rest.items() if name not in merged})
-        _expect_kept(subject, item, answer.json)
-        _expect_stored(subject, answer.json, answer)
+        _expect_shown(subject, response.json, {name: value for name, value in rest.items() if name not in merged})
+        _expect_kept(subject, item, response.json)
+        _expect_stored(subject, response.json, response)
         hidden = any(subject.fields[name].load_only for name in changes)
         again = subject.send("PATCH", subject.at(item), changes, headers=subject.match(item))
         subject.expect_status(again, 200)
-        unchanged = again.headers.get("ETag") == answer.headers.get("ETag") and again.json == answer.json
+        unchanged = again.headers.get("ETag") == response.headers.get("ETag") and again.json == response.json
         subject.expect(hidden or unchanged, "a patch that changes nothing leaves the item and its tag as they were")
 
 
@@ -122,11 +122,11 @@ def takes_back_what_was_read(subject: Subject, draw: Draw) -> None:
         for verb in ("PUT", "PATCH"):
             if verb in subject.on_items:
                 read = _read(subject, item).json
-                answer = subject.send(verb, subject.at(item), read, headers=subject.match(item))
-                subject.expect_status(answer, 200)
+                response = subject.send(verb, subject.at(item), read, headers=subject.match(item))
+                subject.expect_status(response, 200)
                 # What a patch says is null within an object is taken out of it (RFC 7396).
                 others = {"updated_at"} | {name for name in read if verb == "PATCH" and _lacks(read[name])}
-                after = {name: value for name, value in answer.json.items() if name not in others}
+                after = {name: value for name, value in response.json.items() if name not in others}
                 before = {name: value for name, value in read.items() if name not in others}
                 subject.expect(after == before, f"an item that is sent back by {verb} as it was read is the same")
 
@@ -144,8 +144,8 @@ def keeps_ids_to_itself(subject: Subject, draw: Draw) -> None:
     with subject.item(draw) as item:
         for verb in {"PUT", "PATCH"}.intersection(subject.on_items):
             body = {**_read(subject, item).json, "id": str(uuid4())}
-            answer = subject.send(verb, subject.at(item), body, headers=subject.match(item))
-            _expect_pointer(subject, answer, "/id")
+            response = subject.send(verb, subject.at(item), body, headers=subject.match(item))
+            _expect_pointer(subject, response, "/id")
 
 
 def deletes_for_good(subject: Subject, draw: Draw) -> None:
@@ -153,9 +153,9 @@ def deletes_for_good(subject: Subject, draw: Draw) -> None:
     if "POST" not in subject.verbs:
         pytest.skip(f"{subject.name} does not let a client create an item that could be deleted")
     item = subject.create(draw(subject.bodies)).json
-    answer = subject.send("DELETE", subject.at(item), headers=subject.match(item))
-    subject.expect_status(answer, 204)
-    subject.expect(answer.body == b"", "204 has no body")
+    response = subject.send("DELETE", subject.at(item), headers=subject.match(item))
+    subject.expect_status(response, 204)
+    subject.expect(response.body == b"", "204 has no body")
     for verb in {"GET", "DELETE"}.intersection(subject.on_items):
         again = subject.send(verb, subject.at(item), headers=subject.match(item) if verb == "DELETE" else {})
         subject.expect_status(again, 404)
@@ -192,16 +192,16 @@ def answers_briefly(subject: Subject, draw: Draw) -> None:
     """Check that `Prefer: return=minimal` answers a write without a body, and says that it did."""
     brief = {"Prefer": "return=minimal"}
     if "POST" in subject.verbs:
-        answer = subject.create(draw(subject.bodies), headers=brief)
-        _expect_brief(subject, answer)
-        identity = answer.headers["Location"].rpartition("/")[2]
+        response = subject.create(draw(subject.bodies), headers=brief)
+        _expect_brief(subject, response)
+        identity = response.headers["Location"].rpartition("/")[2]
         subject.remove({"id": identity})
     with subject.item(draw) as item:
         for verb in {"PUT", "PATCH"}.intersection(subject.on_items):
             read = _read(subject, item).json
-            answer = subject.send(verb, subject.at(item), read, headers={**brief, **subject.match(item)})
-            subject.expect_status(answer, 200, 204)
-            _expect_brief(subject, answer)
+            response = subject.send(verb, subject.at(item), read, headers={**brief, **subject.match(item)})
+            subject.expect_status(response, 200, 204)
+            _expect_brief(subject, response)
 
 
 def creates_by_put(subject: Subject, draw: Draw) -> None:
@@ -210,33 +210,33 @@ def creates_by_put(subject: Subject, draw: Draw) -> None:
         pytest.skip(f"PUT makes no items of {subject.name}")
     identity = str(uuid4())
     body = draw(subject.bodies)
-    answer = subject.send("PUT", f"{subject.path}/{identity}", body, headers={"If-None-Match": "*"})
-    if answer.status == 409:
+    response = subject.send("PUT", f"{subject.path}/{identity}", body, headers={"If-None-Match": "*"})
+    if response.status == 409:
         return
-    subject.expect_status(answer, 201)
-    subject.expect(answer.json["id"] == identity, "an item that PUT makes has the id in the URL")
-    _expect_shown(subject, answer.json, subject.written(body))
+    subject.expect_status(response, 201)
+    subject.expect(response.json["id"] == identity, "an item that PUT makes has the id in the URL")
+    _expect_shown(subject, response.json, subject.written(body))
     again = subject.send("PUT", f"{subject.path}/{identity}", body, headers={"If-None-Match": "*"})
     subject.expect_status(again, 412)
-    subject.remove(answer.json)
+    subject.remove(response.json)
 
 
-def _read(subject: Subject, item: Mapping[str, Any]) -> Answer:
+def _read(subject: Subject, item: Mapping[str, Any]) -> Response:
     if "GET" not in subject.on_items:
         pytest.skip(f"{subject.name} shows no single item")
-    answer = subject.send("GET", subject.at(item))
-    subject.expect_status(answer, 200)
-    return answer
+    response = subject.send("GET", subject.at(item))
+    subject.expect_status(response, 200)
+    return response
 
 
-def _expect_stored(subject: Subject, item: Body, answer: Answer | None = None) -> None:
+def _expect_stored(subject: Subject, item: Body, response: Response | None = None) -> None:
     """Raise `Broken` unless GET shows the item, under the tag it was answered with."""
     if "GET" not in subject.on_items:
         return
     read = subject.send("GET", subject.at(item))
     subject.expect(read.status == 200 and read.json == item, "what was written is what is read", item)
-    if answer is not None:
-        subject.expect(read.headers.get("ETag") == answer.headers.get("ETag"), "the tag is that of the write")
+    if response is not None:
+        subject.expect(read.headers.get("ETag") == response.headers.get("ETag"), "the tag is that of the write")
 
 
 def _expect_shown(subject: Subject, item: Body, wanted: Mapping[str, Any]) -> None:
@@ -264,15 +264,15 @@ def _expect_kept(subject: Subject, before: Body, after: Body) -> None:
         subject.expect(before.get(name) == after.get(name), f"no change changes {name}")
 
 
-def _expect_pointer(subject: Subject, answer: Answer, pointer: str) -> None:
-    subject.expect_status(answer, 422)
-    subject.expect(pointer in [place for _, place in answer.faults], f"an error points at {pointer}")
+def _expect_pointer(subject: Subject, response: Response, pointer: str) -> None:
+    subject.expect_status(response, 422)
+    subject.expect(pointer in [place for _, place in response.errors], f"an error points at {pointer}")
 
 
-def _expect_brief(subject: Subject, answer: Answer) -> None:
-    subject.expect(answer.body == b"", "return=minimal leaves out the body")
+def _expect_brief(subject: Subject, response: Response) -> None:
+    subject.expect(response.body == b"", "return=minimal leaves out the body")
     subject.expect(
-        answer.headers.get("Preference-Applied") == "return=minimal", "return=minimal is in Preference-Applied"
+        response.headers.get("Preference-Applied") == "return=minimal", "return=minimal is in Preference-Applied"
     )
 
 

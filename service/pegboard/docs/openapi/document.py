@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pegboard.docs.openapi.error_responses import Answers
+from pegboard.docs.openapi.error_responses import Responses
 from pegboard.docs.openapi.headers import HEADERS
 from pegboard.docs.openapi.operation import Parameters, operation
 from pegboard.endpoints.describe.components import COMPONENTS
@@ -45,8 +45,8 @@ def document(
     documented = [one for one in endpoints if one.documented and (not one.plugin or one.plugin in serving)]
     # The service's own first, so that what others share with them has the plain names.
     documented.sort(key=lambda endpoint: endpoint.plugin != "")
-    answers, parameters = Answers(), Parameters()
-    described = [(one, operation(one, parameters, answers)) for one in documented]
+    responses, parameters = Responses(), Parameters()
+    described = [(one, operation(one, parameters, responses)) for one in documented]
     # And they are read last.
     described.sort(key=lambda each: each[0].plugin == "")
     paths: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def document(
         item[endpoint.method.lower()] = told
     components = {
         "schemas": {**description.schemas, **COMPONENTS},
-        "responses": answers.components,
+        "responses": responses.components,
         "parameters": parameters.components,
         "headers": HEADERS,
     }

@@ -56,7 +56,7 @@ def phrase(status: int) -> str:
     return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
-class Answers:
+class Responses:
     """Gather the answers of a document, those that are the same in one place."""
 
     def __init__(self) -> None:
@@ -92,11 +92,11 @@ class Answers:
             plain = phrase(status).title().replace(" ", "")
             name = plain if plain not in self._components else f"{plain}.{owner}"
             self._names[key] = name
-            self._components[name] = _answer(status, codes, real)
+            self._components[name] = _response(status, codes, real)
         return self._names[key]
 
 
-def _answer(status: int, codes: Sequence[type[ApiError]], real: Sequence[ErrorDetail]) -> dict[str, Any]:
+def _response(status: int, codes: Sequence[type[ApiError]], real: Sequence[ErrorDetail]) -> dict[str, Any]:
     lines = "\n".join(f"- `{code.code}` {code.message}" for code in codes)
     headers = ("X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Vary", *_HEADERS.get(status, ()))
     examples = {

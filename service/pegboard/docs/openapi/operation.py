@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pegboard.docs.openapi.error_responses import Answers
+from pegboard.docs.openapi.error_responses import Responses
 from pegboard.endpoints.describe.examples import NOTHING
 from pegboard.endpoints.describe.json_fields import ref
 from pegboard.endpoints.describe.service import TAG
@@ -42,9 +42,9 @@ class Parameters:
         return ref(name, "parameters")
 
 
-def operation(endpoint: Endpoint, parameters: Parameters, answers: Answers) -> dict[str, Any]:
+def operation(endpoint: Endpoint, parameters: Parameters, responses: Responses) -> dict[str, Any]:
     """Return the operation that describes an endpoint; what it shares with others goes into the last two."""
-    errors = answers.of(endpoint.errors, endpoint.errors_of, endpoint.invalid)
+    errors = responses.of(endpoint.errors, endpoint.errors_of, endpoint.invalid)
     replies = {str(reply.status): _reply(reply) for reply in endpoint.responses}
     found: dict[str, Any] = {
         "tags": [endpoint.plugin or TAG],

@@ -39,7 +39,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """Describe one answer: its status, what it means, and an example of its body."""
 
     status: str
@@ -58,7 +58,7 @@ class Operation:
     parameters: tuple[Field, ...]
     headers: tuple[Field, ...]
     bodies: tuple[Body, ...]
-    answers: tuple[Answer, ...]
+    responses: tuple[Response, ...]
 
     @property
     def anchor(self) -> str:
@@ -66,19 +66,19 @@ class Operation:
         return "-".join((self.verb.lower(), *self.path.strip("/").replace("{", "").replace("}", "").split("/")))
 
     @property
-    def errors(self) -> tuple[Answer, ...]:
+    def errors(self) -> tuple[Response, ...]:
         """Return the answers of a request that went wrong."""
-        return tuple(answer for answer in self.answers if answer.status >= "4")
+        return tuple(response for response in self.responses if response.status >= "4")
 
     @property
-    def successes(self) -> tuple[Answer, ...]:
+    def successes(self) -> tuple[Response, ...]:
         """Return the answers of a request that did not go wrong."""
-        return tuple(answer for answer in self.answers if answer not in self.errors)
+        return tuple(response for response in self.responses if response not in self.errors)
 
     @property
-    def success(self) -> Answer | None:
+    def success(self) -> Response | None:
         """Return the answer of a request that went well."""
-        return next((answer for answer in self.answers if answer.status.startswith("2")), None)
+        return next((response for response in self.responses if response.status.startswith("2")), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _item_schemas(document: Document, root: str) -> Iterator[tuple[Mapping[str, 
 
 
 def _success(document: Document, operation: Mapping[str, Any]) -> Any:
-    return next((answer for status, answer in operation["responses"].items() if status.startswith("2")), None)
+    return next((response for status, response in operation["responses"].items() if status.startswith("2")), None)
 
 
 def _operation(document: Document, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
@@ -140,7 +140,7 @@ def _operation(document: Document, path: str, verb: str, item: Mapping[str, Any]
             _parameter(document, one) for one in given if one["in"] == "header" and one["name"] not in _COMMON
         ),
         bodies=tuple(_bodies(document, described.get("requestBody"))),
-        answers=tuple(_answer(document, status, one) for status, one in described["responses"].items()),
+        responses=tuple(_response(document, status, one) for status, one in described["responses"].items()),
     )
 
 
@@ -164,11 +164,11 @@ def _is_bytes(media: Mapping[str, Any]) -> bool:
     return bool(media.get("schema", {}).get("format") == "binary")
 
 
-def _answer(document: Document, status: str, holder: Any) -> Answer:
+def _response(document: Document, status: str, holder: Any) -> Response:
     described = wording.resolved(document, holder)
     content = _content(document, described)
     value = _example(document, content[JSON]) if JSON in content else None
-    return Answer(status, prose(described.get("description", ""), _LEVEL), value)
+    return Response(status, prose(described.get("description", ""), _LEVEL), value)
 
 
 def _content(document: Document, holder: Any) -> Mapping[str, Any]:
