@@ -104,7 +104,7 @@ def check(made: bytes, *places: str) -> None:
 
 
 def test_the_page_of_a_resource_escapes_what_its_plugin_says() -> None:
-    column = Column(hostile("column"), "column", "text", nullable=False, parse=str)
+    column = Column("column", "text", nullable=False, field=hostile("column"))
     bills = plugin("bills", State.READY)
     made = pages.resource(site(bills), bills, manual(document(), "bills"), Rules((column,)), docstring())
     places = set(re.findall(r"alert\((\w+)\)", repr(document()) + docstring()))

@@ -17,9 +17,10 @@ from pegboard.migrations.removal import drop
 from pegboard.migrations.runner import Preview, migrate, preview, status
 from pegboard.migrations.sqlfiles import MigrationError
 from pegboard.migrations.status import Outcome, PluginMigrations
-from pegboard.schema.ddl import ColumnSpec, TableSpec, create, fingerprint
+from pegboard.schema.column import Column
+from pegboard.schema.ddl import TableSpec, create, fingerprint
 
-NOTES = TableSpec("notes", "notes", (ColumnSpec("text", "text", nullable=False, max_length=100),))
+NOTES = TableSpec("notes", "notes", (Column("text", "text", nullable=False, max_length=100),))
 FIRST = "CREATE TABLE note (text text);\n"
 
 
@@ -55,7 +56,7 @@ def with_files(folder: Path, plugin: str = "notes", **texts: str) -> PluginMigra
     return PluginMigrations(plugin, folder)
 
 
-def with_table(*columns: ColumnSpec) -> PluginMigrations:
+def with_table(*columns: Column) -> PluginMigrations:
     return PluginMigrations("notes", table=replace(NOTES, columns=(*NOTES.columns, *columns)))
 
 
@@ -253,7 +254,7 @@ async def test_a_table_is_made_from_its_description_and_grows_with_it(dsn: str, 
     assert (await migrate(dsn, [with_table()]))["notes"] == Outcome(applied=("schema",), now=("schema",))
     assert (await migrate(dsn, [with_table()]))["notes"] == Outcome(applied=("schema",))
     await connection.execute("INSERT INTO notes.notes (id, \"_version\", text) VALUES (gen_random_uuid(), 1, 'a')")
-    longer = with_table(ColumnSpec("author", "text"))
+    longer = with_table(Column("author", "text"))
     assert (await migrate(dsn, [longer]))["notes"] == Outcome(applied=("schema",), now=("schema",))
     assert await connection.fetchval("SELECT author IS NULL FROM notes.notes")
     message = await failure(dsn, with_table())
@@ -263,8 +264,8 @@ async def test_a_table_is_made_from_its_description_and_grows_with_it(dsn: str, 
 
 
 async def test_a_table_without_rows_follows_every_change(dsn: str, connection: asyncpg.Connection) -> None:
-    await migrate(dsn, [with_table(ColumnSpec("author", "text"))])
-    assert (await migrate(dsn, [with_table(ColumnSpec("author", "date", nullable=False))]))["notes"].failure is None
+    await migrate(dsn, [with_table(Column("author", "text"))])
+    assert (await migrate(dsn, [with_table(Column("author", "date", nullable=False))]))["notes"].failure is None
     query = "SELECT format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = 'notes.notes'::regclass AND attname = 'author'"
     assert await connection.fetchval(query) == "date"
 
@@ -276,7 +277,7 @@ async def test_a_table_that_was_there_before_is_never_dropped(dsn: str, connecti
 
 async def test_plugins_come_after_those_they_refer_to(dsn: str) -> None:
     def table(name: str, *targets: str) -> PluginMigrations:
-        columns = tuple(ColumnSpec(f"to_{target}", "uuid", references=(target, target)) for target in targets)
+        columns = tuple(Column(f"to_{target}", "uuid", references=(target, target)) for target in targets)
         return PluginMigrations(name, table=TableSpec(name, name, columns))
 
     sources = [
@@ -302,7 +303,7 @@ async def test_files_take_over_from_a_description(dsn: str, connection: asyncpg.
     assert (outcome.failure, outcome.applied) == (None, ("schema", "0001_baseline.sql", "0002_shout.sql"))
     assert await connection.fetchval("SELECT text FROM notes.notes") == "A"
     # The version before, started again, leaves the table to the files.
-    assert (await migrate(dsn, [with_table(ColumnSpec("author", "text"))]))["notes"].now == ()
+    assert (await migrate(dsn, [with_table(Column("author", "text"))]))["notes"].now == ()
 
 
 async def test_a_baseline_makes_the_table_where_there_is_none(
@@ -314,7 +315,7 @@ async def test_a_baseline_makes_the_table_where_there_is_none(
 
 
 async def test_a_baseline_of_another_description_is_refused(dsn: str, folder: Path) -> None:
-    await migrate(dsn, [with_table(ColumnSpec("author", "text"))])
+    await migrate(dsn, [with_table(Column("author", "text"))])
     baseline = f"-- pegboard: baseline {fingerprint(NOTES)}\n" + ";\n".join(create(NOTES))
     assert "created from another version of the schema" in await failure(
         dsn, with_files(folder, _0001_baseline=baseline)
@@ -328,9 +329,9 @@ async def test_status_and_preview_tell_what_is_to_come_and_change_nothing(
     assert (await status(dsn, [files]))["files"] == Outcome(pending=("0001_first.sql",))
     assert (await preview(dsn, [files, with_table()]))["files"] == Preview(f"-- 0001_first.sql\n{FIRST}", False)
     assert await tables(connection, "pegboard") == []
-    await migrate(dsn, [files, with_table(ColumnSpec("author", "text"))])
+    await migrate(dsn, [files, with_table(Column("author", "text"))])
     await connection.execute("INSERT INTO notes.notes (id, \"_version\", text) VALUES (gen_random_uuid(), 1, 'a')")
-    assert await preview(dsn, [files, with_table(ColumnSpec("author", "text"))]) == {}
+    assert await preview(dsn, [files, with_table(Column("author", "text"))]) == {}
     texts = await preview(dsn, [files, with_table()])
     assert list(texts) == ["notes"]
     assert texts["notes"].refused

@@ -18,7 +18,8 @@ from pegboard.schema.column import Column
 
 
 def column(name, field, type_of=None, nullable=False, **kwargs):
-    return Column(name, name, type_of or str(fields.column_type(field)), nullable, fields.query_parser(field), **kwargs)
+    type_of = type_of or str(fields.column_type(field))
+    return Column(name, type_of, nullable, field=name, parse=fields.query_parser(field), **kwargs)
 
 
 COLUMNS = (
@@ -49,7 +50,7 @@ BY_NAME = {column.name: column for column in COLUMNS}
 def only_filter(raw: str):
     query = parse(raw, RULES)
     (found,) = query.filters
-    return found.column.name, found.operator, found.value
+    return found.column.field, found.operator, found.value
 
 
 def refused(raw: str, rules: Rules = RULES, read=parse) -> list[tuple[str | None, int, str]]:
@@ -159,7 +160,11 @@ def test_what_a_filter_means(raw, expected) -> None:
 
 def test_filters_stand_beside_each_other() -> None:
     query = parse("age__gte=1&age__lt=5&name__contains=x&limit=3", RULES)
-    assert [(f.column.name, f.operator) for f in query.filters] == [("age", "gte"), ("age", "lt"), ("name", "contains")]
+    assert [(f.column.field, f.operator) for f in query.filters] == [
+        ("age", "gte"),
+        ("age", "lt"),
+        ("name", "contains"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,21 @@ from hypothesis import strategies as st
 from pegboard import rendering
 from pegboard.query.parsing import parse
 from pegboard.query.query import Filter, Query, Rules
-from pegboard.query.sql import CREATED_AT, ID, UPDATED_AT, Table, estimated
+from pegboard.query.sql import Table, estimated
 from pegboard.schema import ddl, fields
 from pegboard.schema.column import Column
+from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
 
 SECRET = b"secret"
 
 
 def column(name, field, type_of=None, nullable=True, **kwargs):
     return Column(
-        name,
         kwargs.pop("stored", name),
         type_of or str(fields.column_type(field)),
         nullable,
-        fields.query_parser(field),
+        field=name,
+        parse=fields.query_parser(field),
         **kwargs,
     )
 
@@ -59,13 +60,13 @@ COLUMNS = (
 )
 THINGS = Table("sql tests", 'thin"gs', COLUMNS)
 RULES = Rules(COLUMNS, searchable=True, max_limit=100_000)
-OWNER = Column("secret", "secret", "text", True, str, readable=False)
+OWNER = Column("secret", "text", field="secret", readable=False)
 
 
 def spec(table: Table, indexes: tuple[tuple[str, ...], ...] = (), search: tuple[str, ...] = ()) -> ddl.TableSpec:
     own = [c for c in table.columns if c not in (ID, CREATED_AT, UPDATED_AT)]
     return ddl.TableSpec(
-        table.schema, table.name, tuple(ddl.ColumnSpec(c.column, c.type, c.nullable) for c in own),
+        table.schema, table.name, tuple(Column(c.name, c.type, c.nullable) for c in own),
         indexes=tuple(ddl.Index(columns) for columns in indexes), search=search,
     )  # fmt: skip
 
@@ -180,7 +181,7 @@ ROWS = st.lists(
 )
 SORTS = st.lists(
     st.tuples(
-        st.sampled_from([c.name for c in COLUMNS if c.is_sortable and c.name not in ("id", 'odd "name', "created_at", "updated_at")]),
+        st.sampled_from([c.field for c in COLUMNS if c.is_sortable and c.field not in ("id", 'odd "name', "created_at", "updated_at")]),
         st.booleans(),
     ),
     max_size=3,
@@ -362,7 +363,7 @@ async def test_a_page_gives_the_fields_asked_for_first(empty) -> None:
     page = THINGS.page(RULES.whole)
     assert (
         list((await empty.fetchrow(page.text, *page.args)).keys())
-        == [c.name for c in COLUMNS if c.readable]
+        == [c.field for c in COLUMNS if c.readable]
         == list(page.names)
     )
 
@@ -538,7 +539,7 @@ def test_texts_are_made_once_and_their_number_is_bounded() -> None:
 
 
 BIG = Table(
-    "big", "big", tuple(c for c in COLUMNS if c.name in ("id", "name", "company", "age", "created_at", "updated_at"))
+    "big", "big", tuple(c for c in COLUMNS if c.field in ("id", "name", "company", "age", "created_at", "updated_at"))
 )
 DEEP = 100_000
 

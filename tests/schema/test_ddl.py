@@ -12,8 +12,8 @@ import pytest
 
 from pegboard.migrations.difference import Change, difference
 from pegboard.migrations.inspection import inspect, lacking
+from pegboard.schema.column import Column
 from pegboard.schema.ddl import (
-    ColumnSpec,
     Index,
     TableSpec,
     Unique,
@@ -27,12 +27,12 @@ CONTACTS = TableSpec(
     "contacts",
     "contacts",
     (
-        ColumnSpec("name", "text", nullable=False, max_length=200, min_length=1),
-        ColumnSpec("email", "text", nullable=False),
-        ColumnSpec("phone", "text", max_length=40),
-        ColumnSpec("birthday", "date"),
-        ColumnSpec("tags", "text[]", nullable=False, default="'{}'", max_length=20),
-        ColumnSpec("seen_at", "timestamptz"),
+        Column("name", "text", nullable=False, max_length=200, min_length=1),
+        Column("email", "text", nullable=False),
+        Column("phone", "text", max_length=40),
+        Column("birthday", "date"),
+        Column("tags", "text[]", nullable=False, default="'{}'", max_length=20),
+        Column("seen_at", "timestamptz"),
     ),
     uniques=(Unique("email", ignore_case=True),),
     indexes=(Index(("-created_at", "name")), Index(("name",)), Index(("tags",))),
@@ -71,13 +71,13 @@ async def insert(connection: asyncpg.Connection, **values: Any) -> None:
     )
 
 
-def with_column(column: ColumnSpec) -> TableSpec:
+def with_column(column: Column) -> TableSpec:
     """Return the contacts with one column added, or replaced where there is one of its name."""
     others = tuple(c for c in CONTACTS.columns if c.name != column.name)
     return replace(CONTACTS, columns=(*others, column))
 
 
-def column(name: str) -> ColumnSpec:
+def column(name: str) -> Column:
     return next(column for column in CONTACTS.columns if column.name == name)
 
 
@@ -133,7 +133,7 @@ async def test_what_was_just_made_needs_no_change(connection: asyncpg.Connection
 async def test_every_type_and_default_is_found_again(
     connection: asyncpg.Connection, type_name: str, default: str | None
 ) -> None:
-    spec = with_column(ColumnSpec("extra", type_name, default is None, default, max_length=9, min_length=0))
+    spec = with_column(Column("extra", type_name, default is None, default, max_length=9, min_length=0))
     await make(connection, spec)
     assert await change(connection, spec) == Change(())
 
@@ -143,7 +143,7 @@ async def test_names_that_need_quotes_or_are_too_long_work(connection: asyncpg.C
     spec = TableSpec(
         "time-entries",
         "time-entries",
-        (ColumnSpec('sel"ect', "text", max_length=3), ColumnSpec(long, "text", max_length=5, min_length=1)),
+        (Column('sel"ect', "text", max_length=3), Column(long, "text", max_length=5, min_length=1)),
         uniques=(Unique(long, 'sel"ect'), Unique(long, ignore_case=True)),
         indexes=(Index((long,)), Index((f"-{long}",))),
         search=('sel"ect', long),
@@ -205,10 +205,8 @@ async def test_search_finds_words_and_takes_any_text(connection: asyncpg.Connect
 
 
 async def test_a_reference_holds_has_its_index_and_may_lead_to_its_own_table(connection: asyncpg.Connection) -> None:
-    companies = TableSpec(
-        "companies", "companies", (ColumnSpec("parent", "uuid", references=("companies", "companies")),)
-    )
-    spec = with_column(ColumnSpec("company", "uuid", references=("companies", "companies")))
+    companies = TableSpec("companies", "companies", (Column("parent", "uuid", references=("companies", "companies")),))
+    spec = with_column(Column("company", "uuid", references=("companies", "companies")))
     await make(connection, companies)
     await make(connection, spec)
     assert await change(connection, spec) == Change(())
@@ -226,9 +224,9 @@ PHONE, NAME, TAGS = column("phone"), column("name"), column("tags")
 @pytest.mark.parametrize(
     "spec",
     [
-        with_column(ColumnSpec("extra", "text", max_length=5)),
-        with_column(ColumnSpec("extra", "text", nullable=False, default="''", max_length=5)),
-        with_column(ColumnSpec("extra", "uuid", references=("contacts", "contacts"))),
+        with_column(Column("extra", "text", max_length=5)),
+        with_column(Column("extra", "text", nullable=False, default="''", max_length=5)),
+        with_column(Column("extra", "uuid", references=("contacts", "contacts"))),
         with_column(replace(PHONE, max_length=41)),
         with_column(replace(PHONE, max_length=None)),
         with_column(replace(PHONE, default="'none'")),
@@ -238,7 +236,7 @@ PHONE, NAME, TAGS = column("phone"), column("name"), column("tags")
         replace(CONTACTS, uniques=()),
         replace(CONTACTS, search=()),
         replace(CONTACTS, search=("phone", "name")),
-        replace(with_column(ColumnSpec("extra", "text")), uniques=(Unique("extra", "name"),), search=("extra",)),
+        replace(with_column(Column("extra", "text")), uniques=(Unique("extra", "name"),), search=("extra",)),
     ],
     ids=lambda spec: str(spec.columns[-1]) + str(spec.uniques) + str(spec.search),
 )
@@ -262,7 +260,7 @@ async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Co
         (with_column(replace(PHONE, type="bigint", max_length=None)), "phone is declared bigint, but is text"),
         (with_column(replace(PHONE, nullable=False)), "phone is declared without null, but allows null"),
         (
-            with_column(ColumnSpec("extra", "text", nullable=False)),
+            with_column(Column("extra", "text", nullable=False)),
             "extra is new, and neither allows null nor has a default",
         ),
         (with_column(replace(PHONE, max_length=39)), "phone is declared with length <= 39"),
@@ -270,7 +268,7 @@ async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Co
         (with_column(replace(column("email"), max_length=9)), "email is declared with length <= 9"),
         (replace(CONTACTS, uniques=(Unique("name", "email"),)), "name, email is declared unique"),
         (
-            replace(with_column(ColumnSpec("extra", "text", default="'x'")), uniques=(Unique("extra"),)),
+            replace(with_column(Column("extra", "text", default="'x'")), uniques=(Unique("extra"),)),
             "extra is declared unique",
         ),
     ],
@@ -310,9 +308,9 @@ async def test_the_sql_for_another_type_keeps_what_rows_hold(
     value: Any,
     expected: Any,
 ) -> None:
-    await make(connection, with_column(ColumnSpec("extra", before[0], default=before[1])))
+    await make(connection, with_column(Column("extra", before[0], default=before[1])))
     await insert(connection, name="a", email="a", extra=value)
-    spec = with_column(ColumnSpec("extra", after[0], default=after[1]))
+    spec = with_column(Column("extra", after[0], default=after[1]))
     todo = await change(connection, spec)
     assert len(todo.refused) == 1
     for statement in todo.statements:
@@ -322,9 +320,9 @@ async def test_the_sql_for_another_type_keeps_what_rows_hold(
 
 
 async def test_the_sql_for_a_column_of_text_sorts_it_by_code_point(connection: asyncpg.Connection) -> None:
-    await make(connection, with_column(ColumnSpec("extra", "bigint")))
-    spec = with_column(ColumnSpec("extra", "text"))
-    spec = replace(spec, columns=(*spec.columns, ColumnSpec("more", "text", nullable=False)))
+    await make(connection, with_column(Column("extra", "bigint")))
+    spec = with_column(Column("extra", "text"))
+    spec = replace(spec, columns=(*spec.columns, Column("more", "text", nullable=False)))
     for statement in (await change(connection, spec)).statements:
         await connection.execute(statement)
     collations = "SELECT attcollation::regcollation::text FROM pg_attribute WHERE attname IN ('extra', 'more')"
@@ -332,8 +330,8 @@ async def test_the_sql_for_a_column_of_text_sorts_it_by_code_point(connection: a
 
 
 async def test_a_reference_that_existing_rows_may_not_hold_is_refused(connection: asyncpg.Connection) -> None:
-    await make(connection, with_column(ColumnSpec("boss", "uuid")))
-    todo = await change(connection, with_column(ColumnSpec("boss", "uuid", references=("contacts", "contacts"))))
+    await make(connection, with_column(Column("boss", "uuid")))
+    todo = await change(connection, with_column(Column("boss", "uuid", references=("contacts", "contacts"))))
     assert ["boss now refers to contacts.contacts" in refusal.reason for refusal in todo.refused] == [True]
 
 
@@ -349,7 +347,7 @@ async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(conn
     await make(connection, CONTACTS)
     assert not (await lacking(connection, spec, ours=True, lock=True)).refused
     assert (await lacking(connection, spec, ours=False, lock=True)).refused
-    referring = TableSpec("notes", "notes", (ColumnSpec("contact", "uuid", references=("contacts", "contacts")),))
+    referring = TableSpec("notes", "notes", (Column("contact", "uuid", references=("contacts", "contacts")),))
     await make(connection, referring)
     assert (await lacking(connection, spec, ours=True, lock=True)).refused
     await connection.execute("DROP TABLE notes.notes")
@@ -360,16 +358,16 @@ async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(conn
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"columns": (ColumnSpec("id", "uuid"),)}, "column id is declared twice or is one of the standard"),
-        ({"columns": (ColumnSpec("_search", "text"),)}, "column _search is declared twice"),
-        ({"columns": (ColumnSpec("a", "text"), ColumnSpec("a", "text"))}, "column a is declared twice"),
-        ({"columns": (ColumnSpec("é" * 32, "text"),)}, "cannot be a name in the database"),
+        ({"columns": (Column("id", "uuid"),)}, "column id is declared twice or is one of the standard"),
+        ({"columns": (Column("_search", "text"),)}, "column _search is declared twice"),
+        ({"columns": (Column("a", "text"), Column("a", "text"))}, "column a is declared twice"),
+        ({"columns": (Column("é" * 32, "text"),)}, "cannot be a name in the database"),
         ({"columns": (), "indexes": (Index(("-nothing",)),)}, "names the column nothing, which does not exist"),
         ({"columns": (), "search": ("nothing",)}, "names the column nothing"),
         ({"columns": (), "uniques": (Unique(),)}, "names no column"),
         (
             {
-                "columns": tuple(ColumnSpec(name, "text") for name in ("a_b", "a", "b")),
+                "columns": tuple(Column(name, "text") for name in ("a_b", "a", "b")),
                 "uniques": (Unique("a_b"), Unique("a", "b")),
             },
             "two uniques would have the same name",
@@ -385,4 +383,4 @@ def test_a_fingerprint_tells_descriptions_apart_and_is_pinned() -> None:
     specs = (CONTACTS, with_column(replace(PHONE, max_length=41)), replace(CONTACTS, search=()))
     assert len({fingerprint(spec) for spec in specs}) == 3
     # Databases and baseline files hold it: it must be the same in every version.
-    assert fingerprint(TableSpec("t", "t", (ColumnSpec("a", "text", max_length=3),))).startswith("134d4ec63f62")
+    assert fingerprint(TableSpec("t", "t", (Column("a", "text", max_length=3),))).startswith("134d4ec63f62")

@@ -37,7 +37,7 @@ def place(item: Any, query: Query) -> Place:
 
 def value_of(item: Any, column: Column) -> Any:
     """Return an item's value of `column` in the form that a query's values have."""
-    value = read(item, column.column)
+    value = read(item, column.name)
     if isinstance(value, datetime):
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return value.replace(microsecond=0)

@@ -22,7 +22,7 @@ from pegboard.errors import ApiError
 from pegboard.postgres.share import Shares
 from pegboard.query import mapping
 from pegboard.query.query import Query, Rules
-from pegboard.query.sql import ID
+from pegboard.schema.ddl import ID
 from pegboard.schema.fields import Password
 from pegboard.schema.loading import STANDARD, parse_uuid
 from pegboard.schema.schema import Schema

@@ -20,7 +20,7 @@ from pegboard.errors import ApiError
 from pegboard.query import mapping, sql
 from pegboard.query.existing import Existing
 from pegboard.query.query import Filter, Query, Rules
-from pegboard.schema.ddl import OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
+from pegboard.schema.ddl import OWNED_BY, OWNER, VERSION, Index, TableSpec, Unique, constraint_columns
 from pegboard.schema.fields import Reference
 from pegboard.schema.loading import default_of
 from pegboard.uuid7 import uuid7
@@ -60,14 +60,14 @@ class TableResource(Resource):
         columns = mapping.columns(self._dumper, existing)
         self._makes_ids = existing is None or existing.type == "uuid"
         seed = int(services.secret.hex()[:15], 16) if existing and VERSION in existing.lacks else None
-        self._table = sql.Table(spec.schema, spec.name, (*columns, sql.OWNED_BY) if self.owned else columns, seed)
+        self._table = sql.Table(spec.schema, spec.name, (*columns, OWNED_BY) if self.owned else columns, seed)
         self._everyones = sufficing(name, "any")
         self._references = {
             attribute: (mapping.name_of(field, attribute), field.resource)
             for attribute, field, _ in mapping.stored(self._dumper)
             if isinstance(field, Reference)
         }
-        self._names = {"id": "id"} | {column.column: column.name for column in columns[1:]}
+        self._names = {"id": "id"} | {column.name: column.field for column in columns[1:]}
         constraints = {f"{spec.name}_pkey": (existing.key,) if existing else ()} | constraint_columns(spec)
         self._conflicts = Conflicts(self.conflicts, self._names, constraints, spec.name if self.owned else None)
         self._renamed = {name: column for column, name in self._names.items() if name != column}
@@ -130,7 +130,7 @@ class TableResource(Resource):
         """Return what an item must be to be there for `client`."""
         if not self.owned or not client.grants.isdisjoint(self._everyones):
             return ()
-        return (Filter(sql.OWNED_BY, "eq", client.id),)
+        return (Filter(OWNED_BY, "eq", client.id),)
 
     async def list(self, context: Context) -> Page:
         """Read one page."""

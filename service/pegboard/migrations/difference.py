@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pegboard.schema import ddl
-from pegboard.schema.column import quoted
-from pegboard.schema.ddl import ColumnSpec, TableSpec, Unique
+from pegboard.schema.column import Column, quoted
+from pegboard.schema.ddl import TableSpec, Unique
 
 _LONG_TYPES = {
     "timestamptz": "timestamp with time zone",
@@ -32,19 +32,10 @@ _QUOTED_WORD = re.compile(r"'(-?[0-9.]+|true|false)'")
 
 
 @dataclass(frozen=True, slots=True)
-class ActualColumn:
-    """Say what the database has of one column; `type` and `default` as PostgreSQL writes them."""
-
-    type: str
-    nullable: bool
-    default: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Actual:
-    """Say what the database has of a table: its constraints and indexes by name, lengths by constraint."""
+    """Describe a table of the database: constraints and indexes by name, types and defaults in PostgreSQL's form."""
 
-    columns: Mapping[str, ActualColumn]
+    columns: Mapping[str, Column]
     lengths: Mapping[str, int]
     references: Mapping[str, tuple[str, str]]
     indexes: frozenset[str]
@@ -128,7 +119,7 @@ def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
     return f" If it was only renamed, write this instead of the statements about both columns: {rename}"
 
 
-def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iterator[str | Refusal]:
+def _column_changes(spec: TableSpec, column: Column, actual: Actual) -> Iterator[str | Refusal]:
     found = actual.columns.get(column.name)
     if found is None:
         yield _added_column(spec, column)
@@ -150,7 +141,7 @@ def _column_changes(spec: TableSpec, column: ColumnSpec, actual: Actual) -> Iter
         yield Refusal(f"the column {column.name} is declared without null, but allows null", sql, _filling(column))
 
 
-def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
+def _added_column(spec: TableSpec, column: Column) -> str | Refusal:
     add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
@@ -162,11 +153,11 @@ def _added_column(spec: TableSpec, column: ColumnSpec) -> str | Refusal:
     return Refusal(reason, sql, _filling(column))
 
 
-def _filling(column: ColumnSpec) -> str:
+def _filling(column: Column) -> str:
     return f"Existing rows get {column.default}." if column.default else "Set the value for the existing rows."
 
 
-def _converted(column: ColumnSpec, found: ActualColumn) -> str:
+def _converted(column: Column, found: Column) -> str:
     """Return the old values as ones of the new type."""
     name = quoted(column.name)
     if column.type == "jsonb" and found.type != "text":
@@ -180,7 +171,7 @@ def _converted(column: ColumnSpec, found: ActualColumn) -> str:
     return f"{name}::{column.type}"
 
 
-def _fill(spec: TableSpec, column: ColumnSpec) -> str:
+def _fill(spec: TableSpec, column: Column) -> str:
     name = quoted(column.name)
     return f"UPDATE {spec.sql_name} SET {name} = {column.default or 'NULL /* a value */'} WHERE {name} IS NULL"
 

@@ -6,8 +6,8 @@ import re
 
 import asyncpg
 
-from pegboard.migrations.difference import Actual, ActualColumn, Change, difference
-from pegboard.schema.column import quoted
+from pegboard.migrations.difference import Actual, Change, difference
+from pegboard.schema.column import Column, quoted
 from pegboard.schema.ddl import (
     MAX_LENGTH,
     MIN_LENGTH,
@@ -83,7 +83,9 @@ async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | N
     return Actual(
         columns={
             # What computes a column is its author's matter, and no default.
-            row["attname"]: ActualColumn(row["type"], row["nullable"], None if row["generated"] else row["expression"])
+            row["attname"]: Column(
+                row["attname"], row["type"], row["nullable"], None if row["generated"] else row["expression"]
+            )
             for row in columns
             if row["attname"] != SEARCH
         },

@@ -41,7 +41,9 @@ class Existing:
     def identity(self) -> Column:
         """Return the column of the id."""
         type_of, parse = KEYS[self.type]
-        return Column("id", self.key, type_of, False, reading(parse), writable=False, max_length=_LONGEST_KEY)
+        return Column(
+            self.key, type_of, False, max_length=_LONGEST_KEY, field="id", parse=reading(parse), writable=False
+        )
 
     def parse_id(self, text: str) -> str | None:
         """Return the id that stands in a URL as the items carry it; None where it can be no id."""

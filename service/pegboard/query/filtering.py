@@ -61,12 +61,12 @@ def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
     if not filters:
         return ()
     return tuple(
-        [(one.column.column, one.operator, one.operator == "isnull" and one.value, _count(one)) for one in filters]
+        [(one.column.name, one.operator, one.operator == "isnull" and one.value, _count(one)) for one in filters]
     )
 
 
 def _condition(one: Filter, numbers: range) -> str:
-    column = f"t.{quoted(one.column.column)}"
+    column = f"t.{quoted(one.column.name)}"
     if one.operator == "isnull":
         return f"{column} IS {'NULL' if one.value else 'NOT NULL'}"
     ordered = f'{column} COLLATE "C"' if one.column.is_text else column

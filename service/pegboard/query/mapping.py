@@ -11,13 +11,12 @@ from marshmallow.fields import Constant, Field, Function, Method
 
 from pegboard import rendering
 from pegboard.query.existing import Existing
-from pegboard.query.sql import CREATED_AT, ID, UPDATED_AT
 from pegboard.schema import fields
 from pegboard.schema.column import Column
-from pegboard.schema.ddl import ColumnSpec
+from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
 from pegboard.schema.schema import Schema
 
-NAME = Column("id", "id", "text", False, fields.query_parser(fields.String()), writable=False)
+NAME = Column("id", "text", False, field="id", parse=fields.query_parser(fields.String()), writable=False)
 """The id where it is no UUID, and no column of a table either."""
 
 _COMPUTED = (Constant, Function, Method)
@@ -57,22 +56,10 @@ def columns(schema: Schema, existing: Existing | None = None, identity: Column =
 
     `identity` is the id's, where no `existing` table has another.
     """
-    own = [
-        Column(
-            name=name_of(field, attribute),
-            column=attribute,
-            type=type_of or "jsonb",
-            nullable=is_nullable(field),
-            parse=fields.query_parser(field.inner if isinstance(field, fields.List) else field),
-            readable=not field.load_only,
-            writable=not field.dump_only,
-            max_length=_bounds(field)[1],
-        )
-        for attribute, field, type_of in stored(schema)
-    ]
+    own = table_columns(schema)
     if existing is None:
         return (identity, *own, CREATED_AT, UPDATED_AT)
-    stamps = [column for column in (CREATED_AT, UPDATED_AT) if column.column not in existing.lacks]
+    stamps = [column for column in (CREATED_AT, UPDATED_AT) if column.name not in existing.lacks]
     return (existing.identity(), *own, *stamps)
 
 
@@ -95,19 +82,25 @@ def references(schema: Schema) -> dict[str, str]:
     }
 
 
-def table_columns(schema: Schema) -> tuple[ColumnSpec, ...]:
-    """Return the columns that a table made for `schema` has beyond the standard ones."""
-    return tuple(
-        ColumnSpec(
-            name=attribute,
-            type=type_of or "jsonb",
-            nullable=is_nullable(field),
-            default=_default(field, type_of or "jsonb"),
-            max_length=_bounds(field)[1],
-            min_length=_bounds(field)[0],
-            references=(field.resource, field.resource) if isinstance(field, fields.Reference) else None,
-        )
-        for attribute, field, type_of in stored(schema)
+def table_columns(schema: Schema) -> tuple[Column, ...]:
+    """Return the columns that a table made for `schema` has in addition to the standard ones."""
+    return tuple(_column(*part) for part in stored(schema))
+
+
+def _column(name: str, field: Field[Any], type_of: str | None) -> Column:
+    least, most = _bounds(field)
+    return Column(
+        name=name,
+        type=type_of or "jsonb",
+        nullable=is_nullable(field),
+        default=_default(field, type_of or "jsonb"),
+        max_length=most,
+        min_length=least,
+        references=(field.resource, field.resource) if isinstance(field, fields.Reference) else None,
+        field=name_of(field, name),
+        parse=fields.query_parser(field.inner if isinstance(field, fields.List) else field),
+        readable=not field.load_only,
+        writable=not field.dump_only,
     )
 
 

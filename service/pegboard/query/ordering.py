@@ -35,9 +35,9 @@ def keys(query: Query, identity: Column, rank: str) -> tuple[Key, ...]:
     """
     if query.sort:
         found = [_key(sort) for sort in query.sort]
-        names = [sort.column.name for sort in query.sort]
-        if identity.name in names:
-            return tuple(found[: names.index(identity.name) + 1])
+        names = [sort.column.field for sort in query.sort]
+        if identity.field in names:
+            return tuple(found[: names.index(identity.field) + 1])
     else:
         found = [] if query.q is None else [Key(rank, "double precision", descending=True)]
     return (*found, _key(Sort(identity, bool(found) and found[-1].descending)))
@@ -45,8 +45,8 @@ def keys(query: Query, identity: Column, rank: str) -> tuple[Key, ...]:
 
 def _key(sort: Sort) -> Key:
     column = sort.column
-    plain = f"t.{quoted(column.column)}"
-    expression, name = plain, column.name
+    plain = f"t.{quoted(column.name)}"
+    expression, name = plain, column.field
     if column.is_long:
         expression, name = f"left({plain}, {_CUT})", ""
     if column.is_text:

@@ -103,7 +103,7 @@ class _Reading:
                 self._refuse(kind, name, str(error))
         if len(filters) > _MOST_FILTERS:
             self._refuse(
-                errors.InvalidParameter, filters[_MOST_FILTERS].column.name, f"Send at most {_MOST_FILTERS} filters."
+                errors.InvalidParameter, filters[_MOST_FILTERS].column.field, f"Send at most {_MOST_FILTERS} filters."
             )
         if "after" in seen and "before" in seen and {"after", "before"} <= self._reserved:
             self._refuse(errors.InvalidParameter, "before", "Send either `after` or `before`.")
@@ -134,7 +134,7 @@ class _Reading:
         """Say what is wrong with a parameter that is not known, and which one was probably meant."""
         if name in self._rules.reserved:
             return "A single item takes `fields` and `expand` only."
-        names = [column.name for column in self._rules.columns if column.readable] if self._filters else []
+        names = [column.field for column in self._rules.columns if column.readable] if self._filters else []
         owners = [owner for owner in names if name == owner or name.startswith(f"{owner}__")]
         if owners:
             return self._lacking(max(owners, key=len), name)
@@ -143,7 +143,7 @@ class _Reading:
         return "Unknown parameter." + (f" Did you mean `{near}{mark}{operator}`?" if near else "")
 
     def _lacking(self, owner: str, name: str) -> str:
-        offered = sorted(known for known, (column, _) in self._filters.items() if column.name == owner)
+        offered = sorted(known for known, (column, _) in self._filters.items() if column.field == owner)
         if not offered:
             return f"The field `{owner}` cannot be used as a filter."
         near = self._nearest(name, offered)
@@ -194,7 +194,7 @@ def _sort(text: str, rules: Rules) -> tuple[Sort, ...]:
     if len(names) > MOST_SORTS:
         raise ValueError(f"Sort by at most {MOST_SORTS} fields.")
     sorts = [Sort(_known(name.removeprefix("-"), rules.sorts), name.startswith("-")) for name in names]
-    sorted_by = [sort.column.name for sort in sorts]
+    sorted_by = [sort.column.field for sort in sorts]
     if len(set(sorted_by)) < len(sorted_by):
         raise ValueError(f"The field `{next(name for name in sorted_by if sorted_by.count(name) > 1)}` is named twice.")
     return tuple(sorts)

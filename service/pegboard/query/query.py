@@ -86,8 +86,8 @@ class Query:
 
     def _scope(self, resource: str) -> bytes:
         """Return what a cursor is of use for."""
-        sort = [(s.column.name, s.column.type, s.column.nullable, s.descending) for s in self.sort]
-        filters = sorted((f.column.name, f.operator, f.text) for f in self.filters)
+        sort = [(s.column.field, s.column.type, s.column.nullable, s.descending) for s in self.sort]
+        filters = sorted((f.column.field, f.operator, f.text) for f in self.filters)
         return ascii((resource, sort, filters, self.q)).encode()
 
 
@@ -121,7 +121,7 @@ class Rules:
     """Queries of the collection as they were read, by what stands in the URL; for whoever reads them."""
 
     def __post_init__(self) -> None:
-        for name in (column.name for column in self.columns):
+        for name in (column.field for column in self.columns):
             if name in PARAMETERS:
                 raise ValueError(f"a field cannot be called {name!r}: that is a query parameter of every collection")
             if not name or "," in name or name.startswith("-"):
@@ -129,9 +129,9 @@ class Rules:
         if not 1 <= self.default_limit <= self.max_limit:
             raise ValueError(f"the default limit {self.default_limit} is not from 1 to {self.max_limit}")
         readable = [column for column in self.columns if column.readable]
-        sorts = {c.name: c for c in readable if c.is_sortable and (self.sortable is None or c.name in self.sortable)}
+        sorts = {c.field: c for c in readable if c.is_sortable and (self.sortable is None or c.field in self.sortable)}
         object.__setattr__(self, "whole", Query(limit=self.default_limit))
-        object.__setattr__(self, "readable", frozenset((*(column.name for column in readable), *self.computed)))
+        object.__setattr__(self, "readable", frozenset((*(column.field for column in readable), *self.computed)))
         object.__setattr__(self, "sorts", sorts)
         object.__setattr__(self, "filters", self._filters(readable))
         lacking = {"q": not self.searchable, "expand": not self.expandable}
@@ -143,13 +143,13 @@ class Rules:
 
     def identified(self, parse: Callable[[str], str | None]) -> Rules:
         """Return the rules where filters read ids as `parse` does, which gives None for what can be none."""
-        columns = (replace(column, parse=reading(parse)) if column.name == "id" else column for column in self.columns)
+        columns = (replace(column, parse=reading(parse)) if column.field == "id" else column for column in self.columns)
         return replace(self, columns=tuple(columns))
 
     def _filters(self, readable: list[Column]) -> dict[str, tuple[Column, str]]:
-        columns = [c for c in readable if self.filterable is None or c.name in self.filterable]
-        found = {f"{c.name}__{operator}": (c, operator) for c in columns for operator in c.operators - {"eq"}}
+        columns = [c for c in readable if self.filterable is None or c.field in self.filterable]
+        found = {f"{c.field}__{operator}": (c, operator) for c in columns for operator in c.operators - {"eq"}}
         # A field may be called like another one with an operator: the longest name of a field wins.
         for column in self.columns:
-            found.pop(column.name, None)
-        return found | {c.name: (c, "eq") for c in columns if "eq" in c.operators}
+            found.pop(column.field, None)
+        return found | {c.field: (c, "eq") for c in columns if "eq" in c.operators}

@@ -12,14 +12,7 @@ from pegboard import rendering
 from pegboard.query import filtering, ordering
 from pegboard.query.query import Filter, Query
 from pegboard.schema.column import WHOLE_KEY, Column, parameter, quoted
-from pegboard.schema.ddl import OWNER, VERSION
-from pegboard.schema.fields import UUID, DateTime, query_parser
-
-ID = Column("id", "id", "uuid", False, query_parser(UUID()), writable=False)
-CREATED_AT = Column("created_at", "created_at", "timestamptz", False, query_parser(DateTime()), writable=False)
-UPDATED_AT = Column("updated_at", "updated_at", "timestamptz", False, query_parser(DateTime()), writable=False)
-OWNED_BY = Column(OWNER, OWNER, "uuid", False, query_parser(UUID()), readable=False, writable=False)
-"""The client that an item belongs to; only what is owned has it, and nobody sees it."""
+from pegboard.schema.ddl import CREATED_AT, UPDATED_AT, VERSION
 
 _NOW = "date_trunc('second', now())"
 _CACHED = 1_000
@@ -77,8 +70,8 @@ class Table:
 
     def __post_init__(self) -> None:
         """Refuse a field that would hide the version of its row."""
-        object.__setattr__(self, "_by_column", {column.column: column for column in self.columns})
-        if VERSION in self._by_column or any(column.name == VERSION for column in self.columns):
+        object.__setattr__(self, "_by_column", {column.name: column for column in self.columns})
+        if VERSION in self._by_column or any(column.field == VERSION for column in self.columns):
             raise ValueError(f"{self.name}: a field cannot be called {VERSION!r}")
 
     @property
@@ -112,7 +105,7 @@ class Table:
 
         def write() -> str:
             key = self._identity
-            listed = f"t.{quoted(key.column)} = ANY({parameter(1, f'{key.query_type}[]')})"
+            listed = f"t.{quoted(key.name)} = ANY({parameter(1, f'{key.query_type}[]')})"
             where = _where([listed, *filtering.conditions(extra, 2)])
             return f"SELECT {self._item()} FROM {self.sql_name} AS t{where}"
 
@@ -133,7 +126,7 @@ class Table:
         """
         filters = (*query.filters, *extra)
         nulls = None if position is None else tuple([value is None for value in position])
-        sort = tuple([(sort.column.name, sort.descending) for sort in query.sort])
+        sort = tuple([(sort.column.field, sort.descending) for sort in query.sort])
         backwards = query.before is not None
         shape = (sort, filtering.shape(filters), query.fields, query.q is None, nulls, backwards, query.limit, written)
         text, *reading = self._text(("page", *shape), lambda: self._page(query, filters, nulls, written))
@@ -182,7 +175,7 @@ class Table:
             text = f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
             return text, *_names(shown, written)
 
-        sort = tuple([(sort.column.name, sort.descending) for sort in query.sort])
+        sort = tuple([(sort.column.field, sort.descending) for sort in query.sort])
         shape = (sort, filtering.shape(filters), query.fields, query.q is None, written)
         text, names, instants = self._text(("whole", *shape), write)
         return Page(text, _sent((*found, query.limit)), names, instants)
@@ -206,7 +199,7 @@ class Table:
 
     def insert(self, identity: str | None, version: int, values: Mapping[str, Any]) -> Statement:
         """Make one row and give its item with "_version"; without an identity the row gets it from its table."""
-        if self._identity.column in values:
+        if self._identity.name in values:
             identity = None
         first = [] if identity is None else [identity]
         versions = [version] if self.seed is None else []
@@ -214,7 +207,7 @@ class Table:
         def write() -> str:
             fixed = self._fixed(parameter(1, self._identity.query_type), f"${len(first) + 1}::bigint")
             if identity is None:
-                del fixed[self._identity.column]
+                del fixed[self._identity.name]
             casts = self._casts(values, len(first) + len(versions) + 1)
             source = f"VALUES ({', '.join((*fixed.values(), *casts.values()))})"
             return (
@@ -230,7 +223,7 @@ class Table:
         A column that only some of the rows name is null in the others; no row has an id, or all have one.
         """
         names = tuple(dict.fromkeys(name for _, _, values in rows for name in values))
-        key = self._identity.column
+        key = self._identity.name
         is_given = key not in names and all(identity is not None for identity, _, _ in rows)
 
         def write() -> str:
@@ -250,8 +243,8 @@ class Table:
 
     def _fixed(self, identity: str, version: str) -> dict[str, str]:
         """Return the columns that the service fills in a new row, and their values as SQL."""
-        found = {self._identity.column: identity}
-        found |= {column.column: _NOW for column in (CREATED_AT, UPDATED_AT) if column in self.columns}
+        found = {self._identity.name: identity}
+        found |= {column.name: _NOW for column in (CREATED_AT, UPDATED_AT) if column in self.columns}
         return found | ({VERSION: version} if self.seed is None else {})
 
     def _insertion(self, names: Collection[str], source: str) -> str:
@@ -307,7 +300,7 @@ class Table:
     def _one(self, extra: tuple[Filter, ...], number: int, versions: Collection[int] | None = None) -> str:
         """Return what finds one row: its id, then what `extra` demands, from argument `number` on, then its version."""
         key = self._identity
-        identified = f"t.{quoted(key.column)} = {parameter(1, key.query_type)}"
+        identified = f"t.{quoted(key.name)} = {parameter(1, key.query_type)}"
         conditions = [identified, *filtering.conditions(extra, number)]
         if versions is not None:
             conditions.append(f"{self._version} = ANY(${number + len(filtering.arguments(extra))}::bigint[])")
@@ -321,7 +314,7 @@ class Table:
 
     def _shown(self, wanted: frozenset[str] | None) -> list[Column]:
         readable = [column for column in self.columns if column.readable]
-        return readable if wanted is None else [c for c in readable if c.name == "id" or c.name in wanted]
+        return readable if wanted is None else [c for c in readable if c.field == "id" or c.field in wanted]
 
     def _text(self, shape: tuple[Any, ...], write: Callable[[], Any]) -> Any:
         """Return what was written for a statement of this shape, and write it when it is new."""
@@ -365,18 +358,18 @@ def _given(versions: Collection[int] | None) -> tuple[list[int], ...]:
 def _names(columns: Sequence[Column], written: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the columns, and of those among them that come as text though they are instants."""
     return (
-        tuple(column.name for column in columns),
-        tuple(column.name for column in columns if written and column.base_type == _INSTANT),
+        tuple(column.field for column in columns),
+        tuple(column.field for column in columns if written and column.base_type == _INSTANT),
     )
 
 
 def _selection(columns: Iterable[Column], written: bool = False) -> Iterator[str]:
     """Yield how each of the columns is selected; `written` as for a page."""
     for column in columns:
-        value = f"t.{quoted(column.column)}"
+        value = f"t.{quoted(column.name)}"
         is_written = written and column.base_type == _INSTANT
         shown = f"({value})::text" if is_written else _as_text(value, column.base_type)
-        yield f"{shown} AS {quoted(column.name)}"
+        yield f"{shown} AS {quoted(column.field)}"
 
 
 def _as_text(expression: str, type_of: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 WHOLE_KEY = "pg_catalog.int8"
 """The type of a whole number that is an id: text here, as all ids are, and a `bigint` there, by its full name."""
+
+QUERIED: Mapping[str, bool] = {"queried": True}
+"""The metadata of what only queries read: it is no part of the table."""
 
 _EQUALITY = frozenset({"eq", "ne", "in"})
 _ORDER = _EQUALITY | {"lt", "lte", "gt", "gte"}
@@ -43,24 +46,29 @@ _WHOLE_KEY = 1_000
 """A text of at most so many characters is sorted by as it is, and fits into a cursor within a URL."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """Describe one column.
+    """Describe one column of a table, and the field that it stores.
 
-    `name` is the field's name in JSON and in URLs, `column` the one in SQL, `type` PostgreSQL's. `parse` reads a query
-    parameter's text as a value of the type (of a list: of one element) and raises `ValueError` saying what is wrong.
-    What is not `readable` is never returned, filtered or sorted by. `max_length` bounds the characters of a text,
-    where that is known.
+    `name` and `type` are PostgreSQL's, `default` is SQL (`'{}'`, `0`, `false`). The lengths count the characters of a
+    text and the elements of a list. `references` names the schema and the table whose `id` the column holds.
+
+    `field` is the name in JSON and in URLs. `parse` reads the text of a query parameter as a value of the type (of a
+    list: of one element) and raises `ValueError` with the reason. What is not `readable` is never returned, filtered or
+    sorted by.
     """
 
     name: str
-    column: str
     type: str
-    nullable: bool
-    parse: Callable[[str], Any]
-    readable: bool = True
-    writable: bool = True
+    nullable: bool = True
+    default: str | None = None
     max_length: int | None = None
+    min_length: int | None = None
+    references: tuple[str, str] | None = None
+    field: str = dataclasses.field(default="", metadata=QUERIED)
+    parse: Callable[[str], Any] = dataclasses.field(default=str, metadata=QUERIED)
+    readable: bool = dataclasses.field(default=True, metadata=QUERIED)
+    writable: bool = dataclasses.field(default=True, metadata=QUERIED)
 
     @property
     def base_type(self) -> str:
@@ -80,8 +88,13 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Tell whether the column holds text."""
+        """Return whether the column holds text."""
         return self.query_type == "text"
+
+    @property
+    def is_collatable(self) -> bool:
+        """Return whether the column holds text or a list of texts."""
+        return self.type.startswith(("text", "varchar", "character"))
 
     @property
     def is_sortable(self) -> bool:

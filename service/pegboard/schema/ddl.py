@@ -8,7 +8,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from hashlib import sha256
 from typing import Any
 
-from pegboard.schema.column import quoted
+from pegboard.schema.column import QUERIED, Column, quoted
+from pegboard.schema.fields import UUID, DateTime, query_parser
 
 VERSION = "_version"
 OWNER = "_owner"
@@ -20,34 +21,6 @@ INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_refere
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
 _SEARCHED = 100_000  # characters; a text whose words exceed 1 MiB would be refused by to_tsvector
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnSpec:
-    """Describe one column of a table.
-
-    `default` is SQL (`'{}'`, `0`, `false`). The lengths are counted in characters of a text and elements of a list;
-    of other types the database checks none.
-    `references` names the schema and the table whose `id` the column holds.
-    """
-
-    name: str
-    type: str
-    nullable: bool = True
-    default: str | None = None
-    max_length: int | None = None
-    min_length: int | None = None
-    references: tuple[str, str] | None = None
-
-    @property
-    def is_list(self) -> bool:
-        """Tell whether the column holds a list."""
-        return self.type.endswith("[]")
-
-    @property
-    def is_text(self) -> bool:
-        """Tell whether the column holds text or a list of texts."""
-        return self.type.startswith(("text", "varchar", "character"))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -69,13 +42,17 @@ class Index:
     columns: tuple[str, ...]
 
 
-STANDARD = (
-    ColumnSpec("id", "uuid", nullable=False),
-    ColumnSpec("created_at", "timestamptz", nullable=False, default="date_trunc('second', now())"),
-    ColumnSpec("updated_at", "timestamptz", nullable=False, default="date_trunc('second', now())"),
-    ColumnSpec(VERSION, "bigint", nullable=False),
+_NOW = "date_trunc('second', now())"
+_INSTANT = query_parser(DateTime())
+
+ID = Column("id", "uuid", nullable=False, field="id", parse=query_parser(UUID()), writable=False)
+CREATED_AT = Column("created_at", "timestamptz", False, _NOW, field="created_at", parse=_INSTANT, writable=False)
+UPDATED_AT = Column("updated_at", "timestamptz", False, _NOW, field="updated_at", parse=_INSTANT, writable=False)
+STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", nullable=False))
+OWNED_BY = Column(
+    OWNER, "uuid", nullable=False, field=OWNER, parse=query_parser(UUID()), readable=False, writable=False
 )
-_OWNER = ColumnSpec(OWNER, "uuid", nullable=False)
+"""The client that an item belongs to: a column of owned resources, hidden from clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +65,7 @@ class TableSpec:
 
     schema: str
     name: str
-    columns: tuple[ColumnSpec, ...]
+    columns: tuple[Column, ...]
     uniques: tuple[Unique, ...] = ()
     indexes: tuple[Index, ...] = ()
     search: tuple[str, ...] = ()
@@ -119,9 +96,9 @@ class TableSpec:
             raise ValueError(f"{self.name}: two uniques would have the same name in the database")
 
     @property
-    def all_columns(self) -> tuple[ColumnSpec, ...]:
+    def all_columns(self) -> tuple[Column, ...]:
         """Return every column in the table's order, the standard ones first."""
-        return (*STANDARD, *((_OWNER,) if self.owned else ()), *self.columns)
+        return (*STANDARD, *((OWNED_BY,) if self.owned else ()), *self.columns)
 
     @property
     def sql_name(self) -> str:
@@ -191,7 +168,7 @@ def constraint_columns(spec: TableSpec) -> dict[str, tuple[str, ...]]:
 class Length:
     """Bound the length of a text or a list from one side."""
 
-    column: ColumnSpec
+    column: Column
     operator: str
     limit: int
 
@@ -212,16 +189,16 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if not is_dataclass(value):
         return value
-    parts = ((field, getattr(value, field.name)) for field in fields(value))
+    parts = ((field, getattr(value, field.name)) for field in fields(value) if field.metadata != QUERIED)
     return {field.name: _plain(part) for field, part in parts if field.default is MISSING or part != field.default}
 
 
-def type_definition(column: ColumnSpec) -> str:
+def type_definition(column: Column) -> str:
     """Return a column's type; text sorts by code point."""
-    return f'{column.type} COLLATE "C"' if column.is_text else column.type
+    return f'{column.type} COLLATE "C"' if column.is_collatable else column.type
 
 
-def column_definition(column: ColumnSpec) -> str:
+def column_definition(column: Column) -> str:
     """Return a column as `CREATE TABLE` and `ADD COLUMN` take it."""
     parts = [quoted(column.name), type_definition(column)]
     if not column.nullable:
@@ -247,17 +224,17 @@ def lengths(spec: TableSpec) -> dict[str, Length]:
     return {
         object_name(spec.name, (column.name,), suffix): Length(column, operator, limit)
         for column, operator, limit, suffix in bounds
-        if limit is not None and (column.is_text or column.is_list)
+        if limit is not None and (column.is_collatable or column.is_list)
     }
 
 
-def references(spec: TableSpec) -> dict[str, ColumnSpec]:
+def references(spec: TableSpec) -> dict[str, Column]:
     """Return the columns that refer to other tables by the names of their constraints."""
     referring = [column for column in spec.columns if column.references is not None]
     return {object_name(spec.name, (column.name,), REFERENCE): column for column in referring}
 
 
-def reference_definition(column: ColumnSpec) -> str:
+def reference_definition(column: Column) -> str:
     """Return the constraint of a column that refers to another table."""
     # NO ACTION: RESTRICT has an SQLSTATE of its own since PostgreSQL 18.
     target = ".".join(quoted(part) for part in column.references or ())
@@ -271,7 +248,7 @@ def unique_name(spec: TableSpec, unique: Unique) -> str:
 
 def uniques(spec: TableSpec) -> dict[str, str]:
     """Return the statements that make the unique indexes, by their names."""
-    texts = {column.name for column in spec.all_columns if column.is_text and not column.is_list}
+    texts = {column.name for column in spec.all_columns if column.is_collatable and not column.is_list}
     statements = {}
     for unique in spec.uniques:
         # Collation C lowers ASCII only, so the database's own lowers; C then orders, whatever a libc update changes.

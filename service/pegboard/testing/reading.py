@@ -87,14 +87,14 @@ def filters_by_every_field(subject: Subject, draw: Draw) -> None:
     with subject.items(draw, _SEVERAL):
         found = subject.walk(limit=subject.rules.max_limit)
         for parameter, (column, operator) in subject.rules.filters.items():
-            values = _operands(column, operator, [item.get(column.name) for item in found])
+            values = _operands(column, operator, [item.get(column.field) for item in found])
             if not values:
                 continue
             value = draw(st.sampled_from(values))
             shown = subject.walk(limit=subject.rules.max_limit, **{parameter: _text(operator, value)})
             holds = _HOLD[operator]
             wanted = [
-                item["id"] for item in found if holds(_known(column, item.get(column.name)), _known(column, value))
+                item["id"] for item in found if holds(_known(column, item.get(column.field)), _known(column, value))
             ]
             got = [item["id"] for item in shown]
             subject.expect(sorted(got) == sorted(wanted), f"{parameter}={value!r} filters", got, wanted)
@@ -211,7 +211,7 @@ def _operands(column: Column, operator: str, values: list[Any]) -> list[Any]:
 
 
 def _is_operand(column: Column, value: Any) -> bool:
-    if column.name == "id":
+    if column.field == "id":
         return True
     text = _text("", value)
     if not 0 < len(text) <= _LONGEST:

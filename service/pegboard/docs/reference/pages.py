@@ -112,9 +112,9 @@ def _entry(site: Site, one: Operation, rules: Rules) -> Entry:
 
 def _searches(rules: Rules) -> Iterator[Search]:
     """Yield what each field can be filtered and sorted by."""
-    operators: dict[str, list[str]] = {column.name: [] for column in rules.columns}
+    operators: dict[str, list[str]] = {column.field: [] for column in rules.columns}
     for column, operator in rules.filters.values():
-        operators[column.name].append(operator)
+        operators[column.field].append(operator)
     for name, found in operators.items():
         if found or name in rules.sorts:
             shown = tuple(_operator(operator) for operator in _OPERATORS if operator in found)

@@ -226,7 +226,7 @@ def identity(resource: type[Resource]) -> JsonSchema:
 
 def _stamps(resource: type[Resource]) -> dict[str, JsonSchema]:
     stamp = {"type": "string", "format": "date-time", "readOnly": True}
-    there = {column.name for column in resource.rules().columns}
+    there = {column.field for column in resource.rules().columns}
     told = {"created_at": _CREATED, "updated_at": _UPDATED}
     return {name: {**stamp, "description": about} for name, about in told.items() if name in there}
 

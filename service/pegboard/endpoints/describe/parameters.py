@@ -195,7 +195,7 @@ def _sort(rules: Rules) -> Parameter:
 
 
 def _fields(rules: Rules) -> Parameter:
-    return _listed("fields", "Only these fields; `id` always comes.", [c.name for c in rules.columns if c.readable])
+    return _listed("fields", "Only these fields; `id` always comes.", [c.field for c in rules.columns if c.readable])
 
 
 def _expand(rules: Rules) -> Parameter:
@@ -220,4 +220,4 @@ def _filter(name: str, column: Column, operator: str) -> Parameter:
         "prefix": _TEXT,
         "contains": _TEXT,
     }
-    return _query(name, _MEANINGS[operator].format(column.name), own.get(operator, one))
+    return _query(name, _MEANINGS[operator].format(column.field), own.get(operator, one))

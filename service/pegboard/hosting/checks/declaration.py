@@ -224,7 +224,7 @@ def _me_mistake(found: type[Resource]) -> str | None:
 
 def _query_mistake(found: type[Resource]) -> str | None:
     existing = found.existing() if issubclass(found, TableResource) else None
-    columns = {column.name: column for column in mapping.columns(found.schema(), existing)}
+    columns = {column.field: column for column in mapping.columns(found.schema(), existing)}
     for attribute, doing, able in (
         ("filterable", "filtered", lambda column: bool(column.operators)),
         ("sortable", "sorted", lambda column: column.is_sortable),
@@ -242,8 +242,8 @@ def _query_mistake(found: type[Resource]) -> str | None:
 
 def _unsuitable(attribute: str, column: Column, doing: str, able: Callable[[Column], bool]) -> str | None:
     if not column.readable:
-        return f"{attribute} names {column.name}, which is write-only: leave it out"
-    return None if able(column) else f"{attribute} names {column.name}, which cannot be {doing}: leave it out"
+        return f"{attribute} names {column.field}, which is write-only: leave it out"
+    return None if able(column) else f"{attribute} names {column.field}, which cannot be {doing}: leave it out"
 
 
 def _table_mistake(found: type[Resource]) -> str | None:
@@ -280,7 +280,7 @@ def _unique_mistake(found: type[TableResource]) -> str | None:
     if not isinstance(uniques, tuple) or not all(isinstance(unique, Unique) for unique in uniques):
         return f'unique is {short(uniques)}: set it to a tuple, as in unique = (Unique("email"),)'
     columns = _columns(found)
-    texts = {column.column for column in mapping.columns(found.schema()) if column.is_text}
+    texts = {column.name for column in mapping.columns(found.schema()) if column.is_text}
     for unique in uniques:
         if not unique.columns:
             return "unique has a Unique without fields: name the fields that must be unique"
@@ -297,7 +297,7 @@ def _unique_mistake(found: type[TableResource]) -> str | None:
 
 
 def _index_mistake(found: type[TableResource]) -> str | None:
-    own = {column.column: column for column in mapping.columns(found.schema())}
+    own = {column.name: column for column in mapping.columns(found.schema())}
     for index in found.indexes:
         parts = [part.strip().removeprefix("-") for part in index.split(",")]
         fault = _unknown("indexes", parts, _columns(found))

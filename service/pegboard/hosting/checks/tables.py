@@ -53,7 +53,7 @@ def _of_owned(owned: bool, public: Sequence[str]) -> str | None:
 
 def _of_indexes(schema: Schema, indexes: Sequence[str]) -> str | None:
     """Refuse an index over text that may be too long for one: the insert itself would fail."""
-    lengths = {column.name: column.max_length for column in mapping.table_columns(schema) if column.is_text}
+    lengths = {column.name: column.max_length for column in mapping.table_columns(schema) if column.is_collatable}
     for name in (part.strip().removeprefix("-") for index in indexes for part in index.split(",")):
         if name in lengths and not 0 < (lengths[name] or 0) <= _LONGEST_INDEXED:
             return f"an index over {name} needs validate.Length(max=...) on the field, at most {_LONGEST_INDEXED}"
