@@ -18,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  
 from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import Plugin
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.settings import Settings
@@ -91,7 +92,7 @@ def database_url(pegboard_database: str) -> str:
 
 def plugin(name: str, resource: type, package: str = "none", **about: Any) -> Plugin:
     """Return a plugin as discovery would, for a resource that is written in a test."""
-    fault = discovery.mistake(resource)
+    fault = problem(resource)
     found = Plugin(name, about.pop("distribution", "tests"), about.pop("version", "1"), package=package, **about)
     found.resource = resource
     if fault:

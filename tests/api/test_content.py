@@ -25,7 +25,7 @@ from pegboard import (
     fields,
     validate,
 )
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from tests.conftest import Api, Serve, basic, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -301,4 +301,4 @@ MISTAKES: tuple[tuple[type[Resource], str], ...] = (
 
 @pytest.mark.parametrize(("resource", "message"), MISTAKES)
 def test_a_declaration_that_cannot_be_is_told_with_its_mend(resource: type[Resource], message: str) -> None:
-    assert discovery.mistake(resource) == message
+    assert problem(resource) == message

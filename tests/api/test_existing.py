@@ -10,6 +10,7 @@ import pytest
 
 from pegboard import Context, Existing, Schema, TableResource, operation, validate
 from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -258,7 +259,7 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
 )
 def test_what_cannot_be_is_found_at_the_start(table: Existing, changes: Mapping[str, Any], fault: str) -> None:
     wrong = type("Wrong", (Tokens,), {"table": table, **changes})
-    assert fault in (discovery.mistake(wrong) or "")
+    assert fault in (problem(wrong) or "")
 
 
 def test_no_reference_can_hold_another_kind_of_key() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pegboard import ApiError, Client, Context, Schema, TableResource, errors
 from pegboard.auth.passwords import Cost, Passwords
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -172,9 +172,7 @@ async def test_ones_own_item_is_where_the_resource_says(api: Api) -> None:
 
 @pytest.mark.parametrize("me", [("PUT",), ("DELETE",), ("POST",), ("HEAD",)])
 def test_ones_own_item_has_few_verbs_and_only_declared_ones(me: tuple[str, ...]) -> None:
-    fault = discovery.mistake(
-        type("Wrong", (Profiles,), {"me": me, "verbs": ("GET", "PUT", "DELETE", "POST", "PATCH")})
-    )
+    fault = problem(type("Wrong", (Profiles,), {"me": me, "verbs": ("GET", "PUT", "DELETE", "POST", "PATCH")}))
     assert fault is not None
     assert me[0] in fault
 

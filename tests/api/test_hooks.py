@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pegboard import Change, Context, Resource, Schema, TableResource, errors, operation
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -220,4 +220,4 @@ def test_a_hook_has_to_be_a_coroutine() -> None:
     class Wrong(Tasks):
         def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # That is it.
 
-    assert discovery.mistake(Wrong) == "after_commit must be a coroutine: write async def after_commit"
+    assert problem(Wrong) == "after_commit must be a coroutine: write async def after_commit"

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from pegboard import ApiError, Context, Resource, Schema, TableResource, errors, operation, validate
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -381,7 +381,7 @@ async def test_the_reference_shows_operations(api: Api) -> None:
 def test_a_wrong_operation_is_found_at_the_start(code: str, fault: str) -> None:
     there: dict[str, Any] = {"operation": operation, "TableResource": TableResource, "Bill": Bill}
     exec(f"class Wrong(TableResource):\n    schema = Bill\n    verbs = ('GET',)\n    {code}\n", there)
-    told = discovery.mistake(there["Wrong"])
+    told = problem(there["Wrong"])
     assert told is not None
     assert told.startswith("the operation ")
     assert fault in told
@@ -397,7 +397,7 @@ def test_an_operation_on_an_item_needs_one_to_be_found() -> None:
         @operation
         async def ring(self, context: Context, identity: str, data: Any) -> Any: ...
 
-    assert "write async def retrieve" in (discovery.mistake(Blind) or "")
+    assert "write async def retrieve" in (problem(Blind) or "")
     with pytest.raises(TypeError, match="decorates a method"):
         operation(Bell)
 
@@ -408,5 +408,5 @@ def test_operations_are_inherited_and_can_be_left_out() -> None:
 
         async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any: ...
 
-    assert discovery.mistake(Fewer) is None
+    assert problem(Fewer) is None
     assert set(Bills.operations()) - set(Fewer.operations()) == {"pay"}

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from pegboard import ApiError, Context, Resource, Schema, TableResource, errors, validate
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -588,7 +588,7 @@ def test_a_list_of_references_is_refused_by_name() -> None:
         schema = Listing
         verbs = ("GET",)
 
-    told = discovery.mistake(Listed)
+    told = problem(Listed)
     assert told is not None
     assert "companies" in told
 

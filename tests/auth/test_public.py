@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from pegboard import Context, Schema, TableResource, operation
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -183,4 +183,4 @@ async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -
 )
 def test_what_cannot_be_public_is_found_at_the_start(changes: Mapping[str, Any], fault: str) -> None:
     wrong = type("Wrong", (Editors,), dict(changes))
-    assert fault in (discovery.mistake(wrong) or "")
+    assert fault in (problem(wrong) or "")

@@ -12,6 +12,7 @@ import pytest
 
 from pegboard import Context, Resource, Schema, ValidationError, validate
 from pegboard.hosting import discovery, plugin_settings
+from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import State
 from pegboard.schema import fields
 from pegboard.settings import SettingsError
@@ -202,4 +203,4 @@ def test_settings_are_a_schema() -> None:
 
         async def list(self, context: Context) -> Any: ...
 
-    assert "set settings to a subclass of pegboard.Schema" in (discovery.mistake(Wrong) or "")
+    assert "set settings to a subclass of pegboard.Schema" in (problem(Wrong) or "")

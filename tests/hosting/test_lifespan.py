@@ -14,7 +14,7 @@ from aiohttp import web
 from pegboard import Context, Schema, TableResource
 from pegboard.api.resource import Resource
 from pegboard.app import SERVICE, create_app
-from pegboard.hosting import discovery
+from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.running import runner_of
 from pegboard.schema import fields
@@ -182,4 +182,4 @@ def test_a_lifespan_has_to_be_a_context_manager() -> None:
         async def lifespan(self) -> AsyncIterator[None]:  # type: ignore[override]  # That is what is wrong.
             yield
 
-    assert "write @contextlib.asynccontextmanager above it" in (discovery.mistake(Wrong) or "")
+    assert "write @contextlib.asynccontextmanager above it" in (problem(Wrong) or "")

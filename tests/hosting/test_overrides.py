@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from pegboard import Resource, TableResource
-from pegboard.hosting.discovery import discover, installed, mistake
+from pegboard.hosting.checks.declaration import problem
+from pegboard.hosting.discovery import discover, installed
 from tests.conftest import Serve, new_database, plugin
+from tests.hosting.test_declaration import declared
 from tests.hosting.test_discovery import Site
-from tests.hosting.test_mistakes import declared
 
 PRELUDE = """
 import contextlib, functools
@@ -287,14 +288,14 @@ def of_schema(line: str) -> Any:
 
 @pytest.mark.parametrize(("line", "told"), UNFIT)
 def test_what_no_schema_can_do_is_told_in_one_line(line: str, told: str) -> None:
-    fault = mistake(of_schema(line), "things")
+    fault = problem(of_schema(line), "things")
     assert told in (fault or "")
     assert len(fault or "") < 300
 
 
 @pytest.mark.parametrize("line", SUITABLE)
 def test_what_a_schema_can_do_stays_allowed(line: str) -> None:
-    assert mistake(of_schema(line), "things") is None
+    assert problem(of_schema(line), "things") is None
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_what_a_schema_can_do_stays_allowed(line: str) -> None:
 )
 def test_the_schemas_of_operations_and_settings_are_held_against_the_same_calls(line: str) -> None:
     found = declared(f"{PRELUDE}{NESTED}\nclass Things(Memory):\n    {line}\n")
-    assert mistake(found, "things") == "Lost.make returned None: it must return the data"
+    assert problem(found, "things") == "Lost.make returned None: it must return the data"
 
 
 CHANGEABLE = """
@@ -344,7 +345,7 @@ def of_table(line: str) -> Any:
 
 @pytest.mark.parametrize(("line", "told"), [*WRONG, *MISSPELT])
 def test_what_cannot_work_is_told_in_one_line(line: str, told: str) -> None:
-    fault = mistake(of_table(line), "things")
+    fault = problem(of_table(line), "things")
     assert told in (fault or "")
     assert len(fault or "") < 300
     assert "\n" not in (fault or "")
@@ -352,7 +353,7 @@ def test_what_cannot_work_is_told_in_one_line(line: str, told: str) -> None:
 
 @pytest.mark.parametrize("line", ALLOWED)
 def test_what_works_stays_allowed(line: str) -> None:
-    assert mistake(of_table(line), "things") is None
+    assert problem(of_table(line), "things") is None
 
 
 def test_the_plugins_that_are_installed_are_sound() -> None:
@@ -371,7 +372,7 @@ def test_the_plugins_that_are_installed_are_sound() -> None:
 )
 def test_what_an_author_inherits_is_held_against_our_names_too(mixin: str, bases: str, told: str) -> None:
     code = f"{PRELUDE}\nclass Mixin:\n    {mixin}\n\nclass Things({bases}): pass"
-    assert str(mistake(declared(code), "things")).startswith(told)
+    assert str(problem(declared(code), "things")).startswith(told)
 
 
 UNSENDABLE = {

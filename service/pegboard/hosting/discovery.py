@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from pegboard.api.resource import VERBS, Resource
 from pegboard.api.table import TableResource
 from pegboard.hosting import guard, plugin_settings
-from pegboard.hosting.checks.declaration import mistake as mistake
+from pegboard.hosting.checks.declaration import problem
 from pegboard.query import mapping
 from pegboard.settings import SettingsError
 
@@ -175,7 +175,7 @@ def _part_codes(plugins: Collection[Plugin]) -> None:
 def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, seconds: float) -> Plugin:
     plugin = Plugin(point.name, *_metadata(point.dist))
     plugin.package = point.module.partition(".")[0]
-    unfit = name_mistake(point.name)
+    unfit = name_problem(point.name)
     if unfit is not None:
         plugin.fail(unfit)
     elif claims > 1:
@@ -188,7 +188,7 @@ def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, sec
     return plugin
 
 
-def name_mistake(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     """Return why a resource cannot have this name; None for one that it can."""
     if _NAME.fullmatch(name) and name not in RESERVED and not name.startswith("pg_"):
         return None
@@ -212,7 +212,7 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
     fault = _unfit(point.dist)
     if fault is None:
         found = point.load()
-        fault = mistake(found, point.name)
+        fault = problem(found, point.name)
         fault = fault and f"{point.value}: {fault}"
     if fault is not None:
         plugin.fail(fault)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from pegboard.hosting.discovery import name_mistake
+from pegboard.hosting.discovery import name_problem
 
 _FILES = {
     ".github/workflows/test.yml": "workflow.yml",
@@ -31,7 +31,7 @@ class ScaffoldError(Exception):
 
 def make(name: str, parent: Path) -> Path:
     """Make the folder `pegboard-NAME` in `parent` and return it: all of it or, with `ScaffoldError`, nothing."""
-    mistake = name_mistake(name)
+    mistake = name_problem(name)
     if mistake is not None or not name[-1].isalnum():
         raise ScaffoldError(mistake or f"the name {name!r} is not valid for a package: it ends with {name[-1]!r}")
     words = _words(name)

@@ -1,13 +1,14 @@
-"""What can be wrong with the operations of a resource."""
+"""Checks of the operations of a resource."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pegboard.api.operation import Operation, is_ours, operations
+from pegboard.api.resource import Resource
 from pegboard.schema.schema import Schema
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
@@ -21,39 +22,36 @@ _TAKEN: Mapping[str, str] = {
     "me": "the client's own item",
     "any": "the grant for items of other owners",
 }
-"""What an operation cannot be called, and what is called so already."""
+"""Names that an operation cannot have, and what has them."""
 
 
-def mistake(resource: type) -> str | None:
-    """Return what is wrong with the operations of a class, and how to mend it; None where they are sound."""
-    for name, declared in operations(resource).items():
-        wrong = _wrong(resource, name, declared)
-        if wrong is not None:
-            return f"the operation {name} {wrong}"
-    return None
+def declared(found: type[Resource]) -> Iterator[str]:
+    """Check the operations of a resource."""
+    for name, operation in operations(found).items():
+        for problem in _problems(found, name, operation):
+            yield f"the operation {name} {problem}"
 
 
-def _wrong(resource: type, name: str, declared: Operation) -> str | None:
-    if not _NAME.fullmatch(name) or name != declared.name:
-        return "has an invalid name: use 1 to 40 characters of a-z, 0-9 and _, starting with a letter"
+def _problems(resource: type, name: str, operation: Operation) -> Iterator[str]:
+    if not _NAME.fullmatch(name) or name != operation.name:
+        yield "has an invalid name: use 1 to 40 characters of a-z, 0-9 and _, starting with a letter"
     if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if is_ours(parent)):
-        return f"has the same name as {_TAKEN.get(name, 'a member of every resource')}: rename it"
-    parameters = _PARAMETERS.get(declared.on)
-    if parameters is None:
-        return f'is on {declared.on!r}: write on="item" or on="collection"'
+        yield f"has the same name as {_TAKEN.get(name, 'a member of every resource')}: rename it"
+    if operation.on not in _PARAMETERS:
+        yield f'is on {operation.on!r}: write on="item" or on="collection"'
+    parameters = _PARAMETERS[operation.on]
     method = getattr(resource, name)
     if not inspect.iscoroutinefunction(method):
-        return f"must be a coroutine: write async def {name}"
+        yield f"must be a coroutine: write async def {name}"
     try:
         inspect.signature(method).bind(*parameters)
     except TypeError:
-        return f"is on the {declared.on}: write async def {name}({', '.join(parameters)})"
-    for part, schema in (("request", declared.request), ("response", declared.response)):
+        yield f"is on the {operation.on}: write async def {name}({', '.join(parameters)})"
+    for part, schema in (("request", operation.request), ("response", operation.response)):
         if schema not in (None, "item")[: 1 + (part == "response")] and not _is_schema(schema):
-            return f"has {schema!r} for its {part}: use a subclass of pegboard.Schema"
-    if declared.on == "item" and not hasattr(resource, "retrieve"):
-        return "is on an item, which must be readable: write async def retrieve(self, context, identity) too"
-    return None
+            yield f"has {schema!r} for its {part}: use a subclass of pegboard.Schema"
+    if operation.on == "item" and not hasattr(resource, "retrieve"):
+        yield "is on an item, which must be readable: write async def retrieve(self, context, identity) too"
 
 
 def _is_schema(found: Any) -> bool:

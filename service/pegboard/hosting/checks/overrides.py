@@ -1,9 +1,9 @@
-"""What authors write in place of something of ours: whether it can be used as the service uses that."""
+"""Checks of what overrides an attribute or a method of ours: whether the service can use it in its place."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partialmethod, singledispatchmethod
 from types import UnionType
@@ -16,8 +16,8 @@ from pegboard.api.table import TableResource
 from pegboard.rendering import short
 
 _VERBS_ACTIONS = frozenset((*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values()))
-_LATE = ("mistake", "rules")
-"""The classmethods that only a declaration which is sound otherwise can answer."""
+_LATE = ("rules",)
+"""Classmethods that need a declaration without problems."""
 
 _WRAPPERS = (classmethod, partialmethod, singledispatchmethod)
 
@@ -41,7 +41,7 @@ def _manages(function: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Say what something of ours is, what fits in its place, how that begins, and how what does not fit is mended."""
+    """Describe a kind of member: what can override it, how its definition begins, and the fix of what cannot."""
 
     name: str
     fits: Callable[[Any], bool]
@@ -69,37 +69,48 @@ MANAGER = Kind(
 )
 
 
-def mistake(found: type[Resource]) -> str | None:
-    """Return what stands in the place of something of ours and cannot do its work, and how to mend it."""
+def service_attributes(found: type[Resource]) -> Iterator[str]:
+    """Check that no attribute has the name of one that the service sets on the instance."""
     for name in instance_names():
         if any(name in vars(parent) for parent in found.__mro__ if not operation.is_ours(parent)):
-            return f"the service sets the attribute {name} on each resource: rename yours"
+            yield f"the service sets the attribute {name} on each resource: rename yours"
+
+
+def forms(found: type[Resource]) -> Iterator[str]:
+    """Check that what overrides a method of ours can be called like it."""
     known = ours(found)
-    overridden = sorted(known.keys() & _overridden(found))
-    for name in overridden:
-        fault = _form_mistake(found, name, known[name])
-        if fault is not None:
-            return fault
-    for name in overridden:
+    for name in sorted(known.keys() & _overridden(found)):
+        yield from _form(found, name, known[name])
+
+
+def results(found: type[Resource]) -> Iterator[str]:
+    """Check what overridden classmethods without parameters return."""
+    known = ours(found)
+    for name in sorted(known.keys() & _overridden(found)):
         if kind_of(known[name]) is CLASSMETHOD and name not in _LATE and not _parameters(known[name]):
-            fault = result_mistake(found, name, getattr(found, name)())
-            if fault is not None:
-                return fault
-    return None
+            yield from _result(found, name, getattr(found, name)())
 
 
-def result_mistake(found: type[Resource], name: str, value: Any) -> str | None:
-    """Return what is wrong with `value`, which a classmethod that is called like one of ours returned."""
+def derived(found: type[Resource]) -> Iterator[str]:
+    """Make what the service makes of a declaration at the start, which finds the remaining problems."""
+    try:
+        yield from _result(found, "rules", found.rules())
+        if issubclass(found, TableResource):
+            yield from _result(found, "spec", found.spec("it"))
+    except ValueError as error:
+        yield str(error)
+
+
+def _result(found: type[Resource], name: str, value: Any) -> Iterator[str]:
     method = ours(found)[name].__func__
     hint = get_type_hints(method)["return"]
     origin = get_origin(hint)
-    if isinstance(value, hint if origin in (None, UnionType) else origin):
-        return None
-    return f"the classmethod {name} returned {short(value)}: it must return {method.__annotations__['return']}"
+    if not isinstance(value, hint if origin in (None, UnionType) else origin):
+        yield f"the classmethod {name} returned {short(value)}: it must return {method.__annotations__['return']}"
 
 
 def ours(found: type[Resource]) -> Mapping[str, Any]:
-    """Return what the service reads or calls in a resource like `found`, as it is without the author, by its name."""
+    """Return our own members that the service reads or calls in a resource like `found`, by name."""
     named = {name: vars(TableResource)[name] for name in (*_VERBS_ACTIONS, "create_all")}
     if found.content is not None:
         named |= {name: vars(ContentResource)[name] for name in CONTENT_ACTIONS.values()}
@@ -110,7 +121,7 @@ def ours(found: type[Resource]) -> Mapping[str, Any]:
 
 
 def instance_names() -> tuple[str, ...]:
-    """Return the names of what the service sets on each resource, and on no class."""
+    """Return the names of the attributes that the service sets on instances only."""
     hints = inspect.get_annotations(Resource)
     return tuple(
         name for name, hint in hints.items() if not str(hint).startswith("ClassVar") and not hasattr(Resource, name)
@@ -118,7 +129,7 @@ def instance_names() -> tuple[str, ...]:
 
 
 def kind_of(value: Any) -> Kind:
-    """Return of which kind something of ours is."""
+    """Return the kind of one of our members."""
     if isinstance(value, classmethod):
         return CLASSMETHOD
     if not inspect.isfunction(value):
@@ -131,42 +142,39 @@ def kind_of(value: Any) -> Kind:
 
 
 def _overridden(found: type) -> set[str]:
-    """Return the names whose values are an author's."""
+    """Return the names that an author's class defines."""
     names: dict[str, type] = {}
     for parent in reversed(found.__mro__):
         names |= dict.fromkeys(vars(parent), parent)
     return {name for name, parent in names.items() if not operation.is_ours(parent)}
 
 
-def _form_mistake(found: type[Resource], name: str, own: Any) -> str | None:
+def _form(found: type[Resource], name: str, own: Any) -> Iterator[str]:
     kind = kind_of(own)
-    if kind is DATA:
-        return None
     static = inspect.getattr_static(found, name)
-    if static is None and name in CONTENT_ACTIONS.values():
-        # Where it is missed, that is told of the verb which calls it.
-        return None
+    # A missing content action is reported with the verb that needs it.
+    if kind is DATA or (static is None and name in CONTENT_ACTIONS.values()):
+        return
     function = _bound(static, found)
     if not callable(function) or inspect.isclass(function):
-        return f"the attribute {name} hides the {kind.name} that the service calls: rename it"
+        yield f"the attribute {name} hides the {kind.name} that the service calls: rename it"
     if name in _VERBS_ACTIONS:
-        return None
+        return
     if not kind.fits(function) or (kind is CLASSMETHOD and not isinstance(static, classmethod | staticmethod)):
-        return f"{name} {kind.cure.format(name)}"
-    if _takes(function, _parameters(own)):
-        return None
-    written = ", ".join(("cls" if kind is CLASSMETHOD else "self", *_written(_parameters(own))))
-    return f"{name} has the wrong parameters: write {kind.head} {name}({written})"
+        yield f"{name} {kind.cure.format(name)}"
+    if not _takes(function, _parameters(own)):
+        written = ", ".join(("cls" if kind is CLASSMETHOD else "self", *_written(_parameters(own))))
+        yield f"{name} has the wrong parameters: write {kind.head} {name}({written})"
 
 
 def _bound(static: Any, found: type) -> Any:
-    """Return what an instance has where its class has `static`, without running a property."""
+    """Return the attribute of an instance whose class has `static`, without running a property."""
     is_method = hasattr(type(static), "__get__") and (callable(static) or isinstance(static, _WRAPPERS))
     return static.__get__(object(), found) if is_method else static
 
 
 def _parameters(own: Any) -> list[inspect.Parameter]:
-    """Return what one of our methods is given, beside the resource itself."""
+    """Return the parameters of one of our methods, without `self`."""
     function = own.__func__ if isinstance(own, classmethod) else own
     return list(inspect.signature(function).parameters.values())[1:]
 
@@ -178,7 +186,7 @@ def _takes(function: Callable[..., Any], parameters: list[inspect.Parameter]) ->
     except TypeError:
         return False
     except ValueError:
-        # What is written in C does not say what it takes.
+        # The signature of a function written in C is unknown.
         return True
     return True
 

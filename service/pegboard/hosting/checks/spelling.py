@@ -1,9 +1,9 @@
-"""Names in an author's class that are nearly ours, and so do nothing."""
+"""Checks of names in an author's class that are almost ours, and so have no effect."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any
@@ -17,42 +17,48 @@ from pegboard.hosting.checks.overrides import COROUTINE, DATA, MANAGER, STREAM
 _ALIKE = 0.8
 _SHORTEST = 5  # letters; of fewer, too many other words are nearly the same
 _ENDINGS = ("d", "r", "s")
-"""What makes another word of a verb, as in `updated` and `lists`."""
+"""Endings that make another word of a verb, as in `updated` and `lists`."""
+
+_CALLED = tuple(
+    name
+    for name, value in overrides.ours(ContentResource).items()
+    if overrides.kind_of(value) in (COROUTINE, STREAM, MANAGER)
+)
 
 
-def mistake(found: type[Resource]) -> str | None:
-    """Return which name in the class of an author is nearly one of ours."""
+def attributes(found: type[Resource]) -> Iterator[str]:
+    """Check that no attribute has almost the name of one of ours."""
     known = overrides.ours(found)
     settable = [
         name for name in known if overrides.kind_of(known[name]) is DATA and name not in overrides.instance_names()
     ]
-    called = [
-        name
-        for name, value in overrides.ours(ContentResource).items()
-        if overrides.kind_of(value) in (COROUTINE, STREAM, MANAGER)
-    ]
-    for name, value in _written(found):
-        if name in known or name in called:
-            continue
+    for name, value in _written(found, known):
         near = _near_attribute(name, settable) if _is_attribute(name, value) else None
         if near is not None:
-            return f"{name} is not an attribute of a resource: did you mean {near}? If not, rename it."
-        near = _near_method(name, called) if _is_coroutine(value) else None
+            yield f"{name} is not an attribute of a resource: did you mean {near}? If not, rename it."
+
+
+def methods(found: type[Resource]) -> Iterator[str]:
+    """Check that no coroutine has almost the name of one that the service calls."""
+    for name, value in _written(found, overrides.ours(found)):
+        near = _near_method(name, _CALLED) if _is_coroutine(value) else None
         if near is not None:
-            return f"{name} is not a method of a resource: did you mean {near}? If not, rename it."
-    return None
+            yield f"{name} is not a method of a resource: did you mean {near}? If not, rename it."
 
 
-def _written(found: type) -> Iterable[tuple[str, Any]]:
-    """Yield what authors wrote under public names, but for operations."""
+def _written(found: type, known: Container[str]) -> Iterable[tuple[str, Any]]:
+    """Yield the author's public members, without operations and what has one of our names."""
     for parent in found.__mro__:
-        if not operation.is_ours(parent):
-            declared = operation.operations(parent)
-            yield from ((n, value) for n, value in vars(parent).items() if not n.startswith("_") and n not in declared)
+        if operation.is_ours(parent):
+            continue
+        declared = operation.operations(parent)
+        for name, value in vars(parent).items():
+            if not (name.startswith("_") or name in declared or name in known or name in _CALLED):
+                yield name, value
 
 
 def _is_attribute(name: str, value: Any) -> bool:
-    """Tell whether a value is neither method nor property nor a class that is defined there."""
+    """Return whether a value is no method, no property and no class defined in the class."""
     return not hasattr(type(value), "__get__") and not (inspect.isclass(value) and value.__name__ == name)
 
 
@@ -64,18 +70,18 @@ def _is_coroutine(value: Any) -> bool:
 
 
 def _near_attribute(name: str, known: Iterable[str]) -> str | None:
-    """Return which of the names of attributes is meant by `name`; None for none."""
+    """Return the attribute that `name` was probably meant to be, or None."""
     near = get_close_matches(name, [one for one in known if len(one) >= _SHORTEST], n=1, cutoff=_ALIKE)
     return near[0] if near and not _is_other_word(name, near[0]) else None
 
 
 def _is_other_word(name: str, near: str) -> bool:
-    """Tell whether `name` differs at its beginning or its end, as stable and owner do from table and owned."""
+    """Return whether `name` differs at its start or end, as stable and owner do from table and owned."""
     return name.endswith((near, near[1:])) or (len(name) == len(near) and name[:-1] == near[:-1])
 
 
 def _near_method(name: str, known: Iterable[str]) -> str | None:
-    """Return which of the names of methods `name` is but for one letter, or for two that changed places."""
+    """Return the method whose name differs by one letter, or by two that are swapped, or None."""
     return next((one for one in known if _is_typing_error(name, one)), None)
 
 
@@ -91,5 +97,5 @@ def _is_typing_error(name: str, meant: str) -> bool:
 
 
 def _shared(one: str, other: str) -> int:
-    """Return how many letters two texts begin with alike."""
+    """Return the length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

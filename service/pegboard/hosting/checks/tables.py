@@ -1,60 +1,158 @@
-"""What no table can be made of, or served with: the parts of a declaration that do not go together."""
+"""Checks of what a resource declares of its table; those of other resources pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pegboard.api.resource import Resource
+from pegboard.api.table import TableResource
+from pegboard.hosting.checks.attributes import FIRST_CODE, is_error
+from pegboard.hosting.checks.queries import unknown, unsuitable
 from pegboard.query import mapping
 from pegboard.query.existing import Existing
+from pegboard.rendering import short
+from pegboard.schema.ddl import OWNER, STANDARD, Unique
 from pegboard.schema.fields import Reference
-from pegboard.schema.schema import Schema
 
+_NAME = re.compile(r'[^\s."\x00]{1,63}\.[^\s."\x00]{1,63}')
 _LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more than 2,704 bytes
 
 
-def mistake(resource: Any) -> str | None:
-    """Return what is wrong with a subclass of `TableResource`, beside what can be with any resource."""
-    schema = resource.schema()
-    return (
-        _of_fields(schema)
-        or _of_existing(resource.existing(), resource.owned, resource.search)
-        or _of_owned(resource.owned, resource.public)
-        or _of_indexes(schema, resource.indexes)
-    )
+def existing(found: type[Resource]) -> Iterator[str]:
+    """Check the declaration of an existing table."""
+    declared = found.existing() if issubclass(found, TableResource) else None
+    problem = None if declared is None else declared.mistake()
+    if problem is not None:
+        yield problem
 
 
-def _of_fields(schema: Schema) -> str | None:
-    """Refuse a field that no column of its own can hold."""
-    for attribute, field, type_of in mapping.stored(schema):
+def name(found: type[Resource]) -> Iterator[str]:
+    """Check the name of the table."""
+    if not issubclass(found, TableResource):
+        return
+    table: Any = found.table
+    called = table.table if isinstance(table, Existing) else table
+    if called is not None and not (isinstance(called, str) and _NAME.fullmatch(called)):
+        yield f'table is {short(called)}: name it with its schema and without quotes, as in table = "crm.people"'
+
+
+def conflicts(found: type[Resource]) -> Iterator[str]:
+    """Check the errors of the author's own constraints."""
+    if not issubclass(found, TableResource):
+        return
+    declared: Any = found.conflicts
+    if not isinstance(declared, Mapping):
+        yield f'conflicts is {short(declared)}: map names of constraints to errors, as in {{"no_overlap": Taken}}'
+    for constraint, error in declared.items():
+        if not isinstance(constraint, str) or not is_error(error):
+            pair = f"{short(constraint)} to {short(error)}"
+            yield f"conflicts maps {pair}; map the name of a constraint to a subclass of pegboard.ApiError"
+        if error.code >= FIRST_CODE and error not in found.error_codes:
+            yield f"conflicts uses the error code {error.code}, which is not in error_codes: add it there"
+
+
+def uniques(found: type[Resource]) -> Iterator[str]:
+    """Check the unique constraints."""
+    if not issubclass(found, TableResource):
+        return
+    declared: Any = found.unique
+    if isinstance(declared, Unique):
+        yield "unique is a single Unique, not a tuple: add a comma after it, as in unique = (Unique(...),)"
+    if not isinstance(declared, tuple) or not all(isinstance(unique, Unique) for unique in declared):
+        yield f'unique is {short(declared)}: set it to a tuple, as in unique = (Unique("email"),)'
+    texts = {column.name for column in mapping.columns(found.schema()) if column.is_text}
+    for unique in declared:
+        if not unique.columns:
+            yield "unique has a Unique without fields: name the fields that must be unique"
+        yield from unknown("unique", unique.columns, _columns(found))
+        names = ", ".join(unique.columns)
+        if len(set(unique.columns)) < len(unique.columns):
+            yield f"unique names a field twice in one Unique: {names}"
+        if unique.ignore_case and texts.isdisjoint(unique.columns):
+            yield f"unique ignores the case of {names}, which contains no text: leave ignore_case out"
+    if len(set(declared)) < len(declared):
+        yield "unique has the same Unique twice: leave one out"
+
+
+def indexes(found: type[Resource]) -> Iterator[str]:
+    """Check the columns of the indexes."""
+    if not issubclass(found, TableResource):
+        return
+    own = {column.name: column for column in mapping.columns(found.schema())}
+    for index in found.indexes:
+        parts = _parts(index)
+        yield from unknown("indexes", parts, _columns(found))
+        if len(set(parts)) < len(parts):
+            yield f"indexes names a field twice in {short(index)}: leave one out"
+        for column in (own[part] for part in parts if part in own):
+            if not (column.is_sortable or (column.is_list and len(parts) == 1 and column.readable)):
+                yield from unsuitable("indexes", column, "sorted", lambda _: False)
+
+
+def search(found: type[Resource]) -> Iterator[str]:
+    """Check that only text is searched."""
+    if not issubclass(found, TableResource):
+        return
+    own = {column.name: column for column in mapping.columns(found.schema())}
+    for part in found.search:
+        yield from unknown("search", (part,), own)
+        yield from unsuitable("search", own[part], "searched", lambda column: column.is_text)
+
+
+def columns(found: type[Resource]) -> Iterator[str]:
+    """Check that a column can hold each field."""
+    if not issubclass(found, TableResource):
+        return
+    for attribute, field, type_of in mapping.stored(found.schema()):
         if isinstance(getattr(field, "inner", None), Reference):
-            return f"the field {attribute} is a list of references, which a foreign key cannot enforce: leave it out"
+            yield f"the field {attribute} is a list of references, which a foreign key cannot enforce: leave it out"
         if type_of is None:
-            return (
+            yield (
                 f"the field {attribute} has no column type: use a field of pegboard.fields, or set the type in metadata"
             )
-    return None
 
 
-def _of_existing(existing: Existing | None, owned: bool, search: Sequence[str]) -> str | None:
-    """Refuse what takes a column that a table which was there before does not have."""
-    if existing is None:
-        return None
-    if owned or search:
-        return f"the existing table {existing.table} has no column for {'owned' if owned else 'search'}: leave it out"
-    return existing.mistake()
+def existing_columns(found: type[Resource]) -> Iterator[str]:
+    """Check that nothing needs a column that an existing table does not have."""
+    declared = found.existing() if issubclass(found, TableResource) else None
+    if declared is None or not issubclass(found, TableResource):
+        return
+    if found.owned or found.search:
+        attribute = "owned" if found.owned else "search"
+        yield f"the existing table {declared.table} has no column for {attribute}: leave it out"
 
 
-def _of_owned(owned: bool, public: Sequence[str]) -> str | None:
-    if owned and public:
-        return "public and owned are both set, but a client without credentials owns no items: leave one of them out"
-    return None
+def owned(found: type[Resource]) -> Iterator[str]:
+    """Check that items of clients are not public."""
+    if issubclass(found, TableResource) and found.owned and found.public:
+        yield "public and owned are both set, but a client without credentials owns no items: leave one of them out"
 
 
-def _of_indexes(schema: Schema, indexes: Sequence[str]) -> str | None:
-    """Refuse an index over text that may be too long for one: the insert itself would fail."""
-    lengths = {column.name: column.max_length for column in mapping.table_columns(schema) if column.is_collatable}
-    for name in (part.strip().removeprefix("-") for index in indexes for part in index.split(",")):
-        if name in lengths and not 0 < (lengths[name] or 0) <= _LONGEST_INDEXED:
-            return f"an index over {name} needs validate.Length(max=...) on the field, at most {_LONGEST_INDEXED}"
-    return None
+def index_lengths(found: type[Resource]) -> Iterator[str]:
+    """Check that text in an index is short enough: else the insert itself would fail."""
+    if not issubclass(found, TableResource):
+        return
+    own = mapping.table_columns(found.schema())
+    lengths = {column.name: column.max_length for column in own if column.is_collatable}
+    for part in (part for index in found.indexes for part in _parts(index)):
+        if part in lengths and not 0 < (lengths[part] or 0) <= _LONGEST_INDEXED:
+            yield f"an index over {part} needs validate.Length(max=...) on the field, at most {_LONGEST_INDEXED}"
+
+
+def self_references(found: type[Resource], name: str) -> Iterator[str]:
+    """Check that the first item can be created."""
+    for attribute, field, _ in mapping.stored(found.schema()):
+        if isinstance(field, Reference) and field.resource == name and field.required and not field.allow_none:
+            yield f"the field {attribute} refers to {name} itself, so it cannot be required: leave required out"
+
+
+def _parts(index: str) -> list[str]:
+    return [part.strip().removeprefix("-") for part in index.split(",")]
+
+
+def _columns(found: type[TableResource]) -> list[str]:
+    """Return the columns that an index can have."""
+    own = [column.field for column in mapping.table_columns(found.schema())]
+    return [*own, *(column.name for column in STANDARD), *([OWNER] if found.owned else [])]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pegboard.hosting.discovery import mistake
+from pegboard.hosting.checks.declaration import problem
 
 PRELUDE = """
 import marshmallow
@@ -423,12 +423,12 @@ class Things(TableResource):
     verbs = "GET", "POST"
     {resource}
 """
-    assert mistake(declared(code), "things") == told
+    assert problem(declared(code), "things") == told
 
 
 @pytest.mark.parametrize(("code", "told"), OTHERS)
 def test_a_mistake_elsewhere_is_told_as_well(code: str, told: str) -> None:
-    assert mistake(declared(code), "things") == told
+    assert problem(declared(code), "things") == told
 
 
 def test_what_is_allowed_is_no_mistake() -> None:
@@ -460,7 +460,7 @@ class Things(TableResource):
     error_codes = (Taken,)
     conflicts = {"no_overlap": Taken, "other": errors.Conflict}
 """
-    assert mistake(declared(code), "things") is None
+    assert problem(declared(code), "things") is None
 
 
 def test_the_table_is_as_long_as_it_is_said_to_be() -> None:

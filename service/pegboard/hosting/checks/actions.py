@@ -1,0 +1,107 @@
+"""Checks of the verbs of a resource and the actions that serve them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pegboard.api.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.rendering import short
+
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "list": ("context",),
+    "create": ("context", "data"),
+    "retrieve": ("context", "id"),
+    "replace": ("context", "id", "data"),
+    "update": ("context", "id", "data"),
+    "delete": ("context", "id"),
+}
+"""The parameters of each action after `self`."""
+
+_MISNAMED: Mapping[str, str] = {
+    "get": "retrieve",
+    "read": "retrieve",
+    "index": "list",
+    "post": "create",
+    "put": "replace",
+    "patch": "update",
+    "remove": "delete",
+    "destroy": "delete",
+}
+"""Names of actions in other frameworks."""
+
+_PUBLIC_VERBS = ("GET", "HEAD", "POST")
+_OWN_VERBS = ("GET", "HEAD", "PATCH")
+
+
+def verbs(found: type[Resource]) -> Iterator[str]:
+    """Check the form of `verbs`."""
+    declared: Any = getattr(found, "verbs", None)
+    if not isinstance(declared, tuple) or not declared:
+        yield 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'
+    for verb in declared:
+        if verb == "OPTIONS":
+            yield "verbs contains 'OPTIONS', which the service handles itself: leave it out"
+        elif verb not in VERBS:
+            is_lower = isinstance(verb, str) and verb.upper() in VERBS
+            hint = f": write {verb.upper()!r}" if is_lower else ""
+            yield f"verbs contains {short(verb)}; use only {', '.join(VERBS)}, each at most once{hint}"
+    if len(set(declared)) < len(declared):
+        yield "verbs names a method twice: leave one out"
+
+
+def signatures(found: type[Resource]) -> Iterator[str]:
+    """Check that each action is a coroutine with the right parameters."""
+    for name in sorted(found.actions()):
+        action = getattr(found, name)
+        signature = f"async def {name}({', '.join(('self', *_PARAMETERS[name]))})"
+        if not inspect.iscoroutinefunction(action):
+            yield f"the action {name} must be a coroutine: write {signature}"
+        try:
+            inspect.signature(action).bind(None, *_PARAMETERS[name])
+        except TypeError:
+            yield f"the action {name} has the wrong parameters: write {signature}"
+
+
+def implemented(found: type[Resource]) -> Iterator[str]:
+    """Check that each verb has an action, and that preconditions can read the item."""
+    actions = found.actions()
+    for verb in found.verbs:
+        wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
+        if wanted & actions:
+            continue
+        near = [other for other, action in _MISNAMED.items() if action in wanted and hasattr(found, other)]
+        hint = f"did you mean {_MISNAMED[near[0]]} by {near[0]}?" if near else f"write it, or leave {verb} out of verbs"
+        yield f"verbs contains {verb}, but there is no action {' or '.join(sorted(wanted))}: {hint}"
+    writing = _writing(found)
+    if writing and "retrieve" not in actions:
+        yield f"verbs contains {writing[0]}, whose preconditions need the current item: write async def retrieve"
+
+
+def unused(found: type[Resource]) -> Iterator[str]:
+    """Check that each action of the author's class serves a verb."""
+    served = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in found.verbs if verb in table}
+    if _writing(found) or any(one.on == "item" for one in found.operations().values()):
+        served.add("retrieve")
+    for name in sorted(set(vars(found)) & found.actions() - served):
+        yield f"the action {name} is defined, but no method in verbs uses it: add one to verbs"
+
+
+def _writing(found: type[Resource]) -> list[str]:
+    return [verb for verb in ("PUT", "PATCH", "DELETE") if verb in found.verbs]
+
+
+def creates_by_put(found: type[Resource]) -> Iterator[str]:
+    """Check that what PUT creates can be created and replaced."""
+    if found.creates_by_put and not {"PUT", "POST"} <= set(found.verbs):
+        yield "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out"
+
+
+def public_and_me(found: type[Resource]) -> Iterator[str]:
+    """Check that the verbs in `public` and `me` can be there."""
+    for attribute, declared, possible in (("public", found.public, _PUBLIC_VERBS), ("me", found.me, _OWN_VERBS)):
+        for verb in declared:
+            if verb not in possible or verb not in found.verbs:
+                kind = "the method " if attribute == "me" else ""
+                yield f"{attribute} names {kind}{verb!r}; use only those of {', '.join(possible)} that are in verbs too"

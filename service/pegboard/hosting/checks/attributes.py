@@ -1,0 +1,101 @@
+"""Checks of the form of the attributes of a resource."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from pegboard.api.content import Content
+from pegboard.api.resource import Resource
+from pegboard.errors import ApiError
+from pegboard.rendering import short
+from pegboard.schema.schema import Schema
+
+FIRST_CODE = 20_000
+
+_BOOLEANS = ("needs_match", "creates_by_put", "checks_version", "owned")
+_NAMES = ("filterable", "sortable", "me", "me_writable", "public", "indexes", "search")
+_OPTIONAL = ("filterable", "sortable", "me_writable")
+_LIMITS = ("default_limit", "max_limit")
+
+
+def content(found: type[Resource]) -> Iterator[str]:
+    """Check that `content` is an instance of `Content`."""
+    declared: Any = found.content
+    if not isinstance(declared, Content | None):
+        yield f"content is {short(declared)}: set it to an instance of pegboard.Content, or leave it out"
+
+
+def settings(found: type[Resource]) -> Iterator[str]:
+    """Check that `settings` is a schema."""
+    if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
+        yield "set settings to a subclass of pegboard.Schema, or leave it out"
+
+
+def docstring(found: type[Resource]) -> Iterator[str]:
+    """Check that the docstring is text."""
+    text: Any = found.__doc__
+    if not isinstance(text, str | None):
+        yield "the docstring is not a string: write one, or leave it out"
+
+
+def booleans(found: type[Resource]) -> Iterator[str]:
+    """Check the attributes that are True or False."""
+    for name in _BOOLEANS:
+        value = getattr(found, name, False)
+        if not isinstance(value, bool):
+            yield f"{name} is {short(value)}: set it to True or False"
+
+
+def limits(found: type[Resource]) -> Iterator[str]:
+    """Check the page sizes."""
+    for name in _LIMITS:
+        value = getattr(found, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield f"{name} is {short(value)}: set it to an integer of at least 1"
+    if found.default_limit > found.max_limit:
+        yield f"default_limit is {found.default_limit}, greater than max_limit, {found.max_limit}: lower it"
+
+
+def names(found: type[Resource]) -> Iterator[str]:
+    """Check the attributes that are tuples of names."""
+    for name in _NAMES:
+        value = getattr(found, name, ())
+        if value is None and name in _OPTIONAL:
+            continue
+        if isinstance(value, str):
+            yield f"{name} is a string, not a tuple: write {name} = ({short(value)},)"
+        if not isinstance(value, tuple) or not all(isinstance(part, str) for part in value):
+            yield f'{name} is {short(value)}: set it to a tuple of strings, as in {name} = ("name",)'
+        for part in value:
+            if value.count(part) > 1:
+                yield f"{name} names {part!r} twice: leave one out"
+
+
+def error_codes(found: type[Resource]) -> Iterator[str]:
+    """Check the errors that a resource declares as its own."""
+    declared: Any = found.error_codes
+    if not isinstance(declared, tuple):
+        yield f"error_codes is {short(declared)}: set it to a tuple, as in error_codes = (Taken,)"
+    numbers = set()
+    for error in declared:
+        if not is_error(error):
+            yield f"error_codes contains {short(error)}; use only subclasses of pegboard.ApiError"
+        code, status, message = (getattr(error, name, None) for name in ("code", "status", "message"))
+        if isinstance(code, bool) or not isinstance(code, int):
+            yield f"the error code {short(code)} is not an integer: use one from {FIRST_CODE} up"
+        elif code < FIRST_CODE:
+            yield f"the error code {code} is reserved for the service: use one from {FIRST_CODE} up"
+        elif isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
+            yield f"the error code {code} has the status {short(status)}, which is not from 400 to 599: use one that is"
+        elif not isinstance(message, str) or not message:
+            yield f"the error code {code} has no message: write one for people to read"
+        elif code in numbers:
+            yield f"the error code {code} is declared twice: use another number for one of them"
+        numbers.add(code)
+
+
+def is_error(found: object) -> bool:
+    """Return whether `found` is the class of an error."""
+    return isinstance(found, type) and issubclass(found, ApiError) and found is not ApiError

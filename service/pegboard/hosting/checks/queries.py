@@ -1,0 +1,66 @@
+"""Checks of the fields that queries and clients may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from difflib import get_close_matches
+
+from pegboard.api.resource import Resource
+from pegboard.api.table import TableResource
+from pegboard.query import mapping
+from pegboard.rendering import short
+from pegboard.schema.column import Column
+
+_MOST_NAMES = 10  # listed in a message
+
+
+def me_writable(found: type[Resource]) -> Iterator[str]:
+    """Check the fields that clients may change of their own item."""
+    if found.me_writable is not None and "PATCH" not in found.me:
+        yield "me_writable is set, but me does not contain PATCH: add it, or leave me_writable out"
+    names = [mapping.name_of(field, name) for name, field in found.schema().load_fields.items()]
+    yield from unknown("me_writable", found.me_writable or (), names)
+
+
+def filterable_and_sortable(found: type[Resource]) -> Iterator[str]:
+    """Check that what can be filtered and sorted by has a column that allows it."""
+    columns = _columns(found)
+    for attribute, doing, allows in (
+        ("filterable", "filtered", lambda column: bool(column.operators)),
+        ("sortable", "sorted", lambda column: column.is_sortable),
+    ):
+        for name in getattr(found, attribute) or ():
+            yield from unknown(attribute, (name,), columns)
+            yield from unsuitable(attribute, columns[name], doing, allows)
+
+
+def filter_names(found: type[Resource]) -> Iterator[str]:
+    """Check that no field has the name of a filter."""
+    columns = _columns(found)
+    filters = {f"{name}__{operator}": name for name, column in columns.items() for operator in column.operators}
+    for name in columns:
+        if name in filters:
+            yield f"the field {name} has the name of a filter of the field {filters[name]}: rename it"
+
+
+def _columns(found: type[Resource]) -> dict[str, Column]:
+    existing = found.existing() if issubclass(found, TableResource) else None
+    return {column.field: column for column in mapping.columns(found.schema(), existing)}
+
+
+def unsuitable(attribute: str, column: Column, doing: str, allows: Callable[[Column], bool]) -> Iterator[str]:
+    """Check that a column can be read, and that it allows what `attribute` declares."""
+    if not column.readable:
+        yield f"{attribute} names {column.field}, which is write-only: leave it out"
+    elif not allows(column):
+        yield f"{attribute} names {column.field}, which cannot be {doing}: leave it out"
+
+
+def unknown(attribute: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    """Check that all names are known; a problem names the one that was probably meant."""
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            more = ["..."] if len(known) > _MOST_NAMES else []
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join([*known][:_MOST_NAMES] + more)}"
+            yield f"{attribute} names {short(name)}, which is not a field of the schema: {hint}"
