@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.migrations.difference import Change, difference
-from pegboard.migrations.inspection import inspect, lacking
+from pegboard.migrations.difference import Plan, difference
+from pegboard.migrations.inspection import inspect, plan_for
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import (
     Index,
@@ -56,7 +56,7 @@ async def make(connection: asyncpg.Connection, spec: TableSpec) -> None:
         await connection.execute(statement)
 
 
-async def change(connection: asyncpg.Connection, spec: TableSpec) -> Change:
+async def change(connection: asyncpg.Connection, spec: TableSpec) -> Plan:
     actual = await inspect(connection, spec)
     assert actual is not None
     return difference(spec, actual)
@@ -92,7 +92,7 @@ async def test_a_table_has_the_standard_columns_first_and_what_is_declared(conne
 
 async def test_what_was_just_made_needs_no_change(connection: asyncpg.Connection) -> None:
     await make(connection, CONTACTS)
-    assert await change(connection, CONTACTS) == Change(())
+    assert await change(connection, CONTACTS) == Plan(())
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_every_type_and_default_is_found_again(
 ) -> None:
     spec = with_column(Column("extra", type_name, default is None, default, max_length=9, min_length=0))
     await make(connection, spec)
-    assert await change(connection, spec) == Change(())
+    assert await change(connection, spec) == Plan(())
 
 
 async def test_names_that_need_quotes_or_are_too_long_work(connection: asyncpg.Connection) -> None:
@@ -149,7 +149,7 @@ async def test_names_that_need_quotes_or_are_too_long_work(connection: asyncpg.C
         search=('sel"ect', long),
     )
     await make(connection, spec)
-    assert await change(connection, spec) == Change(())
+    assert await change(connection, spec) == Plan(())
 
 
 def test_a_name_that_is_too_long_is_cut_and_stays_its_own() -> None:
@@ -209,8 +209,8 @@ async def test_a_reference_holds_has_its_index_and_may_lead_to_its_own_table(con
     spec = with_column(Column("company", "uuid", references=("companies", "companies")))
     await make(connection, companies)
     await make(connection, spec)
-    assert await change(connection, spec) == Change(())
-    assert await change(connection, companies) == Change(())
+    assert await change(connection, spec) == Plan(())
+    assert await change(connection, companies) == Plan(())
     await connection.execute('INSERT INTO companies.companies (id, "_version") VALUES (gen_random_uuid(), 1)')
     company = await connection.fetchval("SELECT id FROM companies.companies")
     await insert(connection, name="a", email="a", company=company)
@@ -249,7 +249,7 @@ async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Co
     assert not todo.refused
     for statement in todo.additive:
         await connection.execute(statement)
-    assert await change(connection, spec) == Change(())
+    assert await change(connection, spec) == Plan(())
     assert await connection.fetchval("SELECT count(*) FROM contacts.contacts") == 2
 
 
@@ -283,7 +283,7 @@ async def test_a_change_that_rows_may_forbid_is_refused_with_its_sql(
     # Without rows the SQL given does all that is needed.
     for statement in todo.statements:
         await connection.execute(statement)
-    assert await change(connection, spec) == Change(())
+    assert await change(connection, spec) == Plan(())
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ async def test_the_sql_for_another_type_keeps_what_rows_hold(
     assert len(todo.refused) == 1
     for statement in todo.statements:
         await connection.execute(statement)
-    assert await change(connection, spec) == Change(())
+    assert await change(connection, spec) == Plan(())
     assert await connection.fetchval("SELECT extra FROM contacts.contacts") == expected
 
 
@@ -339,20 +339,20 @@ async def test_indexes_and_constraints_of_others_are_left_alone(connection: asyn
     await make(connection, CONTACTS)
     await connection.execute("CREATE UNIQUE INDEX ON contacts.contacts (phone)")
     await connection.execute("ALTER TABLE contacts.contacts ADD CHECK (name <> 'nobody')")
-    assert await change(connection, CONTACTS) == Change(())
+    assert await change(connection, CONTACTS) == Plan(())
 
 
 async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(connection: asyncpg.Connection) -> None:
     spec = with_column(replace(PHONE, type="date", max_length=None))
     await make(connection, CONTACTS)
-    assert not (await lacking(connection, spec, ours=True, lock=True)).refused
-    assert (await lacking(connection, spec, ours=False, lock=True)).refused
+    assert not (await plan_for(connection, spec, managed=True, lock=True)).refused
+    assert (await plan_for(connection, spec, managed=False, lock=True)).refused
     referring = TableSpec("notes", "notes", (Column("contact", "uuid", references=("contacts", "contacts")),))
     await make(connection, referring)
-    assert (await lacking(connection, spec, ours=True, lock=True)).refused
+    assert (await plan_for(connection, spec, managed=True, lock=True)).refused
     await connection.execute("DROP TABLE notes.notes")
     await insert(connection, name="a", email="a")
-    assert (await lacking(connection, spec, ours=True, lock=True)).refused
+    assert (await plan_for(connection, spec, managed=True, lock=True)).refused
 
 
 @pytest.mark.parametrize(

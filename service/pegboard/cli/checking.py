@@ -12,7 +12,7 @@ from pegboard.app import Service, migrations
 from pegboard.cli import surroundings
 from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin, State
-from pegboard.migrations.status import PluginMigrations, ordered, stands
+from pegboard.migrations.status import PluginMigrations, ordered, status_of
 from pegboard.query import mapping
 from pegboard.schema.fields import Reference
 from pegboard.settings import Settings, SettingsError
@@ -49,7 +49,7 @@ def _plugins(plugins: Sequence[Plugin]) -> Iterator[str]:
 def _files(sources: Sequence[PluginMigrations]) -> Iterator[str]:
     """Yield what is wrong with the SQL files, the core's included, as a database without any would meet it."""
     for source in ordered(sources):
-        failure = stands(source, {}).failure
+        failure = status_of(source, {}).failure
         if failure:
             yield f"{source.plugin}: {failure}"
 

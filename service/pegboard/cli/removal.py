@@ -11,7 +11,7 @@ from pegboard.cli import surroundings
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import RESERVED
 from pegboard.migrations import removal
-from pegboard.migrations.removal import Belongings
+from pegboard.migrations.removal import PluginData
 
 
 @click.command("remove-plugin")
@@ -24,7 +24,7 @@ def remove_plugin(name: str, yes: bool) -> None:
     settings = surroundings.settings()
     with surroundings.database(settings, attach=True) as settings:
         dsn = settings.direct_url
-        found = asyncio.run(removal.belongings(dsn, name))
+        found = asyncio.run(removal.plugin_data(dsn, name))
         if found.referring:
             raise click.ClickException(
                 f"{name} was not removed: {', '.join(found.referring)} refers to it; remove that first"
@@ -41,7 +41,7 @@ def remove_plugin(name: str, yes: bool) -> None:
             )
 
 
-def _tell(name: str, found: Belongings) -> None:
+def _tell(name: str, found: PluginData) -> None:
     click.echo(f"This drops the PostgreSQL schema {name}:")
     for table, rows in found.rows.items():
         click.echo(f"  {name}.{table}\t{rows} {'row' if rows == 1 else 'rows'}")

@@ -1,1 +1,1 @@
-"""How the tables that are there become those that are declared: drafts, SQL files, their history and their runner."""
+"""Migrations: from existing tables to the declared ones, by drafts, SQL files, their history and their runner."""

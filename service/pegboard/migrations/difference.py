@@ -1,4 +1,4 @@
-"""The changes that turn the table that is there into the one declared, and those that an author has to decide."""
+"""The difference between an existing table and the declared one, as SQL; some steps need an author's decision."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Actual:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Say why a change is not made on its own, the SQL an author would write to make it, and what that does to rows."""
+    """A step that needs an author: why it is not made automatically, its SQL, and its effect on rows."""
 
     reason: str
     sql: str
@@ -52,19 +52,19 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """List the steps from the table that is there to the one declared, in the order they have to run."""
+class Plan:
+    """The steps from the existing table to the declared one, in order."""
 
     steps: tuple[str | Refusal, ...]
 
     @property
     def additive(self) -> list[str]:
-        """Return the statements that can neither lose data nor fail because of the rows there are."""
+        """Return the statements that can neither lose data nor fail because of existing rows."""
         return [step for step in self.steps if isinstance(step, str)]
 
     @property
     def refused(self) -> list[Refusal]:
-        """Return the changes that need an author's decision."""
+        """Return the steps that need an author."""
         return [step for step in self.steps if isinstance(step, Refusal)]
 
     @property
@@ -73,8 +73,8 @@ class Change:
         return [step if isinstance(step, str) else step.sql for step in self.steps]
 
 
-def difference(spec: TableSpec, actual: Actual) -> Change:
-    """Compare the declared table with the one that is there; the steps are empty when nothing has to change."""
+def difference(spec: TableSpec, actual: Actual) -> Plan:
+    """Compare the declared table with the existing one; without a difference there are no steps."""
     steps = (
         *_leftovers(spec, actual),
         *_removed_columns(spec, actual),
@@ -84,11 +84,11 @@ def difference(spec: TableSpec, actual: Actual) -> Change:
         *_search_changes(spec, actual),
         *_index_changes(spec, actual),
     )
-    return Change(steps)
+    return Plan(steps)
 
 
 def _leftovers(spec: TableSpec, actual: Actual) -> Iterator[str]:
-    """Drop what is ours and no longer declared: no row can be lost by it."""
+    """Drop our constraints and indexes that are no longer declared: no row can be lost."""
     for name in sorted(actual.lengths.keys() - ddl.lengths(spec)) + sorted(
         actual.references.keys() - ddl.references(spec)
     ):
@@ -110,7 +110,7 @@ def _removed_columns(spec: TableSpec, actual: Actual) -> Iterator[Refusal]:
 
 
 def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
-    """Return what to write instead where a column may only have another name now; "" where none is like it."""
+    """Return a hint if the column may have been renamed, or ""."""
     found = actual.columns[name].type
     new = [c for c in spec.columns if c.name not in actual.columns and _long_type(c.type) == found]
     if not new:
@@ -158,7 +158,7 @@ def _filling(column: Column) -> str:
 
 
 def _converted(column: Column, found: Column) -> str:
-    """Return the old values as ones of the new type."""
+    """Return the expression that converts values to the new type."""
     name = quoted(column.name)
     if column.type == "jsonb" and found.type != "text":
         return f"to_jsonb({name})"
@@ -229,7 +229,7 @@ def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
 
 
 def _all_null(spec: TableSpec, unique: Unique, actual: Actual) -> bool:
-    """Tell whether one of the columns is new and null in every row, so that no two rows can be the same."""
+    """Return whether one of the columns is new and null in every row, so that there are no duplicates."""
     new = (c for c in spec.columns if c.name in unique.columns and c.name not in actual.columns)
     return any(column.nullable and column.default is None for column in new)
 

@@ -1,4 +1,4 @@
-"""The ledger of migrations in the database: what each plugin has applied, and whose turn it is to apply more."""
+"""The record of applied migrations in the database, and the lock that one process at a time holds to apply more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pegboard.migrations.sqlfiles import MigrationError
 from pegboard.migrations.status import Records
 from pegboard.postgres import hosts
 
-_LOCK = int.from_bytes(b"pegboard")  # one advisory lock of the database for all starters
+_LOCK = int.from_bytes(b"pegboard")  # one advisory lock of the database for all processes
 WAIT = 60.0
 _POLLS = (0.02, 0.5)  # seconds between tries for that lock: at first, at most
 _SESSION = {
@@ -68,11 +68,11 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @asynccontextmanager
-async def turn(connection: asyncpg.Connection, wait: float) -> AsyncIterator[None]:
-    """Hold the lock that starters share; it goes with the connection.
+async def lock(connection: asyncpg.Connection, wait: float) -> AsyncIterator[None]:
+    """Hold the lock of migrations; it is released with the connection.
 
     It is polled: a session that blocks in `pg_advisory_lock` holds a snapshot, and deadlocks with the
-    `CREATE INDEX CONCURRENTLY` of the one that has it.
+    `CREATE INDEX CONCURRENTLY` of the session that holds the lock.
     """
     give_up, pause = time.monotonic() + wait, _POLLS[0]
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
@@ -88,7 +88,7 @@ async def turn(connection: asyncpg.Connection, wait: float) -> AsyncIterator[Non
 
 
 async def recorded(connection: asyncpg.Connection) -> Records:
-    """Return what is applied: each plugin's names and checksums by number."""
+    """Return the applied migrations of each plugin: names and checksums by number."""
     try:
         rows = await connection.fetch(_RECORDED)
     except asyncpg.UndefinedTableError:

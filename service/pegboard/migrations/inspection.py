@@ -1,4 +1,4 @@
-"""What the database has of a table, read from PostgreSQL's catalogue, and what it lacks."""
+"""Inspection of existing tables through PostgreSQL's catalogue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import asyncpg
 
-from pegboard.migrations.difference import Actual, Change, difference
+from pegboard.migrations.difference import Actual, Plan, difference
 from pegboard.schema.column import Column, quoted
 from pegboard.schema.ddl import (
     MAX_LENGTH,
@@ -62,7 +62,7 @@ _SEARCHED = re.compile(r'COALESCE\(("(?:[^"]|"")+"|\w+),', re.IGNORECASE)
 
 
 async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | None:
-    """Return what the database has of the table that `spec` names; None when there is no such table."""
+    """Return the existing table that `spec` names, or None."""
     table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
     if table is None:
         return None
@@ -82,7 +82,7 @@ async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | N
     search = next((row["expression"] for row in columns if row["attname"] == SEARCH and row["generated"]), "")
     return Actual(
         columns={
-            # What computes a column is its author's matter, and no default.
+            # The expression of a generated column is no default.
             row["attname"]: Column(
                 row["attname"], row["type"], row["nullable"], None if row["generated"] else row["expression"]
             )
@@ -96,34 +96,34 @@ async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | N
     )
 
 
-async def lacking(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool, lock: bool) -> Change:
+async def plan_for(connection: asyncpg.Connection, spec: TableSpec, *, managed: bool, lock: bool) -> Plan:
     """Return the steps that make the table as declared.
 
-    A table of `ours` (made from a description before) without a row, and that none refers to, is made anew where
-    its rows would forbid a step: there is nothing to lose. With `lock`, no row can come before the transaction ends.
+    A `managed` table (one made from a declaration) that has no rows and no references to it is dropped and made again
+    if a step would be refused: nothing can be lost. With `lock`, no row can be added before the transaction ends.
     """
     actual = await inspect(connection, spec)
     if actual is None:
-        return Change(tuple(create(spec)))
-    change = difference(spec, actual)
+        return Plan(tuple(create(spec)))
+    plan = difference(spec, actual)
     if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", content_name(spec)):
-        change = Change((*change.steps, *create_content(spec)))
-    if not change.refused or not ours:
-        return change
+        plan = Plan((*plan.steps, *create_content(spec)))
+    if not plan.refused or not managed:
+        return plan
     if lock:
         await connection.execute(f"LOCK TABLE {spec.sql_name} IN ACCESS EXCLUSIVE MODE")
     if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {spec.sql_name})"):
-        return change
+        return plan
     if await connection.fetchval(_REFERRED, spec.sql_name):
-        return change
-    return Change((f"DROP TABLE {spec.sql_name}", *create(spec)))
+        return plan
+    return Plan((f"DROP TABLE {spec.sql_name}", *create(spec)))
 
 
-async def written(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
-    """Return the statements that make the table as it is there, with its constraints and indexes."""
+async def definition(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
+    """Return the statements that make the existing table, with its constraints and indexes."""
     table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
     async with connection.transaction(readonly=True):
-        # PostgreSQL writes every name with its schema that is on no path.
+        # Then PostgreSQL writes every name with its schema.
         await connection.execute("SET LOCAL search_path TO pg_catalog")
         columns = await connection.fetch(_WRITTEN_COLUMNS, table)
         constraints = await connection.fetch(_WRITTEN_CONSTRAINTS, table)
@@ -134,8 +134,8 @@ async def written(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
     return [f"CREATE TABLE {spec.sql_name} (\n    {body}\n)", *(row["definition"] for row in indexes)]
 
 
-async def absent_targets(connection: asyncpg.Connection, spec: TableSpec) -> list[tuple[str, str]]:
-    """Return the tables of other plugins that `spec` refers to and that are not there."""
+async def missing_targets(connection: asyncpg.Connection, spec: TableSpec) -> list[tuple[str, str]]:
+    """Return the tables of other plugins that `spec` refers to and that do not exist."""
     targets = sorted({column.references for column in spec.columns if column.references})
     others = [target for target in targets if target != (spec.schema, spec.name)]
     names = [f"{quoted(schema)}.{quoted(table)}" for schema, table in others]

@@ -1,4 +1,4 @@
-"""What goes with a plugin: its PostgreSQL schema and its records, and who would miss them."""
+"""Removal of a plugin's data: its PostgreSQL schema and its records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFERRING = """
     WHERE contype = 'f' AND theirs.nspname = $1 AND own.nspname <> $1
     ORDER BY name
 """
-# Whatever can hang on something in another schema: columns (those of views too), defaults, constraints.
+# What can depend on another schema: columns (those of views too), defaults, constraints.
 _OTHERS = """
     SELECT format('%I.%I.%I', nspname, relname, attname)
     FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
@@ -40,39 +40,39 @@ _OTHERS = """
     FROM pg_constraint JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = relnamespace
     WHERE nspname <> $1 AND nspname !~ '^pg_'
 """
-_FORGET_ANSWERS = """
+_FORGET_RESPONSES = """
     DELETE FROM pegboard.idempotency
     WHERE path = $1 OR starts_with(path, $1 || '/') OR starts_with(path, $1 || '?')
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
-    """Say what a plugin has: the rows of its tables by their names, and the tables of others that refer to these."""
+class PluginData:
+    """The data of a plugin: the number of rows by table, and the tables of other plugins that refer to them."""
 
     rows: Mapping[str, int]
     referring: tuple[str, ...]
 
 
-async def belongings(dsn: str, plugin: str) -> Belongings:
-    """Return what would go with `plugin`; raises `MigrationError` for a name that no plugin has migrated under."""
+async def plugin_data(dsn: str, plugin: str) -> PluginData:
+    """Return the data of `plugin`; raises `MigrationError` for the name of no migrated plugin."""
     async with history.connection(dsn) as connection:
         await _find(connection, plugin)
         tables = [row["relname"] for row in await connection.fetch(_TABLES, plugin)]
         count = "SELECT count(*) FROM {}.{}"
         rows = {table: await connection.fetchval(count.format(quoted(plugin), quoted(table))) for table in tables}
         referring = await connection.fetch(_REFERRING, plugin)
-    return Belongings(rows, tuple(row["name"] for row in referring))
+    return PluginData(rows, tuple(row["name"] for row in referring))
 
 
 async def drop(dsn: str, plugin: str, path: str, *, wait: float = history.WAIT) -> None:
-    """Drop a plugin's schema with all its data and forget its records, in one transaction.
+    """Drop a plugin's schema with all data and delete its records, in one transaction.
 
-    Forgotten are its migrations, and the answers that are kept for retries of requests to `path`, where it is mounted.
-    Raises `MigrationError` for a name that no plugin has migrated under, so that no other schema can be dropped, and
-    where something in another schema would go too.
+    The records are its migrations, and the responses stored for retries of requests to `path`, where it is mounted.
+    Raises `MigrationError` for the name of no migrated plugin, so that no other schema can be dropped, and if
+    something in another schema would be dropped too.
     """
-    async with history.connection(dsn) as connection, history.turn(connection, wait):
+    async with history.connection(dsn) as connection, history.lock(connection, wait):
         await _find(connection, plugin)
         async with connection.transaction():
             others = await _others(connection, plugin)
@@ -81,7 +81,7 @@ async def drop(dsn: str, plugin: str, path: str, *, wait: float = history.WAIT) 
             if lost:
                 raise MigrationError(f"{plugin} was not removed: that would also remove {', '.join(lost)}")
             await connection.execute(history.FORGET, plugin)
-            await connection.execute(_FORGET_ANSWERS, path)
+            await connection.execute(_FORGET_RESPONSES, path)
 
 
 async def _find(connection: asyncpg.Connection, plugin: str) -> None:

@@ -1,4 +1,4 @@
-"""The runner of migrations: what each plugin's tables still need, applied once by whoever comes first."""
+"""The migration runner: applies pending migrations, once, whichever process starts first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from pegboard.migrations import history
-from pegboard.migrations.difference import Change
-from pegboard.migrations.inspection import absent_targets, lacking
+from pegboard.migrations.difference import Plan
+from pegboard.migrations.inspection import missing_targets, plan_for
 from pegboard.migrations.sqlfiles import MigrationError, SqlFile
 from pegboard.migrations.status import (
     CORE,
@@ -19,8 +19,8 @@ from pegboard.migrations.status import (
     Outcome,
     PluginMigrations,
     ordered,
-    standing,
-    stands,
+    status_of,
+    statuses,
     steps_pending,
 )
 from pegboard.schema import ddl
@@ -30,7 +30,7 @@ from pegboard.schema.ddl import TableSpec
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Hold the SQL that would run for one plugin; what would be refused stands in it as comments that say why."""
+    """The SQL that would run for one plugin; comments in it give the reasons for refused steps."""
 
     sql: str
     refused: bool
@@ -39,43 +39,43 @@ class Preview:
 async def migrate(
     dsn: str, plugins: Sequence[PluginMigrations], *, wait: float = history.WAIT, lock_timeout: float = 10.0
 ) -> dict[str, Outcome]:
-    """Apply what is pending, the core's first, and return where each plugin stands, those no longer installed included.
+    """Apply pending migrations, the core's first, and return the status of each plugin, uninstalled ones included.
 
-    Starters that race take turns; one waits at most `wait` seconds. A plugin that fails has its `failure` told in one
-    line and stops no other. A statement waits at most `lock_timeout` seconds for a table that someone holds.
-    `dsn` must lead to the server itself, since a pooler in transaction mode loses the lock.
-    Raises `MigrationError` when the wait is over or the core's own migrations fail, and what asyncpg raises when the
+    Processes that start at the same time take turns; one waits at most `wait` seconds. The failure of a plugin is
+    reported in its status and stops no other. A statement waits at most `lock_timeout` seconds for a locked table.
+    `dsn` must connect to the server directly: a pooler in transaction mode loses the lock.
+    Raises `MigrationError` after the wait or if the core's own migrations fail, and the errors of asyncpg if the
     database cannot be reached.
     """
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
-        outcomes = standing(sources, await history.recorded(connection))
+        outcomes = statuses(sources, await history.recorded(connection))
         if not any(outcome.pending for outcome in outcomes.values()):
             return _sound(outcomes)
-        async with history.turn(connection, wait):
+        async with history.lock(connection, wait):
             await connection.execute(history.BOOTSTRAP)
             records = await history.recorded(connection)
-            outcomes = standing(sources, records)
+            outcomes = statuses(sources, records)
             for source in sources:
                 if outcomes[source.plugin].pending:
                     applied = records.get(source.plugin, {})
-                    outcomes[source.plugin] = await _bring_up(dsn, source, applied, lock_timeout)
+                    outcomes[source.plugin] = await _apply_pending(dsn, source, applied, lock_timeout)
                 _sound(outcomes)
     return outcomes
 
 
 async def status(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Outcome]:
-    """Return where each plugin stands and change nothing; plugins that are no longer installed come last."""
+    """Return the status of each plugin without any change; uninstalled plugins come last."""
     async with history.connection(dsn) as connection:
-        return standing(ordered(plugins), await history.recorded(connection))
+        return statuses(ordered(plugins), await history.recorded(connection))
 
 
 async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Preview]:
-    """Return what `migrate` would do for each plugin that has something pending, and change nothing."""
+    """Return what `migrate` would do for each plugin with pending migrations, without any plan."""
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
         records = await history.recorded(connection)
-        outcomes = standing(sources, records)
+        outcomes = statuses(sources, records)
         return {
             source.plugin: await _preview(connection, source, records.get(source.plugin, {}))
             for source in sources
@@ -95,9 +95,9 @@ def _sound(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
     return outcomes
 
 
-async def _bring_up(dsn: str, source: PluginMigrations, records: Applied, lock_timeout: float) -> Outcome:
-    """Apply what is pending, on a connection of the plugin's own, so that nothing its files set reaches another."""
-    before = stands(source, records)
+async def _apply_pending(dsn: str, source: PluginMigrations, records: Applied, lock_timeout: float) -> Outcome:
+    """Apply pending migrations on a separate connection, so that settings of its files affect no other plugin."""
+    before = status_of(source, records)
     now: list[str] = []
     failure = None
     async with history.connection(dsn) as connection:
@@ -137,7 +137,7 @@ async def _apply(
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL {path}")
         if source.table is not None and file.version == SCHEMA_ROW[0]:
-            await _make_table(connection, source.table, ours=described)
+            await _make_table(connection, source.table, managed=described)
             await connection.execute(history.RECORD, source.plugin, *SCHEMA_ROW, ddl.fingerprint(source.table))
             return
         if not (described and file.baseline):
@@ -153,19 +153,19 @@ async def _run(connection: asyncpg.Connection, file: SqlFile) -> None:
         await connection.execute(file.text)
 
 
-async def _make_table(connection: asyncpg.Connection, spec: TableSpec, *, ours: bool) -> None:
-    for plugin, table in await absent_targets(connection, spec):
+async def _make_table(connection: asyncpg.Connection, spec: TableSpec, *, managed: bool) -> None:
+    for plugin, table in await missing_targets(connection, spec):
         raise MigrationError(f"it refers to {plugin}.{table}, which does not exist: is the plugin {plugin} ready?")
-    change = await lacking(connection, spec, ours=ours, lock=True)
-    if change.refused:
-        raise MigrationError(_refusal(spec, change))
-    for statement in change.additive:
+    plan = await plan_for(connection, spec, managed=managed, lock=True)
+    if plan.refused:
+        raise MigrationError(_refusal(spec, plan))
+    for statement in plan.additive:
         await connection.execute(statement)
 
 
-def _refusal(spec: TableSpec, change: Change) -> str:
-    reasons = "; ".join(refusal.reason for refusal in change.refused)
-    sql = "; ".join(change.statements)
+def _refusal(spec: TableSpec, plan: Plan) -> str:
+    reasons = "; ".join(refusal.reason for refusal in plan.refused)
+    sql = "; ".join(plan.statements)
     return (
         f"{spec.schema}.{spec.name} has rows, and {reasons}. "
         f"Write a migration, which pegboard make-migration {spec.schema} writes: {sql};"
@@ -188,10 +188,10 @@ async def _preview(connection: asyncpg.Connection, source: PluginMigrations, rec
     refused, texts = False, []
     for file in steps:
         if source.table is not None and file.version == SCHEMA_ROW[0]:
-            change = await lacking(connection, source.table, ours=described, lock=False)
-            refused = bool(change.refused)
-            texts += [f"-- refused: {refusal.reason}. {refusal.effect}" for refusal in change.refused]
-            texts += [f"{statement};" for statement in change.statements]
+            plan = await plan_for(connection, source.table, managed=described, lock=False)
+            refused = bool(plan.refused)
+            texts += [f"-- refused: {refusal.reason}. {refusal.effect}" for refusal in plan.refused]
+            texts += [f"{statement};" for statement in plan.statements]
         elif described and file.baseline:
             texts.append(f"-- {file.name}: already created")
         else:

@@ -1,4 +1,4 @@
-"""The numbered SQL files of a package: how they are named, read, told apart and checked."""
+"""The numbered SQL files of a package: their names, texts, checksums and checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _MARK = re.compile(r"-- pegboard: (.*)")
 _NO_TRANSACTION = "no-transaction"
 _BASELINE = "baseline "
-# What may hide a statement's words: comments, dollar quotes, texts and names.
+# What may contain the words of a statement without being one: comments, dollar quotes, strings and names.
 _HIDDEN = re.compile(
     r"""--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|[eE]'(?:\\.|''|[^'\\])*'|'[^']*'|"[^"]*\"""", re.DOTALL
 )
@@ -22,12 +22,12 @@ _TRANSACTION = re.compile(
 
 
 class MigrationError(Exception):
-    """Say in one line why migrations cannot be applied."""
+    """Migrations cannot be applied; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlFile:
-    """Hold one file; its text has LF at the end of each line, whatever the checkout made of it."""
+    """One SQL file; its lines end with LF, whatever the checkout."""
 
     version: int
     name: str
@@ -35,29 +35,29 @@ class SqlFile:
 
     @property
     def checksum(self) -> str:
-        """Return the digest by which an edit is noticed."""
+        """Return the digest that detects an edit."""
         return sha256(self.text.encode()).hexdigest()
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether the file has no statement; asyncpg fails on an empty one."""
+        """Return whether the file has no statement; asyncpg fails on an empty one."""
         return not self.words.strip("; \n\t\r\f")
 
     @property
     def words(self) -> str:
-        """Return the text without comments, and without what stands in quotes."""
+        """Return the text without comments and quoted parts."""
         return _HIDDEN.sub(lambda match: " " if match[0][:2] in ("--", "/*") else "''", self.text)
 
     @property
     def in_transaction(self) -> bool:
-        """Tell whether the file runs in a transaction; `-- pegboard: no-transaction` in its first line opts out."""
+        """Return whether the file runs in a transaction; `-- pegboard: no-transaction` in its first line opts out."""
         return self._mark != _NO_TRANSACTION
 
     @property
     def baseline(self) -> str | None:
         """Return the fingerprint in the first line `-- pegboard: baseline FINGERPRINT`.
 
-        The file holds what made the table of a schema with that fingerprint, and is not run where it has made it.
+        The file makes the table of a schema with that fingerprint, and is not run where the schema has made it.
         """
         return self._mark.removeprefix(_BASELINE).strip() if self._mark.startswith(_BASELINE) else None
 
@@ -70,7 +70,7 @@ class SqlFile:
 def read(folder: Traversable | None) -> tuple[SqlFile, ...]:
     """Return the SQL files of a package's folder by number, 0001 first; none when there is no folder.
 
-    Raises `MigrationError` for a bad name, a number that is missing or there twice, and what a file may not hold.
+    Raises `MigrationError` for an invalid name, a missing or duplicate number, and a statement that is not allowed.
     """
     if folder is None or not folder.is_dir():
         return ()
@@ -79,9 +79,9 @@ def read(folder: Traversable | None) -> tuple[SqlFile, ...]:
 
 
 def pending(files: tuple[SqlFile, ...], recorded: Mapping[int, str]) -> tuple[SqlFile, ...]:
-    """Return the files that are yet to be applied, given the checksums of those that are, by number.
+    """Return the files that are not applied yet; `recorded` are the checksums of applied ones, by number.
 
-    Raises `MigrationError` for an applied file that was edited and for one that comes too late.
+    Raises `MigrationError` for an applied file that was edited, and for a new one with a number below an applied one.
     """
     newest = max(recorded, default=0)
     for file in files:

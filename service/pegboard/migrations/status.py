@@ -1,4 +1,4 @@
-"""Where the migrations of each plugin stand: what its package holds beside what the database has recorded."""
+"""The status of the migrations of each plugin: those of its package compared with those the database has recorded."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pegboard.schema import ddl
 from pegboard.schema.ddl import TableSpec
 
 CORE = "pegboard"
-SCHEMA_ROW = 0, "schema"  # number and name under which a table made from a description is recorded
+SCHEMA_ROW = 0, "schema"  # number and name of the record of a declared table
 
 _RESERVED = frozenset({"public", "information_schema"})
 
 
 @dataclass(frozen=True, slots=True)
 class PluginMigrations:
-    """Say where a plugin's tables come from: the SQL files of `folder` or, where it has none, `table`.
+    """The source of a plugin's tables: the SQL files of `folder` or, without any, the declaration `table`.
 
-    With both, the files make the table, and `table` tells which plugins have to come before.
+    With both, the files make the table, and the references of `table` determine the order of plugins.
     """
 
     plugin: str
@@ -38,10 +38,10 @@ class PluginMigrations:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Say where one plugin's migrations stand; `schema` is the name of what is made from a table's description.
+    """The status of one plugin's migrations, by name; that of a declared table is called `schema`.
 
-    `applied` is all that the database has, `now` what this call added, `pending` what is yet to come, and `missing`
-    what the database has from another version of the package. A plugin that is not installed has nothing but `missing`.
+    `applied` are all that the database has, `now` those applied by this call, `pending` those not yet applied, and
+    `missing` those of another version of the package. A plugin that is not installed has only `missing`.
     """
 
     applied: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Outcome:
 
 
 class NewerSchema(MigrationError):
-    """Say that the core's tables were made by a version of it that is newer than this one."""
+    """The core's tables were made by a newer version of it."""
 
 
 Applied = Mapping[int, tuple[str, str]]  # names and checksums by number
@@ -61,7 +61,7 @@ Records = Mapping[str, Applied]
 
 
 def ordered(plugins: Iterable[PluginMigrations]) -> list[PluginMigrations]:
-    """Return the core, then the plugins by name, each after those it refers to as far as that is possible."""
+    """Return the core, then the plugins by name, each after those it refers to if possible."""
     waiting = sorted(plugins, key=lambda source: source.plugin)
     ordered = [PluginMigrations(CORE, files("pegboard") / "migrations")]
     while waiting:
@@ -72,16 +72,16 @@ def ordered(plugins: Iterable[PluginMigrations]) -> list[PluginMigrations]:
     return ordered
 
 
-def standing(sources: Sequence[PluginMigrations], records: Records) -> dict[str, Outcome]:
-    """Return where every plugin stands, those that are only recorded last."""
-    outcomes = {source.plugin: stands(source, records.get(source.plugin, {})) for source in sources}
+def statuses(sources: Sequence[PluginMigrations], records: Records) -> dict[str, Outcome]:
+    """Return the status of every plugin; those that are only recorded come last."""
+    outcomes = {source.plugin: status_of(source, records.get(source.plugin, {})) for source in sources}
     for plugin in records.keys() - outcomes.keys():
         outcomes[plugin] = Outcome(missing=tuple(name for name, _ in records[plugin].values()), installed=False)
     return outcomes
 
 
-def stands(source: PluginMigrations, records: Applied) -> Outcome:
-    """Return where one plugin stands."""
+def status_of(source: PluginMigrations, records: Applied) -> Outcome:
+    """Return the status of one plugin."""
     applied = tuple(name for name, _ in records.values())
     try:
         sql_files, pending = steps_pending(source, records)
@@ -93,9 +93,9 @@ def stands(source: PluginMigrations, records: Applied) -> Outcome:
 
 
 def steps_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[SqlFile, ...], tuple[SqlFile, ...]]:
-    """Return all steps of a plugin and those that are pending; a table's description is the step of number 0.
+    """Return all SQL files of a plugin and the pending ones; a declared table is a file with the number 0.
 
-    Raises `MigrationError` where nothing can be applied.
+    Raises `MigrationError` if nothing can be applied.
     """
     if source.plugin in _RESERVED or source.plugin.startswith("pg_"):
         raise MigrationError(f"{source.plugin} is a name that PostgreSQL reserves")
@@ -103,7 +103,7 @@ def steps_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[Sql
     checksums = {version: checksum for version, (_, checksum) in records.items()}
     described = checksums.pop(SCHEMA_ROW[0], None)
     if not sql_files:
-        # Where files of another version have taken over, the table is theirs.
+        # After files of another version have been applied, the table belongs to them.
         current = source.table is None or bool(checksums) or described == ddl.fingerprint(source.table)
         return (), () if current else (SqlFile(*SCHEMA_ROW, ""),)
     first = sql_files[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pegboard import errors
-from pegboard.schema.column import WHOLE_KEY, Column
+from pegboard.schema.column import INTEGER_KEY, Column
 from pegboard.schema.ddl import VERSION
 from pegboard.schema.loading import parse_uuid
 
@@ -77,7 +77,7 @@ def _text(text: str) -> str | None:
 
 KEYS: Mapping[str, tuple[str, Callable[[str], str | None]]] = {
     "uuid": ("uuid", parse_uuid),
-    "bigint": (WHOLE_KEY, _whole),
+    "bigint": (INTEGER_KEY, _whole),
     "text": ("text", _text),
 }
 """The types that a key may have: each as a column of statements, and what reads an id."""

@@ -1,4 +1,4 @@
-"""A schema's fields as columns: what a query may ask of them, and the table that holds them."""
+"""The columns of a schema's fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
 from pegboard.schema.schema import Schema
 
 NAME = Column("id", "text", False, field="id", parse=fields.query_parser(fields.String()), writable=False)
-"""The id where it is no UUID, and no column of a table either."""
+"""The id of a resource without a table, if it is no UUID."""
 
 _COMPUTED = (Constant, Function, Method)
 
@@ -27,23 +27,23 @@ _PLAIN = frozenset(
         *(fields.Boolean, fields.Date, fields.DateTime, fields.Time, fields.Dict, fields.Raw, fields.Reference),
     )
 )
-"""The fields whose values go out as the database gives them."""
+"""The fields whose values are shown as the database returns them."""
 
 
 def stored(schema: Schema) -> Iterator[tuple[str, Field[Any], str | None]]:
-    """Yield what the table keeps: the attribute, its field, and the column's type (None where nobody knows it)."""
+    """Yield the stored fields: the attribute, its field, and the column's type (None if unknown)."""
     for name, field in schema.fields.items():
         if not isinstance(field, _COMPUTED):
             yield field.attribute or name, field, fields.column_type(field)
 
 
 def computed(schema: Schema) -> tuple[str, ...]:
-    """Return the names of the fields that no column holds, as JSON has them."""
+    """Return the names in JSON of the fields without a column."""
     return tuple(name_of(field, name) for name, field in schema.dump_fields.items() if isinstance(field, _COMPUTED))
 
 
 def is_plain(schema: Schema) -> bool:
-    """Tell whether every field that goes out does so as the database gives it."""
+    """Return whether every shown field is shown as the database returns it."""
     return all(_plain(field) for field in schema.dump_fields.values()) and not any(schema._hooks.values())
 
 
@@ -52,9 +52,9 @@ def _plain(field: Any) -> bool:
 
 
 def columns(schema: Schema, existing: Existing | None = None, identity: Column = ID) -> tuple[Column, ...]:
-    """Return the columns in the order in which the fields are shown, the standard ones that there are among them.
+    """Return the columns in the order of the fields in JSON, the standard ones included.
 
-    `identity` is the id's, where no `existing` table has another.
+    `identity` is the column of the id, unless an `existing` table has another.
     """
     own = table_columns(schema)
     if existing is None:
@@ -64,17 +64,17 @@ def columns(schema: Schema, existing: Existing | None = None, identity: Column =
 
 
 def name_of(field: Field[Any], attribute: str) -> str:
-    """Return what JSON calls the field."""
+    """Return the name of the field in JSON."""
     return field.data_key or field.name or attribute
 
 
 def is_nullable(field: Field[Any]) -> bool:
-    """Tell whether the column can hold null: the field takes it, or may be absent and has no default."""
+    """Return whether the column can hold null: the field allows it, or is optional without a default."""
     return field.allow_none or (not field.required and field.load_default is missing)
 
 
 def references(schema: Schema) -> dict[str, str]:
-    """Return where the references lead that go out: the names of resources by what JSON calls the fields."""
+    """Return the resources that shown references refer to, by the names of the fields in JSON."""
     return {
         name_of(field, name): field.resource
         for name, field in schema.dump_fields.items()
@@ -105,7 +105,7 @@ def _column(name: str, field: Field[Any], type_of: str | None) -> Column:
 
 
 def _bounds(field: Any) -> tuple[int | None, int | None]:
-    """Return the least and the greatest length that the field's validators allow."""
+    """Return the smallest and largest length that the field's validators allow."""
     least, most = None, None
     for validator in field.validators:
         check = getattr(validator, "check", validator)
@@ -115,9 +115,9 @@ def _bounds(field: Any) -> tuple[int | None, int | None]:
 
 
 def _default(field: Field[Any], type_of: str) -> str | None:
-    """Return the default as SQL, for the rows that are there when the column is added."""
+    """Return the default as SQL, for existing rows when the column is added."""
     default = field.load_default
-    # What another callable gives differs from call to call: it is no default of a column.
+    # Other callables may return another value each time: that is no default of a column.
     value = default() if default in (list, dict) else None if callable(default) else default
     if value is missing or value is None:
         return None
@@ -128,7 +128,7 @@ def _default(field: Field[Any], type_of: str) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """Return a value as PostgreSQL reads it: what JSON would say, without the quotes."""
+    """Return a value as PostgreSQL reads it: as in JSON, without the quotes."""
     text = rendering.dumps(value).decode()
     return str(json.loads(text)) if text.startswith('"') else text
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from pegboard import rendering
 from pegboard.query import filtering, ordering
 from pegboard.query.query import Filter, Query
-from pegboard.schema.column import WHOLE_KEY, Column, parameter, quoted
+from pegboard.schema.column import INTEGER_KEY, Column, parameter, quoted
 from pegboard.schema.ddl import CREATED_AT, UPDATED_AT, VERSION
 
 _NOW = "date_trunc('second', now())"
 _CACHED = 1_000
 
 # In PostgreSQL's own text of these nothing is lost, and nothing is left for us to convert.
-_AS_TEXT = {"uuid": "text", WHOLE_KEY: "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
+_AS_TEXT = {"uuid": "text", INTEGER_KEY: "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
 
 # PostgreSQL writes it in a fraction of the time that asyncpg takes to read it; `rendering.instant_of` finishes it.
 _INSTANT = "timestamptz"

@@ -1,4 +1,4 @@
-"""What one column of a resource holds, and what a query may ask of it."""
+"""Columns: the description of one column, for tables, queries and documents alike."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-WHOLE_KEY = "pg_catalog.int8"
-"""The type of a whole number that is an id: text here, as all ids are, and a `bigint` there, by its full name."""
+INTEGER_KEY = "pg_catalog.int8"
+"""The type of an integer id: text in JSON, as all ids, and a `bigint` in the database, by its full name."""
 
 QUERIED: Mapping[str, bool] = {"queried": True}
 """The metadata of what only queries read: it is no part of the table."""
@@ -23,7 +23,7 @@ OPERATORS: Mapping[str, frozenset[str]] = {
     "smallint": _ORDER,
     "integer": _ORDER,
     "bigint": _ORDER,
-    WHOLE_KEY: _ORDER,
+    INTEGER_KEY: _ORDER,
     "real": _ORDER,
     "double precision": _ORDER,
     "numeric": _ORDER,
@@ -34,16 +34,16 @@ OPERATORS: Mapping[str, frozenset[str]] = {
     "text": _TEXT,
     "varchar": _TEXT,
 }
-"""The filters of each PostgreSQL type that has an order; a type that is not here can only be null or not."""
+"""The filters of each PostgreSQL type with an order; other types have `isnull` only."""
 
-# A value from a query may lie beyond a small column: then it matches nothing, which is no fault.
+# A value may exceed the range of a small column: then it matches nothing, which is no error.
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
 
-# asyncpg would send the day 9999-12-31 as infinity, so days go as text.
-_SENT_AS = {"date": "text::", "date[]": "text[]::", WHOLE_KEY: "text::", f"{WHOLE_KEY}[]": "text[]::"}
+# asyncpg would send the date 9999-12-31 as infinity, so dates are sent as text.
+_SENT_AS = {"date": "text::", "date[]": "text[]::", INTEGER_KEY: "text::", f"{INTEGER_KEY}[]": "text[]::"}
 
-_WHOLE_KEY = 1_000
-"""A text of at most so many characters is sorted by as it is, and fits into a cursor within a URL."""
+_LONGEST_KEY = 1_000
+"""The most characters of a text that is a sort key itself, and fits into a cursor in a URL."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Column:
 
     @property
     def is_list(self) -> bool:
-        """Tell whether the column holds a list."""
+        """Return whether the column holds a list."""
         return self.type.endswith("[]")
 
     @property
@@ -98,17 +98,17 @@ class Column:
 
     @property
     def is_sortable(self) -> bool:
-        """Tell whether items can be sorted by the column."""
+        """Return whether items can be sorted by the column."""
         return self.readable and self.base_type in OPERATORS
 
     @property
     def is_long(self) -> bool:
-        """Tell whether a value may be too long to be carried in a cursor."""
-        return self.is_text and (self.max_length is None or self.max_length > _WHOLE_KEY)
+        """Return whether a value may be too long for a cursor."""
+        return self.is_text and (self.max_length is None or self.max_length > _LONGEST_KEY)
 
     @property
     def operators(self) -> frozenset[str]:
-        """Return the filters that the column takes; `eq` is the one that a URL writes without an operator."""
+        """Return the filter operators of the column; `eq` is the one without a suffix in a URL."""
         if not self.readable:
             return frozenset()
         own = _LIST if self.is_list else OPERATORS.get(self.base_type, frozenset())
@@ -116,7 +116,7 @@ class Column:
 
 
 def parameter(number: int, type_of: str) -> str:
-    """Return the argument of a statement as a value of a type."""
+    """Return the placeholder of an argument, cast to its type."""
     return f"${number}::{_SENT_AS.get(type_of, '')}{type_of}"
 
 

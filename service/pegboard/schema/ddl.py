@@ -16,11 +16,11 @@ OWNER = "_owner"
 SEARCH = "_search"
 CONTENT = "_content"
 
-# What ends so is ours: it is dropped when it is no longer declared, and anything else is left alone.
+# Names with these endings are ours: dropped when no longer declared. All others are left alone.
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
-_SEARCHED = 100_000  # characters; a text whose words exceed 1 MiB would be refused by to_tsvector
+_SEARCHED = 100_000  # characters; to_tsvector refuses a text whose words exceed 1 MiB
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -37,7 +37,7 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Keep an index for sorting by `columns` (`-` in front: descending), or for the elements of one list."""
+    """An index to sort by `columns` (descending with a leading `-`), or of the elements of one list."""
 
     columns: tuple[str, ...]
 
@@ -57,10 +57,10 @@ OWNED_BY = Column(
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """Describe a table beyond its standard columns; raises `ValueError` when the description contradicts itself.
+    """Describe a table and its columns, the standard ones excluded; raises `ValueError` for a contradiction.
 
-    `owned` gives it a column for the id of the client that each row belongs to, `content` a second table for the bytes
-    that belong to each row.
+    `owned` adds a column for the id of the client that each row belongs to, `content` a second table for the bytes of
+    each row.
     """
 
     schema: str
@@ -73,7 +73,7 @@ class TableSpec:
     content: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse names that PostgreSQL would cut, are taken twice or lead nowhere."""
+        """Refuse names that are too long for PostgreSQL, duplicate or unknown."""
         names = [column.name for column in self.all_columns]
         for name in (self.schema, self.name, *names):
             if not name or len(name.encode()) > _LONGEST_NAME or "\x00" in name:
@@ -97,7 +97,7 @@ class TableSpec:
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
-        """Return every column in the table's order, the standard ones first."""
+        """Return all columns in the table's order, the standard ones first."""
         return (*STANDARD, *((OWNED_BY,) if self.owned else ()), *self.columns)
 
     @property
@@ -107,7 +107,7 @@ class TableSpec:
 
 
 def object_name(table: str, columns: Iterable[str], suffix: str) -> str:
-    """Return the name of a constraint or index; one that is too long is cut and told apart by a hash."""
+    """Return the name of a constraint or index; a long one is cut and gets a hash."""
     name = "_".join((table, *columns)) + suffix
     if len(name.encode()) <= _LONGEST_NAME:
         return name
@@ -116,7 +116,7 @@ def object_name(table: str, columns: Iterable[str], suffix: str) -> str:
 
 
 def fingerprint(spec: TableSpec) -> str:
-    """Return a digest of what `spec` says; it does not change when a later version can say more."""
+    """Return a digest of `spec`; an attribute that a later version adds does not change it."""
     return sha256(json.dumps(_plain(spec), sort_keys=True).encode()).hexdigest()
 
 
@@ -143,7 +143,7 @@ def content_name(spec: TableSpec) -> str:
 
 
 def create_content(spec: TableSpec) -> list[str]:
-    """Return the statements that make the table for the bytes that belong to each row; they go with it."""
+    """Return the statements that make the table for the bytes of each row; they are deleted with it."""
     name = content_name(spec)
     columns = (
         '"item" uuid NOT NULL, "sha256" text COLLATE "C" NOT NULL, "number" integer NOT NULL, "data" bytea NOT NULL'
@@ -152,13 +152,13 @@ def create_content(spec: TableSpec) -> list[str]:
     reference = f'FOREIGN KEY ("item") REFERENCES {spec.sql_name} ("id") ON DELETE CASCADE'
     return [
         f"CREATE TABLE {name} (\n    {columns},\n    {key},\n    {reference}\n)",
-        # Most of what is large is compressed already.
+        # Most large content is compressed already.
         f'ALTER TABLE {name} ALTER COLUMN "data" SET STORAGE EXTERNAL',
     ]
 
 
 def constraint_columns(spec: TableSpec) -> dict[str, tuple[str, ...]]:
-    """Return the columns that each constraint is about, by the name that PostgreSQL tells when it is violated."""
+    """Return the columns of each constraint, by the name in PostgreSQL's error."""
     columns = {unique_name(spec, unique): unique.columns for unique in spec.uniques}
     columns |= {name: (column.name,) for name, column in references(spec).items()}
     return columns | {name: (check.column.name,) for name, check in lengths(spec).items()}
@@ -179,12 +179,12 @@ class Length:
         return f"CHECK ({function}({quoted(self.column.name)}) {self.operator} {self.limit})"
 
     def allows(self, limit: int) -> bool:
-        """Tell whether all that passed `limit` passes this one."""
+        """Return whether all that passed `limit` passes this one."""
         return limit <= self.limit if self.operator == "<=" else limit >= self.limit
 
 
 def _plain(value: Any) -> Any:
-    """Return a dataclass as a dict that leaves out what has its default."""
+    """Return a dataclass as a dict without attributes that have their default."""
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if not is_dataclass(value):
@@ -211,7 +211,7 @@ def column_definition(column: Column) -> str:
 
 
 def search_definition(spec: TableSpec) -> str:
-    """Return the generated column that full-text search reads; it knows no language, only words."""
+    """Return the generated column that full-text search reads; it is for no language in particular."""
     text = " || ' ' || ".join(f"coalesce({quoted(name)}, '')" for name in spec.search)
     words = f"to_tsvector('simple', left({text}, {_SEARCHED}))"
     return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({words}) STORED"
@@ -251,7 +251,7 @@ def uniques(spec: TableSpec) -> dict[str, str]:
     texts = {column.name for column in spec.all_columns if column.is_collatable and not column.is_list}
     statements = {}
     for unique in spec.uniques:
-        # Collation C lowers ASCII only, so the database's own lowers; C then orders, whatever a libc update changes.
+        # Collation C lowers ASCII only, so the default one lowers; C then orders, independent of libc updates.
         lowered = texts if unique.ignore_case else set()
         columns = (
             f'(lower({quoted(name)} COLLATE "default") COLLATE "C")' if name in lowered else quoted(name)
@@ -267,7 +267,7 @@ def indexes(spec: TableSpec) -> dict[str, str]:
     lists = {column.name for column in spec.columns if column.is_list}
     wanted = [*(Index((column.name,)) for column in references(spec).values()), *spec.indexes]
     if spec.owned:
-        # Who sees nothing but their own pages through it as fast as who sees all.
+        # Clients that see only their own items page as fast as those that see all.
         sorts = [index.columns for index in spec.indexes if lists.isdisjoint(index.columns)]
         wanted += [Index((OWNER, *columns)) for columns in [(), *sorts]]
     statements = {}
