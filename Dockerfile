@@ -2,14 +2,14 @@
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
-# The folders below plugins/ that go into the image, separated by spaces. As it is: all.
+# The directories in plugins/ to install, separated by spaces. Default: all.
 ARG PLUGINS=*
 WORKDIR /source
-# Without a pip of its own: the one of the base image installs into it, here and in images that derive from this one.
+# Without pip: the base image's pip installs into it (PIP_PYTHON), here and in derived images.
 RUN python -m venv --without-pip /opt/pegboard
 ENV PIP_PYTHON=/opt/pegboard/bin/python PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=/var/cache/pip
 COPY . .
-# All at once, so that no plugin asks an index for pegboard. PLUGINS is not quoted: it may be a pattern or several names.
+# In one command, so that pip does not look for pegboard on an index. PLUGINS may be a pattern or several names.
 RUN --mount=type=cache,target=/var/cache/pip \
     set -eu; \
     cd plugins; \
