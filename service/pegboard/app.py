@@ -1,4 +1,4 @@
-"""The application: the only place where the parts are joined and their lifetimes begin and end."""
+"""The application: the one module that creates the parts, connects them, and starts and stops them."""
 
 from __future__ import annotations
 
@@ -51,41 +51,41 @@ from pegboard.schema.loading import parse_uuid
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import tracing
 from pegboard.telemetry.metrics import Metrics
-from pegboard.telemetry.sharing import Shared
+from pegboard.telemetry.sharing import SharedMetrics
 from pegboard.telemetry.tracing import Tracing
 
 log = logging.getLogger("pegboard")
 
-_DESCRIBING = 10.0
-"""So many seconds a plugin has to say what its table is."""
+_DESCRIBE_TIMEOUT = 10.0
+"""The seconds that a plugin has to describe its table."""
 
 _SECRET = """
-WITH made AS (INSERT INTO pegboard.secret (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
-SELECT value FROM made UNION ALL SELECT value FROM pegboard.secret WHERE name = $1 LIMIT 1"""
+WITH inserted AS (INSERT INTO pegboard.secret (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
+SELECT value FROM inserted UNION ALL SELECT value FROM pegboard.secret WHERE name = $1 LIMIT 1"""
 
 
 class Service:
-    """Hold the parts of one running service, and know whether it is ready."""
+    """Hold the parts of one running service, and report whether it is ready."""
 
     def __init__(
         self,
         settings: Settings,
         plugins: Sequence[Plugin],
         passwords: Passwords | None = None,
-        shared: Shared | None = None,
+        shared: SharedMetrics | None = None,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
         self.draining = False
         self.prefix = settings.path_prefix
-        """What stands before all paths: the prefix that a proxy takes away, and where the application is mounted."""
+        """The prefix of all paths: the one that a proxy removes, then the one that the application is mounted under."""
         self.tracing = Tracing(*tracing.provider()) if settings.tracing else None
-        self.database = open_database(settings, self._bring_up, self.tracing.pools() if self.tracing else Pool)
+        self.database = open_database(settings, self._on_available, self.tracing.pools() if self.tracing else Pool)
         self.clients = Clients(self.database.write, passwords)
         self.authentication = Authentication(self.clients, settings)
         self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
-        self._aftermath = Aftermath()
+        self._background_tasks = Aftermath()
         self._lifespans: list[Lifespan] = []
         release = version("pegboard")
         hashing = self.clients.passwords
@@ -99,38 +99,43 @@ class Service:
             "docs": docs.overview,
             "docs.resource": docs.resource,
         }
-        own = service_endpoints(handlers, docs.assets(), docs_public=settings.docs_public)
-        self.table = Table((*own, *described.endpoints), self.bulkheads, settings.path_prefix, described.public)
+        own_endpoints = service_endpoints(handlers, docs.assets(), docs_public=settings.docs_public)
+        self.table = Table(
+            (*own_endpoints, *described.endpoints), self.bulkheads, settings.path_prefix, described.public
+        )
         self.specification = Specification(release, plugins, self.table, described, self._prefix)
 
     def _prefix(self) -> str:
         return self.prefix
 
     def middlewares(self, ids: RequestIds) -> Iterator[Middleware]:
-        """Yield the middlewares, outermost first; what is switched off is not among them."""
+        """Yield the enabled middlewares, outermost first."""
         settings = self.settings
         limits = Limits(settings.max_body, settings.receive_timeout)
         yield middlewares.observe(self.table, ids, limits, self.metrics.traffic, lambda: self.draining)
         if self.tracing is not None:
             yield self.tracing
         if settings.cors_origins:
-            yield middlewares.cross_origin(Cors(settings.cors_origins))
-        yield middlewares.tell_errors
+            yield middlewares.preflight(Cors(settings.cors_origins))
+        yield middlewares.handle_errors
         yield from extensions.middlewares(settings.middlewares)
         yield self.authentication
-        # Without a replica there is nothing to wait for.
+        # Only a replica can lag behind.
         if settings.read_database_url:
-            yield middlewares.settle(self.database)
+            yield middlewares.wait_for_replica(self.database)
         yield middlewares.authorize
-        yield middlewares.guard
+        yield middlewares.enforce_plugin_limits
 
     async def lifespan(self, app: web.Application) -> AsyncIterator[None]:
-        """Reach the database, or go on trying beside what can be served without; let go of everything at the end."""
+        """Start the parts of the service, and stop them in the reverse order.
+
+        While the database is unavailable, the service retries the connection and serves what needs no database.
+        """
         if not self.settings.database_url:
             raise SettingsError("PEGBOARD_DATABASE_URL is not set: set it, or start the service with pegboard serve.")
         if self.draining:
             raise RuntimeError("This application has ended: make another one with create_app().")
-        # By now it is known whether the application is a part of another.
+        # Only now is it known whether another application has mounted this one.
         self.prefix = self.settings.path_prefix + str(app.router[ROOT].url_for()).rstrip("/")
         sweeper = Sweeper(self.bulkheads.values())
         watchdog = Watchdog(self.bulkheads, sweeper, self.settings.plugin_blocking)
@@ -139,7 +144,7 @@ class Service:
         watchdog.start()
         self.metrics.start()
         yield
-        await self._aftermath.close()
+        await self._background_tasks.close()
         for lifespan in reversed(self._lifespans):
             await lifespan.end()
         await self.metrics.stop()
@@ -151,20 +156,20 @@ class Service:
             await self.tracing.close()
 
     def drain(self) -> None:
-        """Tell whoever asks that no more requests should come."""
+        """Report the service as not ready, so that load balancers stop sending requests."""
         self.draining = True
 
     async def shut_down(self, _: web.Application) -> None:
-        """Take part in the end of the application, which has begun."""
+        """Drain when the application shuts down."""
         self.drain()
 
-    def missing(self) -> list[str]:
-        """Return the names of the required plugins that do not serve."""
+    def missing_plugins(self) -> list[str]:
+        """Return the names of the required plugins that are not ready."""
         serving = {plugin.name for plugin in self.plugins if plugin.state is State.READY}
         return [name for name in self.settings.plugins_required if name not in serving]
 
     def resource(self, name: str) -> Resource:
-        """Return the resource that serves under `name`; raises `ApiError` 503 where none does."""
+        """Return the resource named `name`; raises `ApiError` 503 if it is not available."""
         resource = self._resources.get(name)
         if resource is None:
             message = f"The plugin {name} is unavailable."
@@ -177,29 +182,33 @@ class Service:
         if not (self.database.available and await self.database.ping()):
             message = self.database.fault if not self.database.available else None
             return errors.DatabaseUnavailable(message or None, headers={"Retry-After": "1"})
-        missing = self.missing()
+        missing = self.missing_plugins()
         return errors.PluginUnavailable(f"Plugins not available: {', '.join(missing)}.") if missing else None
 
-    async def _bring_up(self) -> None:
-        """Bring the database up to date and mount the plugins, as soon as the database answers."""
+    async def _on_available(self) -> None:
+        """Migrate the database and mount the plugins, once the database is available."""
         try:
             outcomes = await runner.migrate(self.settings.direct_url, migrations(self.plugins))
         except MigrationError as error:
             raise Unusable(str(error), final=isinstance(error, NewerSchema)) from error
-        note_outcomes(self.plugins, outcomes)
+        record_outcomes(self.plugins, outcomes)
         self.metrics.outcomes = outcomes
-        made_up = await self.clients.ensure_administrator(self.settings.admin_password)
-        if made_up is not None:
-            # On the terminal and not in the log: it is told once, to whoever starts the service.
-            print(f"The administrator is admin with the password {made_up}", flush=True)  # noqa: T201
+        generated = await self.clients.ensure_administrator(self.settings.admin_password)
+        if generated is not None:
+            # On the terminal and not in the log: it is shown once, to the operator who starts the service.
+            print(f"The administrator is admin with the password {generated}", flush=True)  # noqa: T201
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
         await self.authentication.open()
         self.mount(secret)
-        await self._begin_lifespans()
+        await self._start_lifespans()
 
-    async def _begin_lifespans(self) -> None:
-        """Let each plugin serve once its lifespan has begun, all at the same time; those whose has not are down."""
-        waiting = {name: one for name, one in self._resources.items() if type(one).lifespan is not Resource.lifespan}
+    async def _start_lifespans(self) -> None:
+        """Start the lifespans of the plugins concurrently; each plugin serves once its own has started."""
+        waiting = {
+            name: resource
+            for name, resource in self._resources.items()
+            if type(resource).lifespan is not Resource.lifespan
+        }
         handlers = {name: self.bulkheads[name].handlers for name in waiting}
         for name in waiting:
             del self._resources[name]
@@ -209,25 +218,24 @@ class Service:
         async def begin(name: str, resource: Resource) -> None:
             lifespan = Lifespan(resource, self.settings.lifespan_timeout)
             self._lifespans.append(lifespan)
-            fault = await lifespan.begin()
-            if fault is not None:
+            reason = await lifespan.begin()
+            if reason is not None:
                 self._lifespans.remove(lifespan)
-                self._take_out(plugins[name], fault)
+                self._fail_plugin(plugins[name], reason)
                 return
             self._resources[name] = resource
             self.bulkheads[name].handlers = handlers[name]
-            lifespan.watch(partial(self._take_out, plugins[name]))
+            lifespan.watch(partial(self._fail_plugin, plugins[name]))
 
-        await asyncio.gather(*(begin(*one) for one in waiting.items()))
+        await asyncio.gather(*(begin(name, resource) for name, resource in waiting.items()))
 
-    def _take_out(self, plugin: Plugin, fault: str) -> None:
-        """Let a plugin serve no more."""
-        plugin.fail(fault)
+    def _fail_plugin(self, plugin: Plugin, reason: str) -> None:
+        plugin.fail(reason)
         self._resources.pop(plugin.name, None)
         self.bulkheads[plugin.name].handlers = {}
 
     def mount(self, secret: bytes) -> None:
-        """Let the plugins serve; one that cannot is down. They can work once the database has answered."""
+        """Mount the plugins; one that cannot be mounted fails. Requests that need the database wait for it."""
         for plugin in self.plugins:
             if plugin.state is State.READY and plugin.resource is not None:
                 with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
@@ -236,14 +244,14 @@ class Service:
     def _mount(self, plugin: Plugin, resource: type[Resource], secret: bytes) -> None:
         bulkhead, declared = self.bulkheads[plugin.name], self.description.declared[plugin.name]
         services = Services(
-            bulkhead.shares, secret, self.resource, self.clients.passwords, self._aftermath, plugin.settings
+            bulkhead.shares, secret, self.resource, self.clients.passwords, self._background_tasks, plugin.settings
         )
-        made = resource(plugin.name, services)
+        instance = resource(plugin.name, services)
         idempotency = Idempotency(bulkhead.shares, secret)
         path = f"{self.prefix}/{plugin.name}"
-        handlers = serving.handlers(made, declared, idempotency, self.settings, path)
-        bulkhead.parse_id = parse_uuid if declared.has_uuids else made.parse_id
-        bulkhead.handlers, self._resources[plugin.name] = handlers, made
+        handlers = serving.handlers(instance, declared, idempotency, self.settings, path)
+        bulkhead.parse_id = parse_uuid if declared.has_uuids else instance.parse_id
+        bulkhead.handlers, self._resources[plugin.name] = handlers, instance
 
 
 SERVICE = web.AppKey("service", Service)
@@ -253,17 +261,17 @@ def create_app(
     settings: Settings | None = None,
     plugins: Sequence[Plugin] | None = None,
     passwords: Passwords | None = None,
-    shared: Shared | None = None,
+    shared: SharedMetrics | None = None,
 ) -> web.Application:
-    """Return the application that serves `plugins`, to be run by itself or as a part of another application.
+    """Return the application that serves `plugins`, to run on its own or to mount in another application.
 
-    Without `settings`, they are read from the environment; without `plugins`, all that are installed and that the
-    settings do not leave out are served. Both are for one application: to start another, call this again. `passwords`
-    says how passwords are hashed, where that is not to be as secure as it should be. `shared` is where workers tell
-    each other what they have counted.
+    Without `settings`, they are read from the environment; without `plugins`, all installed plugins are served that the
+    settings do not exclude. An application can be started once: to start another, call this function again. `passwords`
+    replaces the hashing of passwords, for instance by a faster one in tests. `shared` is where workers exchange their
+    metrics.
 
-    Raises `SettingsError` for settings that are wrong, and where a middleware that they name cannot be had; starting
-    the application raises it where no database is named, and `RuntimeError` where it has been stopped before.
+    Raises `SettingsError` for invalid settings, and if a middleware that they name cannot be imported. Starting the
+    application raises it if no database is configured, and `RuntimeError` if the application was stopped before.
     """
     if settings is None:
         settings = Settings.load(os.environ, [point.name for point in discovery.installed()])
@@ -273,7 +281,7 @@ def create_app(
     app = web.Application(middlewares=service.middlewares(ids), client_max_size=settings.max_body)
     app[SERVICE] = service
     service.table.register(app.router)
-    app.on_response_prepare.append(middlewares.complete)
+    app.on_response_prepare.append(middlewares.add_headers)
     if settings.cors_origins:
         app.on_response_prepare.append(Cors(settings.cors_origins).on_response_prepare)
     app.cleanup_ctx.append(service.lifespan)
@@ -287,7 +295,7 @@ def open_database(
     on_available: Callable[[], Awaitable[None]] | None = None,
     pool: Callable[..., Pool] = Pool,
 ) -> Database:
-    """Return the database that `settings` name; nothing is opened yet."""
+    """Return the database that `settings` name, without a connection to it."""
     return Database(
         settings.database_url or "",
         settings.read_database_url,
@@ -309,43 +317,46 @@ def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhea
 
 
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
-    """Return where the tables of each plugin that was loaded come from; one whose table cannot be is out."""
-    found = []
-    places = {name: place for plugin in plugins for name, place in _places(plugin)}
+    """Return the migrations of each plugin that is ready; a plugin whose table cannot be described fails."""
+    sources = []
+    existing = {name: table for plugin in plugins for name, table in _existing_tables(plugin)}
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
-        with plugin.guarded("its table cannot be described", _DESCRIBING):
-            table = _described(plugin.resource, plugin.name, places)
-            found.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
-    return found
+        with plugin.guarded("its table cannot be described", _DESCRIBE_TIMEOUT):
+            table = _table_spec(plugin.resource, plugin.name, existing)
+            sources.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
+    return sources
 
 
-Place = tuple[str, str]
+TableName = tuple[str, str]
+"""A schema and a table in it."""
 
 
-def _places(plugin: Plugin) -> Iterator[tuple[str, Place]]:
-    """Yield where the items of a plugin are, as a schema and a table, where that was there before."""
+def _existing_tables(plugin: Plugin) -> Iterator[tuple[str, TableName]]:
+    """Yield the plugin's name and the name of its table, if the service did not create that table."""
     resource = plugin.resource
     if resource is not None and issubclass(resource, TableResource) and resource.table is not None:
         spec = resource.spec(plugin.name)
         yield plugin.name, (spec.schema, spec.name)
 
 
-def _described(resource: type[Resource], name: str, places: Mapping[str, Place]) -> TableSpec | None:
-    """Return the table that is made for a resource; None for one that has none, or one that is there already."""
+def _table_spec(resource: type[Resource], name: str, existing: Mapping[str, TableName]) -> TableSpec | None:
+    """Return the table to create for a resource; None if it has no table or an existing one."""
     if not issubclass(resource, TableResource) or resource.table is not None:
         return None
     spec = resource.spec(name)
     columns = [
-        replace(column, references=places.get(column.references[0], column.references)) if column.references else column
+        replace(column, references=existing.get(column.references[0], column.references))
+        if column.references
+        else column
         for column in spec.columns
     ]
     return replace(spec, columns=tuple(columns))
 
 
 def _sql_folder(package: str, name: str) -> Traversable | None:
-    """Return a package's folder `migrations/NAME`, or else `migrations`; a single module has neither."""
+    """Return a package's folder `migrations/NAME` if it exists, else `migrations`; None for a single module."""
     spec = find_spec(package)
     if not (spec and spec.submodule_search_locations):
         return None
@@ -353,8 +364,8 @@ def _sql_folder(package: str, name: str) -> Traversable | None:
     return folder / name if (folder / name).is_dir() else folder
 
 
-def note_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> None:
-    """Write into each plugin what became of its migrations."""
+def record_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> None:
+    """Record in each plugin the outcome of its migrations."""
     for plugin in plugins:
         outcome = outcomes.get(plugin.name)
         if outcome is None or plugin.state is not State.READY:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """Describe one error and what it refers to: one entry of the list `errors` of a response.
+    """Describe one error, and the part of the request that caused it: one entry of the list `errors` of a response.
 
     At most one of `pointer` (a JSON Pointer of RFC 6901 into the request body), `parameter` (a query parameter) and
     `header` (a request header) is set.
@@ -23,7 +23,7 @@ class ErrorDetail:
     header: str | None = None
 
     def as_json(self) -> dict[str, str | int]:
-        """Return the entry as a JSON object, without what is not set."""
+        """Return the entry as a JSON object, without the members that are not set."""
         entry: dict[str, str | int] = {"message": self.message, "code": self.code}
         for name in ("pointer", "parameter", "header"):
             value = getattr(self, name)
@@ -38,8 +38,8 @@ class ApiError(Exception):
     A subclass is declared with its code, an integer that never changes its meaning (20000 and up belong to plugins),
     its HTTP status, 400 to 599, and its message: `class Taken(ApiError, code=20001, status=409, message="...")`.
 
-    The response has one entry, with `message` (that of the class by default) and what it refers to: `pointer`,
-    `parameter` or `header`. `details` replaces it by several entries. `headers` are added to the response.
+    The response has one entry, with `message` (by default the class's) and one of `pointer`, `parameter` and `header`.
+    `details` replaces it by several entries. `headers` are added to the response.
     """
 
     code: ClassVar[int]
@@ -74,16 +74,17 @@ class ApiError(Exception):
         super().__init__(self.details[0].message)
 
     def with_details(self, details: Iterable[ErrorDetail]) -> Self:
-        """Return the same error with other entries."""
+        """Return a copy of the error with other entries."""
         changed = copy(self)
         changed.details = tuple(details)
         return changed
 
     def within(self, step: str | int) -> Self:
-        """Return the same error about a part of the body: its pointers begin with `step`."""
+        """Return a copy of the error whose pointers are prefixed with `step`: for an error in a part of the body."""
+        prefix = pointer((step,))
         return self.with_details(
-            ErrorDetail(one.code, one.message, f"{pointer((step,))}{one.pointer or ''}", one.parameter, one.header)
-            for one in self.details
+            ErrorDetail(detail.code, detail.message, f"{prefix}{detail.pointer or ''}", detail.parameter, detail.header)
+            for detail in self.details
         )
 
 
@@ -278,7 +279,7 @@ def pointer(steps: Iterable[str | int]) -> str:
 
 
 def gather(*checks: Callable[[], Any]) -> list[Any]:
-    """Return what each of `checks` returns; raise one error with the details of all that failed."""
+    """Return the results of `checks`; raises the first `ApiError` with the details of all that failed."""
     results, failed = [], []
     for check in checks:
         try:

@@ -1,4 +1,4 @@
-"""The way of every request: request id and log, errors, authentication, grants, the plugin's bulkhead."""
+"""The middlewares: request id and log, errors, preflight requests, grants, the limits of plugins, the replica."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pegboard.http.cors import Cors
 from pegboard.http.protocol import Response, error_response
 from pegboard.http.request import (
     STATE,
-    BrokenBody,
+    IncompleteBody,
     Limits,
     RequestIds,
     RequestState,
     awaits_continue,
-    broken_body,
-    is_gone,
-    reset,
+    body_read_error,
+    is_disconnected,
+    reset_connection,
 )
 from pegboard.postgres import database
 from pegboard.postgres.database import Database
@@ -41,13 +41,13 @@ log = logging.getLogger("pegboard")
 _TRACEPARENT = istr("traceparent")
 _X_REQUEST_ID = istr("X-Request-Id")
 _NOSNIFF = istr("X-Content-Type-Options")
-_READING = ("GET", "HEAD", "OPTIONS")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def observe(
     table: Table, ids: RequestIds, limits: Limits, traffic: Traffic, is_draining: Callable[[], bool]
 ) -> Middleware:
-    """Return the middleware that gives each request its state, and counts and logs it."""
+    """Return the middleware that creates the state of each request, and counts and logs it."""
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -64,103 +64,103 @@ def observe(
         finally:
             traffic.running -= 1
         if response.prepared:
-            account(request, state, response.status, request.writer.output_size)
+            record(request, state, response.status, request.writer.output_size)
             return response
         if state.closing or hdrs.EXPECT in headers or is_draining():
             _end_connection(request, response)
         if type(response) is Response:
             size = response.size
-            if size > compression.FROM or response.status == HTTPStatus.NOT_MODIFIED:
+            if size > compression.THRESHOLD or response.status == HTTPStatus.NOT_MODIFIED:
                 size = await compression.apply(request, response)
-            account(request, state, response.status, 0 if request.method == "HEAD" else size)
+            record(request, state, response.status, 0 if request.method == "HEAD" else size)
         else:
-            # A file of aiohttp's knows its status only when it begins.
-            state.account = partial(account, request, state)
+            # aiohttp's FileResponse has its status only once it is prepared.
+            state.record = partial(record, request, state)
         return response
 
-    def account(request: web.Request, state: RequestState, status: int, size: int) -> None:
+    def record(request: web.Request, state: RequestState, status: int, size: int) -> None:
         seconds = perf_counter() - state.received
         traffic.count(state, request.method, status, seconds, size)
         if logs.access.isEnabledFor(logging.INFO):
-            logs.tell(state, request.method, status, seconds, size)
+            logs.log_request(state, request.method, status, seconds, size)
 
     return observe
 
 
 def _end_connection(request: web.Request, response: web.StreamResponse) -> None:
-    """Let the connection end with this response, unless it was only asked whether the body should come, and it has."""
+    """Close the connection after this response, unless the client sent `Expect` and then the complete body."""
     if request[STATE].closing or awaits_continue(request) or hdrs.EXPECT not in request.headers:
         response.force_close()
 
 
-async def complete(request: web.Request, response: web.StreamResponse) -> None:
-    """Add to a response what every response has; one of aiohttp's signals `on_response_prepare`.
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers that every response has; a receiver of aiohttp's signal `on_response_prepare`.
 
-    What a middleware before ours has answered by itself is left to it.
+    The response of a middleware outside of ours is left unchanged.
     """
     state = request.get(STATE)
     if state is None:
         return
-    if state.account is not None:
-        state.account(response.status, 0 if request.method == "HEAD" else response.content_length or 0)
-        state.account = None
+    if state.record is not None:
+        state.record(response.status, 0 if request.method == "HEAD" else response.content_length or 0)
+        state.record = None
     headers = response.headers
     headers[_X_REQUEST_ID] = state.id
     headers.setdefault(_NOSNIFF, "nosniff")
     headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
 
-def cross_origin(policy: Cors) -> Middleware:
-    """Return the middleware that answers preflight requests, which never have credentials."""
+def preflight(policy: Cors) -> Middleware:
+    """Return the middleware that responds to CORS preflight requests, which never have credentials."""
 
     @web.middleware
-    async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = policy.preflight(request)
         return await handler(request) if headers is None else Response(204, headers)
 
-    return cross_origin
+    return preflight
 
 
 @web.middleware
-async def tell_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever is raised into the error body that every client knows.
+async def handle_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn any exception into an error response.
 
-    Once a response has begun, there is nothing to be told any more: the connection is reset.
+    Once a response has started, no other can be sent: the connection is reset.
     """
-    raised = None
+    http_exception = None
     try:
         response = await handler(request)
         if not isinstance(response, web.StreamResponse):
             raise TypeError(f"a handler or a middleware returned {response!r:.100}, which is no response")
         return response
     except ApiError as error:
-        known = error
+        api_error = error
     except web.HTTPException as error:
         if error.status < 400:
-            return _unraised(error)
-        known, raised = _of_aiohttp(error), error
+            return _raised_response(error)
+        api_error, http_exception = _from_http_exception(error), error
     except Exception as error:
-        if is_gone(request, error):
+        if is_disconnected(request, error):
             raise
-        known = _translated(request, error)
+        api_error = _from_exception(request, error)
     if request.writer.output_size > 0:
-        raise reset(request) from known
-    told = error_response(known, request[STATE].id)
-    return told if raised is None else _with_headers(told, raised)
+        raise reset_connection(request) from api_error
+    response = error_response(api_error, request[STATE].id)
+    return response if http_exception is None else _with_headers(response, http_exception)
 
 
-def _unraised(error: web.HTTPException) -> Response:
-    """Return a response that was raised; a redirect has no body."""
+def _raised_response(error: web.HTTPException) -> Response:
+    """Return the response for an exception that is no error; a redirect has no body."""
     if error.status >= 300:
         return _with_headers(Response(error.status, {}), error)
     body = error.body if isinstance(error.body, bytes) else b""
-    kind = error.headers.get(hdrs.CONTENT_TYPE)
-    return _with_headers(Response(error.status, {hdrs.CONTENT_TYPE: kind} if kind else {}, body), error)
+    content_type = error.headers.get(hdrs.CONTENT_TYPE)
+    return _with_headers(Response(error.status, {hdrs.CONTENT_TYPE: content_type} if content_type else {}, body), error)
 
 
 def _with_headers(response: Response, error: web.HTTPException) -> Response:
-    """Return `response` with the headers and cookies of `error`, but for those of its body."""
-    names = {name for name in error.headers if name.lower() not in _OF_BODIES}
+    """Return `response` with the headers and cookies of `error`, except the headers of its body."""
+    names = {name for name in error.headers if name.lower() not in _BODY_HEADERS}
     for name in names:
         response.headers.popall(name, None)
         response.headers.extend((name, value) for value in error.headers.getall(name))
@@ -169,11 +169,11 @@ def _with_headers(response: Response, error: web.HTTPException) -> Response:
     return response
 
 
-_OF_BODIES = ("content-type", "content-length")
-_LONGEST_MESSAGE = 500
-_KINDS = {
-    code.status: code
-    for code in (
+_BODY_HEADERS = ("content-type", "content-length")
+_MAX_MESSAGE = 500
+_BY_STATUS = {
+    error.status: error
+    for error in (
         *(errors.BadRequest, errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.MethodNotAllowed),
         *(
             errors.NotAcceptable,
@@ -193,40 +193,40 @@ _KINDS = {
         *(errors.InternalError, errors.MethodNotImplemented, errors.Busy, errors.TimedOut),
     )
 }
-"""The code that tells a status which aiohttp, or a handler of somebody else's, has raised."""
+"""The error for each status that aiohttp or third-party code may raise."""
 
 
-def _of_aiohttp(error: web.HTTPException) -> ApiError:
-    """Return the error that tells what somebody else has raised; what they say of it themselves is its message."""
-    kind = _KINDS.get(error.status) or (errors.InternalError if error.status >= 500 else errors.BadRequest)
-    own = error.body.decode(errors="replace") if isinstance(error.body, bytes) else ""
-    says_more = error.status < 500 and own not in ("", f"{error.status}: {error.reason}")
-    known = kind(own[:_LONGEST_MESSAGE] if says_more else f"{error.reason}.")
-    known.status = error.status
-    return known
+def _from_http_exception(error: web.HTTPException) -> ApiError:
+    """Return the API error for an exception of aiohttp's; its message is the exception's body, if that has one."""
+    error_class = _BY_STATUS.get(error.status) or (errors.InternalError if error.status >= 500 else errors.BadRequest)
+    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else ""
+    has_message = error.status < 500 and body not in ("", f"{error.status}: {error.reason}")
+    api_error = error_class(body[:_MAX_MESSAGE] if has_message else f"{error.reason}.")
+    api_error.status = error.status
+    return api_error
 
 
-def _translated(request: web.Request, error: Exception) -> ApiError:
+def _from_exception(request: web.Request, error: Exception) -> ApiError:
     state = request[STATE]
-    known: Exception | None
+    translated: Exception | None
     if isinstance(error, ValidationError):
-        known = schema.invalid(error)
-    elif isinstance(error, BrokenBody | web.RequestPayloadError):
-        known = broken_body(request, error)
+        translated = schema.invalid(error)
+    elif isinstance(error, IncompleteBody | web.RequestPayloadError):
+        translated = body_read_error(request, error)
     else:
-        known = database.translate(error)
-    if not isinstance(known, ApiError):
+        translated = database.translate(error)
+    if not isinstance(translated, ApiError):
         plugin = state.path.plugin
         log.error("request %s failed%s", state.id, f" in {plugin}" * bool(plugin), exc_info=error)
-        known = errors.InternalError()
-    elif known.status >= 500:
+        translated = errors.InternalError()
+    elif translated.status >= 500:
         log.warning("request %s: %s", state.id, type(error).__name__)
-    return known
+    return translated
 
 
 @web.middleware
 def authorize(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
-    """Find the endpoint, and hold the grants that it needs against those of the client.
+    """Find the endpoint, and check that the client holds the grants that it requires.
 
     Raises `ApiError` 501, 503, 404, 405 and 403, in this order.
     """
@@ -242,23 +242,23 @@ def authorize(request: web.Request, handler: Handler) -> Awaitable[web.StreamRes
 
 
 @web.middleware
-def guard(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
-    """Hold the plugin that serves the request to its share and its deadline."""
-    bulkhead = request[STATE].path.guard
+def enforce_plugin_limits(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+    """Handle the request within its plugin's limits: concurrent requests, and time for each."""
+    bulkhead = request[STATE].path.bulkhead
     if bulkhead is None or request.method == "OPTIONS":
         return handler(request)
     response: Awaitable[web.StreamResponse] = bulkhead.serve(request, handler)
     return response
 
 
-def settle(database: Database) -> Middleware:
-    """Return the middleware that answers a write once no read, by whatever process, can miss it."""
+def wait_for_replica(database: Database) -> Middleware:
+    """Return the middleware that delays the response to a write until reads in every process see the write."""
 
     @web.middleware
-    async def settle(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def wait_for_replica(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        if request.method not in _READING:
+        if request.method not in _SAFE_METHODS:
             await database.settle()
         return response
 
-    return settle
+    return wait_for_replica

@@ -1,4 +1,4 @@
-"""How values are written: one date format, JSON bytes, HTTP dates and entity tags."""
+"""Serialization of values: JSON, one date format, HTTP dates and entity tags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import orjson
 _EXACT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS | orjson.OPT_NAIVE_UTC
 
-_WHOLE_SECOND = len("2015-02-15 05:21:07+00")
+_LENGTH_TO_SECOND = len("2015-02-15 05:21:07+00")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -26,40 +26,40 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def dumps(value: Any) -> bytes:
-    """Return `value` as JSON in UTF-8, every instant in UTC with whole seconds and `Z`.
+    """Return `value` as JSON in UTF-8, with every instant in UTC, truncated to seconds, with `Z`.
 
-    A float that is not finite becomes null. Raises `TypeError` for what JSON cannot say: an unknown type, a lone
-    surrogate.
+    A float that is not finite becomes null. Raises `TypeError` for a value that JSON cannot represent: an unknown type,
+    a lone surrogate.
     """
-    return orjson.dumps(value, default=_plain, option=_EXACT)
+    return orjson.dumps(value, default=_default, option=_EXACT)
 
 
 def dumps_rows(value: Any) -> bytes:
-    """Return rows that came from the database as JSON in UTF-8.
+    """Return rows from the database as JSON in UTF-8.
 
-    Faster than `dumps`, and right only where every `datetime` is in UTC, as asyncpg's are.
+    Faster than `dumps`, but correct only if every `datetime` is in UTC, as asyncpg's are.
     """
-    return orjson.dumps(value, default=_plain, option=_ROWS)
+    return orjson.dumps(value, default=_default, option=_ROWS)
 
 
 def short(value: Any) -> str:
-    """Return the `repr` of a value, shortened so that it fits into a message of one line."""
+    """Return the `repr` of a value, shortened to fit into a one-line message."""
     return _SHORT.repr(value)
 
 
 def instant(moment: datetime) -> str:
-    """Return `moment` as `2015-02-15T05:21:07Z` (RFC 3339); one without an offset is taken as UTC."""
+    """Return `moment` as `2015-02-15T05:21:07Z` (RFC 3339); without an offset it is assumed to be in UTC."""
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     return moment.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
-def instant_of(text: str) -> str:
-    """Return what `instant` does of an instant in the text that PostgreSQL has for it where the time zone is UTC.
+def instant_from_postgres(text: str) -> str:
+    """Return PostgreSQL's text for an instant, in the time zone UTC, in the format of `instant`.
 
-    What lies before the year 1 or after the year 9999 becomes the first or the last second that there is.
+    An instant before the year 1 or after the year 9999 becomes the first or the last second of that range.
     """
-    if len(text) == _WHOLE_SECOND or (text[10:11] == " " and not text.endswith("BC")):
+    if len(text) == _LENGTH_TO_SECOND or (text[10:11] == " " and not text.endswith("BC")):
         return f"{text[:10]}T{text[11:19]}Z"
     return "0001-01-01T00:00:00Z" if text.startswith("-") or text.endswith("BC") else "9999-12-31T23:59:59Z"
 
@@ -75,11 +75,11 @@ def http_date(moment: datetime) -> str:
 
 
 def digest(body: bytes) -> str:
-    """Return the opaque part of a strong entity tag for a representation: 22 characters, the same for equal bytes."""
+    """Return the opaque part of a strong entity tag: 22 characters, the same for equal representations."""
     return sha256(body).hexdigest()[:22]
 
 
-def _plain(value: Any) -> Any:
+def _default(value: Any) -> Any:
     for kind, convert in _CONVERSIONS:
         if isinstance(value, kind):
             return convert(value)

@@ -1,4 +1,4 @@
-"""What can be set from the environment: each setting's name, form, bounds, default and meaning."""
+"""The settings, read from the environment: the name, format, bounds, default and description of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 PREFIX = "PEGBOARD_"
 FILE_SUFFIX = "_FILE"
-LONGEST_VALUE_SHOWN = 60
+MAX_VALUE_SHOWN = 60
 
 
 class SettingsError(Exception):
-    """Say in one line which setting is wrong, and what it should be."""
+    """Report in one line which setting is invalid, and what it must be."""
 
 
 def _setting(default: str, parse: Callable[[str], T], description: str) -> T:
@@ -34,9 +34,9 @@ def _optional(parse: Callable[[str], T], description: str, *, secret: bool = Fal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Hold what the operator has set.
+    """Hold the values of the settings.
 
-    The fields are the one table of settings: names, forms, checks and documentation are read from them.
+    The fields are the only list of settings: names, formats, checks and documentation are derived from them.
     """
 
     database_url: str | None = _optional(
@@ -56,8 +56,8 @@ class Settings:
         ".pegboard", values.path, "The folder in which the service's own PostgreSQL keeps its data."
     )
     host: str = _setting("127.0.0.1", values.text, "The address to listen on.")
-    port: int = _setting("8080", values.whole(0, 65535), "The port to listen on; 0 takes any free one.")
-    workers: int = _setting("1", values.whole(1, 256), "How many processes serve.")
+    port: int = _setting("8080", values.integer(0, 65535), "The port to listen on; 0 takes any free one.")
+    workers: int = _setting("1", values.integer(1, 256), "How many processes serve.")
     admin_password: str | None = _optional(
         values.password,
         "The password of the first client, `admin`. Without it one is generated and shown once.",
@@ -82,12 +82,12 @@ class Settings:
     )
     plugin_requests: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
         "500",
-        values.per_plugin(values.whole(1, 1_000_000)),
+        values.per_plugin(values.integer(1, 1_000_000)),
         "How many requests of a plugin each worker serves at once; others for single plugins: `500,reports=5`.",
     )
     plugin_pool_share: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
         "80",
-        values.per_plugin(values.whole(1, 100)),
+        values.per_plugin(values.integer(1, 100)),
         "How much of each pool of connections a plugin may take, in percent; for single plugins: `80,reports=10`.",
     )
     plugin_blocking: float = _setting(
@@ -101,7 +101,7 @@ class Settings:
     log_format: str = _setting("text", values.one_of("text", "json"), "How log lines are written.")
     tracing: bool = _setting(
         "false",
-        values.truth,
+        values.boolean,
         "Whether OpenTelemetry traces are made; where they go is set by its own variables, `OTEL_*`.",
     )
     max_body: int = _setting(
@@ -111,8 +111,8 @@ class Settings:
         "32KiB", values.size("1KiB", "1MiB"), "The largest head that a request may have, in bytes."
     )
     max_url: int = _setting("8KiB", values.size("256B", "1MiB"), "The longest URL that a request may have, in bytes.")
-    # What came in must fit into an answer: orjson writes at most 254 levels, and a collection adds two of them.
-    max_nesting: int = _setting("100", values.whole(1, 250), "How deep arrays and objects in a body may be nested.")
+    # An item must fit into a response: orjson serializes at most 254 levels, and a collection adds two of them.
+    max_nesting: int = _setting("100", values.integer(1, 250), "How deep arrays and objects in a body may be nested.")
     receive_timeout: float = _setting(
         "30", values.seconds(0.1, 3600), "How many seconds a request's head, and then its body, may take to arrive."
     )
@@ -130,9 +130,11 @@ class Settings:
     lifespan_timeout: float = _setting(
         "30", values.seconds(0.1, 3600), "How many seconds a plugin's `lifespan` may take to begin, and to end."
     )
-    pool_size: int = _setting("10", values.whole(1, 1000), "How many connections for writes each worker opens at most.")
+    pool_size: int = _setting(
+        "10", values.integer(1, 1000), "How many connections for writes each worker opens at most."
+    )
     read_pool_size: int = _setting(
-        "10", values.whole(1, 1000), "How many connections for reads each worker opens at most."
+        "10", values.integer(1, 1000), "How many connections for reads each worker opens at most."
     )
     pool_timeout: float = _setting(
         "5", values.seconds(0.1, 3600), "How many seconds a request waits for a connection to the database."
@@ -148,7 +150,7 @@ class Settings:
         "", values.origins, "The origins of the web pages that may use the service, or `*` for all; without it: none."
     )
     docs_public: bool = _setting(
-        "true", values.truth, "Whether the API reference (`/docs`, `/openapi.json`) is shown without credentials."
+        "true", values.boolean, "Whether the API reference (`/docs`, `/openapi.json`) is shown without credentials."
     )
     remember_seconds: float = _setting(
         "60", values.seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."
@@ -156,34 +158,34 @@ class Settings:
 
     @property
     def direct_url(self) -> str:
-        """Return the URL for what no pooler in transaction mode can serve: migrations and notifications."""
+        """Return the URL for migrations and notifications, which a pooler in transaction mode cannot serve."""
         return self.direct_database_url or self.database_url or ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], plugin_names: Iterable[str] = ()) -> Settings:
-        """Read the settings from `environ`, leaving `PEGBOARD_<PLUGIN>_*` to the plugins named.
+        """Read the settings from `environ`, except `PEGBOARD_<PLUGIN>_*` of the plugins in `plugin_names`.
 
-        A variable that is empty counts as not set. Each setting can be read from the file that
-        `PEGBOARD_<NAME>_FILE` names instead, of which one newline at the end is dropped.
+        An empty variable counts as not set. Each setting can be read from the file that `PEGBOARD_<NAME>_FILE` names
+        instead; one newline at the end of the file is removed.
 
-        Raises `SettingsError` for a variable that is not known, a value that is not taken, a file that cannot
-        be read, and a setting that is given both ways.
+        Raises `SettingsError` for an unknown variable, an invalid value, a file that cannot be read, and a setting
+        that is set both ways.
         """
         present = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
-        known = tuple(plugin_names)
-        _refuse_unknown(present, known)
+        plugins = tuple(plugin_names)
+        _reject_unknown(present, plugins)
         values = {setting.name: _read(setting, present) for setting in SETTINGS if setting.is_set(present)}
         settings = cls(**values)
-        _refuse_contradiction(settings)
-        _refuse_strangers(settings, known)
+        _reject_contradictions(settings)
+        _reject_unknown_plugins(settings, plugins)
         return settings
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Describe one setting: the field of `Settings` it fills and what its variable may hold.
+    """Describe one setting: its field in `Settings`, and the values that its variable accepts.
 
-    `default` is written as an operator would write it, or None when there is none.
+    `default` is in the format of the variable; None if there is no default.
     """
 
     name: str
@@ -199,11 +201,11 @@ class Setting:
 
     @property
     def file_variable(self) -> str:
-        """Return the name of the environment variable that names a file with the value."""
+        """Return the name of the environment variable with the path of a file that contains the value."""
         return self.variable + FILE_SUFFIX
 
     def is_set(self, environ: Mapping[str, str]) -> bool:
-        """Return whether `environ` has it in either form."""
+        """Return whether one of the two variables is in `environ`."""
         return self.variable in environ or self.file_variable in environ
 
 
@@ -211,52 +213,52 @@ SETTINGS: tuple[Setting, ...] = tuple(Setting(name=entry.name, **entry.metadata)
 """Every setting, in the order in which they are documented."""
 
 
-def _refuse_unknown(present: Mapping[str, str], plugin_names: Iterable[str]) -> None:
+def _reject_unknown(present: Mapping[str, str], plugin_names: Iterable[str]) -> None:
     plain = [setting.variable for setting in SETTINGS]
     from_file = [setting.file_variable for setting in SETTINGS]
     of_plugins = tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in plugin_names)
     unknown = sorted(name for name in present if name not in {*plain, *from_file} and not name.startswith(of_plugins))
     if not unknown:
         return
-    known = from_file if unknown[0].endswith(FILE_SUFFIX) else plain
-    # The prefix is the same in all of them: left in, it would make everything look near.
+    candidates = from_file if unknown[0].endswith(FILE_SUFFIX) else plain
+    # With the prefix, which all have in common, every name would be a close match.
     near = get_close_matches(
-        unknown[0].removeprefix(PREFIX).upper(), [name.removeprefix(PREFIX) for name in known], n=1
+        unknown[0].removeprefix(PREFIX).upper(), [name.removeprefix(PREFIX) for name in candidates], n=1
     )
     hint = f" Did you mean {PREFIX}{near[0]}?" if near else ""
     raise SettingsError(f"{unknown[0]} is not a setting of the service or of an installed plugin.{hint}")
 
 
-def _refuse_contradiction(settings: Settings) -> None:
+def _reject_contradictions(settings: Settings) -> None:
     for name in ("read_database_url", "direct_database_url"):
         if getattr(settings, name) is not None and settings.database_url is None:
             raise SettingsError(f"{PREFIX}{name.upper()} is set, but PEGBOARD_DATABASE_URL is not: set both.")
     if settings.plugins is None:
         return
-    left_out = sorted(set(settings.plugins_required).difference(settings.plugins))
-    if left_out:
-        raise SettingsError(f"PEGBOARD_PLUGINS_REQUIRED names {left_out[0]}, which PEGBOARD_PLUGINS leaves out.")
+    excluded = sorted(set(settings.plugins_required).difference(settings.plugins))
+    if excluded:
+        raise SettingsError(f"PEGBOARD_PLUGINS_REQUIRED names {excluded[0]}, which PEGBOARD_PLUGINS leaves out.")
 
 
-def _refuse_strangers(settings: Settings, plugin_names: Collection[str]) -> None:
-    """Refuse a value for a plugin that is not there: its name may be mistyped, and the plugin without its limit."""
+def _reject_unknown_plugins(settings: Settings, plugin_names: Collection[str]) -> None:
+    """Reject a limit for a plugin that is not installed: a misspelt name would leave the plugin without its limit."""
     for setting in SETTINGS:
         value = getattr(settings, setting.name)
-        strange = sorted(set(value.own).difference(plugin_names)) if isinstance(value, PerPlugin) else ()
-        if strange:
-            near = get_close_matches(strange[0], plugin_names, n=1)
+        unknown = sorted(set(value.own).difference(plugin_names)) if isinstance(value, PerPlugin) else ()
+        if unknown:
+            near = get_close_matches(unknown[0], plugin_names, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"{setting.variable} names the plugin {strange[0]}, which is not installed.{hint}")
+            raise SettingsError(f"{setting.variable} names the plugin {unknown[0]}, which is not installed.{hint}")
 
 
 def _read(setting: Setting, present: Mapping[str, str]) -> Any:
-    return _parse(setting, *text_of(setting.variable, present))
+    return _parse(setting, *read_value(setting.variable, present))
 
 
-def text_of(variable: str, present: Mapping[str, str]) -> tuple[str, str]:
-    """Return the text that a variable has, or the file that it names, and before it what to call that in a message.
+def read_value(variable: str, present: Mapping[str, str]) -> tuple[str, str]:
+    """Return the subject for error messages, and the value of a variable or the content of the file it names.
 
-    Raises `SettingsError` where both are given, or the file cannot be read.
+    Raises `SettingsError` if both variables are set, or if the file cannot be read.
     """
     file_variable = variable + FILE_SUFFIX
     if variable in present and file_variable in present:
@@ -284,5 +286,5 @@ def _parse(setting: Setting, subject: str, value: str) -> Any:
     except UnicodeEncodeError:
         raise SettingsError(f"{subject} must be UTF-8 text.") from None
     except Expected as expected:
-        shown = "" if setting.secret else f", not {value[:LONGEST_VALUE_SHOWN]!r}"
+        shown = "" if setting.secret else f", not {value[:MAX_VALUE_SHOWN]!r}"
         raise SettingsError(f"{subject} must be {expected}{shown}.") from None

@@ -1,4 +1,4 @@
-"""The forms in which settings are written: from text to values, or to what was expected."""
+"""The parsers of the settings' values."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ V = TypeVar("V", int, float)
 Network = IPv4Network | IPv6Network
 
 SIZE_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
-_UNSAID_PORTS = {"http": ":80", "https": ":443"}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Expected(ValueError):
-    """Say what a value should have been, in words that follow "must be"."""
+    """Describe the expected value, in words that follow "must be"."""
 
 
 def text(value: str) -> str:
-    """Take a value that is not empty and has no white space or control characters."""
+    """Parse a value that is not empty and has no white space or control characters."""
     if not value or not value.isprintable() or " " in value:
         raise Expected("a name or an address without white space")
     return value
 
 
 def path(value: str) -> Path:
-    """Take the path of a folder, relative to the working directory unless it is absolute."""
+    """Parse the path of a folder, relative to the working directory unless it is absolute."""
     if not value or "\0" in value:
         raise Expected("the path of a folder")
     return Path(value)
 
 
 def password(value: str) -> str:
-    """Take a password that a client could send: 8 to 1,024 characters after NFC, none of them a control (RFC 7617)."""
+    """Parse a password as RFC 7617 allows it: 8 to 1,024 characters after NFC, without control characters."""
     if not 8 <= len(unicodedata.normalize("NFC", value)) <= 1024 or "Cc" in map(unicodedata.category, value):
         raise Expected("8 to 1024 characters long, without control characters")
     return value
 
 
 def database_url(value: str) -> str:
-    """Take the URL of a PostgreSQL database, on one host or on several."""
+    """Parse the URL of a PostgreSQL database, on one host or on several."""
     try:
         parts = urlsplit(value)
         hosts = parts.netloc.rpartition("@")[2].split(",")
         ports = [urlsplit(f"//{host}").port for host in hosts]
-        known = parts.scheme in ("postgresql", "postgres") and 0 not in ports and (len(hosts) == 1 or all(hosts))
+        valid = parts.scheme in ("postgresql", "postgres") and 0 not in ports and (len(hosts) == 1 or all(hosts))
     except ValueError:
-        known = False
-    if not known or not value.isprintable() or " " in value:
+        valid = False
+    if not valid or not value.isprintable() or " " in value:
         raise Expected("a URL like postgresql://user:password@host:5432/database")
     return value
 
 
 def path_prefix(value: str) -> str:
-    """Take the path under which a proxy serves us; a slash at its end is dropped."""
+    """Parse the path under which a proxy serves the API; a slash at the end is removed."""
     prefix = value.rstrip("/")
     if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", prefix):
         raise Expected("a path like /api")
@@ -66,15 +66,15 @@ def path_prefix(value: str) -> str:
 
 
 def names(value: str) -> tuple[str, ...]:
-    """Take the names of plugins, separated by commas, each once."""
-    given = tuple(part.strip() for part in value.split(",")) if value else ()
-    if len(set(given)) < len(given) or not all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) for name in given):
+    """Parse the names of plugins, separated by commas, each once."""
+    parsed = tuple(part.strip() for part in value.split(",")) if value else ()
+    if len(set(parsed)) < len(parsed) or not all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) for name in parsed):
         raise Expected("names of plugins separated by commas, each once")
-    return given
+    return parsed
 
 
 def networks(value: str) -> tuple[Network, ...]:
-    """Take addresses and networks, separated by commas."""
+    """Parse addresses and networks, separated by commas."""
     try:
         return tuple(ip_network(part.strip()) for part in value.split(",")) if value else ()
     except ValueError:
@@ -82,24 +82,24 @@ def networks(value: str) -> tuple[Network, ...]:
 
 
 def origins(value: str) -> tuple[str, ...]:
-    """Take `*`, or origins separated by commas, written as browsers send them: without the port that goes unsaid."""
-    given = tuple(_origin(part.strip()) for part in value.split(",")) if value and value != "*" else ()
-    if not all(given):
+    """Parse `*`, or origins separated by commas; they are returned as browsers send them, without a default port."""
+    parsed = tuple(_origin(part.strip()) for part in value.split(",")) if value and value != "*" else ()
+    if not all(parsed):
         raise Expected("* or origins separated by commas, like https://app.example.com")
-    return ("*",) if value == "*" else given
+    return ("*",) if value == "*" else parsed
 
 
 def _origin(text: str) -> str:
-    """Return an origin (RFC 6454) as browsers send it, "" for what is none."""
+    """Return an origin (RFC 6454) as browsers send it, or "" for an invalid one."""
     match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text.lower())
     if match is None:
         return ""
     scheme, host, port = match[1], match[2], match[3] or ""
-    return f"{scheme}://{host}" + ("" if port == _UNSAID_PORTS.get(scheme) else port)
+    return f"{scheme}://{host}" + ("" if port == _DEFAULT_PORTS.get(scheme) else port)
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return what takes one of `choices`, in either case."""
+    """Return a parser of one of `choices`, in upper or lower case."""
 
     def parse(value: str) -> str:
         if value.lower() not in choices:
@@ -109,13 +109,13 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
-def truth(value: str) -> bool:
-    """Take `true` or `false`, in either case."""
+def boolean(value: str) -> bool:
+    """Parse `true` or `false`, in upper or lower case."""
     return one_of("true", "false")(value) == "true"
 
 
-def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """Return what takes a whole number between two bounds."""
+def integer(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return a parser of an integer between two bounds."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,15}", value) or not lowest <= int(value) <= highest:
@@ -126,7 +126,7 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def seconds(lowest: float, highest: float) -> Callable[[str], float]:
-    """Return what takes a number of seconds between two bounds."""
+    """Return a parser of a number of seconds between two bounds."""
 
     def parse(value: str) -> float:
         if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value) or not lowest <= float(value) <= highest:
@@ -137,11 +137,11 @@ def seconds(lowest: float, highest: float) -> Callable[[str], float]:
 
 
 def size(lowest: str, highest: str) -> Callable[[str], int]:
-    """Return what takes a number of bytes between two bounds, with `KiB`, `MiB` or `GiB` where wanted."""
-    least, most = _bytes(lowest), _bytes(highest)
+    """Return a parser of a number of bytes between two bounds, with an optional unit: `KiB`, `MiB` or `GiB`."""
+    minimum, maximum = _bytes(lowest), _bytes(highest)
 
     def parse(value: str) -> int:
-        if not least <= _bytes(value) <= most:
+        if not minimum <= _bytes(value) <= maximum:
             raise Expected(f"a number of bytes from {lowest} to {highest}, like 65536 or 64KiB")
         return _bytes(value)
 
@@ -149,7 +149,7 @@ def size(lowest: str, highest: str) -> Callable[[str], int]:
 
 
 def _bytes(value: str) -> int:
-    """Return how many bytes `value` says, -1 when it says none."""
+    """Return the number of bytes in `value`, or -1 if it is invalid."""
     match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", value)
     unit = SIZE_UNITS.get(match[2].upper()) if match else None
     return int(match[1]) * unit if match and unit else -1
@@ -157,25 +157,25 @@ def _bytes(value: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PerPlugin(Generic[V]):
-    """Hold a value that is the same for all plugins, but for those that have one of their own."""
+    """Hold a default value for all plugins, and the values of those that have their own."""
 
     default: V
     own: Mapping[str, V] = field(default_factory=dict)
 
     def of(self, plugin: str) -> V:
-        """Return what holds for a plugin."""
+        """Return the value for a plugin."""
         return self.own.get(plugin, self.default)
 
 
 def per_plugin(parse: Callable[[str], V]) -> Callable[[str], PerPlugin[V]]:
-    """Return what takes a value, and after it others for single plugins: `30,reports=120`."""
+    """Return a parser of a default value, followed by values for single plugins: `30,reports=120`."""
 
     def read(value: str) -> PerPlugin[V]:
         default, *pairs = (part.strip() for part in value.split(","))
-        given = [pair.partition("=") for pair in pairs]
-        names = [name for name, _, _ in given]
+        overrides = [pair.partition("=") for pair in pairs]
+        names = [name for name, _, _ in overrides]
         if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
             raise Expected("a value, then values for single plugins, each plugin once, like 30,reports=120")
-        return PerPlugin(parse(default), {name: parse(own) for name, _, own in given})
+        return PerPlugin(parse(default), {name: parse(own) for name, _, own in overrides})
 
     return read

@@ -32,21 +32,21 @@ log = logging.getLogger("pegboard")
 
 Discover = Callable[[Settings], Sequence[Plugin]]
 
-_BEAT = 1.0
+_HEARTBEAT = 1.0
 
 
 def prepare(settings: Settings, discover: Discover) -> None:
-    """Bring the database up to date before any process serves; raises `StartError` where a required plugin is out."""
-    _apart(_prepare, settings, discover)
+    """Migrate the database before any process serves; raises `StartError` if a required plugin is not ready."""
+    _in_subprocess(_prepare, settings, discover)
 
 
-def _apart(function: Callable[..., None], *arguments: object) -> None:
-    """Call a function in a process of its own, and raise what it raises.
+def _in_subprocess(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in a subprocess, and raise what it raises.
 
-    What is imported there is not in the processes that are forked later, which so have the newest after SIGHUP.
+    Workers forked later do not inherit what it imports: after SIGHUP they import the current version.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as apart:
-        apart.submit(function, *arguments).result()
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as executor:
+        executor.submit(function, *arguments).result()
 
 
 def _prepare(settings: Settings, discover: Discover) -> None:
@@ -54,9 +54,9 @@ def _prepare(settings: Settings, discover: Discover) -> None:
 
 
 class Workers(BaseApplication):
-    """Serve in several processes; gunicorn starts them, replaces those that die and stops them.
+    """Serve in several processes: gunicorn starts and stops them, and replaces those that die.
 
-    On SIGHUP, `read_settings` is asked again and new processes take the place of the old, which end in order.
+    On SIGHUP, `read_settings` is called again, and new processes replace the old ones, which shut down gracefully.
     """
 
     def __init__(
@@ -71,49 +71,49 @@ class Workers(BaseApplication):
         self.read_settings = read_settings
         self._listening = listening.detach()
         self._announce = announce
-        self.counts = Path(mkdtemp(prefix="pegboard-"))
-        """The folder in which the workers tell each other what they have counted."""
+        self.metrics_folder = Path(mkdtemp(prefix="pegboard-"))
+        """The folder in which the workers share their metrics."""
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what it needs to know."""
+        """Set the options of gunicorn."""
         options = {
             "bind": f"fd://{self._listening}",
             "workers": self.settings.workers,
             "worker_class": Worker,
-            "logger_class": _Log,
+            "logger_class": _GunicornLogger,
             "graceful_timeout": int(self.settings.drain_seconds + self.settings.shutdown_timeout) + 5,
             "control_socket_disable": True,
             "proc_name": "pegboard",
-            "child_exit": lambda _, worker: sharing.end(self.counts, worker.age),
-            "on_exit": lambda _: rmtree(self.counts, ignore_errors=True),
+            "child_exit": lambda _, worker: sharing.merge_ended(self.metrics_folder, worker.age),
+            "on_exit": lambda _: rmtree(self.metrics_folder, ignore_errors=True),
             "when_ready": lambda _: self._announce(),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
 
     def reload(self) -> None:
-        """Take the settings as they are now; raises `SettingsError` for those with which no process could serve."""
+        """Read the settings again; raises `SettingsError` for settings with which no process could serve."""
         importlib.invalidate_caches()
-        fresh = self.read_settings()
+        settings = self.read_settings()
         try:
-            _apart(running.check, fresh)
+            _in_subprocess(running.check_settings, settings)
         except BrokenExecutor:
             raise SettingsError("A middleware in PEGBOARD_MIDDLEWARES ends the process that imports it.") from None
-        self.settings = fresh
+        self.settings = settings
         super().reload()
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a signal stops the service."""
         _Arbiter(self).run()
 
 
 class _Arbiter(Arbiter):
-    """Look after the processes; where a terminal started them, they end with it."""
+    """Supervise the workers, and stop them when the terminal that started them is closed."""
 
     def handle_hup(self) -> None:
-        """Put new processes in the place of the old; settings that cannot be used leave everything as it was."""
-        if running.ends_with_its_terminal():
+        """Replace the workers by new ones; invalid settings leave everything unchanged."""
+        if running.has_terminal():
             raise StopIteration
         try:
             super().handle_hup()
@@ -122,64 +122,64 @@ class _Arbiter(Arbiter):
 
 
 class Worker(GunicornWorker):
-    """Be one of the processes that serve."""
+    """Serve in one of the processes."""
 
     app: Workers
 
     def load_wsgi(self) -> None:
-        """Load nothing: what is served is made on the loop."""
+        """Load nothing: the application is created on the event loop."""
 
     def init_signals(self) -> None:
-        """Undo what the arbiter does with signals; those that say stop are for the loop."""
+        """Undo the arbiter's signal handlers; the event loop handles the signals that stop the service."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        # The arbiter sends it on to have logs opened again, and there are none that it opened.
+        # The arbiter forwards it to reopen log files, and a worker has none.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a signal stops the worker."""
         try:
             running.run(self._serve())
         except SettingsError as error:
             log.error("this process cannot serve: %s", error)
-            # The arbiter starts another one at once.
-            time.sleep(_BEAT)
+            # The arbiter starts another worker at once.
+            time.sleep(_HEARTBEAT)
             raise SystemExit(1) from None
 
     async def _serve(self) -> None:
         app = self.app
-        beating = asyncio.get_running_loop().create_task(self._beat())
-        # What is required was there at the start; where it is gone, one who comes later serves the rest, unready.
-        plugins, shared = self._discovered(), sharing.Shared(app.counts, self.age)
+        heartbeats = asyncio.get_running_loop().create_task(self._send_heartbeats())
+        # Required plugins were ready at the start; if one no longer is, a later worker serves the others, unready.
+        plugins, shared = self._discover(), sharing.SharedMetrics(app.metrics_folder, self.age)
         await running.serve(app.settings, plugins, self.sockets[0], lambda _: None, app.read_settings, shared)
-        beating.cancel()
+        heartbeats.cancel()
 
-    def _discovered(self) -> Sequence[Plugin]:
-        """Return the plugins, however long the arbiter would wait for a sign of life and an import takes."""
-        over = threading.Event()
+    def _discover(self) -> Sequence[Plugin]:
+        """Return the plugins, with heartbeats sent meanwhile: an import may exceed the arbiter's timeout."""
+        done = threading.Event()
 
-        def beat() -> None:
-            while not over.wait(_BEAT):
+        def send_heartbeats() -> None:
+            while not done.wait(_HEARTBEAT):
                 self.notify()
 
-        threading.Thread(target=beat, daemon=True).start()
+        threading.Thread(target=send_heartbeats, daemon=True).start()
         try:
             return self.app.discover(self.app.settings)
         finally:
-            over.set()
+            done.set()
 
-    async def _beat(self) -> None:
-        """Show the arbiter that this process is well, as long as there is an arbiter."""
+    async def _send_heartbeats(self) -> None:
+        """Send heartbeats while the arbiter lives; stop this process when it has died."""
         while os.getppid() == self.ppid:
             self.notify()
-            await asyncio.sleep(_BEAT)
-        log.warning("the process that started this one is gone")
+            await asyncio.sleep(_HEARTBEAT)
+        log.warning("the parent process has ended")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Log(Logger):
-    """Hand gunicorn's messages to the log of the service."""
+class _GunicornLogger(Logger):
+    """Pass gunicorn's messages to the log of the service."""
 
     def setup(self, cfg: Config) -> None:
-        """Open no log of its own."""
+        """Propagate messages to the root logger instead of opening a log."""
         self.error_log.propagate = True

@@ -104,7 +104,7 @@ async def api(running: Api) -> Api:
 
 async def settled(api: Api) -> None:
     """Wait until all that follows a commit is done."""
-    await api.service._aftermath.close()
+    await api.service._background_tasks.close()
 
 
 def names(changes: list[Change]) -> list[tuple[str, str | None, str | None]]:
@@ -211,7 +211,7 @@ async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatc
     async def hang(_: Change) -> None:
         await asyncio.sleep(60)
 
-    api.service._aftermath.begin("tasks", hang, [Change("create", None, None, None)])
+    api.service._background_tasks.begin("tasks", hang, [Change("create", None, None, None)])
     async with asyncio.timeout(5):
         await settled(api)
 

@@ -89,7 +89,7 @@ async def clients(api: Api, names: list[str]) -> dict[str, Api]:
 
 
 def own_paths(api: Api) -> list[str]:
-    own = [path for path, there in api.service.table.paths.items() if there.guard is None]
+    own = [path for path, there in api.service.table.paths.items() if there.bulkhead is None]
     return [path.replace("{resource}", "contacts") for path in own]
 
 
@@ -138,7 +138,7 @@ async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice
                         assert method == "HEAD" or response.errors == [(NOT_ALLOWED, None)], what
             if there:
                 checked.add(template)
-    mounted = {path for path, there in api.service.table.paths.items() if there.guard is not None}
+    mounted = {path for path, there in api.service.table.paths.items() if there.bulkhead is not None}
     assert checked == mounted
 
 

@@ -100,7 +100,7 @@ async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
     ],
 )
 async def test_the_text_of_an_instant_in_the_database_is_read_in_every_form(api: Api, text: str, shown: str) -> None:
-    assert rendering.instant_of(text) == shown
+    assert rendering.instant_from_postgres(text) == shown
     assert await api.service.database.read.fetchval("SELECT $1::text::timestamptz::text", text) == text
 
 

@@ -231,6 +231,8 @@ async def test_a_service_that_starts_before_its_database_catches_up(
 
 async def test_no_resource_can_have_the_name_of_a_path_of_the_services_own(noted: Api) -> None:
     own = {
-        path.split("/")[1] for path, there in noted.service.table.paths.items() if there.guard is None and path != "*"
+        path.split("/")[1]
+        for path, there in noted.service.table.paths.items()
+        if there.bulkhead is None and path != "*"
     }
     assert own - {""} == RESERVED - {"pegboard", "public", "information_schema"}

@@ -16,7 +16,7 @@ from pegboard.api.resource import Resource
 from pegboard.app import SERVICE, create_app
 from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import Plugin, State
-from pegboard.running import runner_of
+from pegboard.running import make_runner
 from pegboard.schema import fields
 from pegboard.settings import Settings
 from tests.conftest import PASSWORD, Api, Serve, plugin
@@ -127,7 +127,7 @@ async def started(database_url: str, plugins: list[Plugin]) -> web.AppRunner:
             "PEGBOARD_SHUTDOWN_TIMEOUT": "2",
         }
     )
-    runner = runner_of(create_app(settings, plugins), settings)
+    runner = make_runner(create_app(settings, plugins), settings)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner

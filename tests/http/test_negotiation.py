@@ -73,7 +73,7 @@ def test_a_hostile_header_costs_little(value: str) -> None:
     negotiation.acceptable(value, (JSON, CSV))
     negotiation.encoding(value)
     negotiation.media_type(value)
-    negotiation.prefer(value)
+    negotiation.preferences(value)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> 
     ],
 )
 def test_preferences_are_read(value: str, found: set[str]) -> None:
-    assert negotiation.prefer(value) == found
+    assert negotiation.preferences(value) == found
 
 
 def test_compression_gives_the_same_bytes_for_the_same_body() -> None:

@@ -40,7 +40,7 @@ DIGEST = sha256(b"hello").digest()
     ],
 )
 def test_a_range_names_a_part_or_else_all(header: str | None, part: tuple[int, int] | None) -> None:
-    assert ranges.wanted(header, 10) == part
+    assert ranges.parse(header, 10) == part
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_range_names_a_part_or_else_all(header: str | None, part: tuple[int, i
 )
 def test_a_range_beyond_the_end_is_refused_with_the_size(header: str, size: int) -> None:
     with pytest.raises(ApiError) as refused:
-        ranges.wanted(header, size)
+        ranges.parse(header, size)
     assert type(refused.value) is errors.RangeNotSatisfiable
     assert refused.value.headers == {"Content-Range": f"bytes */{size}"}
 
@@ -65,7 +65,7 @@ def test_a_range_beyond_the_end_is_refused_with_the_size(header: str, size: int)
     ],
 )
 def test_a_part_is_sent_only_of_what_the_client_has(header: str | None, meant: bool) -> None:
-    assert ranges.still_meant(header, "abc") is meant
+    assert ranges.if_range_matches(header, "abc") is meant
 
 
 def headers(*values: str, name: str = "Repr-Digest") -> CIMultiDictProxy[str]:
@@ -73,9 +73,9 @@ def headers(*values: str, name: str = "Repr-Digest") -> CIMultiDictProxy[str]:
 
 
 def test_a_digest_is_read_as_it_is_told() -> None:
-    assert digests.told(DIGEST) == "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
-    assert digests.read(headers(digests.told(DIGEST))) == {"Repr-Digest": DIGEST}
-    assert digests.read(headers("sha-512=:AAAA:", digests.told(DIGEST))) == {"Repr-Digest": DIGEST}
+    assert digests.format_digest(DIGEST) == "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
+    assert digests.read(headers(digests.format_digest(DIGEST))) == {"Repr-Digest": DIGEST}
+    assert digests.read(headers("sha-512=:AAAA:", digests.format_digest(DIGEST))) == {"Repr-Digest": DIGEST}
     assert digests.read(headers("md5=:AAAA:")) == {}
     assert digests.read(headers()) == {}
 

@@ -84,7 +84,7 @@ async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
         "cache-control": "private, no-cache",
         "vary": "Accept",
         "accept-ranges": "bytes",
-        "repr-digest": digests.told(sha256(HELLO).digest()),
+        "repr-digest": digests.format_digest(sha256(HELLO).digest()),
     }
     assert response.headers["ETag"] == new.headers["ETag"]
     head = await api.head(path)
@@ -178,11 +178,11 @@ async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
 async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None:
     path = await filled(api)
-    wrong = await api.put(path, data=b"other", headers={header: digests.told(sha256(HELLO).digest())})
+    wrong = await api.put(path, data=b"other", headers={header: digests.format_digest(sha256(HELLO).digest())})
     assert (wrong.status, wrong.errors) == (400, [(10018, header)])
     assert (await api.put(path, data=b"x", headers={header: "x"})).errors == [(10015, header)]
     assert (await api.get(path)).body == HELLO
-    right = await api.put(path, data=b"other", headers={header: digests.told(sha256(b"other").digest())})
+    right = await api.put(path, data=b"other", headers={header: digests.format_digest(sha256(b"other").digest())})
     assert right.status == 204
 
 

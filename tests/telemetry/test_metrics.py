@@ -19,7 +19,7 @@ from pegboard import Resource, Schema, TableResource, errors, fields
 from pegboard.api.context import Context
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.telemetry import exposition, sharing
-from pegboard.telemetry.families import DURATIONS, FAMILIES, LAGS, Snapshot, lasting
+from pegboard.telemetry.families import DURATIONS, FAMILIES, LAGS, Snapshot, cumulative
 from tests.conftest import Api, Serve, plugin
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -271,7 +271,7 @@ def counted(requests: int, connections: int = 1) -> Snapshot:
 
 
 def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
-    one, two = sharing.Shared(tmp_path, 1), sharing.Shared(tmp_path, 2)
+    one, two = sharing.SharedMetrics(tmp_path, 1), sharing.SharedMetrics(tmp_path, 2)
     one.publish(counted(5))
     two.publish(counted(7, 4))
     assert one.read() == two.read()
@@ -285,31 +285,31 @@ def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
 
 
 def test_what_ended_workers_have_counted_stays_and_how_they_stood_does_not(tmp_path: Path) -> None:
-    one = sharing.Shared(tmp_path, 1)
+    one = sharing.SharedMetrics(tmp_path, 1)
     one.publish(counted(5))
     for worker in (2, 3, 4):
-        sharing.Shared(tmp_path, worker).publish(counted(worker, 9))
-        sharing.end(tmp_path, worker)
-    sharing.end(tmp_path, 5)  # One that never got so far.
+        sharing.SharedMetrics(tmp_path, worker).publish(counted(worker, 9))
+        sharing.merge_ended(tmp_path, worker)
+    sharing.merge_ended(tmp_path, 5)  # One that never got so far.
     assert one.read() == counted(5) | {REQUESTS: [14], DURATION: [14, *[0] * len(DURATIONS), 2.0]}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1.json", "ended.json"]
-    assert not [key for key in lasting(counted(1)) if key not in (REQUESTS, DURATION)]
+    assert not [key for key in cumulative(counted(1)) if key not in (REQUESTS, DURATION)]
 
 
 def test_a_worker_that_has_ended_is_not_counted_twice(tmp_path: Path) -> None:
-    one = sharing.Shared(tmp_path, 1)
+    one = sharing.SharedMetrics(tmp_path, 1)
     one.publish(counted(5))
     file = tmp_path / "2.json"
-    sharing.Shared(tmp_path, 2).publish(counted(7))
+    sharing.SharedMetrics(tmp_path, 2).publish(counted(7))
     left = file.read_bytes()
-    sharing.end(tmp_path, 2)
+    sharing.merge_ended(tmp_path, 2)
     # As it is for one who reads between the two steps of it.
     file.write_bytes(left)
     assert one.read()[REQUESTS] == [12]
 
 
 def test_what_another_version_counts_is_passed_over(tmp_path: Path) -> None:
-    one = sharing.Shared(tmp_path, 1)
+    one = sharing.SharedMetrics(tmp_path, 1)
     one.publish({("pegboard_unheard_of",): [1], **counted(5)})
     assert one.read() == counted(5)
 

@@ -388,5 +388,5 @@ def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]
     for name in statement.instants:
         for item in items:
             if (text := item[name]) is not None:
-                item[name] = rendering.instant_of(text)
+                item[name] = rendering.instant_from_postgres(text)
     return items

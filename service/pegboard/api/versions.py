@@ -23,7 +23,7 @@ def tag(item: Mapping[str, Any]) -> str:
 def demanded(conditions: Conditions) -> list[int] | None:
     """Return the versions of which the item must have one; None where any will do."""
     wanted = conditions.if_match
-    if wanted is None or wanted.anything:
+    if wanted is None or wanted.any_tag:
         return None
     return [int(tag, 16) for tag in wanted.strong if _is_version(tag)]
 

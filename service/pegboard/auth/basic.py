@@ -159,7 +159,7 @@ class Authentication(BasicAuthMiddleware):
                     self.outcomes["remembered"] += 1
                     return handler(request)
         if state.path.access(request.method).public:
-            if state.path.guard is None:
+            if state.path.bulkhead is None:
                 return handler(request)
             # Nothing but their absence: credentials that are wrong or malformed are refused here, too.
             if not values:

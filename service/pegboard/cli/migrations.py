@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from pegboard.app import migrations, note_outcomes
+from pegboard.app import migrations, record_outcomes
 from pegboard.cli import surroundings
 from pegboard.hosting.discovery import Plugin
 from pegboard.migrations import runner
@@ -34,7 +34,7 @@ def migrate(dry_run: bool, status: bool) -> None:
 
 def _migrate(dsn: str, plugins: Sequence[Plugin], sources: Sequence[PluginMigrations]) -> bool:
     outcomes = asyncio.run(runner.migrate(dsn, sources))
-    note_outcomes(plugins, outcomes)
+    record_outcomes(plugins, outcomes)
     for name, outcome in outcomes.items():
         done = f"applied {', '.join(outcome.now)}" if outcome.now else "nothing to do"
         click.echo(f"{name}: {outcome.failure or done}" if outcome.installed else f"{name}: no longer installed")

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from pegboard.app import SERVICE, create_app, migrations, note_outcomes
+from pegboard.app import SERVICE, create_app, migrations, record_outcomes
 from pegboard.cli import surroundings
 from pegboard.migrations import runner
 
@@ -19,7 +19,7 @@ def plugins() -> None:
     with surroundings.database(settings, attach=True) as settings:
         found = surroundings.plugins(settings)
         outcomes = asyncio.run(runner.status(settings.direct_url, migrations(found)))
-    note_outcomes(found, outcomes)
+    record_outcomes(found, outcomes)
     for plugin in found:
         parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.fault or "")
         click.echo("\t".join(parts).rstrip())

@@ -133,7 +133,7 @@ def _start(settings: Settings, listening: socket.socket) -> int:
             os.environ.pop("PEGBOARD_DATABASE_URL_FILE", None)
         os.environ["PEGBOARD_DRAIN_SECONDS"] = "0"
         os.environ.pop("PEGBOARD_DRAIN_SECONDS_FILE", None)
-        running.give(listening.detach())
+        running.pass_descriptor(listening.detach())
         _run([argument for argument in sys.argv[1:] if argument != "--reload"])
     except SystemExit as end:
         status = end.code

@@ -32,7 +32,7 @@ def serve(reloads: bool, **options: Any) -> None:
     """Serve the API until interrupted."""
     if reloads and options["workers"] is not None:
         raise click.UsageError("--reload runs one process; leave --workers out.")
-    running.end_on_signals()
+    running.stop_on_signals()
     given = {name: value for name, value in options.items() if value is not None}
     settings = dataclasses.replace(surroundings.settings(), **given)
     logs.configure(settings.log_level, settings.log_format)
@@ -42,7 +42,7 @@ def serve(reloads: bool, **options: Any) -> None:
         address = _address(listening)
         kept = _serve(settings, given, listening, lambda: _announce(address))
     if kept is not None:
-        running.begin_anew(kept)
+        running.restart(kept)
 
 
 def _serve(
@@ -58,7 +58,7 @@ def _serve(
     if settings.workers == 1:
 
         def started(service: Service) -> None:
-            running.require(service)
+            running.check_required_plugins(service)
             announce()
 
         plugins = surroundings.plugins(settings)

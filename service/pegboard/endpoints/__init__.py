@@ -1,1 +1,1 @@
-"""What the service serves: a table of endpoints, and the handlers of each."""
+"""The endpoints: their table, and their handlers."""

@@ -1,4 +1,4 @@
-"""The content of items over HTTP: GET and HEAD with their ranges, and PUT, in memory that does not grow with it."""
+"""The content of items over HTTP: GET and HEAD with ranges, and PUT, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pegboard.api.resource import Resource
 from pegboard.http import conditions, digests, negotiation, ranges
 from pegboard.http.conditions import Conditions, Outcome
 from pegboard.http.disposition import POLICY, disposition
-from pegboard.http.negotiation import accept, line
+from pegboard.http.negotiation import accept, header_value
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE, raw_query, read_blocks
 from pegboard.http.streaming import send_stream
 from pegboard.query.query import Query
 
-PLACE = "content"
-"""What follows the id in the path."""
+SEGMENT = "content"
+"""The segment of the path after the id."""
 
-UNNAMED_TYPE = "application/octet-stream"
-_LONGEST_TYPE = 255
+DEFAULT_TYPE = "application/octet-stream"
+_MAX_TYPE_LENGTH = 255
 
 
 class Transfer:
@@ -34,28 +34,28 @@ class Transfer:
     def __init__(self, resource: Resource, declared: Content, path: str) -> None:
         self._resource: Any = resource
         self._declared = declared
-        self._most = declared.limit(resource.settings)
+        self._max_size = declared.limit(resource.settings)
         self._path = path
 
     async def read(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the content of an item, or with a part of it."""
+        """Respond with the content of an item, or with a range of it."""
         state = request[STATE]
-        demanded, _ = errors.gather(lambda: conditions.read(request.headers), lambda: _no_query(request))
+        preconditions, _ = errors.gather(lambda: conditions.read(request.headers), lambda: _no_query(request))
         context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
         stored = await self._resource.read_content(context, state.item_id)
         if stored is None:
             raise errors.NotFound("The item has no content yet.")
         accept(request, negotiation.media_type(stored.media_type))
-        outcome = demanded.evaluate(stored.tag, stored.modified, reading=True)
+        outcome = preconditions.evaluate(stored.tag, stored.modified, reading=True)
         if outcome is Outcome.FAILED:
-            raise demanded.refusal(stored.tag)
+            raise preconditions.precondition_failed(stored.tag)
         headers = _headers(stored)
         if outcome is Outcome.NOT_MODIFIED:
             return Response(304, headers)
         headers |= {"Content-Type": stored.media_type, "Accept-Ranges": "bytes"}
         part = None
-        if request.method == "GET" and ranges.still_meant(line(request, "If-Range"), stored.tag):
-            part = ranges.wanted(line(request, "Range"), stored.size)
+        if request.method == "GET" and ranges.if_range_matches(header_value(request, "If-Range"), stored.tag):
+            part = ranges.parse(header_value(request, "Range"), stored.size)
         if part is None:
             return await self._send(request, 200, headers, stored, 0, stored.size)
         headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{stored.size}"
@@ -68,41 +68,41 @@ class Transfer:
         return await send_stream(request, status, headers, chunks, stop - start)
 
     async def write(self, request: web.Request) -> Response:
-        """Put what the client sends in place of an item's content; that is left as it is until all has come."""
+        """Replace an item's content, once the complete body has arrived."""
         state = request[STATE]
         identity = state.item_id
         media_type = self._media_type(request)
-        demanded, sent, _ = errors.gather(
+        preconditions, sent, _ = errors.gather(
             lambda: conditions.read(request.headers), lambda: digests.read(request.headers), lambda: _no_query(request)
         )
         context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
-        # Before all of it has come in vain, and again where it counts.
+        # Checked before the upload, to save a futile one, and again in the transaction that writes.
         async with self._resource.transaction(context):
-            await self._check(context, identity, demanded)
-        async with content.receive(media_type, read_blocks(request, self._most)) as upload:
+            await self._check(context, identity, preconditions)
+        async with content.receive(media_type, read_blocks(request, self._max_size)) as upload:
             digests.check(sent, upload.sha256)
             async with self._resource.transaction(context):
-                before = await self._check(context, identity, demanded)
+                before = await self._check(context, identity, preconditions)
                 await self._resource.write_content(context, identity, upload)
                 stored = await self._resource.read_content(context, identity)
         if before is None:
-            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{PLACE}"})
+            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{SEGMENT}"})
         return Response(204, _headers(stored))
 
-    async def _check(self, context: Context, identity: str, demanded: Conditions) -> Stored | None:
-        """Return the content that is there; raises `ApiError` 404, 412 and 428."""
+    async def _check(self, context: Context, identity: str, preconditions: Conditions) -> Stored | None:
+        """Return the current content; raises `ApiError` 404, 412 and 428."""
         stored: Stored | None = await self._resource.read_content(context, identity)
-        if self._resource.needs_match and demanded.if_match is None and stored is not None:
+        if self._resource.needs_match and preconditions.if_match is None and stored is not None:
             raise errors.PreconditionRequired(header="If-Match")
         if stored is None:
-            if demanded.if_match is not None:
+            if preconditions.if_match is not None:
                 raise errors.PreconditionFailed("The item has no content yet.", header="If-Match")
-        elif demanded.evaluate(stored.tag, stored.modified, reading=False) is Outcome.FAILED:
-            raise demanded.refusal(stored.tag)
+        elif preconditions.evaluate(stored.tag, stored.modified, reading=False) is Outcome.FAILED:
+            raise preconditions.precondition_failed(stored.tag)
         return stored
 
     def _media_type(self, request: web.Request) -> str:
-        """Return the type of what is sent, as it is given; raises `ApiError` 415, also for a coding and for a part."""
+        """Return the `Content-Type`; raises `ApiError` 415 for an invalid type or a coding, and 400 for a range."""
         if "Content-Encoding" in request.headers:
             message = "Send the content as it is, without Content-Encoding."
             raise errors.UnsupportedMediaType(
@@ -110,28 +110,28 @@ class Transfer:
             )
         if "Content-Range" in request.headers:
             raise errors.InvalidHeader("Send the complete content; PUT accepts no parts.", header="Content-Range")
-        given = request.headers.get("Content-Type", UNNAMED_TYPE)
-        taken = self._declared.types
-        media_type = negotiation.media_type(given)
+        content_type = request.headers.get("Content-Type", DEFAULT_TYPE)
+        types = self._declared.types
+        media_type = negotiation.media_type(content_type)
         if (
             not media_type
             or "*" in media_type
-            or len(given) > _LONGEST_TYPE
-            or not given.isascii()
+            or len(content_type) > _MAX_TYPE_LENGTH
+            or not content_type.isascii()
             or not self._declared.takes(media_type)
         ):
-            message = f"Send one of these as Content-Type: {', '.join(taken)} (at most {_LONGEST_TYPE} characters)."
-            raise errors.UnsupportedMediaType(message, header="Content-Type", headers={"Accept": ", ".join(taken)})
-        return given
+            message = f"Send one of these as Content-Type: {', '.join(types)} (at most {_MAX_TYPE_LENGTH} characters)."
+            raise errors.UnsupportedMediaType(message, header="Content-Type", headers={"Accept": ", ".join(types)})
+        return content_type
 
 
 def _headers(stored: Stored) -> dict[str, str]:
-    """Return what is told of content wherever it is told of."""
+    """Return the headers of every response about stored content."""
     headers = {
         "ETag": f'"{stored.tag}"',
         "Cache-Control": "private, no-cache",
         "Vary": "Accept",
-        "Repr-Digest": digests.told(stored.sha256),
+        "Repr-Digest": digests.format_digest(stored.sha256),
         "Content-Disposition": disposition(stored.media_type, stored.name),
         "Content-Security-Policy": POLICY,
     }

@@ -1,4 +1,4 @@
-"""One endpoint: a method at a path, with its handler and all that is known of it."""
+"""One endpoint: a method at a path, with its handler and its description."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ JsonSchema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Say who may use an endpoint.
+    """Define who may use an endpoint.
 
-    One that is `public` needs no credentials. Else any client may use it that holds, of each of the sets in `grants`,
-    at least one grant.
+    A `public` endpoint requires no credentials. Any other requires a client that holds at least one grant of each set
+    in `grants`.
     """
 
     public: bool = False
@@ -32,7 +32,7 @@ ANY_CLIENT = Access()
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Describe a body of one media type: its JSON Schema, and examples of it, each with its summary, by their names."""
+    """Describe a body of one media type: its JSON Schema, and examples by name, each with its summary."""
 
     schema: JsonSchema
     example: Any = NOTHING
@@ -41,15 +41,15 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Describe the body of a request, by its media types; `description` is empty where there is nothing to add."""
+    """Describe the body of a request by media type; `description` may be empty."""
 
     content: Mapping[str, Media]
     description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """Describe a response that is no error: its status, what it means, its headers by name, its body by media type."""
+class ResponseSpec:
+    """Describe a response that is not an error: its status, meaning, headers by name, and body by media type."""
 
     status: int
     description: str
@@ -60,10 +60,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Describe a parameter in the `query`, a `header` or the `path`; `component` is its name in the document."""
+    """Describe a parameter in the `query`, a `header` or the `path`.
+
+    `component` is its name in the components of the OpenAPI document.
+    """
 
     name: str
-    place: str
+    location: str
     description: str
     schema: JsonSchema
     required: bool = False
@@ -73,12 +76,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Say what answers to a method at a path, who may use it, and what goes in and comes out.
+    """Describe a method at a path: its handler, who may use it, its request and its responses.
 
-    `plugin` is empty for the service's own. `action` is what the handler does, such as `retrieve`, or the name of an
-    operation. `name` is unique in the service. `invalid` has the errors that a body without any data meets, by status:
-    an example of what a client gets. `errors_of` names those that meet the same errors. One that is not `documented`
-    stays out of the OpenAPI document.
+    `plugin` is empty for the service's own endpoints. `action` is what the handler does, such as `retrieve`, or the
+    name of an operation. `name` is unique in the service. `invalid` has the errors of an empty body, by status: they
+    are examples in the documentation. `errors_of` names the group of endpoints with the same errors. An endpoint that
+    is not `documented` is not in the OpenAPI document.
     """
 
     method: str
@@ -91,7 +94,7 @@ class Endpoint:
     summary: str
     description: str
     body: Body | None = None
-    responses: tuple[Reply, ...] = ()
+    responses: tuple[ResponseSpec, ...] = ()
     errors: tuple[type[ApiError], ...] = ()
     parameters: tuple[Parameter, ...] = ()
     invalid: Mapping[int, tuple[ErrorDetail, ...]] = field(default_factory=dict)

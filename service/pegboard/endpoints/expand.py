@@ -1,4 +1,4 @@
-"""`?expand=`: the items that others refer to, shown in place of their ids."""
+"""`?expand=`: referenced items, embedded in place of their ids."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import mapping
 from pegboard.query.query import Query
 
-_WHOLE = Query()
+_FULL_QUERY = Query()
 
-Shown = Mapping[str, Mapping[str, Representation]]  # by resource, then by id
+Representations = Mapping[str, Mapping[str, Representation]]  # by resource and id
 
 
 class Expander:
     """Embed the items that those of one resource refer to.
 
-    Each is as its own resource shows it, and null where that has none: it was deleted since the other was read.
+    Each is represented by its own resource. It is null if it does not exist: it was deleted after the referring item
+    was read.
     """
 
     def __init__(self, resource: Resource) -> None:
@@ -35,80 +36,80 @@ class Expander:
         self._grants = {name: sufficing(target, "GET") for name, target in self._targets.items()}
 
     def check(self, client: Client, query: Query) -> None:
-        """Raise `ApiError`: 403 where the client may not read what `query` expands, 503 where its plugin is down."""
-        errors.gather(*(partial(self._permit, client, name) for name in query.expand))
+        """Raise `ApiError`: 403 if the client may not read what `query` expands, 503 if its plugin is not available."""
+        errors.gather(*(partial(self._check_grants, client, name) for name in query.expand))
         for name in query.expand:
-            self._target(name)
+            self._readable_target(name)
 
     async def item(self, context: Context, shown: Representation) -> Representation:
-        """Return an item with what it refers to.
+        """Return an item with the items that it refers to.
 
-        Its entity tag is that of the item itself, a dot, and a digest of what is embedded: it changes with either, and
-        `If-Match` looks at the first part only. Its last change is the newest of all that is shown.
+        Its entity tag is that of the item, a dot, and a digest of the embedded items: it changes with either, but
+        `If-Match` compares the first part only. Its time of change is the latest of all these items.
         """
         item = orjson.loads(shown.body)
-        found = await self._read(context, (item,))
-        parts = {name: self._shown(item, name, found) for name in sorted(context.query.expand)}
+        referenced = await self._read(context, (item,))
+        parts = {name: self._representation(item, name, referenced) for name in sorted(context.query.expand)}
         tags = [(name, part and part.tag) for name, part in parts.items()]
         changes = [part.modified for part in (shown, *parts.values()) if part and part.modified]
-        self._embed(item, context.query, found)
+        self._embed(item, context.query, referenced)
         tag = f"{shown.tag}.{rendering.digest(rendering.dumps(tags))}"
         return Representation(rendering.dumps(item), tag, max(changes, default=None))
 
     async def items(self, context: Context, body: bytes) -> bytes:
-        """Return a JSON array of items with what they refer to."""
+        """Return a JSON array of items with the items that they refer to."""
         items = orjson.loads(body)
-        found = await self._read(context, items)
+        referenced = await self._read(context, items)
         for item in items:
-            self._embed(item, context.query, found)
+            self._embed(item, context.query, referenced)
         return rendering.dumps(items)
 
     async def lines(self, context: Context, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """Yield chunks of NDJSON, each with what its items refer to; `chunks` is closed in any case."""
+        """Yield chunks of NDJSON, with the items that theirs refer to; `chunks` is always closed."""
         async with aclosing(chunks):
             async for chunk in chunks:
                 items = [orjson.loads(line) for line in chunk.splitlines()]
-                found = await self._read(context, items)
+                referenced = await self._read(context, items)
                 for item in items:
-                    self._embed(item, context.query, found)
+                    self._embed(item, context.query, referenced)
                 yield b"".join([rendering.dumps(item) + b"\n" for item in items])
 
-    async def _read(self, context: Context, items: Sequence[Mapping[str, Any]]) -> Shown:
-        """Read what `items` refer to, all of one resource at once."""
-        wanted: dict[str, set[str]] = {}
+    async def _read(self, context: Context, items: Sequence[Mapping[str, Any]]) -> Representations:
+        """Read the items that `items` refer to, all of one resource at once."""
+        ids_of: dict[str, set[str]] = {}
         for name in context.query.expand:
             ids = {item[name] for item in items if item.get(name) is not None}
-            wanted.setdefault(self._targets[name], set()).update(ids)
-        return {target: await self._represented(context, target, ids) for target, ids in wanted.items()}
+            ids_of.setdefault(self._targets[name], set()).update(ids)
+        return {target: await self._represent_all(context, target, ids) for target, ids in ids_of.items()}
 
-    async def _represented(self, context: Context, target: str, ids: Collection[str]) -> dict[str, Representation]:
+    async def _represent_all(self, context: Context, target: str, ids: Collection[str]) -> dict[str, Representation]:
         if not ids:
             return {}
         resource = self._resource.resources(target)
         reading = Context(
             context.client,
             context.request_id,
-            _WHOLE,
+            _FULL_QUERY,
             connection=context.connection,
             locks=False,
             traceparent=context.traceparent,
         )
         items = await resource.retrieve_all(reading, sorted(ids))
-        return {id_of(item): resource.represent(item, _WHOLE) for item in items}
+        return {id_of(item): resource.represent(item, _FULL_QUERY) for item in items}
 
-    def _shown(self, item: Mapping[str, Any], name: str, found: Shown) -> Representation | None:
-        return found[self._targets[name]].get(item.get(name, ""))
+    def _representation(self, item: Mapping[str, Any], name: str, referenced: Representations) -> Representation | None:
+        return referenced[self._targets[name]].get(item.get(name, ""))
 
-    def _embed(self, item: dict[str, Any], query: Query, found: Shown) -> None:
+    def _embed(self, item: dict[str, Any], query: Query, referenced: Representations) -> None:
         for name in query.expand:
             if name not in item:
                 continue
-            shown = self._shown(item, name, found)
+            shown = self._representation(item, name, referenced)
             item[name] = None if shown is None else orjson.Fragment(shown.body)
 
-    def _permit(self, client: Client, name: str) -> None:
+    def _check_grants(self, client: Client, name: str) -> None:
         if client.grants.isdisjoint(self._grants[name]) and not self._is_public(name):
-            raise self._refusal(name)
+            raise self._forbidden(name)
 
     def _is_public(self, name: str) -> bool:
         try:
@@ -116,16 +117,16 @@ class Expander:
         except ApiError:
             return False
 
-    def _target(self, name: str) -> Resource:
+    def _readable_target(self, name: str) -> Resource:
         try:
             resource = self._resource.resources(self._targets[name])
         except ApiError as error:
             message = f"`{name}` cannot be expanded: {error}"
             raise error.with_details((ErrorDetail(error.code, message, parameter="expand"),)) from error
         if "GET" not in resource.verbs or not hasattr(resource, "retrieve"):
-            raise self._refusal(name)
+            raise self._forbidden(name)
         return resource
 
-    def _refusal(self, name: str) -> ApiError:
+    def _forbidden(self, name: str) -> ApiError:
         message = f"`{name}` cannot be expanded: the client may not read `{self._targets[name]}`."
         return errors.Forbidden(message, parameter="expand")

@@ -1,4 +1,4 @@
-"""Whole collections as NDJSON or as CSV (RFC 4180), part by part."""
+"""Exports of complete collections as NDJSON or CSV (RFC 4180), serialized page by page."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 CONTENT_TYPES = {NDJSON: NDJSON, CSV: "text/csv; charset=utf-8; header=present"}
 
-_RUN = ("=", "@", "\t", "\r", "+", "-")
+_FORMULA_STARTS = ("=", "@", "\t", "\r", "+", "-")
 _NUMBER = re.compile(r"[+-](?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-# So many digits has E.164, the shortest of islands and the longest with an extension; without letters nothing is run.
+# 6 to 17 digits: from the shortest E.164 numbers to the longest with an extension. Without letters, no formula is run.
 _TELEPHONE = re.compile(r"\+(?=(?:[^\d]*\d){6,17}[^\d]*\Z)[\d ()./-]+", re.ASCII)
 
 _GZIP = 16 + zlib.MAX_WBITS
-_FASTEST = 1
+_FASTEST_LEVEL = 1
 
 
-async def lines(
-    resource: Resource, query: Query, media_type: str, first: Page, rest: AsyncGenerator[Page, None]
+async def serialize(
+    resource: Resource, query: Query, media_type: str, first: Page, remaining: AsyncGenerator[Page, None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an export, a part at a time; `rest` is closed in any case."""
-    async with aclosing(rest):
+    """Yield the bytes of an export, page by page; `remaining` is always closed."""
+    async with aclosing(remaining):
         if media_type == CSV:
             names = resource.shown(query)
             yield record(names) + records(resource.plain(first.items, query), names)
-            async for part in rest:
-                yield records(resource.plain(part.items, query), names)
+            async for page in remaining:
+                yield records(resource.plain(page.items, query), names)
         else:
             yield resource.represent_lines(first.items, query)
-            async for part in rest:
-                yield resource.represent_lines(part.items, query)
+            async for page in remaining:
+                yield resource.represent_lines(page.items, query)
 
 
 async def compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yield `chunks` in gzip, level 1: they are made while the client waits."""
+    """Yield `chunks` compressed by gzip, at level 1 since the client waits for them."""
     async with aclosing(chunks):
-        packing = zlib.compressobj(_FASTEST, wbits=_GZIP)
+        compressor = zlib.compressobj(_FASTEST_LEVEL, wbits=_GZIP)
         async for chunk in chunks:
-            yield await asyncio.to_thread(packing.compress, chunk)
-        yield packing.flush()
+            yield await asyncio.to_thread(compressor.compress, chunk)
+        yield compressor.flush()
 
 
 def records(items: Sequence[Any], names: Sequence[str]) -> bytes:
@@ -67,31 +67,31 @@ def record(values: Sequence[Any]) -> bytes:
 def cell(value: Any) -> str:
     """Return a value as a CSV field: null is empty, empty text is `""`, a list or an object is JSON.
 
-    Text that a spreadsheet would take for a formula gets a leading `'`, but numbers and telephone numbers do not.
+    Text that a spreadsheet would evaluate as a formula gets a leading `'`; numbers and telephone numbers do not.
     """
-    return _CELLS.get(type(value), _other)(value)
+    return _CELLS.get(type(value), _json)(value)
 
 
 def _text(text: str) -> str:
-    if text.startswith(_RUN) and not (_NUMBER.fullmatch(text) or _TELEPHONE.fullmatch(text)):
+    if text.startswith(_FORMULA_STARTS) and not (_NUMBER.fullmatch(text) or _TELEPHONE.fullmatch(text)):
         text = "'" + text
     return _quoted(text)
 
 
 def _quoted(text: str) -> str:
-    """Return text in quotes where it needs them, as does white space at its ends, which some readers drop."""
+    """Return text, quoted if required, or if it has white space at its ends, which some readers would strip."""
     if '"' in text:
         return '"' + text.replace('"', '""') + '"'
     needed = "," in text or "\n" in text or "\r" in text or not text or text[0].isspace() or text[-1].isspace()
     return f'"{text}"' if needed else text
 
 
-def _other(value: Any) -> str:
-    """Return what JSON says, text without the quotes of JSON."""
-    plain = rendering.dumps(value).decode()
-    if plain.startswith('"'):
-        return _text(orjson.loads(plain))
-    return "" if plain == "null" else _quoted(plain)
+def _json(value: Any) -> str:
+    """Return a value as JSON, but text without the quotes of JSON."""
+    serialized = rendering.dumps(value).decode()
+    if serialized.startswith('"'):
+        return _text(orjson.loads(serialized))
+    return "" if serialized == "null" else _quoted(serialized)
 
 
 _CELLS: Mapping[type, Callable[[Any], str]] = {
@@ -101,4 +101,4 @@ _CELLS: Mapping[type, Callable[[Any], str]] = {
     bool: lambda value: "true" if value else "false",
     datetime: rendering.instant,
 }
-"""How a value of these types is written, and faster than by way of JSON."""
+"""The functions for frequent types, which are faster than `_json`."""

@@ -1,4 +1,4 @@
-"""The hooks of a resource around its actions: before the commit of what they do, and after it."""
+"""The hooks of a resource, which its actions call before and after the commit."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pegboard.api.resource import Resource
 from pegboard.errors import ApiError
 
 
-class Hooked:
-    """Do what the actions of a resource do, each in one transaction with the hooks that the resource has.
+class HookedActions:
+    """Run the actions of a resource, each in one transaction with the resource's hooks.
 
-    What is to change is read, and locked, before.
+    The item to change is read and locked first.
     """
 
     def __init__(self, resource: Resource) -> None:
         self._resource: Any = resource
-        self._aftermath = resource._aftermath
-        self.is_asked = type(resource).before_commit is not Resource.before_commit
-        self.is_told = type(resource).after_commit is not Resource.after_commit
+        self._background_tasks = resource._aftermath
+        self.has_before_commit = type(resource).before_commit is not Resource.before_commit
+        self.has_after_commit = type(resource).after_commit is not Resource.after_commit
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Make an item."""
+        """Create an item."""
         data = await self._resource.hashed(data)
         async with self._resource.transaction(context):
             item = await self._resource.create(context, data)
-            await self.tell(context, _made(item))
+            await self.notify(context, _creation(item))
         return item
 
     async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
-        """Make all items, or none; a refusal points at the item that it is about."""
+        """Create all items, or none; an error of a hook points at its item."""
         async with self._resource.transaction(context):
             items: Sequence[Any] = await self._resource.create_all(context, data)
-            await self.tell(context, *map(_made, items), indexed=True)
+            await self.notify(context, *map(_creation, items), indexed=True)
         return items
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
@@ -56,30 +56,30 @@ class Hooked:
         async with self._resource.transaction(context):
             before = await self._resource.retrieve(context, identity)
             if isinstance(before, Mapping):
-                # The action may change the very object that it gave.
+                # The action may modify the object that `retrieve` returned.
                 before = {**before}
             after = await getattr(self._resource, action)(context, identity, *data)
-            await self.tell(context, Change(action, identity, before, after))
+            await self.notify(context, Change(action, identity, before, after))
         return after
 
-    async def tell(self, context: Context, *changes: Change, indexed: bool = False) -> None:
-        """Call the hooks for what was done in the transaction of `context`, which one of them may refuse."""
-        if self.is_asked:
+    async def notify(self, context: Context, *changes: Change, indexed: bool = False) -> None:
+        """Call the hooks for the changes in the transaction of `context`; `before_commit` may reject them."""
+        if self.has_before_commit:
             for index, change in enumerate(changes):
                 try:
                     await self._resource.before_commit(context, change)
                 except ApiError as error:
                     raise (error.within(index) if indexed else error) from None
-        if self.is_told:
+        if self.has_after_commit:
             act = partial(self._resource.after_commit, context)
-            context.after_commit(lambda: self._aftermath.begin(self._resource.name, act, changes))
+            context.after_commit(lambda: self._background_tasks.begin(self._resource.name, act, changes))
 
 
-def around(resource: Resource) -> Hooked | None:
-    """Return what calls the hooks of `resource`; None for one that has none, and so need not pay for them."""
-    hooked = Hooked(resource)
-    return hooked if hooked.is_asked or hooked.is_told else None
+def wrap(resource: Resource) -> HookedActions | None:
+    """Return the actions of `resource` with its hooks; None if it has none, which saves their cost."""
+    hooked = HookedActions(resource)
+    return hooked if hooked.has_before_commit or hooked.has_after_commit else None
 
 
-def _made(item: Any) -> Change:
+def _creation(item: Any) -> Change:
     return Change("create", id_of(item), None, item)

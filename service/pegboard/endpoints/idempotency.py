@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the first answer to a POST is stored with its work, and given again to a retry."""
+"""`Idempotency-Key`: the first response to a POST is stored in its transaction, and replayed to a retry."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pegboard.http.request import STATE, raw_path
 from pegboard.postgres.share import Shares
 
 HEADER = istr("Idempotency-Key")
-_LONGEST = 255
+_MAX_LENGTH = 255
 
 Work = Callable[[Connection], Awaitable[Response]]
 
-# Taken without waiting: whoever finds it held is told so at once. Its end is the transaction's, so a crash frees it.
-_CLAIM = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
+# Acquired without waiting: a concurrent retry fails at once. It is released with the transaction, also by a crash.
+_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 
-_RECALL = """
+_SELECT = """
 SELECT body_digest, status, headers, body FROM pegboard.idempotency
 WHERE client_id = $1 AND path = $2 AND key = $3 AND created_at > now() - interval '24 hours'"""
 
@@ -33,7 +33,7 @@ ON CONFLICT (client_id, path, key) DO UPDATE SET
     body_digest = excluded.body_digest, status = excluded.status, headers = excluded.headers, body = excluded.body,
     created_at = now()"""
 
-# Each answer that comes sweeps away a few that have expired, so the table needs nobody to tend it.
+# Each stored response deletes a few expired ones, so the table needs no maintenance.
 _SWEEP = """
 DELETE FROM pegboard.idempotency WHERE ctid = ANY (ARRAY (
     SELECT ctid FROM pegboard.idempotency WHERE created_at < now() - interval '24 hours'
@@ -41,44 +41,44 @@ DELETE FROM pegboard.idempotency WHERE ctid = ANY (ARRAY (
 
 
 def key_of(headers: CIMultiDictProxy[str]) -> str | None:
-    """Return the request's key, None where it has none; raises `ApiError` 400 for one that cannot be used."""
+    """Return the request's key, or None if it has none; raises `ApiError` 400 for an invalid key."""
     keys = headers.getall(HEADER, ())
     if not keys:
         return None
     key = keys[0]
-    if len(keys) > 1 or not 0 < len(key) <= _LONGEST or not (key.isascii() and key.isprintable()):
-        message = f"{HEADER} must be sent once, with 1 to {_LONGEST} printable ASCII characters."
+    if len(keys) > 1 or not 0 < len(key) <= _MAX_LENGTH or not (key.isascii() and key.isprintable()):
+        message = f"{HEADER} must be sent once, with 1 to {_MAX_LENGTH} printable ASCII characters."
         raise errors.InvalidHeader(message, header=HEADER)
     return key
 
 
 class Idempotency:
-    """Do the work of a POST once for each client, path and key.
+    """Run the work of a POST once for each client, path and key.
 
-    `secret` keys the digest by which bodies are compared, so that a stored one tells nothing of what was sent.
+    Bodies are compared by a digest that is keyed by `secret`, so that a stored digest reveals nothing of a body.
     """
 
     def __init__(self, database: Shares, secret: bytes) -> None:
         self._database = database
         self._secret = secret
 
-    async def once(self, request: web.Request, key: str, body: bytes, work: Work) -> Response:
-        """Return the stored answer, or do `work` in a transaction and store its answer there.
+    async def run_once(self, request: web.Request, key: str, body: bytes, work: Work) -> Response:
+        """Return the stored response, or run `work` in a transaction and store its response there.
 
-        Raises `ApiError`: 422 where the key came with another body, 409 while the first request is still running.
+        Raises `ApiError`: 422 if the key was used with another body, 409 while the first request is still running.
         """
-        place = (request[STATE].client.id, raw_path(request), key)
+        stored_key = (request[STATE].client.id, raw_path(request), key)
         digest = blake2b(body, key=self._secret).digest()
         async with self._database.write.transaction() as connection:
-            if not await connection.fetchval(_CLAIM, "\n".join(map(str, place))):
+            if not await connection.fetchval(_LOCK, "\n".join(map(str, stored_key))):
                 raise errors.IdempotencyKeyInUse(header=HEADER, headers={"Retry-After": "1"})
-            known = await connection.fetchrow(_RECALL, *place)
-            if known is None:
+            stored = await connection.fetchrow(_SELECT, *stored_key)
+            if stored is None:
                 response = await work(connection)
                 headers = {str(name): value for name, value in response.headers.items()}
-                await connection.execute(_STORE, *place, digest, response.status, headers, response.body)
+                await connection.execute(_STORE, *stored_key, digest, response.status, headers, response.body)
                 await connection.execute(_SWEEP)
                 return response
-        if known["body_digest"] != digest:
+        if stored["body_digest"] != digest:
             raise errors.IdempotencyKeyReused(header=HEADER)
-        return Response(known["status"], known["headers"] | {"Idempotency-Replayed": "true"}, known["body"])
+        return Response(stored["status"], stored["headers"] | {"Idempotency-Replayed": "true"}, stored["body"])

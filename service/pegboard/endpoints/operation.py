@@ -1,4 +1,4 @@
-"""Operations over HTTP: load, act in one transaction, answer; faults are told in the order of every write's."""
+"""Operations over HTTP: load, act in one transaction, respond; errors have the same order as those of any write."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_PARAMETERS = Rules(())
 
 
 class Operator:
-    """Serve one operation of a resource, whose `writer` knows how its items are held and shown."""
+    """Handle one operation of a resource; `writer` checks and represents its items."""
 
     def __init__(
         self, resource: Resource, operation: Operation, rules: Rules, writer: Writer, max_nesting: int
@@ -45,51 +45,51 @@ class Operator:
         self._expander = Expander(resource)
 
     async def serve(self, request: web.Request) -> Response:
-        """Do the operation, on the item that the request is about where it is on one."""
+        """Run the operation, on the item in the path if it is an operation on items."""
         state = request[STATE]
         if self._operation.response is not None:
             accept(request, JSON)
-        # Of a body that is empty, and may be, the type does not matter: clients send any.
+        # The type of an empty, optional body is ignored: clients send any.
         if self._needs_body or request.can_read_body:
             negotiation.check_content(request.headers, (JSON,), "Accept")
         body = await read_body(request)
-        query, key, demanded, value = errors.gather(
+        query, key, preconditions, body_data = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: key_of(request.headers),
             lambda: conditions.read(request.headers) if self._on_item else conditions.NONE,
-            lambda: self._value(body),
+            lambda: self._parse_body(body),
         )
         if query.expand:
             self._expander.check(state.client, query)
-        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
 
         async def work() -> Response:
             async with self._resource.transaction(context):
-                return await self._do(request, context, state.item_id, value)
+                return await self._run(request, context, state.item_id, body_data)
 
-        return await (work() if key is None else self._writer.once(request, context, key, body, work))
+        return await (work() if key is None else self._writer.run_once(request, context, key, body, work))
 
-    def _value(self, body: bytes) -> dict[str, Any]:
+    def _parse_body(self, body: bytes) -> dict[str, Any]:
         if not self._needs_body and (not body or body.isspace()):
             return {}
         return payload.parse_object(body, self._max_nesting)
 
-    async def _do(self, request: web.Request, context: Context, identity: str, value: dict[str, Any]) -> Response:
+    async def _run(self, request: web.Request, context: Context, identity: str, body_data: dict[str, Any]) -> Response:
         before = None
         if self._on_item:
             before, _ = await self._writer.check(context, identity)
             if self._resource.needs_match and context.conditions.if_match is None:
                 raise errors.PreconditionRequired(header="If-Match")
-            # They were held against the item, which is locked: an action that is called in turn finds them met.
+            # They were checked against the item, which is locked; actions that it calls must not check them again.
             context.conditions = conditions.NONE
         target = (identity,) if self._on_item else ()
-        result = await self._act(context, *target, self._loader.load(value))
-        await self._writer.tell(context, Change(self._operation.name, identity or None, before, result))
+        result = await self._act(context, *target, self._loader.load(body_data))
+        await self._writer.notify(context, Change(self._operation.name, identity or None, before, result))
         return await self._response(request, context, result)
 
     async def _response(self, request: web.Request, context: Context, result: Any) -> Response:
         if self._operation.response == "item":
-            response = await self._writer.written(request, result, context)
+            response = await self._writer.item_response(request, result, context)
             response.headers["Content-Location"] = self._writer.path_of(result)
             return response
         if self._dumper is None:

@@ -1,4 +1,4 @@
-"""GET and HEAD over a resource: items and pages with their headers, and 304 where the client has them already."""
+"""GET and HEAD on a resource: items, pages and exports with their headers, and 304 if the client has them already."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pegboard.endpoints import export
 from pegboard.endpoints.expand import Expander
 from pegboard.http import conditions, negotiation
 from pegboard.http.conditions import Conditions, Outcome
-from pegboard.http.negotiation import JSON, VARY, accept, line
+from pegboard.http.negotiation import JSON, VARY, accept, header_value
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE, raw_query
 from pegboard.http.streaming import send_stream
 from pegboard.query.parsing import parse, parse_item
 from pegboard.query.query import Rules
 
-_KEPT = "%=&,:;+-._~!*'()/?@$[]"
-_IS_QUOTED = re.compile(rf"[0-9A-Za-z{re.escape(_KEPT)}]*").fullmatch
+_UNQUOTED = "%=&,:;+-._~!*'()/?@$[]"
+_NEEDS_NO_QUOTING = re.compile(rf"[0-9A-Za-z{re.escape(_UNQUOTED)}]*").fullmatch
 
 
 class Reader:
-    """Serve the reading verbs of one resource, mounted at `path`."""
+    """Handle the reading methods of one resource, mounted at `path`."""
 
     def __init__(self, resource: Resource, rules: Rules, path: str) -> None:
         self._resource = resource
@@ -36,38 +36,38 @@ class Reader:
         self._expander = Expander(resource)
 
     async def retrieve(self, request: web.Request) -> Response:
-        """Answer with one item."""
+        """Respond with one item."""
         state, raw = request[STATE], raw_query(request)
         accept(request, JSON)
         if raw:
-            query, demanded = errors.gather(
+            query, preconditions = errors.gather(
                 lambda: parse_item(raw, self._rules), lambda: conditions.read(request.headers)
             )
             if query.expand:
                 self._expander.check(state.client, query)
         else:
-            query, demanded = self._rules.whole, conditions.read(request.headers)
-        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
-        item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # there, as its verb is declared
+            query, preconditions = self._rules.whole, conditions.read(request.headers)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
+        item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # it exists, as its verb is declared
         shown = self._resource.represent(item, query)
         if query.expand:
             shown = await self._expander.item(context, shown)
-        return conditional(Response(200, item_headers(shown), shown.body), shown, demanded)
+        return conditional(Response(200, item_headers(shown), shown.body), shown, preconditions)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """Answer with one page of the collection, or with all of it where the client takes it as a stream."""
+        """Respond with one page of the collection, or with all of it if the client prefers a stream."""
         media_type = accept(request, JSON, export.NDJSON, export.CSV)
         if media_type != JSON:
             return await self._stream(request, media_type)
         state = request[STATE]
-        query, demanded = errors.gather(
+        query, preconditions = errors.gather(
             lambda: parse(raw_query(request), self._rules), lambda: conditions.read(request.headers)
         )
         if query.expand:
             self._expander.check(state.client, query)
-        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
-        found = await self._resource.list(context)  # type: ignore[attr-defined]  # there, as its verb is declared
-        page = found if isinstance(found, Page) else self._resource.paged(list(found), query)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, _renders=True)
+        result = await self._resource.list(context)  # type: ignore[attr-defined]  # it exists, as its verb is declared
+        page = result if isinstance(result, Page) else self._resource.paged(list(result), query)
         items = self._resource.represent_all(page.items, query)
         if query.expand:
             items = await self._expander.items(context, items)
@@ -84,36 +84,36 @@ class Reader:
         body = b"".join((*parts, b"}"))
         tag = rendering.digest(body)
         headers["ETag"] = f'"{tag}"'
-        return conditional(Response(200, headers, body), Representation(body, tag, None), demanded)
+        return conditional(Response(200, headers, body), Representation(body, tag, None), preconditions)
 
     async def _stream(self, request: web.Request, media_type: str) -> web.StreamResponse:
         state = request[STATE]
-        query, demanded = errors.gather(
+        query, preconditions = errors.gather(
             lambda: parse(raw_query(request), self._streaming), lambda: conditions.read(request.headers)
         )
         if query.expand:
             if media_type == export.CSV:
                 raise errors.InvalidParameter("CSV cannot contain expanded items.", parameter="expand")
             self._expander.check(state.client, query)
-        # It has no entity tag: there is none that could match.
-        if demanded.evaluate("", None, reading=True) is Outcome.FAILED:
+        # An export has no entity tag, so none can match.
+        if preconditions.evaluate("", None, reading=True) is Outcome.FAILED:
             raise errors.PreconditionFailed(header="If-Match")
-        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent, _renders=True)
-        parts = self._resource.stream(context)
-        first = await anext(parts, Page(()))
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, _renders=True)
+        pages = self._resource.stream(context)
+        first = await anext(pages, Page(()))
         headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
         if first.total is not None:
             headers["X-Total-Count"] = str(first.total)
-        chunks = export.lines(self._resource, query, media_type, first, parts)
+        chunks = export.serialize(self._resource, query, media_type, first, pages)
         if query.expand:
             chunks = self._expander.lines(context, chunks)
-        if negotiation.encoding(line(request, hdrs.ACCEPT_ENCODING)) == "gzip":
+        if negotiation.encoding(header_value(request, hdrs.ACCEPT_ENCODING)) == "gzip":
             headers["Content-Encoding"] = "gzip"
             chunks = export.compressed(chunks)
         return await send_stream(request, 200, headers, chunks)
 
     def _links(self, request: web.Request, page: Page) -> dict[str, str]:
-        """Return the URLs of the pages beside `page` and of the first one, to which an empty cursor leads, too."""
+        """Return the URLs of the pages next to `page` and of the first page, which an empty cursor also refers to."""
         parts = raw_query(request).split("&")
         kept = "&".join([part for part in parts if part and _name_of(part) not in ("after", "before")])
         first = f"{self._path}?{_quoted(kept)}" if kept else self._path
@@ -133,11 +133,11 @@ def _name_of(part: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text if _IS_QUOTED(text) else quote(text, safe=_KEPT)
+    return text if _NEEDS_NO_QUOTING(text) else quote(text, safe=_UNQUOTED)
 
 
 def item_headers(shown: Representation) -> dict[str, str]:
-    """Return the headers that go with an item."""
+    """Return the headers of a response with an item."""
     headers = {
         "Content-Type": JSON,
         "ETag": f'"{shown.tag}"',
@@ -149,13 +149,13 @@ def item_headers(shown: Representation) -> dict[str, str]:
     return headers
 
 
-def conditional(response: Response, shown: Representation, demanded: Conditions) -> Response:
-    """Return `response`, or 304 in its place; raises `ApiError` 412."""
-    if demanded is conditions.NONE:
+def conditional(response: Response, shown: Representation, preconditions: Conditions) -> Response:
+    """Return `response`, or a 304 instead; raises `ApiError` 412."""
+    if preconditions is conditions.NONE:
         return response
-    outcome = demanded.evaluate(shown.tag, shown.modified, reading=True)
+    outcome = preconditions.evaluate(shown.tag, shown.modified, reading=True)
     if outcome is Outcome.FAILED:
-        raise demanded.refusal(shown.tag)
+        raise preconditions.precondition_failed(shown.tag)
     if outcome is Outcome.NOT_MODIFIED:
         response.headers.pop("Content-Type")
         return Response(304, response.headers)

@@ -1,4 +1,4 @@
-"""What serves the endpoints of one resource: made once the resource is, and called through its plugin's bulkhead."""
+"""The handlers of one resource: created with the resource, and called through its plugin's bulkhead."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pegboard.settings import Settings
 def handlers(
     resource: Resource, declared: Declaration, idempotency: Idempotency, settings: Settings, path: str
 ) -> dict[str, Handler]:
-    """Return the handlers of `resource` by what the endpoints call them; `path` is where its collection is."""
+    """Return the handlers of `resource` by the names that its endpoints use; `path` is that of its collection."""
     rules = declared.rules if declared.has_uuids else declared.rules.identified(resource.parse_id)
     reader = Reader(resource, rules, path)
     writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
     own_writer = Writer(resource, rules, path, idempotency, settings.max_nesting, resource.me_writable)
-    found: dict[str, Handler] = {
+    handlers_by_name: dict[str, Handler] = {
         "list": reader.list,
         "retrieve": reader.retrieve,
         "create": writer.create,
         "replace": writer.replace,
         "update": writer.update,
         "delete": writer.delete,
-        "me.retrieve": _mine(resource, reader.retrieve),
-        "me.update": _mine(resource, own_writer.update),
+        "me.retrieve": _for_own_item(resource, reader.retrieve),
+        "me.update": _for_own_item(resource, own_writer.update),
     }
     if declared.content is not None:
         transfer = Transfer(resource, declared.content, path)
-        found |= {"content.read": transfer.read, "content.write": transfer.write}
+        handlers_by_name |= {"content.read": transfer.read, "content.write": transfer.write}
     for name, operation in declared.operations.items():
-        found[f"operation.{name}"] = Operator(resource, operation, rules, writer, settings.max_nesting).serve
-    return found
+        handlers_by_name[f"operation.{name}"] = Operator(resource, operation, rules, writer, settings.max_nesting).serve
+    return handlers_by_name
 
 
-def _mine(resource: Resource, handler: Handler) -> Handler:
-    """Return `handler` about the client's own item."""
+def _for_own_item(resource: Resource, handler: Handler) -> Handler:
+    """Return `handler` for the client's own item."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         state = request[STATE]

@@ -1,4 +1,4 @@
-"""What the service answers at its own paths: the catalogue, health and readiness, the error codes, the plugins."""
+"""The handlers of the service's own paths: the catalogue, health and readiness, the error codes, the plugins."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ def handlers(
     ready: Readiness,
     prefix: Callable[[], str],
 ) -> dict[str, Handler]:
-    """Return the handlers of the service's own paths by their names.
+    """Return the handlers of the service's own paths by name.
 
-    `ready` is a coroutine function: None, or why it is not. `prefix` gives what stands before all paths.
+    `ready` is a coroutine function that returns None, or the error if the service is not ready. `prefix` returns the
+    prefix of all paths.
     """
     return {
-        "catalogue": _showing(lambda: _catalogue(version, plugins, declared, prefix())),
-        "errors": _showing(lambda: {"items": codes(declared)}),
-        "plugins": _showing(lambda: {"items": [_plugin(plugin, declared) for plugin in plugins]}),
-        "health": _showing(lambda: {"status": "ok"}),
+        "catalogue": _json_handler(lambda: _catalogue(version, plugins, declared, prefix())),
+        "errors": _json_handler(lambda: {"items": error_codes(declared)}),
+        "plugins": _json_handler(lambda: {"items": [_plugin(plugin, declared) for plugin in plugins]}),
+        "health": _json_handler(lambda: {"status": "ok"}),
         "ready": _readiness(ready),
     }
 
 
-def _showing(read: Callable[[], Any]) -> Handler:
+def _json_handler(read: Callable[[], Any]) -> Handler:
     async def show(request: web.Request) -> Response:
         accept(request, JSON)
         return Response(200, {"Content-Type": JSON, "Vary": VARY}, rendering.dumps(read()))
@@ -74,13 +75,13 @@ def _catalogue(version: str, plugins: Sequence[Plugin], declared: Declarations, 
     return {"name": "pegboard", "version": version, "resources": resources}
 
 
-def codes(declared: Declarations) -> list[dict[str, Any]]:
-    """Return every error code that a client can meet, in the order of their numbers, each with its plugin."""
+def error_codes(declared: Declarations) -> list[dict[str, Any]]:
+    """Return every error code that a client can receive, in ascending order, each with its plugin."""
     own: list[tuple[type[ApiError], str | None]] = [(code, None) for code in errors.CATALOGUE]
-    theirs = [(code, name) for name, declaration in declared.items() for code in declaration.error_codes]
+    of_plugins = [(code, name) for name, declaration in declared.items() for code in declaration.error_codes]
     return [
         {"code": code.code, "status": code.status, "message": code.message, "plugin": name}
-        for code, name in sorted([*own, *theirs], key=lambda entry: entry[0].code)
+        for code, name in sorted([*own, *of_plugins], key=lambda entry: entry[0].code)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The table of endpoints: the paths that they are at, and the routes of aiohttp's that lead there."""
+"""The table of endpoints: their paths, and the routes that aiohttp's router has for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pegboard import errors
 from pegboard.endpoints.describe.service import DOCS, EVERYTHING
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint
 from pegboard.hosting.bulkheads import Bulkhead
-from pegboard.http.protocol import leave_expectation
+from pegboard.http.protocol import defer_continue
 from pegboard.http.request import METHODS, STATE, raw_query
 
 ROOT = "Catalogue"
@@ -28,16 +28,16 @@ _RETRY = {"Retry-After": "60"}
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Hold the endpoints at one path, by their methods; none for a path that leads nowhere.
+    """Hold the endpoints at one path, by method; an unmatched path has none.
 
-    `template` is its name in logs and metrics, `guard` the bulkhead of its plugin, None for the service's own. `public`
-    are the methods of which it is told without credentials that they are not here. `location` is where the client meant
-    to go, if that is known. A path that is `foreign` belongs to whoever embeds the application: nothing is known of it.
+    `template` is its name in logs and metrics, `bulkhead` that of its plugin, None for the service's own paths. For the
+    methods in `public`, a missing endpoint is reported without credentials. `location` is the path to redirect to, if
+    there is one. A `foreign` path belongs to the application that embeds this one.
     """
 
     template: str = ""
     plugin: str = ""
-    guard: Bulkhead | None = None
+    bulkhead: Bulkhead | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     public: frozenset[str] = frozenset()
     location: str | None = None
@@ -49,35 +49,35 @@ class Path:
         return ", ".join(self.endpoints)
 
     def access(self, method: str) -> Access:
-        """Return who may use `method` here, or be told that it is not here."""
+        """Return who may use `method`, or may learn that there is no endpoint for it."""
         endpoint = self.endpoints.get(method)
         if endpoint is not None:
             return endpoint.access
         return PUBLIC if method in self.public else ANY_CLIENT
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say what can be done here."""
+        """Return the headers that list the methods and the types of patches."""
         patch = self.endpoints.get("PATCH")
         return {"Allow": self.allow} | ({"Accept-Patch": ", ".join(patch.body.content)} if patch and patch.body else {})
 
     def endpoint(self, request: web.Request) -> Endpoint:
-        """Return the endpoint that serves `request`, and note which item that is about.
+        """Return the endpoint for `request`, and store the id of the item in the request's state.
 
-        Raises `ApiError` 501, 503 where the plugin is down, 404 and 405, and `web.HTTPPermanentRedirect`.
+        Raises `ApiError` 501, 503 if the plugin is not available, 404 and 405, and `web.HTTPPermanentRedirect`.
         """
-        method, guard = request.method, self.guard
+        method, bulkhead = request.method, self.bulkhead
         endpoint = self.endpoints.get(method)
         if endpoint is None and method not in METHODS:
             raise errors.MethodNotImplemented(f"The method {method} is not implemented.")
-        if guard is not None:
-            if not guard.handlers:
+        if bulkhead is not None:
+            if not bulkhead.handlers:
                 raise errors.PluginUnavailable(headers=_RETRY)
-            given = request.match_info.get("id")
-            if given is not None:
-                known = guard.identify(given)
-                if known is None:
+            text = request.match_info.get("id")
+            if text is not None:
+                item_id = bulkhead.identify(text)
+                if item_id is None:
                     raise errors.NotFound
-                request[STATE].item_id = known
+                request[STATE].item_id = item_id
         if endpoint is not None:
             return endpoint
         if self.location is not None:
@@ -90,23 +90,23 @@ class Path:
 
 
 async def dispatch(request: web.Request) -> web.StreamResponse:
-    """Be the handler of every route: the middlewares have found the endpoint."""
+    """Call the handler of the endpoint that the middlewares have found: the handler of every route."""
     response: web.StreamResponse = await request[STATE].endpoint.handler(request)
     return response
 
 
 class Table:
-    """Know all endpoints, and the paths that they are at.
+    """Hold all endpoints and their paths.
 
-    `guards` are the bulkheads of the plugins by their names; one without endpoints is down for good. `prefix` is the
-    path under which a proxy serves us, which requests come without and redirects need. `public` has the public methods
-    of plugins that are down.
+    `bulkheads` are those of the plugins, by name; a plugin without endpoints is permanently unavailable. `prefix` is
+    the path under which a proxy serves the API: requests arrive without it, redirects include it. `public` has the
+    public methods of plugins that are not available.
     """
 
     def __init__(
         self,
         endpoints: Iterable[Endpoint],
-        guards: Mapping[str, Bulkhead],
+        bulkheads: Mapping[str, Bulkhead],
         prefix: str = "",
         public: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
@@ -115,15 +115,18 @@ class Table:
         grouped: dict[str, dict[str, Endpoint]] = {}
         for endpoint in self.endpoints:
             grouped.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-        self.paths = {path: _path(path, there, guards) for path, there in grouped.items()}
-        # What leads nowhere, by the first segment of its path.
-        self._nowhere = {
-            name: Path(guard=guard, public=public.get(name, self._public(name))) for name, guard in guards.items()
+        self.paths = {path: _path(path, by_method, bulkheads) for path, by_method in grouped.items()}
+        # Unmatched paths, by their first segment.
+        self._unmatched = {
+            name: Path(bulkhead=bulkhead, public=public.get(name, self._public(name)))
+            for name, bulkhead in bulkheads.items()
         }
         docs = self.paths.get(DOCS)
         if docs is not None and docs.public:
-            self._nowhere[DOCS.strip("/")] = Path(public=METHODS)
-        self._down = [name for name in guards if f"/{name}" not in self.paths and not any(self.of_plugin(name))]
+            self._unmatched[DOCS.strip("/")] = Path(public=METHODS)
+        self._unavailable = [
+            name for name in bulkheads if f"/{name}" not in self.paths and not any(self.of_plugin(name))
+        ]
         self._by_route: dict[web.AbstractRoute, Path] = {}
 
     def of_plugin(self, name: str) -> Iterator[Endpoint]:
@@ -134,129 +137,129 @@ class Table:
         return frozenset(endpoint.method for endpoint in self.of_plugin(name) if endpoint.access.public)
 
     def register(self, router: web.UrlDispatcher) -> None:
-        """Add a route for each path to `router`, and one for all that leads nowhere."""
-        for path, known in self.paths.items():
-            if path != EVERYTHING:
-                self._add(router, path, known)
-        for name in self._down:
-            known = replace(self._nowhere[name], template=f"/{name}", plugin=name)
+        """Add a route for each path to `router`, and one for all unmatched paths."""
+        for template, path in self.paths.items():
+            if template != EVERYTHING:
+                self._add(router, template, path)
+        for name in self._unavailable:
+            path = replace(self._unmatched[name], template=f"/{name}", plugin=name)
             if re.fullmatch(r"[\w-]+", name, re.ASCII):
-                self._add(router, f"/{name}", known)
-                self._add(router, f"/{name}/{{tail:.*}}", known)
-        router.register_resource(_Nowhere(self, router))
+                self._add(router, f"/{name}", path)
+                self._add(router, f"/{name}/{{tail:.*}}", path)
+        router.register_resource(_UnmatchedResource(self, router))
 
-    def _add(self, router: web.UrlDispatcher, path: str, known: Path) -> None:
-        resource = router.add_resource(_PARAMETER.sub(r"{\1:[^/]+}", path), name=route_name(path))
-        self._by_route[resource.add_route("*", dispatch, expect_handler=leave_expectation)] = known
+    def _add(self, router: web.UrlDispatcher, template: str, path: Path) -> None:
+        resource = router.add_resource(_PARAMETER.sub(r"{\1:[^/]+}", template), name=route_name(template))
+        self._by_route[resource.add_route("*", dispatch, expect_handler=defer_continue)] = path
 
     def path_of(self, request: web.Request) -> Path:
         """Return the path that the router has found for `request`."""
         route = request.match_info.route
-        known = self._by_route.get(route)
-        if known is not None:
-            return known
-        if isinstance(route, _NowhereRoute):
+        path = self._by_route.get(route)
+        if path is not None:
+            return path
+        if isinstance(route, _UnmatchedRoute):
             return route.path
         resource = route.resource
         if resource is None:
-            # aiohttp itself answers it.
+            # aiohttp itself responds, with an error.
             return _FOREIGN
-        known = self._by_route[route] = Path(resource.canonical, foreign=True)
-        return known
+        path = self._by_route[route] = Path(resource.canonical, foreign=True)
+        return path
 
-    def has(self, resource: web.AbstractResource) -> bool:
-        """Tell whether a resource of the router is one of this table's."""
-        known = [self._by_route.get(route) for route in resource]
-        return any(path is not None and not path.foreign for path in known)
+    def owns(self, resource: web.AbstractResource) -> bool:
+        """Return whether a resource of the router belongs to this table."""
+        paths = [self._by_route.get(route) for route in resource]
+        return any(path is not None and not path.foreign for path in paths)
 
-    def registered(self, route: web.AbstractRoute) -> Path | None:
-        """Return the path of a route; None for one that is none of this table's, or leads nowhere."""
-        known = self._by_route.get(route)
-        return None if known is None or known.foreign else known
+    def own_path(self, route: web.AbstractRoute) -> Path | None:
+        """Return the path of a route; None if the route is not of this table, or matches all unmatched paths."""
+        path = self._by_route.get(route)
+        return None if path is None or path.foreign else path
 
-    def nowhere(self, path: str, location: str | None, target: Path | None) -> Path:
-        """Return what stands at a `path` that leads nowhere, or to `target` at `location` without its last slash."""
-        known = self._nowhere.get(path.lstrip("/").partition("/")[0], _NOWHERE)
+    def unmatched(self, path: str, location: str | None, target: Path | None) -> Path:
+        """Return the `Path` for an unmatched `path`; one with `target` redirects to it at `location`."""
+        by_segment = self._unmatched.get(path.lstrip("/").partition("/")[0], _UNMATCHED)
         if target is None or location is None:
-            return known
-        public = known.public
-        if target.guard is not None:
+            return by_segment
+        public = by_segment.public
+        if target.bulkhead is not None:
             public = frozenset(method for method in METHODS if target.access(method).public)
-        return Path(guard=target.guard, public=public, location=self._prefix + location)
+        return Path(bulkhead=target.bulkhead, public=public, location=self._prefix + location)
 
 
-_NOWHERE = Path()
+_UNMATCHED = Path()
 _FOREIGN = Path(foreign=True)
 
 
-class _NowhereRoute(web.ResourceRoute):
-    """Lead nowhere: `path` says who is told so."""
+class _UnmatchedRoute(web.ResourceRoute):
+    """Route an unmatched request: `path` defines who may learn that nothing is there."""
 
-    def __init__(self, resource: _Nowhere, path: Path) -> None:
-        super().__init__("*", dispatch, resource, expect_handler=leave_expectation)
+    def __init__(self, resource: _UnmatchedResource, path: Path) -> None:
+        super().__init__("*", dispatch, resource, expect_handler=defer_continue)
         self.path = path
 
 
-class _Nowhere(web.AbstractResource):
-    """Take what no other resource of the router takes: aiohttp's own 404 knows neither our errors nor our redirects."""
+class _UnmatchedResource(web.AbstractResource):
+    """Match every path that no other resource matches: aiohttp's own 404 has neither our errors nor our redirects."""
 
     def __init__(self, table: Table, router: web.UrlDispatcher) -> None:
         super().__init__()
         self._table = table
         self._router = router
         self._prefix = ""
-        self._route = _NowhereRoute(self, _NOWHERE)
+        self._route = _UnmatchedRoute(self, _UNMATCHED)
 
     @property
     def canonical(self) -> str:
-        """Return the pattern of what it takes: everything."""
+        """Return the pattern, which matches every path."""
         return f"{self._prefix}/{{tail}}"
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
-        """Take the request."""
+        """Match the request, unless another application's route matches its path with other methods."""
         path, target, parts = request.rel_url.path_safe, None, dict[str, str]()
         everything = self._table.paths.get(EVERYTHING)
         if path == EVERYTHING and everything is not None:
-            known = everything
+            matched = everything
         else:
             location = self._location(request.rel_url.raw_path)
             if location is not None:
-                there = request.clone(rel_url=URL(location, encoded=True))
-                found = await self._router.resolve(there)
-                target = self._table.registered(found.route)
-                parts = dict(found)
-            if target is None and await self._is_known(request):
-                # Somebody else's handler is here, for other methods: aiohttp says which.
+                redirected = request.clone(rel_url=URL(location, encoded=True))
+                match_info = await self._router.resolve(redirected)
+                target = self._table.own_path(match_info.route)
+                parts = dict(match_info)
+            if target is None and await self._is_foreign(request):
+                # Another application has this path, for other methods: aiohttp's 405 lists them.
                 return None, set()
-            known = self._table.nowhere(path.removeprefix(self._prefix), location, target)
-        return web.UrlMappingMatchInfo(parts, _NowhereRoute(self, known)), set()
+            matched = self._table.unmatched(path.removeprefix(self._prefix), location, target)
+        return web.UrlMappingMatchInfo(parts, _UnmatchedRoute(self, matched)), set()
 
-    async def _is_known(self, request: web.Request) -> bool:
-        others = [resource for resource in self._router.resources() if not self._table.has(resource)]
+    async def _is_foreign(self, request: web.Request) -> bool:
+        others = [resource for resource in self._router.resources() if not self._table.owns(resource)]
         return any([(await resource.resolve(request))[1] for resource in others if resource is not self])
 
     def _location(self, path: str) -> str | None:
-        """Return where the client probably meant to go: without a slash at the end, or to the root with one."""
+        """Return the path that the client probably meant: without a slash at the end, but with one for the root."""
         if self._prefix and path == self._prefix:
             return f"{path}/"
         shorter = path.rstrip("/")
-        # Two slashes at the beginning would name another host.
+        # A location that starts with two slashes would name another host.
         return shorter if shorter and shorter != path and not shorter.startswith("//") else None
 
     def add_prefix(self, prefix: str) -> None:
-        """Stand below `prefix`, as aiohttp asks of the resources of a sub-application."""
+        """Add `prefix` to the path, as aiohttp requires of the resources of a sub-application."""
         self._prefix = prefix + self._prefix
 
     def url_for(self, **_: str) -> URL:
-        """Raise `RuntimeError`: it has no URL."""
+        """Raise `RuntimeError`: unmatched paths have no URL."""
         raise RuntimeError("an unknown path has no URL")
 
     def get_info(self) -> Any:
-        """Return what there is to know, as aiohttp asks."""
+        """Return a description, as aiohttp requires."""
         return {"path": self.canonical}
 
     def raw_match(self, path: str) -> bool:
-        """Tell that no path is added to it."""
+        """Return that no path can be added to this resource."""
         return False
 
     def __len__(self) -> int:
@@ -266,16 +269,17 @@ class _Nowhere(web.AbstractResource):
         return iter((self._route,))
 
 
-def _path(path: str, there: Mapping[str, Endpoint], guards: Mapping[str, Bulkhead]) -> Path:
-    plugin = next(iter(there.values())).plugin
-    public = METHODS if all(endpoint.access.public for endpoint in there.values()) else frozenset()
-    return Path(path, plugin, guards.get(plugin), there, public)
+def _path(template: str, by_method: Mapping[str, Endpoint], bulkheads: Mapping[str, Bulkhead]) -> Path:
+    plugin = next(iter(by_method.values())).plugin
+    public = METHODS if all(endpoint.access.public for endpoint in by_method.values()) else frozenset()
+    return Path(template, plugin, bulkheads.get(plugin), by_method, public)
 
 
 def route_name(path: str) -> str:
-    """Return the name of the route to `path`: its segments, with dots between them.
+    """Return the name of the route to `path`: its segments, joined by dots.
 
-    A parameter begins in upper case, as does a segment that aiohttp does not take in a name: no resource's name does.
+    A parameter starts with an upper-case letter, as does a segment that aiohttp does not allow in a name: resource
+    names never do.
     """
     if path == "/":
         return ROOT

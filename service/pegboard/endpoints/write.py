@@ -1,4 +1,4 @@
-"""POST, PUT, PATCH and DELETE over a resource: load, act, answer; and the order in which faults are told."""
+"""POST, PUT, PATCH and DELETE on a resource: load, act, respond; and the order in which errors are reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pegboard.endpoints.read import item_headers
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.http import conditions, negotiation, payload
 from pegboard.http.conditions import Conditions, Outcome
-from pegboard.http.negotiation import JSON, accept, line
+from pegboard.http.negotiation import JSON, accept, header_value
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE, raw_query, read_body
 from pegboard.query.parsing import parse_item
@@ -36,17 +36,17 @@ from pegboard.schema.loading import Loader
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
-MOST_ITEMS = 1_000
+MAX_ITEMS = 1_000
 _PREFER = istr("Prefer")
-_PLAIN = "!$&'()*+,;=:@"
-"""What stands in a segment of a path as it is (RFC 3986 §3.3), beside letters, digits and `-._~`."""
-_IS_PLAIN = re.compile(rf"[0-9A-Za-z._~{re.escape(_PLAIN)}-]*").fullmatch
+_UNQUOTED = "!$&'()*+,;=:@"
+"""The characters that a path segment may contain unquoted (RFC 3986 §3.3), besides letters, digits and `-._~`."""
+_NEEDS_NO_QUOTING = re.compile(rf"[0-9A-Za-z._~{re.escape(_UNQUOTED)}-]*").fullmatch
 
 
 class Writer:
-    """Serve the writing verbs of one resource, mounted at `path`.
+    """Handle the writing methods of one resource, mounted at `path`.
 
-    PATCH changes the fields that `writable` names; None means all.
+    PATCH may change the fields in `writable`; None means all.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class Writer:
         writable: Collection[str] | None = None,
     ) -> None:
         self._resource: Any = resource
-        self._hooks = hooks.around(resource)
-        # What has no hooks is called as it is.
-        self._acts: Any = self._hooks or resource
+        self._hooks = hooks.wrap(resource)
+        # Without hooks, the actions are called directly.
+        self._actions: Any = self._hooks or resource
         self._idempotency = idempotency
         self._rules = rules
         self._path = path
         self._max_nesting = max_nesting
         self._writable = writable
         self._loader = Loader(resource.schema)
-        self._creating = sufficing(resource.name, "POST")
+        self._create_grants = sufficing(resource.name, "POST")
         self._expander = Expander(resource)
 
     async def create(self, request: web.Request) -> Response:
-        """Make one item, or all items of an array at once."""
+        """Create one item, or all items of an array."""
         state = request[STATE]
         accept(request, JSON)
         negotiation.check_content(request.headers, (JSON,), "Accept")
@@ -80,7 +80,7 @@ class Writer:
         query, key, value = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: key_of(request.headers),
-            lambda: self._new(payload.parse(body, self._max_nesting)),
+            lambda: self._check_new(payload.parse(body, self._max_nesting)),
         )
         if query.expand:
             self._expander.check(state.client, query)
@@ -88,9 +88,9 @@ class Writer:
         work = self._create_all if isinstance(value, list) else self._create
         if key is None:
             return await work(request, context, value)
-        return await self.once(request, context, key, body, lambda: work(request, context, value))
+        return await self.run_once(request, context, key, body, lambda: work(request, context, value))
 
-    async def once(
+    async def run_once(
         self,
         request: web.Request,
         context: Context,
@@ -98,28 +98,28 @@ class Writer:
         body: bytes,
         work: Callable[[], Awaitable[Response]],
     ) -> Response:
-        """Do `work` in a transaction that keeps its answer by an idempotency key, or give again what is kept."""
+        """Run `work` in a transaction that stores its response by an idempotency key, or replay the stored response."""
         if request[STATE].client is ANONYMOUS:
-            # All who send no credentials are one: what is kept for one could be given to another.
+            # Clients without credentials cannot be distinguished: one could receive the response of another.
             raise errors.InvalidHeader(f"{HEADER} requires credentials.", header=HEADER)
         if context.query.expand:
-            # What is stored is given again only to one who asks for the same items, and so may see them.
+            # A stored response is replayed only to a request that expands the same references, and so may read them.
             body += b"\n" + ",".join(context.query.expand).encode()
 
         async def within(connection: asyncpg.Connection) -> Response:
             context.begin(connection)
             return await work()
 
-        response = await self._idempotency.once(request, key, body, within)
+        response = await self._idempotency.run_once(request, key, body, within)
         context.end(committed=True)
         return response
 
     async def _create(self, request: web.Request, context: Context, value: dict[str, Any]) -> Response:
-        item = await self._acts.create(context, self._loader.create(value))
-        return await self.written(request, item, context, created=True)
+        item = await self._actions.create(context, self._loader.create(value))
+        return await self.item_response(request, item, context, created=True)
 
-    def _new(self, value: Any) -> Any:
-        """Return `value`, which is to be an object, or an array where the resource takes one."""
+    def _check_new(self, value: Any) -> Any:
+        """Return `value`, which must be an object, or an array if the resource accepts one."""
         if not isinstance(value, list):
             return _object(value)
         if not hasattr(self._resource, "create_all"):
@@ -129,10 +129,10 @@ class Writer:
     async def _create_all(self, request: web.Request, context: Context, values: list[Any]) -> Response:
         if not values:
             raise errors.TooShort("Send at least one item.", pointer="")
-        if len(values) > MOST_ITEMS:
-            raise errors.BodyTooLarge(f"Send at most {MOST_ITEMS} items at once.", pointer="")
-        loads = [lambda index=index, value=value: self._load_one(index, value) for index, value in enumerate(values)]
-        items = await self._acts.create_all(context, errors.gather(*loads))
+        if len(values) > MAX_ITEMS:
+            raise errors.BodyTooLarge(f"Send at most {MAX_ITEMS} items at once.", pointer="")
+        loads = [lambda index=index, value=value: self._load_item(index, value) for index, value in enumerate(values)]
+        items = await self._actions.create_all(context, errors.gather(*loads))
         headers = {"Content-Type": JSON}
         if wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"})
@@ -142,13 +142,13 @@ class Writer:
                 body = await self._expander.items(context, body)
         return Response(201, headers, b'{"items":' + body + b"}")
 
-    def _load_one(self, index: int, value: Any) -> dict[str, Any]:
+    def _load_item(self, index: int, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise errors.WrongType("Not a valid object.", pointer=f"/{index}")
         return self._loader.create(value, (index,))
 
     async def replace(self, request: web.Request) -> Response:
-        """Replace an item, or make it where the resource declares that PUT does."""
+        """Replace an item, or create it if the resource declares that PUT does."""
         identity = request[STATE].item_id
         _, body, context = await self._receive(request, (JSON,), "Accept")
 
@@ -156,34 +156,34 @@ class Writer:
             return self._loader.replace(body, identity)
 
         try:
-            item = await self._write(context, identity, self._acts.replace, load)
+            item = await self._write(context, identity, self._actions.replace, load)
         except errors.NotFound:
             if not self._may_create(request, context):
                 raise
             data = self._loader.replace(body, identity, new=True) | {"id": identity}
             try:
-                item = await self._acts.create(context, data)
-                return await self.written(request, item, context, created=True)
+                item = await self._actions.create(context, data)
+                return await self.item_response(request, item, context, created=True)
             except (errors.Conflict, errors.NotFound) as conflict:
-                # An id that is taken by what the client cannot see is not found either.
-                item = await self._replace_after_all(context, identity, load, conflict)
-        return await self.written(request, item, context)
+                # The id may belong to an item that the client may not see: then it is not found again.
+                item = await self._replace_existing(context, identity, load, conflict)
+        return await self.item_response(request, item, context)
 
-    async def _replace_after_all(
+    async def _replace_existing(
         self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
     ) -> Any:
-        """Replace an item that somebody has made meanwhile; raises `conflict` where it was about something else."""
+        """Replace an item that was created meanwhile; raises `conflict` if that had another cause."""
         try:
-            return await self._write(context, identity, self._acts.replace, load)
+            return await self._write(context, identity, self._actions.replace, load)
         except errors.NotFound:
             raise conflict from None
 
     def _may_create(self, request: web.Request, context: Context) -> bool:
-        demanded = context.conditions
+        preconditions = context.conditions
         return (
             self._resource.creates_by_put
-            and demanded.if_match is None
-            and not request[STATE].client.grants.isdisjoint(self._creating)
+            and preconditions.if_match is None
+            and not request[STATE].client.grants.isdisjoint(self._create_grants)
         )
 
     async def update(self, request: web.Request) -> Response:
@@ -192,44 +192,46 @@ class Writer:
         kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
         if self._writable is not None:
             targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
-            _permit(targets, self._writable)
+            _check_writable(targets, self._writable)
         if kind == JSON_PATCH:
-            item = await self._rewrite(context, identity, lambda whole: patching.apply(whole, value))
+            item = await self._patch_item(context, identity, lambda current: patching.apply(current, value))
         elif self._loader.needs_whole(value):
-            item = await self._rewrite(context, identity, lambda whole: _merge(whole, value))
+            item = await self._patch_item(context, identity, lambda current: _merge(current, value))
         else:
-            item = await self._write(context, identity, self._acts.update, lambda: self._loader.update(value, identity))
-        return await self.written(request, item, context)
+            item = await self._write(
+                context, identity, self._actions.update, lambda: self._loader.update(value, identity)
+            )
+        return await self.item_response(request, item, context)
 
     async def delete(self, request: web.Request) -> Response:
         """Delete an item."""
         state = request[STATE]
-        query, demanded = errors.gather(
+        query, preconditions = errors.gather(
             lambda: parse_item(raw_query(request), self._rules), lambda: conditions.read(request.headers)
         )
-        context = Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
 
         async def act(context: Context, identity: str, _: object) -> None:
-            await self._acts.delete(context, identity)
+            await self._actions.delete(context, identity)
 
         await self._write(context, state.item_id, act, lambda: None)
         return Response(204, {})
 
-    async def _receive(self, request: web.Request, taken: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
-        """Return the type and the value of the body and the context of a write to an item; raises what is wrong."""
+    async def _receive(self, request: web.Request, types: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
+        """Return the media type and the value of the body, and the context, of a write to an item."""
         state = request[STATE]
         accept(request, JSON)
-        kind = negotiation.check_content(request.headers, taken, header)
-        shape = patching.operations if kind == JSON_PATCH else _object
+        kind = negotiation.check_content(request.headers, types, header)
+        check_shape = patching.operations if kind == JSON_PATCH else _object
         body = await read_body(request)
-        query, demanded, value = errors.gather(
+        query, preconditions, value = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: conditions.read(request.headers),
-            lambda: shape(payload.parse(body, self._max_nesting)),
+            lambda: check_shape(payload.parse(body, self._max_nesting)),
         )
         if query.expand:
             self._expander.check(state.client, query)
-        return kind, value, Context(state.client, state.id, query, demanded, traceparent=state.traceparent)
+        return kind, value, Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
 
     async def _write(
         self,
@@ -238,13 +240,13 @@ class Writer:
         act: Callable[[Context, str, Any], Awaitable[Any]],
         load: Callable[[], Any],
     ) -> Any:
-        """Do one write to an item.
+        """Run one write to an item.
 
-        Where its own statement can hold the conditions, that is all; else they are held against the item first, in the
-        same transaction. What the load finds wrong is told only after a 404, 412 or 428: so is the order of faults.
+        If its statement can contain the conditions, that is all; else they are first checked against the item, in the
+        same transaction. Errors of `load` are raised only after a 404, 412 or 428: that is the order of errors.
         """
-        demanded = context.conditions
-        if self._resource.needs_match and demanded.if_match is None:
+        preconditions = context.conditions
+        if self._resource.needs_match and preconditions.if_match is None:
             await self.check(context, identity)
             raise errors.PreconditionRequired(header="If-Match")
         try:
@@ -252,14 +254,14 @@ class Writer:
         except ApiError:
             await self.check(context, identity)
             raise
-        if demanded is conditions.NONE or (self._resource.checks_version and _only_if_match(demanded)):
+        if preconditions is conditions.NONE or (self._resource.checks_version and _only_if_match(preconditions)):
             return await act(context, identity, data)
         async with self._resource.transaction(context):
             await self.check(context, identity)
             return await act(context, identity, data)
 
-    async def _rewrite(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
-        """Change an item by a patch that needs to see it: read, patch, write the difference, in one transaction."""
+    async def _patch_item(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
+        """Change an item by a patch that depends on it: read, patch, write the difference, in one transaction."""
         if self._resource.needs_match and context.conditions.if_match is None:
             await self.check(context, identity)
             raise errors.PreconditionRequired(header="If-Match")
@@ -269,36 +271,38 @@ class Writer:
             after = patch(before)
             if not isinstance(after, dict):
                 raise errors.WrongType("The patched item is not an object.", pointer="")
-            if payload.deeper(after, self._max_nesting):
+            if payload.exceeds_depth(after, self._max_nesting):
                 raise errors.InvalidValue(
                     f"The patched item is nested deeper than {self._max_nesting} levels.", pointer=""
                 )
-            return await self._acts.update(context, identity, self._loader.change(before, after, identity))
+            return await self._actions.update(context, identity, self._loader.change(before, after, identity))
 
     async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
-        """Hold the conditions against the item as it is and return it, and how it is shown; raises 404 and 412."""
+        """Check the conditions against the current item, and return it and its representation; raises 404 and 412."""
         item = await self._resource.retrieve(context, identity)
         shown = self._resource.represent(item, self._rules.whole)
         outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
-            raise context.conditions.refusal(shown.tag)
+            raise context.conditions.precondition_failed(shown.tag)
         return item, shown
 
-    async def tell(self, context: Context, change: Change) -> None:
-        """Call the hooks that the resource has for what was done in the transaction of `context`."""
+    async def notify(self, context: Context, change: Change) -> None:
+        """Call the hooks of the resource, if any, for a change in the transaction of `context`."""
         if self._hooks is not None:
-            await self._hooks.tell(context, change)
+            await self._hooks.notify(context, change)
 
     def path_of(self, item: Any) -> str:
         """Return the path of an item."""
         identity = id_of(item)
-        return f"{self._path}/{identity if _IS_PLAIN(identity) else quote(identity, safe=_PLAIN)}"
+        return f"{self._path}/{identity if _NEEDS_NO_QUOTING(identity) else quote(identity, safe=_UNQUOTED)}"
 
-    async def written(self, request: web.Request, item: Any, context: Context, *, created: bool = False) -> Response:
-        """Answer with an item as it is now, or without it where the client prefers so."""
+    async def item_response(
+        self, request: web.Request, item: Any, context: Context, *, created: bool = False
+    ) -> Response:
+        """Respond with the current item, or without a body if the client prefers that."""
         shown = self._resource.represent(item, context.query)
         if context.query.expand:
-            # In a transaction, since only what is read where it was written is sure to be there.
+            # In a transaction, since only the connection that has written an item is sure to read it.
             async with self._resource.transaction(context):
                 shown = await self._expander.item(context, shown)
         headers = item_headers(shown)
@@ -317,27 +321,27 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _merge(whole: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an item changed by a merge patch; a null stays for a field that is never shown, so that it is reset."""
-    unseen = {key: value for key, value in patch.items() if value is None and key not in whole}
-    merged: dict[str, Any] = patching.merge(whole, patch)
-    return merged | unseen
+def _merge(current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item changed by a merge patch; a null for a field that is never shown is kept, so that it is reset."""
+    hidden = {key: value for key, value in patch.items() if value is None and key not in current}
+    merged: dict[str, Any] = patching.merge(current, patch)
+    return merged | hidden
 
 
-def _permit(targets: Collection[tuple[str | int, str]], writable: Collection[str]) -> None:
-    """Raise `ApiError` 403 that points at every part of a patch that changes another field than those `writable`."""
+def _check_writable(targets: Collection[tuple[str | int, str]], writable: Collection[str]) -> None:
+    """Raise `ApiError` 403 that points at every part of a patch that changes a field not in `writable`."""
     message = f"Only {', '.join(writable)} can be changed here."
-    places = dict.fromkeys(place for place, name in targets if name not in writable)
-    faults = tuple(ErrorDetail(errors.Forbidden.code, message, errors.pointer((place,))) for place in places)
-    if faults:
-        raise errors.Forbidden(details=faults)
+    steps = dict.fromkeys(step for step, name in targets if name not in writable)
+    details = tuple(ErrorDetail(errors.Forbidden.code, message, errors.pointer((step,))) for step in steps)
+    if details:
+        raise errors.Forbidden(details=details)
 
 
-def _only_if_match(demanded: Conditions) -> bool:
-    return demanded.unmodified_since is None and demanded.if_none_match is None
+def _only_if_match(preconditions: Conditions) -> bool:
+    return preconditions.unmodified_since is None and preconditions.if_none_match is None
 
 
 def wants_minimal(request: web.Request) -> bool:
-    """Tell whether the client would do without a body (RFC 7240)."""
-    preference = line(request, _PREFER)
-    return preference is not None and "return=minimal" in negotiation.prefer(preference)
+    """Return whether the client prefers a response without a body (RFC 7240)."""
+    preference = header_value(request, _PREFER)
+    return preference is not None and "return=minimal" in negotiation.preferences(preference)

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 from pegboard import errors
 from pegboard.errors import ApiError
-from pegboard.http.request import STATE, RequestState, has_progressed, reset
+from pegboard.http.request import STATE, RequestState, has_progressed, reset_connection
 from pegboard.postgres.share import Shares
 
 log = logging.getLogger("pegboard.plugins")
@@ -133,7 +133,7 @@ class Bulkhead:
             log.warning("request %s: the plugin %s took more than %g s", state.id, self.name, self._seconds)
         else:
             log.error("request %s: the plugin %s still runs after it was cancelled", state.id, self.name)
-            reset(request)
+            reset_connection(request)
         task.cancel()
 
 

@@ -15,7 +15,7 @@ from pegboard.errors import ErrorDetail
 from pegboard.query import mapping
 from pegboard.schema import fields
 from pegboard.schema.schema import Schema, faults, messages_of
-from pegboard.settings import FILE_SUFFIX, PREFIX, SETTINGS, SettingsError, text_of
+from pegboard.settings import FILE_SUFFIX, PREFIX, SETTINGS, SettingsError, read_value
 
 _MESSAGES: Mapping[int, str] = {code.code: code.message for code in errors.CATALOGUE}
 _OWN = frozenset(name for setting in SETTINGS for name in (setting.variable, setting.file_variable))
@@ -53,7 +53,7 @@ def read(
         field = loader.load_fields[name]
         key = mapping.name_of(field, name)
         try:
-            values[key] = _value(field, text_of(variable, present)[1])
+            values[key] = _value(field, read_value(variable, present)[1])
         except ValueError as error:
             found.append(ErrorDetail(errors.WrongType.code, str(error), errors.pointer((key,))))
     loaded = _loaded(loader, values, found)

@@ -1,1 +1,1 @@
-"""HTTP as it is spoken here: what aiohttp does not offer, and what the headers of requests and responses mean."""
+"""HTTP: what aiohttp does not implement, and the headers of requests and responses."""

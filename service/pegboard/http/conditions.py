@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110 §13): what the client demands of the item's state, and whether it holds."""
+"""Conditional requests (RFC 9110 §13): the preconditions of a request, and their evaluation against an item."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pegboard import errors
 from pegboard.errors import ApiError
 
 _TAG = re.compile(r'[ \t,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|$)')
-# What a tag has beyond the state of the item: its encoding and, where that does not matter, what is shown with it.
+# The suffixes that are ignored: that of the encoding and, for If-Match, that of the expanded items.
 _VARIANT = re.compile(r"-gzip$")
 _VARIANTS = {"If-Match": re.compile(r"\..*$|-gzip$")}
-_GUARDED = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.IF_MODIFIED_SINCE, hdrs.IF_UNMODIFIED_SINCE)
+_HEADERS = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.IF_MODIFIED_SINCE, hdrs.IF_UNMODIFIED_SINCE)
 
 
 class Outcome(Enum):
-    """Say how a conditional request goes on."""
+    """Represent the result of evaluating the conditions."""
 
     PROCEED = auto()
     NOT_MODIFIED = auto()
@@ -32,27 +32,27 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Hold the entity tags of one header; `anything` stands for `*`."""
+    """Hold the entity tags of one header; `any_tag` represents `*`."""
 
-    anything: bool = False
+    any_tag: bool = False
     strong: frozenset[str] = frozenset()
     weak: frozenset[str] = frozenset()
 
     def match_strongly(self, tag: str) -> bool:
-        """Compare as RFC 9110 §8.8.3.2 says for `If-Match`: a weak tag never matches.
+        """Return whether `If-Match` matches, by the strong comparison of RFC 9110 §8.8.3.2: a weak tag never does.
 
-        What follows a dot in `tag` does not count, since it is about other items.
+        The part of `tag` after a dot is ignored, since it covers other items.
         """
-        return self.anything or tag.partition(".")[0] in self.strong
+        return self.any_tag or tag.partition(".")[0] in self.strong
 
     def match_weakly(self, tag: str) -> bool:
-        """Compare as RFC 9110 §8.8.3.2 says for `If-None-Match`."""
-        return self.anything or tag in self.strong or tag in self.weak
+        """Return whether `If-None-Match` matches, by the weak comparison of RFC 9110 §8.8.3.2."""
+        return self.any_tag or tag in self.strong or tag in self.weak
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Hold the conditions of one request; all None where it has none."""
+    """Hold the conditions of one request; each that the request does not have is None."""
 
     if_match: Tags | None = None
     if_none_match: Tags | None = None
@@ -60,9 +60,9 @@ class Conditions:
     unmodified_since: datetime | None = None
 
     def evaluate(self, tag: str, modified: datetime | None, *, reading: bool) -> Outcome:
-        """Hold the conditions against an item that exists, in the order of RFC 9110 §13.2.2.
+        """Evaluate the conditions against an item that exists, in the order of RFC 9110 §13.2.2.
 
-        `tag` is the opaque part of its entity tag, `modified` its last change if known.
+        `tag` is the opaque part of its entity tag, `modified` the time of its last change, if known.
         """
         if self.if_match is not None:
             if not self.if_match.match_strongly(tag):
@@ -76,8 +76,8 @@ class Conditions:
             return Outcome.NOT_MODIFIED
         return Outcome.PROCEED
 
-    def refusal(self, tag: str) -> ApiError:
-        """Return the 412 for an item whose tag is `tag`: it names the condition that failed, and the item's tag."""
+    def precondition_failed(self, tag: str) -> ApiError:
+        """Return the 412 for an item whose tag is `tag`: it has the header that failed, and the item's tag."""
         header = "If-Unmodified-Since"
         if self.if_match is not None and not self.if_match.match_strongly(tag):
             header = "If-Match"
@@ -90,12 +90,12 @@ NONE = Conditions()
 
 
 def read(headers: CIMultiDictProxy[str]) -> Conditions:
-    """Return the conditions that a request's headers hold.
+    """Return the conditions in a request's headers.
 
-    Raises `ApiError` 400 for a malformed tag, or for none; empty members of a list are ignored (RFC 9110 §5.6.1.2). A
-    date that is none is ignored, as RFC 9110 §13.1.3 demands.
+    Raises `ApiError` 400 for a malformed tag, and for a header without one; empty members of a list are ignored (RFC
+    9110 §5.6.1.2). An invalid date is ignored, as RFC 9110 §13.1.3 requires.
     """
-    for name in _GUARDED:
+    for name in _HEADERS:
         if name in headers:
             break
     else:
@@ -114,20 +114,20 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
         return None
     text = ",".join(headers.getall(name)).strip(" \t")
     if text == "*":
-        return Tags(anything=True)
-    found: Mapping[bool, set[str]] = {False: set(), True: set()}
+        return Tags(any_tag=True)
+    tags: Mapping[bool, set[str]] = {False: set(), True: set()}
     position = 0
     while position < len(text):
         match = _TAG.match(text, position)
         if match is None:
             break
-        found[match[1] is not None].add(_VARIANTS.get(name, _VARIANT).sub("", match[2]))
+        tags[match[1] is not None].add(_VARIANTS.get(name, _VARIANT).sub("", match[2]))
         position = match.end()
     if position < len(text) or not text:
         raise errors.InvalidHeader(
             f'{name} takes entity tags in quotes, separated by commas: "abc", or *.', header=name
         )
-    return Tags(strong=frozenset(found[False]), weak=frozenset(found[True]))
+    return Tags(strong=frozenset(tags[False]), weak=frozenset(tags[True]))
 
 
 def _date(headers: CIMultiDictProxy[str], name: str) -> datetime | None:

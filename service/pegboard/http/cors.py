@@ -1,4 +1,4 @@
-"""Which web pages of other origins may use the service: the CORS protocol of the Fetch standard."""
+"""CORS (the Fetch standard): which origins' web pages may use the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALLOWED = {
         "Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Match, "
         "If-Unmodified-Since, Prefer, X-Request-Id"
     ),
-    # What Chromium takes at most.
+    # The maximum in Chromium.
     "Access-Control-Max-Age": "7200",
 }
 _EXPOSED = (
@@ -27,44 +27,44 @@ _EXPOSED = (
 
 
 class Cors:
-    """Let pages of `origins` read the responses; `*` stands for all origins.
+    """Allow pages of `origins` to read responses; `*` allows all origins.
 
-    A page sends its credentials itself, in `Authorization`: what a browser would add of its own accord is not asked
-    for, so a page can do no more than whoever wrote it knows how to.
+    A page sends its credentials itself, in `Authorization`. Credentials that a browser adds automatically are not
+    allowed, so a page has no more access than the credentials it sends.
     """
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._origins = frozenset(origins)
 
     def preflight(self, request: web.BaseRequest) -> dict[str, str] | None:
-        """Return the headers that answer a preflight request; None for any other."""
+        """Return the headers of the response to a preflight request; None for any other request."""
         origin = request.headers.get("Origin")
         if request.method != "OPTIONS" or not origin or "Access-Control-Request-Method" not in request.headers:
             return None
-        return {**_ALLOWED} if self._allowed(origin) else {}
+        return {**_ALLOWED} if self._allow_origin(origin) else {}
 
     async def on_response_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Say in a response who may read it; one of aiohttp's signals."""
+        """Add the CORS headers to a response; a receiver of aiohttp's signal."""
         self.add_headers(response.headers, request.headers.get("Origin"))
 
     def add_headers(self, headers: MutableMapping[str, str], origin: str | None) -> None:
-        """Add to the `headers` of a response whether pages of `origin` may read it; None where no origin is known."""
+        """Add the CORS headers for pages of `origin`, which is None for a request without an origin."""
         vary = headers.get("Vary")
         headers["Vary"] = f"{vary}, Origin" if vary else "Origin"
-        allowed = self._allowed(origin)
-        if allowed:
-            headers["Access-Control-Allow-Origin"] = allowed
+        allow_origin = self._allow_origin(origin)
+        if allow_origin:
+            headers["Access-Control-Allow-Origin"] = allow_origin
             if "Access-Control-Allow-Methods" not in headers:
                 headers["Access-Control-Expose-Headers"] = _EXPOSED
 
-    def _allowed(self, origin: str | None) -> str | None:
-        """Return what lets pages of `origin` in; None for an origin that is not known."""
+    def _allow_origin(self, origin: str | None) -> str | None:
+        """Return the value of `Access-Control-Allow-Origin`; None for an origin that is not allowed."""
         if ANY in self._origins:
             return ANY
         return origin if origin in self._origins else None
 
 
-def origin_of(head: bytes) -> str | None:
-    """Return the origin that a head names which could not be parsed; None where it names none, or more than one."""
-    found = {value.strip(b" \t") for value in _ORIGIN.findall(head)}
-    return found.pop().decode("latin-1") if len(found) == 1 else None
+def parse_origin(head: bytes) -> str | None:
+    """Return the origin in a head that aiohttp could not parse; None if it has none, or more than one."""
+    origins = {value.strip(b" \t") for value in _ORIGIN.findall(head)}
+    return origins.pop().decode("latin-1") if len(origins) == 1 else None

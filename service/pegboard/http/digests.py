@@ -1,4 +1,4 @@
-"""Digests of bodies (RFC 9530): the SHA-256 that a client sends beside one, and that it is told."""
+"""Digests of bodies (RFC 9530): SHA-256 in the headers of requests and responses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SIZE = 32
 
 
 def read(headers: CIMultiDictProxy[str]) -> dict[str, bytes]:
-    """Return the SHA-256 that each header tells of the body; other algorithms count for nothing.
+    """Return the SHA-256 in each header; other algorithms are ignored.
 
-    Raises `ApiError` 400 for a header that is malformed.
+    Raises `ApiError` 400 for a malformed header.
     """
-    found = {}
+    digests = {}
     for name in HEADERS:
         for member in ",".join(headers.getall(name, ())).split(",") if name in headers else ():
             match = _MEMBER.fullmatch(member)
@@ -30,25 +30,25 @@ def read(headers: CIMultiDictProxy[str]) -> dict[str, bytes]:
             if match is None or digest is None or (match[1] == "sha-256" and len(digest) != _SIZE):
                 raise errors.InvalidHeader(f"{name} must look like `sha-256=:BASE64:` (RFC 9530).", header=name)
             if match[1] == "sha-256":
-                found[name] = digest
-    return found
+                digests[name] = digest
+    return digests
 
 
 def check(sent: dict[str, bytes], digest: bytes) -> None:
-    """Raise `ApiError` 400 that names every header which tells of another body than the one that came."""
-    wrong = [name for name, told in sent.items() if told != digest]
-    if wrong:
-        raise errors.DigestMismatch(details=tuple(_fault(wrong)))
+    """Raise `ApiError` 400 that names every header whose digest is not that of the body."""
+    mismatched = [name for name, value in sent.items() if value != digest]
+    if mismatched:
+        raise errors.DigestMismatch(details=tuple(_details(mismatched)))
 
 
-def _fault(names: Iterable[str]) -> Iterable[errors.ErrorDetail]:
+def _details(names: Iterable[str]) -> Iterable[errors.ErrorDetail]:
     return (
         errors.ErrorDetail(errors.DigestMismatch.code, errors.DigestMismatch.message, header=name) for name in names
     )
 
 
-def told(digest: bytes) -> str:
-    """Return a SHA-256 as both headers tell it."""
+def format_digest(digest: bytes) -> str:
+    """Return a SHA-256 as the value of either header."""
     return f"sha-256=:{b64encode(digest).decode()}:"
 
 

@@ -1,4 +1,4 @@
-"""What a browser is to do with content (RFC 6266): show it or save it, and under which name."""
+"""`Content-Disposition` (RFC 6266): whether a browser shows content or saves it, and under which file name."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ SAFE = frozenset(
         *("audio/mpeg", "audio/ogg", "audio/wav", "video/mp4", "video/webm", "video/ogg"),
     )
 )
-"""The media types that a browser may show: none of them can hold a script of our origin."""
+"""The media types that a browser may show: none of them can contain a script that runs in our origin."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-"""The Content-Security-Policy of what clients have brought: it runs nothing and loads nothing."""
+"""The Content-Security-Policy of uploaded content: it runs and loads nothing."""
 
-_UNFIT = re.compile(r'[^ !#-\[\]-~]|[/%"]')
-_ATTR_CHAR = "!#$&+.^_`|~-"  # RFC 8187 §3.2.1, beside letters and digits
+_UNSAFE = re.compile(r'[^ !#-\[\]-~]|[/%"]')
+_ATTR_CHAR = "!#$&+.^_`|~-"  # RFC 8187 §3.2.1, in addition to letters and digits
 
 
 def disposition(media_type: str, name: str | None) -> str:
-    """Return the value of `Content-Disposition`; of a name that is a path, its last step counts.
+    """Return the value of `Content-Disposition`; of a name that is a path, only the last segment is used.
 
-    The name comes in UTF-8 (RFC 8187), and in ASCII before that where it is not the same.
+    The file name is in ASCII, followed by UTF-8 (RFC 8187) if that is different.
     """
     kind = "inline" if media_type.partition(";")[0].strip().lower() in SAFE else "attachment"
-    shown = _last_step(name or "")
+    shown = _file_name(name or "")
     if not shown:
         return kind
-    plain = _UNFIT.sub("_", unicodedata.normalize("NFKD", shown).encode("ascii", "ignore").decode() or "_")
+    plain = _UNSAFE.sub("_", unicodedata.normalize("NFKD", shown).encode("ascii", "ignore").decode() or "_")
     if plain == shown:
         return f'{kind}; filename="{plain}"'
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(shown, safe=_ATTR_CHAR)}"
 
 
-def _last_step(name: str) -> str:
-    kept = "".join(one for one in name if unicodedata.category(one) not in ("Cc", "Cf", "Cs"))
-    return re.split(r"[/\\]", kept)[-1].strip(" .")
+def _file_name(name: str) -> str:
+    visible = "".join(character for character in name if unicodedata.category(character) not in ("Cc", "Cf", "Cs"))
+    return re.split(r"[/\\]", visible)[-1].strip(" .")

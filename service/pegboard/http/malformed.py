@@ -1,4 +1,4 @@
-"""Heads that are not sound: what is wrong with them, in our own words, as the parser's repeat what was sent."""
+"""Errors for malformed heads. The messages are ours, since the parser's repeat what the client sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, HttpProcessin
 from pegboard import errors
 from pegboard.errors import ApiError
 
-MOST_HEADERS = 128
+MAX_HEADERS = 128
 
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch
 _REQUEST_LINE = re.compile(r"""b['"][!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/\d\.\d['"]""").search
@@ -20,7 +20,7 @@ _REQUEST_LINE = re.compile(r"""b['"][!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/\d\.\d[
 _REASONS: tuple[tuple[str, type[ApiError], str | None], ...] = (
     ("Invalid HTTP version", errors.HttpVersionNotSupported, None),
     ("PRI", errors.HttpVersionNotSupported, None),
-    ("Too many headers", errors.HeadersTooLarge, f"More than {MOST_HEADERS} headers."),
+    ("Too many headers", errors.HeadersTooLarge, f"More than {MAX_HEADERS} headers."),
     ("Missing 'Host'", errors.BadRequest, "The Host header is missing."),
     ("Duplicate", errors.BadRequest, "A header that is allowed only once was sent twice."),
     ("can't be present with", errors.BadRequest, "Content-Length and Transfer-Encoding cannot be combined."),
@@ -30,11 +30,11 @@ _REASONS: tuple[tuple[str, type[ApiError], str | None], ...] = (
     ("header", errors.BadRequest, "A header has a name or a value that HTTP does not allow."),
     ("url", errors.BadRequest, "The request target is not a valid URL."),
 )
-"""What a reason of the parser means, read from top to bottom."""
+"""The error for each part of a parser's message; the first match counts."""
 
 
 def check(message: RawRequestMessage) -> type[ApiError] | None:
-    """Return what is wrong with a head that the parser took; None for a sound one."""
+    """Return the error in a head that the parser accepted; None for a valid head."""
     headers = message.headers
     if message.version is not HttpVersion11 and message.version is not HttpVersion10:
         return errors.HttpVersionNotSupported
@@ -51,9 +51,9 @@ def check(message: RawRequestMessage) -> type[ApiError] | None:
 
 
 def explain(status: int, error: BaseException | None, max_line: int) -> ApiError:
-    """Return what to tell a client of an `error` outside of the application, whose own status is `status`.
+    """Return the API error for an `error` outside the application, for which aiohttp has `status`.
 
-    A line that is too long is the URL's where it passed `max_line` bytes, else a header's.
+    A line that is too long is the request line if its limit was `max_line`, else a header.
     """
     if isinstance(error, ApiError):
         return error
@@ -66,10 +66,10 @@ def explain(status: int, error: BaseException | None, max_line: int) -> ApiError
 
 def _parsing_error(error: HttpProcessingError) -> ApiError:
     if isinstance(error, BadHttpMethod):
-        known = _REQUEST_LINE(error.message) is not None
-        return errors.MethodNotImplemented() if known else errors.BadRequest()
+        valid = _REQUEST_LINE(error.message) is not None
+        return errors.MethodNotImplemented() if valid else errors.BadRequest()
     reason = error.message.partition("\n\n")[0]
-    for part, kind, message in _REASONS:
+    for part, error_class, message in _REASONS:
         if part in reason and isinstance(error, BadHttpMessage):
-            return kind(message)
+            return error_class(message)
     return errors.BadRequest()

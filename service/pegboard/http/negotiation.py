@@ -1,4 +1,4 @@
-"""What the client takes and what it sends: media types, content codings and preferences."""
+"""Content negotiation: media types, content codings and preferences."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ T = TypeVar("T")
 
 JSON = "application/json"
 VARY = "Accept, Accept-Encoding"
-"""The headers that what is served as JSON depends on."""
+"""The request headers that a JSON response depends on."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# Python takes long to compile a class that names the characters beyond ASCII, and not one that lacks the others.
+# Python compiles a negated class fast, but one that lists all characters above ASCII slowly.
 _QUOTED = r'"(?:[^\x00-\x08\n-\x1f\x7f"\\]|\\[^\x00-\x08\n-\x1f\x7f])*"'
 _MEDIA_TYPE = re.compile(rf"({_TOKEN})/({_TOKEN})")
 _PARAMETER = re.compile(rf"[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|{_QUOTED}))?")
-# A quote that is never closed takes the rest: looking for its end from every quote anew would take quadratic time.
+# An unclosed quote matches the rest: a search for its end from every quote would take quadratic time.
 _MEMBER = re.compile(r'(?:"(?:[^"\\]|\\.?)*+"?|[^,"])+')
-# Java's own client sends q=.2, and others more digits than three.
+# Java's HTTP client sends q=.2, and others more than three digits.
 _WEIGHT = re.compile(r"0?\.\d+|0\.?|1(?:\.0*)?")
 _PREFERENCE = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*({_TOKEN}|{_QUOTED}))?(?=[ \t]*(?:;|$))")
 
 _COMPRESSION_LEVEL = 5
-_LONGEST_REMEMBERED = 512
+_MAX_CACHED = 512
 
 
 def acceptable(accept: str | None, offered: Sequence[str]) -> str | None:
-    """Return the one of `offered` media types that the client likes best, or None where it takes none.
+    """Return the media type of `offered` that the client prefers, or None if it accepts none (RFC 9110 §12.5.1).
 
-    RFC 9110 §12.5.1. Of those it likes equally, the first. Members that are malformed are left out; when none
-    remains, all is taken. A range with `charset=utf-8` matches: that is what all we offer is written in.
+    Of several with the same weight, the first. Malformed members are ignored; without a valid one, all types are
+    accepted. A range with `charset=utf-8` matches, since all offered types are in UTF-8.
     """
     if accept is None or accept == "*/*" or accept == offered[0]:
         return offered[0]
-    return _remembered(_acceptable, accept)(accept, tuple(offered))
+    return _cached(_acceptable, accept)(accept, tuple(offered))
 
 
 def accept(request: web.Request, *offered: str) -> str:
-    """Return the media type to answer with; raises `ApiError` 406 where the client takes none of `offered`."""
-    return choose(line(request, hdrs.ACCEPT), *offered)
+    """Return the media type of the response; raises `ApiError` 406 if the client accepts none of `offered`."""
+    return choose_media_type(header_value(request, hdrs.ACCEPT), *offered)
 
 
-def choose(accepted: str | None, *offered: str) -> str:
-    """Return the media type to answer with, as `accept` does, by the line that says what is accepted."""
+def choose_media_type(accepted: str | None, *offered: str) -> str:
+    """Return the media type of the response as `accept` does, for `accepted`, the value of the `Accept` header."""
     chosen = acceptable(accepted, offered)
     if chosen is None:
         message = f"Accept one of: {', '.join(offered)}."
@@ -59,72 +59,74 @@ def choose(accepted: str | None, *offered: str) -> str:
     return chosen
 
 
-def line(request: web.Request, name: str) -> str | None:
-    """Return a header as one line, in however many it came (RFC 9110 §5.3); None where it is not there."""
+def header_value(request: web.Request, name: str) -> str | None:
+    """Return the value of a header, with repeated ones joined (RFC 9110 §5.3); None if the request has none."""
     values = request.headers.getall(name, None)
     return None if values is None else values[0] if len(values) == 1 else ", ".join(values)
 
 
 def encoding(accept_encoding: str | None) -> str:
-    """Return the content coding to answer in, `gzip` or `identity` (RFC 9110 §12.5.3)."""
+    """Return the content coding of the response, `gzip` or `identity` (RFC 9110 §12.5.3)."""
     if accept_encoding is None:
         return "identity"
-    return _remembered(_encoding, accept_encoding)(accept_encoding)
+    return _cached(_encoding, accept_encoding)(accept_encoding)
 
 
 def media_type(content_type: str | None) -> str:
-    """Return the media type in a `Content-Type`, lower-case and without parameters; "" for none or a malformed one."""
-    return "" if content_type is None else _remembered(_content_type, content_type)(content_type)[0]
+    """Return the media type in a `Content-Type`, in lower case and without parameters; "" if missing or malformed."""
+    return "" if content_type is None else _cached(_content_type, content_type)(content_type)[0]
 
 
-def check_content(headers: Mapping[str, str], taken: Sequence[str], header: str) -> str:
+def check_content(headers: Mapping[str, str], accepted: Sequence[str], header: str) -> str:
     """Return the media type of a request's body.
 
-    Raises `ApiError` 415 unless it is one of `taken`, in UTF-8 and not compressed.
-    `header` is the one that tells the client what is taken: `Accept-Patch` for PATCH, else `Accept`. A request that
-    has neither a body nor a type is let through as the first of `taken`: that its body is missing is another fault.
+    Raises `ApiError` 415 unless it is one of `accepted`, in UTF-8 and not compressed. The 415 lists the accepted types
+    in `header`: `Accept-Patch` for PATCH, else `Accept`. A request with neither a body nor a type counts as the first
+    of `accepted`: a missing body is a different error.
     """
     content_type = headers.get(hdrs.CONTENT_TYPE)
     if hdrs.CONTENT_ENCODING in headers:
-        told = {header: ", ".join(taken), "Accept-Encoding": "identity"}
-        raise _not_taken("Content-Encoding", "Send the body as it is, without Content-Encoding.", told)
-    if content_type == taken[0]:
-        return taken[0]
+        response_headers = {header: ", ".join(accepted), "Accept-Encoding": "identity"}
+        raise _unsupported("Content-Encoding", "Send the body as it is, without Content-Encoding.", response_headers)
+    if content_type == accepted[0]:
+        return accepted[0]
     if content_type is None:
         if headers.get(hdrs.CONTENT_LENGTH, "0") == "0" and hdrs.TRANSFER_ENCODING not in headers:
-            return taken[0]
-        raise _not_taken("Content-Type", f"Send Content-Type: {' or '.join(taken)}.", {header: ", ".join(taken)})
-    kind, charset = _remembered(_content_type, content_type)(content_type)
-    if kind not in taken:
-        raise _not_taken("Content-Type", f"Send {' or '.join(taken)}.", {header: ", ".join(taken)})
+            return accepted[0]
+        raise _unsupported(
+            "Content-Type", f"Send Content-Type: {' or '.join(accepted)}.", {header: ", ".join(accepted)}
+        )
+    sent_type, charset = _cached(_content_type, content_type)(content_type)
+    if sent_type not in accepted:
+        raise _unsupported("Content-Type", f"Send {' or '.join(accepted)}.", {header: ", ".join(accepted)})
     if charset.lower() != "utf-8":
-        raise _not_taken("Content-Type", "Send the body in UTF-8.", {header: ", ".join(taken)})
-    return kind
+        raise _unsupported("Content-Type", "Send the body in UTF-8.", {header: ", ".join(accepted)})
+    return sent_type
 
 
-def prefer(value: str) -> frozenset[str]:
-    """Return the preferences in a `Prefer` (RFC 7240), such as `return=minimal`; of one given twice, the first."""
-    found: dict[str, str] = {}
+def preferences(value: str) -> frozenset[str]:
+    """Return the preferences in a `Prefer` (RFC 7240), such as `return=minimal`; the first of repeated ones counts."""
+    by_name: dict[str, str] = {}
     for member in _members(value):
         match = _PREFERENCE.match(member)
         if match is not None:
             name = match[1].lower()
-            wanted = _unquoted(match[2] or "")
-            found.setdefault(name, f"{name}={wanted}" if wanted else name)
-    return frozenset(found.values())
+            setting = _unquoted(match[2] or "")
+            by_name.setdefault(name, f"{name}={setting}" if setting else name)
+    return frozenset(by_name.values())
 
 
 def compress(body: bytes) -> bytes:
-    """Return `body` in gzip, the same bytes for the same body."""
+    """Return `body` compressed by gzip; equal bodies give equal bytes."""
     return gzip.compress(body, _COMPRESSION_LEVEL, mtime=0)
 
 
-def _remembered(function: Callable[..., T], value: str) -> Callable[..., T]:
-    """Return `function`, which remembers; for a long value without its memory, lest such values fill it."""
-    if len(value) <= _LONGEST_REMEMBERED:
+def _cached(function: Callable[..., T], value: str) -> Callable[..., T]:
+    """Return the cached `function`, or for a long value the function without its cache, to bound the memory."""
+    if len(value) <= _MAX_CACHED:
         return function
-    plain: Callable[..., T] = function.__wrapped__  # type: ignore[attr-defined]  # it is an lru_cache
-    return plain
+    uncached: Callable[..., T] = function.__wrapped__  # type: ignore[attr-defined]  # it is an lru_cache
+    return uncached
 
 
 @lru_cache(maxsize=256)
@@ -132,18 +134,18 @@ def _acceptable(accept: str, offered: tuple[str, ...]) -> str | None:
     ranges = [parsed for member in _members(accept) if (parsed := _range(member)) is not None]
     if not ranges:
         return offered[0]
-    best, liked = None, 0.0
+    best, best_weight = None, 0.0
     for media in offered:
         matching = [(specificity, weight) for name, specificity, weight in ranges if _matches(name, media)]
         weight = max(matching)[1] if matching else 0.0
-        if weight > liked:
-            best, liked = media, weight
+        if weight > best_weight:
+            best, best_weight = media, weight
     return best
 
 
 def _range(member: str) -> tuple[str, int, float] | None:
-    """Return the media range in a member of `Accept`, how specific it is, and its weight; None for a malformed one."""
-    # A lone star is what Java's own client sends.
+    """Return the media range in a member of `Accept`, its specificity and its weight; None for a malformed member."""
+    # Java's HTTP client sends a lone star.
     parsed = _parse("*/*" + member[1:] if re.match(r"\*[ \t]*(;|$)", member) else member)
     if parsed is None:
         return None
@@ -153,7 +155,7 @@ def _range(member: str) -> tuple[str, int, float] | None:
         return None
     specificity = (0 if name == "*/*" else 1 if name.endswith("/*") else 2) + len(parameters)
     if parameters.pop("charset", "utf-8").lower() != "utf-8" or parameters:
-        # It is about another representation than the one we have.
+        # It matches none of the representations offered.
         return "", specificity, weight
     return name, specificity, weight
 
@@ -179,7 +181,7 @@ def _encoding(accept_encoding: str) -> str:
 
 @lru_cache(maxsize=256)
 def _content_type(content_type: str) -> tuple[str, str]:
-    """Return the media type and the charset, `utf-8` where none is given; ("", "") for a malformed value."""
+    """Return the media type and the charset, by default `utf-8`; ("", "") for a malformed value."""
     parsed = _parse(content_type)
     if parsed is None:
         return "", ""
@@ -187,7 +189,7 @@ def _content_type(content_type: str) -> tuple[str, str]:
 
 
 def _parse(value: str) -> tuple[str, dict[str, str]] | None:
-    """Return a media type and its parameters (RFC 9110 §8.3.1); None for what is none, or names a parameter twice."""
+    """Return a media type and its parameters (RFC 9110 §8.3.1); None if it is malformed or repeats a parameter."""
     match = _MEDIA_TYPE.match(value)
     if match is None:
         return None
@@ -206,7 +208,7 @@ def _parse(value: str) -> tuple[str, dict[str, str]] | None:
 
 
 def _members(value: str) -> Iterator[str]:
-    """Yield the members of a list (RFC 9110 §5.6.1), the empty ones left out."""
+    """Yield the members of a list (RFC 9110 §5.6.1), without the empty ones."""
     return (stripped for member in _MEMBER.findall(value) if (stripped := member.strip(" \t")))
 
 
@@ -218,5 +220,5 @@ def _weight(value: str) -> float | None:
     return float(value) if _WEIGHT.fullmatch(value) else None
 
 
-def _not_taken(header: str, message: str, headers: Mapping[str, str]) -> ApiError:
+def _unsupported(header: str, message: str, headers: Mapping[str, str]) -> ApiError:
     return errors.UnsupportedMediaType(message, header=header, headers=headers)

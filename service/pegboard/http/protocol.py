@@ -1,8 +1,8 @@
-"""What aiohttp does not offer: limits on heads and on slow clients, errors told as JSON, responses in one piece.
+"""Extensions of aiohttp: limits on heads and on slow clients, errors as JSON, responses written in one piece.
 
-This is the one module that uses aiohttp's private names, tried with aiohttp 3.14.5. tests/http/test_private_names.py
-lists them and fails when one changes, tests/http/test_server.py when one does something else. Without this protocol,
-below somebody else's application, a `Response` is written by aiohttp itself.
+This is the only module that uses aiohttp's private names, tested with aiohttp 3.14.5. tests/http/test_private_names.py
+lists them and fails if one changes, tests/http/test_server.py if the behaviour of one changes. If another application
+mounts this one, its protocol is aiohttp's, which then also writes a `Response`.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ from multidict import CIMultiDict
 from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.http import malformed
-from pegboard.http.cors import Cors, origin_of
+from pegboard.http.cors import Cors, parse_origin
 from pegboard.http.request import (
-    BLOCK,
+    BLOCK_SIZE,
     CONTINUE,
     STATE,
-    BrokenBody,
+    BodyTimeout,
+    IncompleteBody,
     RequestIds,
-    SlowBody,
-    is_gone,
-    reset,
-    told_of,
+    body_error,
+    is_disconnected,
+    reset_connection,
 )
 from pegboard.settings import Settings
 
 log = logging.getLogger("pegboard")
 
 SERVER = "Pegboard"
-_LONGEST_LINGERING = 10.0
-_AT_ONCE = 64 * 1024
+_MAX_LINGERING = 10.0
+_SINGLE_WRITE_LIMIT = 64 * 1024
 _BODILESS = frozenset((204, 304))
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-_SHARED = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary")
+_CORS_HEADERS = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary")
 _SENDABLE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*").fullmatch
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
 
 
 class Response(web.Response):
-    """Hold one response whose body is bytes.
+    """Represent a response whose body is bytes.
 
-    On a connection of ours it is written in one piece, once `on_response_prepare` has had its say; elsewhere, or where
-    somebody has it compressed or chunked, as aiohttp writes any other.
+    On a connection of `Protocol` it is written in one piece, after the receivers of `on_response_prepare`; on another
+    one, or with aiohttp's compression or chunking enabled, aiohttp writes it.
     """
 
     _zlib_executor_size = 1024
     _zlib_executor = None
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
-        # What aiohttp's constructors come to, for bytes.
+        # Equivalent to aiohttp's constructors, for bytes.
         self._state = {}
         self._headers = CIMultiDict(headers)
         self._status = status
@@ -76,11 +76,11 @@ class Response(web.Response):
 
     @property
     def size(self) -> int:
-        """Return how many bytes the body has."""
+        """Return the number of bytes in the body."""
         return len(cast(bytes, self._body))
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Write the response to `request`; one with a header that cannot be sent is replaced by 500."""
+        """Write the response to `request`; a response with an invalid header is replaced by 500."""
         protocol = request._protocol
         if (
             type(protocol) is not Protocol
@@ -90,14 +90,14 @@ class Response(web.Response):
             or type(self._body) is not bytes
         ):
             return await super().prepare(request)
-        # As aiohttp's `_prepare_hook` does, in fewer steps.
+        # Equivalent to aiohttp's `_prepare_hook`, in fewer steps.
         if isinstance(request, web.Request) and request._match_info is not None:
             for app in request._match_info._apps:
                 for receiver in app._on_response_prepare:
                     await receiver(request, self)
         if self._keep_alive is None:
             self._keep_alive = not (
-                request._message.should_close or protocol._close or protocol._force_close or protocol.ends
+                request._message.should_close or protocol._close or protocol._force_close or protocol.leaves_http
             )
         try:
             head = self._head(request)
@@ -107,7 +107,7 @@ class Response(web.Response):
         body = b"" if request._method == "HEAD" or self._status in _BODILESS else self._body
         self._eof_sent = True
         self._body_length = len(body)
-        if len(body) <= _AT_ONCE:
+        if len(body) <= _SINGLE_WRITE_LIMIT:
             _send(request, head + body)
         else:
             _send(request, head)
@@ -135,23 +135,23 @@ class Response(web.Response):
         line = _STATUS_LINES.get(self._status)
         if line is None or self._reason is not _REASONS[self._status]:
             line = f"HTTP/1.1 {self._status} {self._reason}\r\n"
-        stamp = _stamp(int(time()), hdrs.SERVER not in headers, hdrs.DATE not in headers)
+        stamp = _common_headers(int(time()), hdrs.SERVER not in headers, hdrs.DATE not in headers)
         return f"{line}{stamp}{fields}{framing}\r\n".encode("latin-1")
 
     def _replace(self, request: web.BaseRequest, error: ValueError) -> None:
-        """Become the 500 that is sent in place of a head that cannot be; pages of other origins may read it as well."""
+        """Turn this response into a 500, which keeps the CORS headers."""
         state = request.get(STATE)
-        known = RequestIds().of(request.headers) if state is None else state.id
-        log.error("request %s: its response has a header that cannot be sent", known, exc_info=error)
-        other = error_response(errors.InternalError(), known)
-        shared = {name: value for name in _SHARED if (value := self._headers.get(name)) and _SENDABLE(value)}
+        request_id = RequestIds().of(request.headers) if state is None else state.id
+        log.error("request %s: its response has a header that cannot be sent", request_id, exc_info=error)
+        other = error_response(errors.InternalError(), request_id)
+        cors = {name: value for name in _CORS_HEADERS if (value := self._headers.get(name)) and _SENDABLE(value)}
         self._status, self._reason, self._body = other._status, other._reason, other._body
-        self._headers, self._cookies = CIMultiDict({**other._headers, **shared}), None
+        self._headers, self._cookies = CIMultiDict({**other._headers, **cors}), None
 
 
 def error_response(error: ApiError, request_id: str) -> Response:
-    """Return the response that tells `error`; one of 500 and above names the request, for whoever reads the log."""
-    entries = [fault.as_json() for fault in error.details]
+    """Return the response for `error`; a status of 500 or above includes the request id, to find it in the log."""
+    entries = [detail.as_json() for detail in error.details]
     if error.status >= 500:
         for entry in entries:
             entry["message"] = f"{entry['message']} Request ID: {request_id}."
@@ -165,10 +165,10 @@ def error_response(error: ApiError, request_id: str) -> Response:
     return Response(error.status, headers, rendering.dumps({"errors": entries}))
 
 
-async def leave_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Be the `expect_handler` of a route: who waits for `100 Continue` gets it when the body is read, if it is.
+async def defer_continue(request: web.Request) -> web.StreamResponse | None:
+    """Defer `100 Continue` until the body is read: the `expect_handler` of a route.
 
-    Returns 417 for any other expectation, which comes here only where the protocol is not ours.
+    Returns 417 for any other expectation, which only a protocol of aiohttp's lets through.
     """
     if request.headers[hdrs.EXPECT].strip().lower() == "100-continue":
         return None
@@ -184,7 +184,7 @@ def _send(request: web.BaseRequest, data: bytes) -> None:
 
 
 def _half_close(request: web.BaseRequest) -> None:
-    """Tell a client that may still be sending that its response is complete, before the connection ends."""
+    """Signal the end of the response to a client that may still be sending, before the connection is closed."""
     transport = request.transport
     if transport is not None and not request._payload.is_eof() and transport.can_write_eof():
         transport.write_eof()
@@ -197,21 +197,21 @@ def _connection(request: web.BaseRequest, keep_alive: bool) -> str:
 
 
 @lru_cache(maxsize=4)
-def _stamp(second: int, server: bool, date: bool) -> str:
-    """Return the headers that are the same for every response of one second, of which somebody may have set one."""
+def _common_headers(second: int, server: bool, date: bool) -> str:
+    """Return the headers that all responses of one second share; `server` and `date` select those not already set."""
     return f"Server: {SERVER}\r\n" * server + f"Date: {formatdate(second, usegmt=True)}\r\n" * date
 
 
 class Protocol(RequestHandler):
     """Read the requests of one connection.
 
-    Adds to aiohttp's: limits on the size of a whole head and on the time it takes, errors told as JSON, and an
-    end for clients that do not read.
+    Adds to aiohttp's: limits on the size of a complete head and on the time it takes, errors as JSON, and a timeout
+    for clients that do not read.
     """
 
     __slots__ = (
-        *("_body", "_body_deadline", "_body_seen", "_cors", "_deadline", "_failed", "_head_size", "_invited"),
-        *("_origin", "_received", "_settings", "_stalled_since", "_unsent", "ends", "measures"),
+        *("_body", "_body_deadline", "_body_seen", "_cors", "_deadline", "_failed", "_head_size", "_continue_sent"),
+        *("_origin", "_received", "_settings", "_stalled_since", "_unsent", "leaves_http", "measures_heads"),
     )
 
     def __init__(
@@ -225,20 +225,20 @@ class Protocol(RequestHandler):
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_deadline = inf
         self._body_seen = 0
-        self._invited = False
+        self._continue_sent = False
         self._failed = False
         self._head_size = 0
         self._deadline = loop.time() + settings.receive_timeout
         self._unsent = 0
         self._stalled_since = loop.time()
-        self.measures = False
-        self.ends = False
+        self.measures_heads = False
+        self.leaves_http = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and watch how the head that is being received grows.
+        """Parse the data, and check the size of a head that is incomplete.
 
-        The parser does not say where in `data` a head ends. So heads are measured one by one (`measures`) only
-        once something came that was large enough to hide one that is too large.
+        The parser does not report where in `data` a head ends. Heads are measured one by one (`measures_heads`) only
+        after data that was large enough to contain one that is too large.
         """
         if self._failed:
             return
@@ -246,7 +246,7 @@ class Protocol(RequestHandler):
         in_head = body.is_eof()
         super().data_received(data)
         if len(data) > self._settings.max_head >> 2:
-            self.measures = True
+            self.measures_heads = True
         if self._request_count != requests:
             self._head_ended(body, data)
         elif in_head and data and not (self._close or self._force_close or self._buffer_paused or self._upgraded):
@@ -257,11 +257,11 @@ class Protocol(RequestHandler):
         received, self._received = self._received, b""
         self._head_size = 0
         self._deadline = self._body_deadline = inf
-        self._invited = False
+        self._continue_sent = False
         self._body = payload
         if isinstance(message, _ErrInfo):
             if not body.is_eof():
-                body.set_exception(BrokenBody())
+                body.set_exception(IncompleteBody())
             self._messages.pop()
             self._received = received + data
             self._fail(message)
@@ -271,25 +271,25 @@ class Protocol(RequestHandler):
         if self._cors is not None:
             self._received += data
         if self._head_size > self._settings.max_head >> 2:
-            self.measures = True
+            self.measures_heads = True
         if self._head_size > self._settings.max_head:
-            self._tell(errors.HeadersTooLarge)
+            self._send_error(errors.HeadersTooLarge)
         elif self._deadline == inf:
             self._deadline = self._loop.time() + self._settings.receive_timeout
 
-    def _tell(self, kind: type[ApiError]) -> None:
+    def _send_error(self, kind: type[ApiError]) -> None:
         self._fail(_ErrInfo(status=kind.status, exc=kind(), message=kind.message))
 
     def _fail(self, error: _ErrInfo) -> None:
-        """Have `error` told after the answers that are due before it, and take nothing more.
+        """Queue the response for `error` after those of earlier requests, and ignore all further data.
 
-        It comes with a body that never ends: so aiohttp goes on reading for a while, and the client, which may still be
-        sending, is not cut off before it has read what was wrong.
+        It is queued with a body that never ends: so aiohttp continues to read for a while, and a client that is still
+        sending can read the response before the connection is closed.
         """
         self._failed = True
         self._deadline = inf
         if self._cors is not None:
-            self._origin = origin_of(self._received)
+            self._origin = parse_origin(self._received)
         self._body = StreamReader(self, 2**16, loop=self._loop)
         self._messages.append((error, self._body))
         waiter = self._waiter
@@ -297,9 +297,9 @@ class Protocol(RequestHandler):
             waiter.set_result(None)
 
     def inspect(self, now: float, transport: asyncio.Transport) -> None:
-        """Tell a client whose head or body is too slow, and cut one that has stopped reading."""
+        """Send a client whose head or body is too slow an error, and disconnect one that has stopped reading."""
         if now > self._deadline and self._waiter is not None and not self._waiter.done():
-            self._tell(errors.RequestTimeout)
+            self._send_error(errors.RequestTimeout)
         self._inspect_body(now)
         unsent = transport.get_write_buffer_size()
         if unsent == 0 or unsent < self._unsent:
@@ -310,10 +310,10 @@ class Protocol(RequestHandler):
         self._unsent = unsent
 
     def _inspect_body(self, now: float) -> None:
-        """Bound the time of a body that a middleware or a handler of somebody else's reads, and ask for it.
+        """Limit the time of a body that third-party code reads, and send `100 Continue` for it.
 
-        As in `read_blocks`, each 64 KiB have their time. It does not run while nobody waits for the body, nor once the
-        response has begun.
+        As in `read_blocks`, each 64 KiB may take `receive_timeout`. That time does not run while no code waits for the
+        body, nor once the response has started.
         """
         request, body = self._current_request, self._body
         if request is None or body.is_eof() or body._waiter is None or request.writer.output_size > 0:
@@ -322,29 +322,29 @@ class Protocol(RequestHandler):
         state = request.get(STATE)
         if state is not None and state.receiving:
             return
-        if hdrs.EXPECT in request.headers and not self._invited and self.transport is not None:
-            self._invited = True
+        if hdrs.EXPECT in request.headers and not self._continue_sent and self.transport is not None:
+            self._continue_sent = True
             self.transport.write(CONTINUE)
-        if self._body_deadline == inf or body.total_bytes - self._body_seen >= BLOCK:
+        if self._body_deadline == inf or body.total_bytes - self._body_seen >= BLOCK_SIZE:
             self._body_deadline, self._body_seen = now + self._settings.receive_timeout, body.total_bytes
         elif now > self._body_deadline:
-            body.set_exception(SlowBody())
+            body.set_exception(BodyTimeout())
 
     def resume_writing(self) -> None:
-        """Go on writing: the client reads, whatever is written to it next."""
+        """Resume writing: the client has read, so the time for it starts anew."""
         super().resume_writing()
         self._unsent = sys.maxsize
 
     def _process_keepalive(self) -> None:
-        # A head that has begun has its own time.
+        # A head that has started has its own deadline.
         if self._deadline != inf:
             self._next_keepalive_close_time = max(self._next_keepalive_close_time, self._deadline + 1)
         super()._process_keepalive()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Wake whoever waits for the rest of a body."""
+        """Wake the code that waits for the rest of a body."""
         if self._current_request is None and not self._body.is_eof():
-            self._body.set_exception(BrokenBody())
+            self._body.set_exception(IncompleteBody())
         super().connection_lost(exc)
 
     def handle_error(
@@ -354,33 +354,33 @@ class Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the response to what could not be parsed, or whose handling failed; the connection ends with it."""
-        if exc is not None and is_gone(request, exc):
+        """Return the response to a request that could not be parsed or handled, and close the connection after it."""
+        if exc is not None and is_disconnected(request, exc):
             raise exc
         server = cast(Server, self._manager)
         state = request.get(STATE)
-        known = server.ids.of(request.headers) if state is None else state.id
+        request_id = server.ids.of(request.headers) if state is None else state.id
         if request.writer.output_size > 0:
-            log.error("request %s failed while its response was sent", known, exc_info=exc)
-            raise reset(request)
+            log.error("request %s failed while its response was sent", request_id, exc_info=exc)
+            raise reset_connection(request)
         broken = request.content.exception()
-        if status == HTTPStatus.GATEWAY_TIMEOUT and isinstance(broken, BrokenBody):
-            # To aiohttp it is any other TimeoutError.
-            error = told_of(broken)
+        if status == HTTPStatus.GATEWAY_TIMEOUT and isinstance(broken, IncompleteBody):
+            # aiohttp maps every TimeoutError to 504.
+            error = body_error(broken)
         else:
             error = malformed.explain(status, exc, self.max_line_size)
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("request %s failed", known, exc_info=exc)
-        # What could not be parsed comes as a request without headers.
+            log.error("request %s failed", request_id, exc_info=exc)
+        # A head that could not be parsed becomes a request without headers.
         origin = request.headers.get(hdrs.ORIGIN) if request.headers else self._origin
-        return server.refuse(request, error, known, origin)
+        return server.refuse(request, error, request_id, origin)
 
 
 class Server(web.Server):
-    """Make a protocol for each connection, and let `app` answer what comes of it but for heads that are not sound.
+    """Create a protocol for each connection, and pass its requests to `app`, except those with a malformed head.
 
-    Each of `options` is one of aiohttp's; the limits are those of `settings`. `refusals` counts, by status, what never
-    comes to the application.
+    The `options` are aiohttp's; the limits are those of `settings`. `refusals` counts, by status, the requests that are
+    not passed to the application.
     """
 
     def __init__(
@@ -389,12 +389,12 @@ class Server(web.Server):
         options |= {
             "keepalive_timeout": settings.keepalive_timeout,
             "max_line_size": settings.max_url,
-            # Apart from the limit of the URL, by which the two errors are told apart.
+            # Different from the limit of the URL, to distinguish the two errors.
             "max_field_size": max(settings.max_head, settings.max_url + 1),
-            "max_headers": malformed.MOST_HEADERS,
-            "lingering_time": min(settings.receive_timeout, _LONGEST_LINGERING),
+            "max_headers": malformed.MAX_HEADERS,
+            "lingering_time": min(settings.receive_timeout, _MAX_LINGERING),
             "auto_decompress": False,
-            # What was begun is done as a whole, whether its client waits for it or not.
+            # A request is completed even if its client disconnects.
             "handler_cancellation": False,
         }
         super().__init__(cast(Any, self._handle), request_factory=cast(Any, self._make_request), **options)
@@ -411,7 +411,7 @@ class Server(web.Server):
         return Protocol(self, self._settings, self._cors, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection in; while there are any, they are inspected."""
+        """Add a connection; while there are any, they are inspected periodically."""
         super().connection_made(handler, transport)
         if self._inspection is None:
             self._inspection = self._loop.call_later(self._period, self._inspect)
@@ -425,8 +425,8 @@ class Server(web.Server):
             self._inspection = self._loop.call_later(self._period, self._inspect)
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as aiohttp calls it
-        """Let the requests under way end within `timeout`, and close all connections."""
-        # aiohttp waits twice: for the handler, and once more after it has cut off the body that is being read.
+        """Wait up to `timeout` for running requests, and close all connections."""
+        # aiohttp waits twice: for the handler, and again after it has aborted the body that is being read.
         await super().shutdown(None if timeout is None else timeout / 2)
         if self._inspection is not None:
             self._inspection.cancel()
@@ -440,10 +440,10 @@ class Server(web.Server):
         task: asyncio.Task[None],
     ) -> web.Request:
         if message.upgrade:
-            protocol.ends = _leaves_http(message)
+            protocol.leaves_http = _leaves_http(message)
         url = message.url
         if url.absolute and not url.relative().raw_path:
-            # `GET http://elsewhere` asks for the root (RFC 9112 §3.2.2).
+            # `GET http://example.com` requests the root (RFC 9112 §3.2.2).
             message = message._replace(url=url.with_path("/", keep_query=True))
         return self._app._make_request(message, payload, protocol, writer, task)
 
@@ -451,18 +451,18 @@ class Server(web.Server):
         message = request._message
         protocol = cast(Protocol, request._protocol)
         error = malformed.check(message)
-        if protocol.measures and _head_size(message) > self._settings.max_head:
+        if protocol.measures_heads and _head_size(message) > self._settings.max_head:
             error = errors.HeadersTooLarge
         return self._app._handle(request) if error is None else self._refuse(request, error)
 
     async def _refuse(self, request: web.Request, error: type[ApiError]) -> Response:
         return self.refuse(request, error(), self.ids.of(request.headers), request.headers.get(hdrs.ORIGIN))
 
-    def refuse(self, request: web.BaseRequest, error: ApiError, known: str, origin: str | None) -> Response:
-        """Return the response to a request that never comes to the application; the connection ends with it."""
+    def refuse(self, request: web.BaseRequest, error: ApiError, request_id: str, origin: str | None) -> Response:
+        """Return the response to a request that is not passed to the application, and close the connection after it."""
         self._refusals[error.status] += 1
-        log.debug("request %s from %s was refused: %s", known, request.remote, error)
-        response = error_response(error, known)
+        log.debug("request %s from %s was refused: %s", request_id, request.remote, error)
+        response = error_response(error, request_id)
         if self._cors is not None:
             self._cors.add_headers(response.headers, origin)
         response.force_close()
@@ -470,9 +470,9 @@ class Server(web.Server):
 
 
 def _leaves_http(message: RawRequestMessage) -> bool:
-    """Return whether what follows `message` is kept back by aiohttp, as it may be no HTTP: for `h2c` it is not."""
-    wanted = message.headers.get(hdrs.UPGRADE, "").lower()
-    return message.method == hdrs.METH_CONNECT or wanted in ("websocket", "tcp")
+    """Return whether aiohttp stops parsing after `message`, as another protocol may follow; for `h2c` it does not."""
+    upgrade = message.headers.get(hdrs.UPGRADE, "").lower()
+    return message.method == hdrs.METH_CONNECT or upgrade in ("websocket", "tcp")
 
 
 def _head_size(message: RawRequestMessage) -> int:
@@ -481,12 +481,12 @@ def _head_size(message: RawRequestMessage) -> int:
 
 
 def install(app: web.Application, settings: Settings, ids: RequestIds, refusals: Counter[int]) -> None:
-    """Have `app` served by our protocol, whichever of aiohttp's runners serves it."""
+    """Make every runner of aiohttp's serve `app` by `Protocol`."""
 
     def make_handler(*, loop: asyncio.AbstractEventLoop | None = None, **options: Any) -> Server:
         app._set_loop(loop)
         app.freeze()
         return Server(app, settings, ids, refusals, loop=app._loop, **options)
 
-    # Past aiohttp's warning against attributes of one's own, which this is not.
+    # aiohttp warns when an application gets a custom attribute; this one replaces its own.
     object.__setattr__(app, "_make_handler", make_handler)

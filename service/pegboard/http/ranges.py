@@ -1,4 +1,4 @@
-"""Ranges of bytes (RFC 9110 §14): which part of a representation the client asks for."""
+"""Byte ranges (RFC 9110 §14): the part of a representation that the client requests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 
 from pegboard import errors
 
-_ONE = re.compile(r"[ \t]*(?:(\d{1,19})-(\d{1,19})?|-(\d{1,19}))[ \t]*", re.ASCII)
+_SINGLE_RANGE = re.compile(r"[ \t]*(?:(\d{1,19})-(\d{1,19})?|-(\d{1,19}))[ \t]*", re.ASCII)
 
 
-def wanted(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the first byte and the one after the last that a `Range` asks for, of `size` bytes; None for all of them.
+def parse(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return the start and the stop of the requested range of `size` bytes; None for the complete content.
 
-    All is also the answer to several ranges, and to a header that is malformed or counts in another unit, as RFC 9110
-    §14.2 allows. Raises `ApiError` 416 for a range that begins at the end or beyond it.
+    Several ranges, a malformed header and other units are ignored, as RFC 9110 §14.2 allows. Raises `ApiError` 416 for
+    a range that starts at the end of the content or after it.
     """
     unit, _, ranges = (header or "").partition("=")
-    match = _ONE.fullmatch(ranges) if unit.strip().lower() == "bytes" else None
+    match = _SINGLE_RANGE.fullmatch(ranges) if unit.strip().lower() == "bytes" else None
     if match is None:
         return None
     first, last, suffix = (None if part is None else int(part) for part in match.groups())
@@ -32,9 +32,9 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
     return start, stop
 
 
-def still_meant(header: str | None, tag: str) -> bool:
-    """Tell whether a part may be sent for this `If-Range` (§13.1.5), `tag` being the opaque part of the entity tag.
+def if_range_matches(header: str | None, tag: str) -> bool:
+    """Return whether a range may be sent for this `If-Range` (§13.1.5); `tag` is the opaque part of the entity tag.
 
-    A date never allows it: two changes within a second would have the same one.
+    A date never matches: two changes within a second would have the same one.
     """
     return header is None or header.strip(" \t") == f'"{tag}"'

@@ -1,4 +1,4 @@
-"""What one request carries on its way through the middlewares, and how its body is read."""
+"""The state of a request, and the reading of its body."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ from pegboard import errors
 from pegboard.errors import ApiError
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
-"""The methods of RFC 9110 and RFC 5789; any other is answered with 501."""
+"""The methods of RFC 9110 and RFC 5789; the response to any other is 501."""
 
 _X_REQUEST_ID = istr("X-Request-Id")
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
-BLOCK = 64 * 1024
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+BLOCK_SIZE = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TAKEN = "a middleware has consumed the body of the request: read it by request.read(), which keeps it"
+_BODY_CONSUMED = "a middleware has consumed the body of the request: read it by request.read(), which keeps it"
 _RESET = struct.pack("ii", 1, 0)
 
 
-class BrokenBody(TimeoutError):
-    """Say that the rest of a body will not come.
+class IncompleteBody(TimeoutError):
+    """Signal that the rest of a body will not arrive.
 
-    A `TimeoutError`, as that is what aiohttp takes in silence while it waits for the rest of a body nobody has read.
+    It is a `TimeoutError`, since aiohttp ignores that one while it waits for the rest of an unread body.
     """
 
 
-class SlowBody(BrokenBody):
-    """Say that the rest of a body was not there in time."""
+class BodyTimeout(IncompleteBody):
+    """Signal that the rest of a body did not arrive in time."""
 
 
-class BrokenOff(ConnectionResetError):
-    """Say that a response was broken off on the way: its connection was reset, and nothing can be told any more."""
+class ResponseAborted(ConnectionResetError):
+    """Signal that a response was aborted: its connection was reset, so no error response can be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bound the body of a request: its size in bytes, and the seconds that it may take to arrive."""
+    """Limit the body of a request: its size in bytes, and the seconds that it may take to arrive."""
 
     max_body: int = 10 * 1024 * 1024
     receive_timeout: float = 30.0
 
 
 class RequestState:
-    """Hold what is known of one request; it stands in the request under `STATE`.
+    """Hold the state of one request; it is stored in the request under `STATE`.
 
-    `path` is where it goes and `endpoint` what serves it there, as the table of endpoints has them; `client` is who has
-    sent it, None until that is known; `item_id` says which item it is about. `traceparent` says which trace it belongs
-    to (W3C Trace Context). `closing` is set where the connection cannot serve another request after this one.
+    `path` and `endpoint` are the ones of the table of endpoints that the request is for; `client` is the authenticated
+    client, None before authentication; `item_id` is the id of the item in the path. `traceparent` identifies the trace
+    (W3C Trace Context). `closing` is set if the connection cannot serve another request.
 
-    The rest is for the deadline of a plugin: `receiving` is set while the body is awaited, `streaming` while the
-    response flows; `since` is when its time began to run, `cancelled` how often it was cancelled as that was over.
-    `account` counts and logs a response, by its status and size, that these are known of only when it begins.
+    The deadline of a plugin uses the others: `receiving` is set while the body is read, and `streaming` while the
+    response is sent; `since` is the time from which the deadline counts, and `cancelled` how often the request was
+    cancelled at it. `record` counts and logs a response whose status and size are known only once it starts.
     """
 
-    # Defaults of the class, as most requests set few of them.
+    # Class attributes as defaults: most requests set few of them.
     endpoint: Any = None
     client: Any = None
     item_id: str = ""
@@ -77,7 +77,7 @@ class RequestState:
     since: float = 0.0
     cancelled: int = 0
     sent: int = 0
-    account: Callable[[int, int], None] | None = None
+    record: Callable[[int, int], None] | None = None
 
     def __init__(self, id: str, limits: Limits, path: Any) -> None:
         self.id = id
@@ -87,20 +87,20 @@ class RequestState:
 
 
 STATE = web.RequestKey("pegboard_state", RequestState)
-"""Where a request has its `RequestState`, from the first middleware on."""
+"""The key of a request's `RequestState`, set by the first middleware."""
 
 
 class RequestIds:
-    """Make the ids of requests; those of two processes never meet."""
+    """Generate the ids of requests, which differ between processes."""
 
     def __init__(self) -> None:
         self._prefix = token_hex(5)
         self._numbers = count(1)
 
     def of(self, headers: CIMultiDictProxy[str]) -> str:
-        """Return the id that the client supplied, where it is sane, or a new one."""
+        """Return the id that the client supplied if it is valid, else a new one."""
         supplied = headers.get(_X_REQUEST_ID)
-        if supplied is not None and _SANE_ID(supplied):
+        if supplied is not None and _VALID_ID(supplied):
             return supplied
         return f"{self._prefix}-{next(self._numbers):x}"
 
@@ -116,62 +116,62 @@ def raw_query(request: web.BaseRequest) -> str:
 
 
 def awaits_continue(request: web.BaseRequest) -> bool:
-    """Tell whether the client waits for a word on its body that it never got: whether that follows is unknown."""
+    """Return whether the client sent `Expect` and its body is not complete: it may or may not follow."""
     return hdrs.EXPECT in request.headers and not request.content.is_eof()
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the whole body, empty if there is none.
+    """Return the complete body, which is empty if there is none.
 
-    Only now is a client that waits for it (`Expect: 100-continue`) told to send it.
-    Raises `ApiError` 411 where the head has its type but no length (RFC 9110 §8.6), 413 for one that is too large,
-    408 for one that is too slow and 400 for one that is framed wrongly; `ConnectionError` when the client is gone.
+    Only now is `100 Continue` sent to a client that expects it. Raises `ApiError` 411 for a head with `Content-Type`
+    but without a length (RFC 9110 §8.6), 413 for a body that is too large, 408 for one that is too slow and 400 for one
+    with invalid framing, and `ConnectionError` if the client has disconnected.
     """
     state, content = request[STATE], request.content
-    most = state.limits.max_body
-    _check_length(request, most)
+    max_size = state.limits.max_body
+    _check_length(request, max_size)
     if content.at_eof():
-        # There was none, or a middleware has read it; aiohttp remembers it then.
+        # There is none, or a middleware has read it and aiohttp has kept it.
         return _complete(request, await request.read())
-    if content.is_eof() and content.total_bytes <= most:
+    if content.is_eof() and content.total_bytes <= max_size:
         return _complete(request, content.read_nowait())
     blocks, size = [], 0
     state.receiving = True
     try:
-        await _invite(request)
+        await _send_continue(request)
         async with asyncio.timeout(state.limits.receive_timeout):
-            while size <= most and (block := await content.readany()):
+            while size <= max_size and (block := await content.readany()):
                 blocks.append(block)
                 size += len(block)
     except (OSError, RuntimeError, web.RequestPayloadError) as error:
-        raise broken_body(request, error) from error
+        raise body_read_error(request, error) from error
     finally:
         state.receiving = False
-    if size > most:
-        raise _too_large(request, most)
+    if size > max_size:
+        raise _too_large(request, max_size)
     return _complete(request, b"".join(blocks))
 
 
-async def read_blocks(request: web.Request, most: int) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it comes, in blocks of 64 KiB and more but for the last; nothing of it is kept.
+async def read_blocks(request: web.Request, max_size: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it arrives, in blocks of at least 64 KiB except for the last; none of it is kept.
 
-    Each block has the time that else a whole body has. Raises as `read_body` does, 413 for more than `most` bytes.
+    Each block may take `receive_timeout`. Raises as `read_body` does, but 413 for more than `max_size` bytes.
     """
-    _check_length(request, most)
+    _check_length(request, max_size)
     if request.content.at_eof():
         # As in `read_body`.
         if body := _complete(request, await request.read()):
             yield body
         return
     size = 0
-    await _invite(request)
+    await _send_continue(request)
     while block := await _block(request):
         size += len(block)
-        if size > most:
-            raise _too_large(request, most)
+        if size > max_size:
+            raise _too_large(request, max_size)
         yield block
     if size != request.content.total_bytes:
-        raise RuntimeError(_TAKEN)
+        raise RuntimeError(_BODY_CONSUMED)
 
 
 async def _block(request: web.Request) -> bytes:
@@ -179,81 +179,84 @@ async def _block(request: web.Request) -> bytes:
     state.receiving = True
     try:
         async with asyncio.timeout(state.limits.receive_timeout):
-            while size < BLOCK and (part := await request.content.readany()):
+            while size < BLOCK_SIZE and (part := await request.content.readany()):
                 parts.append(part)
                 size += len(part)
     except (OSError, RuntimeError, web.RequestPayloadError) as error:
-        raise broken_body(request, error) from error
+        raise body_read_error(request, error) from error
     finally:
         state.receiving = False
     return b"".join(parts)
 
 
 def _complete(request: web.Request, body: bytes) -> bytes:
-    """Return the body; raise `RuntimeError` where somebody has taken a part of it."""
+    """Return the body; raises `RuntimeError` if other code has consumed a part of it."""
     if len(body) != request.content.total_bytes:
-        raise RuntimeError(_TAKEN)
+        raise RuntimeError(_BODY_CONSUMED)
     return body
 
 
-def _check_length(request: web.Request, most: int) -> None:
+def _check_length(request: web.Request, max_size: int) -> None:
     headers = request.headers
     length = headers.get(hdrs.CONTENT_LENGTH)
     if length is not None:
-        if int(length) > most:
-            raise _too_large(request, most)
+        if int(length) > max_size:
+            raise _too_large(request, max_size)
     elif hdrs.CONTENT_TYPE in headers and hdrs.TRANSFER_ENCODING not in headers:
-        # HTTP takes such a head for one without a body. What follows may be that body.
+        # By HTTP this request has no body. What follows may be one nevertheless.
         request[STATE].closing = True
         raise errors.LengthRequired(header="Content-Length")
 
 
-async def _invite(request: web.Request) -> None:
-    """Tell a client that waits for it to send the body; one of HTTP/1.0 knows no such thing."""
+async def _send_continue(request: web.Request) -> None:
+    """Send `100 Continue` if the client expects it, which one of HTTP/1.0 cannot."""
     if awaits_continue(request) and request.version >= HttpVersion11 and request.transport is not None:
         await request.writer.write(CONTINUE)
-        # As aiohttp's own handler does: the response has not begun.
+        # As in aiohttp's default handler: the response has not started.
         request.writer.output_size = 0
 
 
-def _too_large(request: web.Request, most: int) -> ApiError:
+def _too_large(request: web.Request, max_size: int) -> ApiError:
     request[STATE].closing = not request.content.is_eof()
-    return errors.BodyTooLarge(f"The body is larger than {most} bytes.")
+    return errors.BodyTooLarge(f"The body is larger than {max_size} bytes.")
 
 
-def broken_body(request: web.Request, error: Exception) -> Exception:
-    """Return what to raise for an `error` that ended the reading of the body."""
+def body_read_error(request: web.Request, error: Exception) -> Exception:
+    """Return the exception to raise for an `error` that occurred while the body was read."""
     if request.transport is None:
         return ConnectionResetError("The client went away.")
     request[STATE].closing = True
-    told = told_of(error)
-    if told.status == errors.RequestTimeout.status:
-        request.content.set_exception(BrokenBody())
-    return told
+    api_error = body_error(error)
+    if api_error.status == errors.RequestTimeout.status:
+        request.content.set_exception(IncompleteBody())
+    return api_error
 
 
-def told_of(error: Exception) -> ApiError:
-    """Return the 408 or the 400 that tells why the rest of a body will not come."""
-    slow = isinstance(error, TimeoutError) and (isinstance(error, SlowBody) or not isinstance(error, BrokenBody))
+def body_error(error: Exception) -> ApiError:
+    """Return the 408 or the 400 for a body whose rest will not arrive."""
+    slow = isinstance(error, TimeoutError) and (isinstance(error, BodyTimeout) or not isinstance(error, IncompleteBody))
     return errors.RequestTimeout() if slow else errors.BadRequest("The body is not framed as HTTP requires.")
 
 
 def has_progressed(request: web.BaseRequest) -> bool:
-    """Tell whether something was sent since this was last asked, or the client has yet to take what was."""
+    """Return whether data was sent since the last call, or waits for a slow client."""
     state, size = request[STATE], request.writer.output_size
     before, state.sent = state.sent, size
     return before != size or request.protocol.writing_paused
 
 
-def reset(request: web.BaseRequest) -> BrokenOff:
-    """Reset the connection, and return what to raise: closed in the usual way, half a response could look whole."""
+def reset_connection(request: web.BaseRequest) -> ResponseAborted:
+    """Reset the connection, and return the exception to raise.
+
+    If it were closed normally, the client could take a partial response for a complete one.
+    """
     transport = request.transport
     if transport is not None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
-    return BrokenOff("The response was aborted.")
+    return ResponseAborted("The response was aborted.")
 
 
-def is_gone(request: web.BaseRequest, error: BaseException | None) -> bool:
-    """Tell whether `error` says no more than that nobody is there to be answered."""
-    return isinstance(error, BrokenOff) or (isinstance(error, ConnectionError) and request.transport is None)
+def is_disconnected(request: web.BaseRequest, error: BaseException | None) -> bool:
+    """Return whether `error` only means that the client has disconnected or that its connection was reset."""
+    return isinstance(error, ResponseAborted) or (isinstance(error, ConnectionError) and request.transport is None)

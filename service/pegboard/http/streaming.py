@@ -1,4 +1,4 @@
-"""Responses whose body is made while it is sent: exports and the content of items."""
+"""Streamed responses: exports and the content of items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from pegboard.http.protocol import SERVER
-from pegboard.http.request import STATE, reset
+from pegboard.http.request import STATE, reset_connection
 
 log = logging.getLogger("pegboard")
 
@@ -22,11 +22,11 @@ async def send_stream(
     chunks: AsyncGenerator[bytes, None],
     length: int | None = None,
 ) -> web.StreamResponse:
-    """Send what `chunks` yield, no faster than the client takes it, and return the response, which is over then.
+    """Send the `chunks`, no faster than the client reads them, and return the response, which is then complete.
 
-    What fails before the first chunk is there is raised: it can still be answered. A failure after that resets the
-    connection, so that what was sent never looks whole, and raises `BrokenOff`. `chunks` is closed in any
-    case. `length` is how many bytes there will be, where that is known.
+    An error before the first chunk is raised, and an error response can still be sent. A later error resets the
+    connection, so that the client never takes a partial response for a complete one, and raises `ResponseAborted`.
+    `chunks` is always closed. `length` is the size of the body in bytes, if known.
     """
     async with aclosing(chunks):
         first = await anext(chunks, b"")
@@ -34,7 +34,7 @@ async def send_stream(
         if length is not None:
             response.content_length = length
         elif request.version < HttpVersion11:
-            # Without chunks, only the end of the connection says where the body ends.
+            # Without chunked encoding, only the end of the connection marks the end of the body.
             response.force_close()
             response.headers[hdrs.CONNECTION] = "close"
         await response.prepare(request)
@@ -59,7 +59,7 @@ async def _send(
             await response.write(first)
         async for chunk in chunks:
             size += len(chunk)
-            # An empty chunk would be the last one.
+            # An empty chunk would end the body.
             if chunk:
                 await response.write(chunk)
         if length is not None and size != length:
@@ -67,7 +67,7 @@ async def _send(
     except BaseException as error:
         if request.transport is not None and isinstance(error, Exception):
             log.error("request %s failed while its response was sent", state.id, exc_info=error)
-        broken = reset(request)
+        aborted = reset_connection(request)
         if isinstance(error, Exception):
-            raise broken from error
+            raise aborted from error
         raise

@@ -20,7 +20,8 @@ _CACHED = 1_000
 # In PostgreSQL's own text of these nothing is lost, and nothing is left for us to convert.
 _AS_TEXT = {"uuid": "text", INTEGER_KEY: "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
 
-# PostgreSQL writes it in a fraction of the time that asyncpg takes to read it; `rendering.instant_of` finishes it.
+# PostgreSQL writes it in a fraction of the time that asyncpg takes to read it; `rendering.instant_from_postgres`
+# finishes it.
 _INSTANT = "timestamptz"
 
 
@@ -35,8 +36,8 @@ class Page(NamedTuple):
     """Hold the statement of one page, and how to read its rows.
 
     There is one more than the limit, where there are as many. A row begins with the values of the fields `names`, in
-    this order, those of `instants` as `rendering.instant_of` takes them; `keys` says where in it the values of its
-    place are. Of a page before a cursor the last row comes first.
+    this order, those of `instants` as `rendering.instant_from_postgres` takes them; `keys` says where in it the values
+    of its place are. Of a page before a cursor the last row comes first.
     """
 
     text: str

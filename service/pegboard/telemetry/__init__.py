@@ -1,1 +1,1 @@
-"""What is told of the service while it runs: its log, its metrics, its traces."""
+"""The telemetry of the service: log, metrics and traces."""

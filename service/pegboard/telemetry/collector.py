@@ -1,4 +1,4 @@
-"""Our own counts as prometheus-client asks for them; importing this imports it."""
+"""A collector of the service's metrics for prometheus-client, which this module imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SINGLE: Mapping[str, type[CounterMetricFamily | GaugeMetricFamily]] = {
 
 
 class Collector:
-    """Hold a snapshot for a registry to collect."""
+    """Provide a snapshot to a registry."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._rows: dict[str, list[_Row]] = {}
@@ -26,17 +26,17 @@ class Collector:
             self._rows.setdefault(name, []).append((labels, values))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric, those without a sample included."""
+        """Yield every metric, including those without a sample."""
         for family in FAMILIES:
             make = _histogram if family.buckets else _single
             yield make(family, self._rows.get(family.name, ()))
 
 
 def registry(snapshot: Snapshot) -> CollectorRegistry:
-    """Return a registry of nothing but `snapshot`; the library's own also counts what we do not name."""
-    made = CollectorRegistry()
-    made.register(Collector(snapshot))
-    return made
+    """Return a registry of `snapshot` only; the library's default registry has metrics of its own."""
+    registry = CollectorRegistry()
+    registry.register(Collector(snapshot))
+    return registry
 
 
 def _single(family: Family, rows: Sequence[_Row]) -> Metric:
@@ -47,7 +47,7 @@ def _single(family: Family, rows: Sequence[_Row]) -> Metric:
 
 
 def _histogram(family: Family, rows: Sequence[_Row]) -> Metric:
-    """Return a histogram, in which each bucket holds those before it."""
+    """Return a histogram, whose buckets are cumulative."""
     metric = HistogramMetricFamily(family.name, family.meaning, labels=family.labels)
     bounds = (*map(str, family.buckets), "+Inf")
     for labels, values in rows:

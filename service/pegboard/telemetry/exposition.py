@@ -1,4 +1,4 @@
-"""How metrics are written: in the text formats of Prometheus and of OpenMetrics, by prometheus-client."""
+"""Serialization of metrics in the text formats of Prometheus and OpenMetrics, by prometheus-client."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CONTENT_TYPES = {
     TEXT: "text/plain; version=0.0.4; charset=utf-8",
     OPENMETRICS: "application/openmetrics-text; version=1.0.0; charset=utf-8",
 }
-"""What a response in each of the formats says of itself."""
+"""The `Content-Type` of each format."""
 
 
 def write(snapshot: Snapshot, media_type: str) -> bytes:
     """Return `snapshot` in one of `CONTENT_TYPES`."""
-    # Imported only now: a worker that is never asked for metrics does without it.
+    # Imported only now: a worker whose metrics are never requested saves its memory.
     from prometheus_client.exposition import generate_latest
     from prometheus_client.openmetrics import exposition as openmetrics
 

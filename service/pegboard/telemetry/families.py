@@ -1,4 +1,4 @@
-"""Every metric there is: its name, its kind, its labels, its meaning, and how those of several workers make one."""
+"""The metrics: the name, kind, labels and meaning of each, and how the values of several workers are merged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REQUEST = ("resource", "template", "method", "status")
 class Family:
     """Describe one metric.
 
-    `merge` makes one value of those that the workers have. What ended workers have counted stays, but for gauges.
+    `merge` combines the values of the workers. The counts of ended workers are kept, except those of gauges.
     """
 
     name: str
@@ -34,17 +34,19 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family("pegboard_info", "gauge", "Always 1, with the version of the service.", ("version",), merge=max),
     Family("pegboard_workers", "gauge", "Processes that serve."),
-    Family("pegboard_requests_total", "counter", "Requests that were answered.", _REQUEST),
+    Family("pegboard_requests_total", "counter", "Requests that got a response.", _REQUEST),
     Family(
         "pegboard_request_duration_seconds",
         "histogram",
-        "Time from a request's head to its answer; of an export, to the end of it.",
+        "Time from a request's head to its response; for an export, to the end of it.",
         _REQUEST,
         DURATIONS,
     ),
-    Family("pegboard_response_bytes_total", "counter", "Bytes of the bodies of answers, as they were sent.", _REQUEST),
+    Family(
+        "pegboard_response_bytes_total", "counter", "Bytes of the bodies of responses, as they were sent.", _REQUEST
+    ),
     Family("pegboard_requests_in_progress", "gauge", "Requests that are being served."),
-    Family("pegboard_requests_aborted_total", "counter", "Requests that ended before they were answered in full."),
+    Family("pegboard_requests_aborted_total", "counter", "Requests that ended without a complete response."),
     Family(
         "pegboard_requests_refused_total",
         "counter",
@@ -109,7 +111,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "pegboard_loop_lag_seconds",
         "histogram",
-        "How much later than it should the event loop came to a timer, twice a second.",
+        "How late the event loop ran a timer, measured twice a second.",
         buckets=LAGS,
     ),
     Family("pegboard_process_cpu_seconds_total", "counter", "CPU time used."),
@@ -124,11 +126,11 @@ Key = tuple[str, *tuple[str, ...]]
 """A metric's name and the values of its labels."""
 
 Snapshot = dict[Key, list[float]]
-"""What was counted by a moment. A histogram has the number in each bucket, then the sum; all others one value."""
+"""The values at one moment: of a histogram the count in each bucket and then the sum, of any other metric one value."""
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Return what several workers make together."""
+    """Return the merged snapshots of several workers."""
     gathered: dict[Key, list[list[float]]] = {}
     for snapshot in snapshots:
         for key, values in snapshot.items():
@@ -139,6 +141,6 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     }
 
 
-def lasting(snapshot: Snapshot) -> Snapshot:
-    """Return what stays of a worker that has ended: what it counted, not how it stood."""
+def cumulative(snapshot: Snapshot) -> Snapshot:
+    """Return the metrics of a worker that are kept after its end: all except the gauges."""
     return {key: values for key, values in snapshot.items() if BY_NAME[key[0]].kind != "gauge"}

@@ -1,4 +1,4 @@
-"""The log: one line an event, as readable text or as JSON."""
+"""The log: one line per event, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from pegboard.http.request import RequestState
 from pegboard.http.tracecontext import trace_id
 
 access = logging.getLogger("pegboard.access")
-"""One line for each request, at level info; what it tells stands in `extra` under `fields`."""
+"""The logger of requests: one record for each, at level info, with its data in the attribute `fields`."""
 
 _CHATTY = ("asyncio", "gunicorn.error")
-_PLAIN = (int, float, bool, type(None))
+_JSON_TYPES = (int, float, bool, type(None))
 _NUMBERS = (int, float)
-_LETTERS = re.compile(r"[A-Za-z0-9._/{}*:@+-]+").fullmatch
+_UNQUOTED = re.compile(r"[A-Za-z0-9._/{}*:@+-]+").fullmatch
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class LineFormatter(logging.Formatter, ABC):
-    """Write a record as one line, whatever is in it: nothing that comes from a client can begin another.
+    """Format a record as one line, whatever it contains: data from a client can never start another line.
 
-    Never raises. Of what PostgreSQL says in an error, its details are left out: they hold what is stored.
+    Never raises. The details of PostgreSQL's errors are omitted: they contain stored data.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line."""
+        """Return the line for a record."""
         fields = getattr(record, "fields", None)
         fields = fields if isinstance(fields, dict) else {}
         failure = self.formatException(record.exc_info) if record.exc_info else ""
@@ -48,7 +48,7 @@ class LineFormatter(logging.Formatter, ABC):
 
     @abstractmethod
     def line(self, record: logging.LogRecord, message: str, fields: dict[str, Any], failure: str) -> str:
-        """Return the line that tells all of this; `failure` is a traceback, or empty."""
+        """Return the line for a record with these parts; `failure` is a traceback, or empty."""
 
     def formatException(self, ei: ExcInfo) -> str:  # noqa: D102 - as logging calls it
         try:
@@ -59,10 +59,10 @@ class LineFormatter(logging.Formatter, ABC):
 
 
 class JsonFormatter(LineFormatter):
-    """Write a record as one JSON object: `time`, `level`, `logger`, `message`, and the fields of a request."""
+    """Format a record as one JSON object: `time`, `level`, `logger`, `message`, and the fields of a request."""
 
     def line(self, record: logging.LogRecord, message: str, fields: dict[str, Any], failure: str) -> str:
-        """Return the object, its strings without what is not to be seen."""
+        """Return the object, with unprintable characters escaped in its strings."""
         entry = {
             "time": _moment(record),
             "level": record.levelname.lower(),
@@ -76,34 +76,34 @@ class JsonFormatter(LineFormatter):
             line = orjson.dumps(entry).decode()
         except TypeError:
             line = ""
-        # Nearly every line is told as it stands: JSON escapes line ends, and what else is not to be seen is rare.
+        # Nearly every line needs no more escaping: JSON escapes line ends, and other unprintable characters are rare.
         if line and line.isprintable():
             return line
-        return orjson.dumps({_shown(name): _plain(value) for name, value in entry.items()}).decode()
+        return orjson.dumps({_text(name): _json_value(value) for name, value in entry.items()}).decode()
 
 
 class TextFormatter(LineFormatter):
-    """Write a record as a line to read; the lines of an exception follow it, indented, so that they look like none."""
+    """Format a record as a line of text; the lines of a traceback follow it, indented to distinguish them."""
 
     def line(self, record: logging.LogRecord, message: str, fields: dict[str, Any], failure: str) -> str:
-        """Return the line, and those of the exception."""
-        line = f"{_moment(record)} {record.levelname.lower():7} {record.name}: {_sayable(message)}"
+        """Return the line, followed by those of the traceback."""
+        line = f"{_moment(record)} {record.levelname.lower():7} {record.name}: {_escaped(message)}"
         if fields:
             line += "".join(
                 [
-                    f" {name}={value if type(value) in _NUMBERS or _is_plain(value) else _word(value)}"
+                    f" {name}={value if type(value) in _NUMBERS or _needs_no_quotes(value) else _quoted(value)}"
                     for name, value in fields.items()
                     if value != ""
                 ]
             )
-        return line + "".join(f"\n  {_sayable(part)}" for part in failure.split("\n")) if failure else line
+        return line + "".join(f"\n  {_escaped(part)}" for part in failure.split("\n")) if failure else line
 
 
 FORMATS: Mapping[str, Callable[[], LineFormatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
 class AccessRecord(logging.LogRecord):
-    """Be the record of one request: what all of them share is not looked up again for each."""
+    """Represent the record of one request; the attributes that all requests share are computed only once."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self.__dict__.update(_SHARED)
@@ -116,21 +116,21 @@ class AccessRecord(logging.LogRecord):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Write each line at once; standard error is never held back, so that it need not be flushed."""
+    """Write each line immediately, without a flush: standard error is not buffered."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Write the line for a record."""
         try:
             self.stream.write(f"{self.format(record)}\n")
         except Exception:
             self.handleError(record)
 
 
-_SHARED = logging.LogRecord(access.name, logging.INFO, __file__, 0, "request", (), None, "tell").__dict__
+_SHARED = logging.LogRecord(access.name, logging.INFO, __file__, 0, "request", (), None, "log_request").__dict__
 
 
 def configure(level: str, form: str) -> None:
-    """Send the log to standard error from `level` on, in the form `text` or `json`."""
+    """Write the log to standard error, from `level` on, in the format `text` or `json`."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -138,8 +138,8 @@ def configure(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-def tell(state: RequestState, method: str, status: int, seconds: float, size: int) -> None:
-    """Log one request, answered with `status` and `size` bytes of body after so many seconds."""
+def log_request(state: RequestState, method: str, status: int, seconds: float, size: int) -> None:
+    """Log one request: the `status` of its response, its body's `size` in bytes, and its duration in `seconds`."""
     fields = {
         "method": method,
         "template": state.path.template,
@@ -156,7 +156,7 @@ def tell(state: RequestState, method: str, status: int, seconds: float, size: in
 
 
 def _moment(record: logging.LogRecord) -> str:
-    """Return when it was, in UTC: `2015-02-15T05:21:07.123Z`, since within a second much happens."""
+    """Return the time of a record in UTC: `2015-02-15T05:21:07.123Z`, with milliseconds to order events."""
     return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
 
 
@@ -169,41 +169,41 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        # Its arguments do not fit: it is told without them, and not with a traceback that shows them.
+        # Its arguments do not match: it is logged without them, as a traceback would show them.
         return str(record.msg)
 
 
-def _plain(value: object) -> object:
-    """Return `value` as JSON can say it; a text of several lines keeps them."""
+def _json_value(value: object) -> object:
+    """Return `value` as a value that JSON can represent; text keeps its line ends."""
     if isinstance(value, str):
-        return "\n".join(map(_sayable, value.split("\n")))
-    small = isinstance(value, _PLAIN) and not (isinstance(value, int) and abs(value) >= 2**53)
-    return value if small else _shown(value)
+        return "\n".join(map(_escaped, value.split("\n")))
+    small = isinstance(value, _JSON_TYPES) and not (isinstance(value, int) and abs(value) >= 2**53)
+    return value if small else _text(value)
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str) and _LETTERS(value) is not None
+def _needs_no_quotes(value: object) -> bool:
+    return isinstance(value, str) and _UNQUOTED(value) is not None
 
 
-def _word(value: object) -> str:
-    """Return `value` as it can stand behind `name=`: what has spaces or worse, as a user name may, in quotes."""
+def _quoted(value: object) -> str:
+    """Return `value` for use after `name=`: in quotes if it has spaces or special characters, as a user name may."""
     if not isinstance(value, str):
-        value = _shown(value)
+        value = _text(value)
     plain = value.isprintable() and " " not in value and '"' not in value and "=" not in value
-    return value if plain else orjson.dumps(_sayable(value)).decode()
+    return value if plain else orjson.dumps(_escaped(value)).decode()
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     try:
-        return _sayable(str(value))
+        return _escaped(str(value))
     except Exception:
         return f"a {type(value).__name__}"
 
 
-def _sayable(text: str) -> str:
-    """Return `text` with all that is not to be seen escaped: control characters, line ends, lone surrogates.
+def _escaped(text: str) -> str:
+    """Return `text` with unprintable characters escaped: control characters, line ends, lone surrogates.
 
-    The marks that turn the direction of text round are among them: with them a line shows what it does not say.
+    They include the marks that change the direction of text, by which a line could display something else.
     """
     if text.isprintable():
         return text
@@ -212,7 +212,7 @@ def _sayable(text: str) -> str:
 
 @contextmanager
 def _without_details(error: BaseException | None) -> Iterator[None]:
-    """Keep the details that PostgreSQL gives of `error`, and of those it comes from, out of what is written here."""
+    """Remove the details of PostgreSQL's errors from `error` and its causes for the duration of the context."""
     details = [(each, each.detail) for each in _chain(error) if isinstance(each, asyncpg.PostgresError) and each.detail]
     for each, _ in details:
         each.detail = "(left out)"
@@ -224,13 +224,13 @@ def _without_details(error: BaseException | None) -> Iterator[None]:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return `error` and all that it comes from or holds."""
-    found: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is None or any(each is known for known in found):
+    """Return `error`, its causes, and the errors in its groups."""
+    chain: list[BaseException] = []
+    pending = [error]
+    while pending:
+        each = pending.pop()
+        if each is None or any(each is visited for visited in chain):
             continue
-        found.append(each)
-        waiting += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
-    return found
+        chain.append(each)
+        pending += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+    return chain

@@ -1,4 +1,4 @@
-"""What the parts of the service have counted: read where somebody asks for it, and told at `/metrics`."""
+"""The metrics of the service: read from its parts on request, and served at `/metrics`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pegboard.auth.basic import Authentication
 from pegboard.auth.passwords import Passwords
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.hosting.discovery import Plugin, State
-from pegboard.http.negotiation import choose, line
+from pegboard.http.negotiation import choose_media_type, header_value
 from pegboard.http.protocol import Response
 from pegboard.migrations.status import Outcome
 from pegboard.postgres.database import Database
 from pegboard.telemetry.exposition import CONTENT_TYPES, write
 from pegboard.telemetry.families import Snapshot
 from pegboard.telemetry.process import Process
-from pegboard.telemetry.sharing import Shared
+from pegboard.telemetry.sharing import SharedMetrics
 from pegboard.telemetry.traffic import Traffic
 
 log = logging.getLogger("pegboard")
 
-_PERIOD = 1.0
-# Prometheus names every version that it knows; each of them reads those that are written here.
+_PUBLISH_INTERVAL = 1.0
+# Prometheus lists every version that it supports; each can read those that are written here.
 _VERSIONS = re.compile(r"[ \t]*;[ \t]*(?:version|escaping)=[^;,]*", re.IGNORECASE)
 
 
 class Metrics:
-    """Read the counts of one process, and of all that serve beside it: `shared` is where they tell each other.
+    """Collect the metrics of one process, and of all workers if there are several: they exchange them by `shared`.
 
-    The parts know nothing of it: they hold plain numbers. `outcomes` is what became of the migrations.
+    The parts of the service only hold plain numbers. `outcomes` are those of the migrations.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Metrics:
         passwords: Passwords,
         plugins: Sequence[Plugin],
         bulkheads: Mapping[str, Bulkhead],
-        shared: Shared | None = None,
+        shared: SharedMetrics | None = None,
     ) -> None:
         self.traffic = Traffic()
         self.outcomes: Mapping[str, Outcome] = {}
@@ -60,13 +60,13 @@ class Metrics:
         self._publishing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to watch the process, and to publish what is counted in it."""
+        """Start to measure the process, and to publish its metrics."""
         self._process.start()
         if self._shared is not None:
             self._publishing = asyncio.get_running_loop().create_task(self._publish(self._shared))
 
     async def stop(self) -> None:
-        """Publish for the last time."""
+        """Stop, and publish the metrics for the last time."""
         self._process.stop()
         if self._publishing is not None:
             self._publishing.cancel()
@@ -77,32 +77,32 @@ class Metrics:
                 self._shared.publish(self.read())
 
     def read(self) -> Snapshot:
-        """Return what this process has counted, and how it stands."""
+        """Return the metrics of this process."""
         return {
             ("pegboard_info", self._version): [1],
             **self.traffic.read(),
-            **self._logins(),
-            **self._pools(),
-            **self._standing(),
+            **self._authentication_metrics(),
+            **self._pool_metrics(),
+            **self._plugin_metrics(),
             **self._process.read(),
         }
 
     async def show(self, request: web.Request) -> Response:
-        """Answer with all that was counted."""
-        accepted = line(request, hdrs.ACCEPT)
-        media_type = choose(accepted and _VERSIONS.sub("", accepted), *CONTENT_TYPES)
-        responses = self._database.available and await self._database.ping()
-        counted = self.read()
+        """Respond with the metrics of all workers."""
+        accepted = header_value(request, hdrs.ACCEPT)
+        media_type = choose_media_type(accepted and _VERSIONS.sub("", accepted), *CONTENT_TYPES)
+        database_up = self._database.available and await self._database.ping()
+        snapshot = self.read()
         if self._shared is not None:
-            self._shared.publish(counted)
-            counted = self._shared.read()
-        # As it is now, and asked once: the others need not ask again and again.
-        counted["pegboard_database_up",] = [int(responses)]
+            self._shared.publish(snapshot)
+            snapshot = self._shared.read()
+        # Measured here, once: the other workers need not ping the database periodically.
+        snapshot["pegboard_database_up",] = [int(database_up)]
         headers = {"Content-Type": CONTENT_TYPES[media_type], "Vary": "Accept, Accept-Encoding"}
-        # Beside the loop, as it takes tens of milliseconds.
-        return Response(200, headers, await asyncio.to_thread(write, counted, media_type))
+        # In a thread, as it takes tens of milliseconds.
+        return Response(200, headers, await asyncio.to_thread(write, snapshot, media_type))
 
-    async def _publish(self, shared: Shared) -> None:
+    async def _publish(self, shared: SharedMetrics) -> None:
         failing = False
         while True:
             try:
@@ -112,9 +112,9 @@ class Metrics:
                 if not failing:
                     log.warning("the metrics of this worker cannot be shared with the others: %s", error)
                 failing = True
-            await asyncio.sleep(_PERIOD)
+            await asyncio.sleep(_PUBLISH_INTERVAL)
 
-    def _logins(self) -> Snapshot:
+    def _authentication_metrics(self) -> Snapshot:
         passwords = self._passwords
         outcomes = self._authentication.outcomes.items()
         return {
@@ -125,32 +125,32 @@ class Metrics:
             ("pegboard_password_checks_refused_total",): [passwords.refused],
         }
 
-    def _pools(self) -> Snapshot:
-        found: Snapshot = {}
+    def _pool_metrics(self) -> Snapshot:
+        snapshot: Snapshot = {}
         for name, pool in (("read", self._database.read), ("write", self._database.write)):
-            found["pegboard_pool_connections", name] = [pool.size]
-            found["pegboard_pool_connections_idle", name] = [pool.idle]
-            found["pegboard_pool_connections_limit", name] = [pool.most]
-            found["pegboard_pool_waiting", name] = [pool.waiting]
-            found["pegboard_pool_waits_total", name] = [pool.waits]
-            found["pegboard_pool_timeouts_total", name] = [pool.timeouts]
-        return found
+            snapshot["pegboard_pool_connections", name] = [pool.size]
+            snapshot["pegboard_pool_connections_idle", name] = [pool.idle]
+            snapshot["pegboard_pool_connections_limit", name] = [pool.most]
+            snapshot["pegboard_pool_waiting", name] = [pool.waiting]
+            snapshot["pegboard_pool_waits_total", name] = [pool.waits]
+            snapshot["pegboard_pool_timeouts_total", name] = [pool.timeouts]
+        return snapshot
 
-    def _standing(self) -> Snapshot:
-        found: Snapshot = {}
+    def _plugin_metrics(self) -> Snapshot:
+        snapshot: Snapshot = {}
         for plugin in self._plugins:
             for state in State:
-                found["pegboard_plugin_state", plugin.name, state.value] = [int(plugin.state is state)]
+                snapshot["pegboard_plugin_state", plugin.name, state.value] = [int(plugin.state is state)]
         for name, bulkhead in self._bulkheads.items():
-            found["pegboard_plugin_requests_running", name] = [bulkhead.running]
-            found["pegboard_plugin_requests_refused_total", name] = [bulkhead.refused]
-            found["pegboard_plugin_requests_timed_out_total", name] = [bulkhead.timed_out]
-            found["pegboard_plugin_pool_waits_total", name] = [bulkhead.pool_waits]
-            found["pegboard_plugin_blocked_total", name] = [bulkhead.blocked]
+            snapshot["pegboard_plugin_requests_running", name] = [bulkhead.running]
+            snapshot["pegboard_plugin_requests_refused_total", name] = [bulkhead.refused]
+            snapshot["pegboard_plugin_requests_timed_out_total", name] = [bulkhead.timed_out]
+            snapshot["pegboard_plugin_pool_waits_total", name] = [bulkhead.pool_waits]
+            snapshot["pegboard_plugin_blocked_total", name] = [bulkhead.blocked]
         for name, outcome in self.outcomes.items():
             if not outcome.installed:
                 continue
-            found["pegboard_migrations", name, "applied"] = [len(outcome.applied)]
-            found["pegboard_migrations", name, "pending"] = [len(outcome.pending)]
-            found["pegboard_migrations", name, "failed"] = [int(outcome.failure is not None)]
-        return found
+            snapshot["pegboard_migrations", name, "applied"] = [len(outcome.applied)]
+            snapshot["pegboard_migrations", name, "pending"] = [len(outcome.pending)]
+            snapshot["pegboard_migrations", name, "failed"] = [int(outcome.failure is not None)]
+        return snapshot

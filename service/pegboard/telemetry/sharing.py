@@ -1,4 +1,4 @@
-"""What the workers of one service tell each other of their counts: a file for each, in a folder of their own."""
+"""The metrics that the workers of one service share: a file for each worker, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import orjson
 
-from pegboard.telemetry.families import BY_NAME, Snapshot, lasting, merge
+from pegboard.telemetry.families import BY_NAME, Snapshot, cumulative, merge
 
 _ENDED = "ended.json"
-_REMEMBERED = 100
+_MAX_ENDED = 100
 
 
-class Shared:
-    """Publish the counts of one worker, and read those of all.
+class SharedMetrics:
+    """Publish the metrics of one worker, and read those of all.
 
-    A count that anybody was told never gets smaller: what a worker tells, it publishes first; and what an ended worker
-    has counted stays. Otherwise Prometheus would take it for a restart, and count all of it once more.
+    A counter that was served never decreases: a worker publishes its metrics before it serves them, and the counts of
+    an ended worker are kept. Otherwise Prometheus would assume a restart, and count everything again.
     """
 
     def __init__(self, folder: Path, worker: int) -> None:
@@ -28,32 +28,32 @@ class Shared:
         self._worker = worker
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Let the other workers see `snapshot` from now on."""
+        """Write `snapshot` for all workers to read."""
         _write(self._folder / f"{self._worker}.json", {"counts": _rows(snapshot)})
 
     def read(self) -> Snapshot:
-        """Return what all workers, this one included, have published last, and what those that ended have left."""
-        return merge(_all(self._folder))
+        """Return the latest metrics of all workers, including this one, and the counts of ended workers."""
+        return merge(_published(self._folder))
 
 
-def end(folder: Path, worker: int) -> None:
-    """Add the counts of a worker that has ended to those of the others that have; for the process that started it."""
+def merge_ended(folder: Path, worker: int) -> None:
+    """Add the counts of a worker that has ended to those of earlier ones; called by the parent process."""
     ended = _read(folder / _ENDED)
     file = folder / f"{worker}.json"
-    left = lasting(_snapshot(_read(file)))
-    workers = [*ended.get("workers", ()), worker][-_REMEMBERED:]
-    # From this moment on the file no longer counts for those who read, who look here last.
-    _write(folder / _ENDED, {"workers": workers, "counts": _rows(merge((_snapshot(ended), left)))})
+    counts = cumulative(_snapshot(_read(file)))
+    workers = [*ended.get("workers", ()), worker][-_MAX_ENDED:]
+    # From now on readers ignore the worker's own file: they read this one last.
+    _write(folder / _ENDED, {"workers": workers, "counts": _rows(merge((_snapshot(ended), counts)))})
     file.unlink(missing_ok=True)
 
 
-def _all(folder: Path) -> Iterable[Snapshot]:
-    """Return what there is; a worker that ends meanwhile is there once."""
-    found = {file.stem: _read(file) for file in folder.glob("[0-9]*.json")}
+def _published(folder: Path) -> Iterable[Snapshot]:
+    """Return all published snapshots; a worker that ends meanwhile is included once."""
+    contents = {file.stem: _read(file) for file in folder.glob("[0-9]*.json")}
     ended = _read(folder / _ENDED)
     for worker in ended.get("workers", ()):
-        found.pop(str(worker), None)
-    return [_snapshot(part) for part in (*found.values(), ended)]
+        contents.pop(str(worker), None)
+    return [_snapshot(content) for content in (*contents.values(), ended)]
 
 
 def _rows(snapshot: Snapshot) -> list[tuple[Any, list[float]]]:
@@ -61,7 +61,7 @@ def _rows(snapshot: Snapshot) -> list[tuple[Any, list[float]]]:
 
 
 def _snapshot(content: Mapping[str, Any]) -> Snapshot:
-    # After a reload, a worker of another version may have metrics that are not known here.
+    # After a reload, a worker of another version may have metrics that are unknown here.
     return {tuple(key): values for key, values in content.get("counts", ()) if key[0] in BY_NAME}
 
 
@@ -73,7 +73,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is there whole or not at all."""
-    made = file.with_suffix(f".{os.getpid()}")
-    made.write_bytes(orjson.dumps(content))
-    made.replace(file)
+    """Write a file atomically."""
+    temporary = file.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(orjson.dumps(content))
+    temporary.replace(file)

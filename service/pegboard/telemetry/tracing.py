@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, which is loaded only where it is wanted: spans of requests, and of their statements."""
+"""Traces by OpenTelemetry, which is imported only if enabled: spans of requests and of their statements."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _OTHER = "_OTHER"
 
 
 def check() -> None:
-    """Raise `SettingsError` where OpenTelemetry, or an exporter that is named, is not installed."""
+    """Raise `SettingsError` if OpenTelemetry, or a configured exporter, is not installed."""
     try:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
     except ImportError:
         raise SettingsError("PEGBOARD_TRACING needs OpenTelemetry: install pegboard[otel].") from None
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        for name in _names():
+        for name in _exporter_names():
             _exporter(name)
 
 
 def provider() -> tuple[TracerProvider, Callable[[], object]]:
-    """Return what makes spans and sends them where the standard variables (`OTEL_*`) say, and what ends that.
+    """Return a provider of tracers, configured by the standard variables (`OTEL_*`), and the function that closes it.
 
-    One that was made for the process, as `opentelemetry-instrument` does, is taken and left to whoever made it. Raises
-    `SettingsError` as `check` does.
+    If the process already has one, as under `opentelemetry-instrument`, that is returned, and closing only flushes it.
+    Raises `SettingsError` as `check` does.
     """
     check()
     from opentelemetry import trace
@@ -53,20 +53,23 @@ def provider() -> tuple[TracerProvider, Callable[[], object]]:
     present = trace.get_tracer_provider()
     if isinstance(present, TracerProvider):
         return present, present.force_flush
-    about = {"service.name": os.environ.get("OTEL_SERVICE_NAME") or "pegboard", "service.version": version("pegboard")}
-    made = TracerProvider(resource=Resource.create(about))
-    for name in _names():
-        made.add_span_processor(BatchSpanProcessor(_exporter(name).load()()))
-    return made, made.shutdown
+    resource_attributes = {
+        "service.name": os.environ.get("OTEL_SERVICE_NAME") or "pegboard",
+        "service.version": version("pegboard"),
+    }
+    tracer_provider = TracerProvider(resource=Resource.create(resource_attributes))
+    for name in _exporter_names():
+        tracer_provider.add_span_processor(BatchSpanProcessor(_exporter(name).load()()))
+    return tracer_provider, tracer_provider.shutdown
 
 
-def _names() -> list[str]:
+def _exporter_names() -> list[str]:
     names = (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")
     return [name.strip() for name in names if name.strip() != "none"]
 
 
 def _exporter(name: str) -> EntryPoint:
-    """Return the exporter of the name that `OTEL_TRACES_EXPORTER` gives it; it reads its own variables."""
+    """Return the entry point of an exporter by its name in `OTEL_TRACES_EXPORTER`; it reads its own variables."""
     if name == "otlp":
         variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
         protocol = next((os.environ[each] for each in variables if os.environ.get(each)), "http/protobuf")
@@ -80,10 +83,10 @@ def _exporter(name: str) -> EntryPoint:
 
 @web.middleware
 class Tracing:
-    """Make a span of each request, as the middleware `(request, handler)`: OpenTelemetry's conventions for HTTP 1.x.
+    """Create a span for each request, by OpenTelemetry's conventions for HTTP 1.x; a middleware.
 
-    A span belongs to the trace that the request names in `traceparent`, and takes its place there for whatever is
-    called on its way. It holds neither query, headers nor bodies.
+    The span belongs to the trace in the request's `traceparent`, and is the parent of the spans created while the
+    request is handled. It contains no query, headers or bodies.
     """
 
     def __init__(self, provider: TracerProvider, end: Callable[[], object]) -> None:
@@ -97,9 +100,12 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request within its span."""
+        """Handle a request within its span."""
         span = self._tracer.start_span(
-            _method(request), self._parent(request), self._trace.SpanKind.SERVER, attributes=_asked(request)
+            _method(request),
+            self._parent(request),
+            self._trace.SpanKind.SERVER,
+            attributes=_request_attributes(request),
         )
         token = self._context.attach(self._trace.set_span_in_context(span))
         carrier: dict[str, str] = {}
@@ -113,18 +119,18 @@ class Tracing:
             span.set_status(self._trace.StatusCode.ERROR)
             raise
         else:
-            self._tell(span, request, response)
+            self._record_response(span, request, response)
             return response
         finally:
             self._context.detach(token)
             span.end()
 
     async def close(self) -> None:
-        """Send what has not been sent."""
+        """Send the spans that have not been sent."""
         await asyncio.to_thread(self._end)
 
     def pools(self) -> Callable[..., Pool]:
-        """Return what makes a pool whose every use is a span."""
+        """Return a factory of pools that create a span for each use."""
         tracer, kind = self._tracer, self._trace.SpanKind.CLIENT
 
         def span(operation: str, sql: str | None = None) -> AbstractContextManager[Span]:
@@ -146,7 +152,7 @@ class Tracing:
             carrier["tracestate"] = ",".join(states)
         return self._propagator.extract(carrier, self._context.Context())
 
-    def _tell(self, span: Span, request: web.Request, response: web.StreamResponse) -> None:
+    def _record_response(self, span: Span, request: web.Request, response: web.StreamResponse) -> None:
         if not span.is_recording():
             return
         path = request[STATE].path
@@ -157,13 +163,13 @@ class Tracing:
             span.set_attribute("pegboard.plugin", path.plugin)
         span.set_attribute("http.response.status_code", response.status)
         if response.status >= 500:
-            # What a client does wrong is no error of the server's.
+            # By the conventions, a 4xx is no error of a server's span.
             span.set_attribute("error.type", str(response.status))
             span.set_status(self._trace.StatusCode.ERROR)
 
 
 class TracedPool(Pool):
-    """Be a pool that tells each of its uses to `span`, which takes what is done and the statement, if there is one."""
+    """Create a span for each use of a pool: `span` takes the operation and the statement, if there is one."""
 
     def __init__(self, span: Callable[..., AbstractContextManager[Span]], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -180,12 +186,12 @@ class TracedPool(Pool):
             return await super().fetchrow(sql, *args)
 
     async def execute(self, sql: str, *args: Any) -> str:
-        """Run one statement, or without `args` several, and return the status of the last."""
+        """Run one statement, or several without `args`, and return the status of the last."""
         with self._span(_operation(sql), sql):
             return await super().execute(sql, *args)
 
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction, which is one span as a whole."""
+        """Lend a connection inside a transaction, which is one span."""
         return self._traced(super().transaction())
 
     @asynccontextmanager
@@ -203,26 +209,26 @@ def _method(request: web.Request) -> str:
     return request.method if request.method in METHODS else "HTTP"
 
 
-def _asked(request: web.Request) -> Mapping[str, str | int]:
-    """Return what the conventions ask to tell of a request, as far as it is known."""
-    known = request.method in METHODS
+def _request_attributes(request: web.Request) -> Mapping[str, str | int]:
+    """Return the attributes of a request that the conventions require, as far as they are known."""
+    is_standard = request.method in METHODS
     host, _, port = request.host.rpartition(":") if request.host[-1:].isdigit() else (request.host, "", "")
     version = request.version
-    told: dict[str, str | int] = {
-        "http.request.method": request.method if known else _OTHER,
+    attributes: dict[str, str | int] = {
+        "http.request.method": request.method if is_standard else _OTHER,
         "url.scheme": request.scheme,
         "url.path": raw_path(request),
         "network.protocol.version": f"{version.major}.{version.minor}",
         "server.address": host or request.host,
         "pegboard.request_id": request[STATE].id,
     }
-    if not known:
-        told["http.request.method_original"] = request.method
+    if not is_standard:
+        attributes["http.request.method_original"] = request.method
     if port.isdigit() and host:
-        told["server.port"] = int(port)
+        attributes["server.port"] = int(port)
     if request.remote is not None:
-        told["network.peer.address"] = request.remote
+        attributes["network.peer.address"] = request.remote
     agent = request.headers.get("User-Agent")
     if agent is not None:
-        told["user_agent.original"] = agent
-    return told
+        attributes["user_agent.original"] = agent
+    return attributes

@@ -18,7 +18,7 @@ from aiohttp import web
 from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting.discovery import Plugin, State
-from pegboard.running import runner_of
+from pegboard.running import make_runner
 from pegboard.settings import Settings
 from pegboard.testing.client import PASSWORD, Client
 
@@ -83,7 +83,7 @@ class Launched:
 
 async def launch(settings: Settings, plugins: Sequence[Plugin]) -> Launched:
     """Start a service on a free port of this machine."""
-    runner = runner_of(create_app(settings, plugins, Passwords(_COST)), settings)
+    runner = make_runner(create_app(settings, plugins, Passwords(_COST)), settings)
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

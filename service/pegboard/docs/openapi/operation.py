@@ -9,7 +9,7 @@ from pegboard.docs.openapi.error_responses import Responses
 from pegboard.endpoints.describe.examples import NOTHING
 from pegboard.endpoints.describe.json_fields import ref
 from pegboard.endpoints.describe.service import TAG
-from pegboard.endpoints.endpoint import Endpoint, Media, Parameter, Reply
+from pegboard.endpoints.endpoint import Endpoint, Media, Parameter, ResponseSpec
 
 ALWAYS = ("X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Vary")
 """The headers that any response may have."""
@@ -28,11 +28,11 @@ class Parameters:
 
     def of(self, endpoint: Endpoint) -> list[dict[str, Any]]:
         """Return references to the parameters of an endpoint, but for those of its path."""
-        return [self._reference(parameter) for parameter in endpoint.parameters if parameter.place != "path"]
+        return [self._reference(parameter) for parameter in endpoint.parameters if parameter.location != "path"]
 
     def of_path(self, endpoint: Endpoint) -> list[dict[str, Any]]:
         """Return the parameters of an endpoint's path."""
-        return [_parameter(parameter) for parameter in endpoint.parameters if parameter.place == "path"]
+        return [_parameter(parameter) for parameter in endpoint.parameters if parameter.location == "path"]
 
     def _reference(self, parameter: Parameter) -> dict[str, Any]:
         described, name = _parameter(parameter), parameter.component
@@ -64,7 +64,7 @@ def operation(endpoint: Endpoint, parameters: Parameters, responses: Responses) 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": parameter.name,
-        "in": parameter.place,
+        "in": parameter.location,
         "description": parameter.description,
         "schema": dict(parameter.schema),
     }
@@ -73,7 +73,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return found if parameter.example is NOTHING else found | {"example": parameter.example}
 
 
-def _reply(reply: Reply) -> dict[str, Any]:
+def _reply(reply: ResponseSpec) -> dict[str, Any]:
     headers = {name: ref(name, "headers") for name in (*reply.headers, *ALWAYS)}
     found: dict[str, Any] = {"description": reply.description, "headers": headers}
     if reply.content:

@@ -21,7 +21,7 @@ from pegboard.endpoints import system
 from pegboard.endpoints.describe.declaration import Declaration
 from pegboard.endpoints.describe.service import DOCS
 from pegboard.endpoints.read import conditional
-from pegboard.endpoints.write import MOST_ITEMS
+from pegboard.endpoints.write import MAX_ITEMS
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.http import conditions
 from pegboard.http.negotiation import VARY, accept
@@ -126,7 +126,7 @@ class Docs:
         site = Site(prefix, self.version, assets, self.plugins)
         if not name:
             return pages.overview(
-                site, [_read(text).decode() for text in _TEXTS], self._values(), system.codes(self.declared)
+                site, [_read(text).decode() for text in _TEXTS], self._values(), system.error_codes(self.declared)
             )
         plugins = [plugin for plugin in self.plugins if plugin.name == name]
         plugin = plugins[0]
@@ -144,7 +144,7 @@ class Docs:
             "max_head": _size(settings.max_head),
             "max_url": _size(settings.max_url),
             "max_nesting": str(settings.max_nesting),
-            "most_items": f"{MOST_ITEMS:,}",
+            "most_items": f"{MAX_ITEMS:,}",
             "receive_timeout": f"{settings.receive_timeout:g}",
         }
 

@@ -9,10 +9,10 @@ from pegboard import errors
 from pegboard.api.content import Content
 from pegboard.api.resource import VERBS
 from pegboard.auth import clients
-from pegboard.endpoints.content import PLACE
+from pegboard.endpoints.content import SEGMENT
 from pegboard.endpoints.describe import outcomes, parameters
 from pegboard.endpoints.describe.resource import ResourceEndpoints
-from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, Reply
+from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, ResponseSpec
 
 _TOLD = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
 _SUMMARIES: Mapping[str, tuple[str, str]] = {
@@ -39,11 +39,11 @@ class ContentEndpoints(ResourceEndpoints):
         content = self._declared.content
         if content is None:
             return
-        path = f"/{self._name}/{{id}}/{PLACE}"
+        path = f"/{self._name}/{{id}}/{SEGMENT}"
         for verb in VERBS:
             if verb in content.verbs:
                 yield self._content(verb, path, content)
-        name = f"{self._name}.{PLACE}.options"
+        name = f"{self._name}.{SEGMENT}.options"
         yield self._options(
             path, "item.", name, "See what is allowed on the content", about="Names the methods in `Allow`."
         )
@@ -82,17 +82,17 @@ class ContentEndpoints(ResourceEndpoints):
         part = ("Range", "If-Range") if verb == "GET" else ()
         return parameters.headers(*part, *parameters.READING)
 
-    def _replies(self, verb: str, content: Content) -> Iterator[Reply]:
+    def _replies(self, verb: str, content: Content) -> Iterator[ResponseSpec]:
         if verb == "PUT":
-            yield Reply(201, "The item has content now.", (*_TOLD, "Location"))
-            yield Reply(204, "The content was replaced.", _TOLD)
+            yield ResponseSpec(201, "The item has content now.", (*_TOLD, "Location"))
+            yield ResponseSpec(204, "The content was replaced.", _TOLD)
             return
         about = "The whole content." if verb == "GET" else "What GET would answer."
-        yield Reply(200, about, (*_TOLD, "Accept-Ranges"), _bodies(content))
+        yield ResponseSpec(200, about, (*_TOLD, "Accept-Ranges"), _bodies(content))
         if verb == "GET":
             told = (*_TOLD, "Accept-Ranges", "Content-Range")
-            yield Reply(206, "The part that was asked for.", told, _bodies(content))
-        yield Reply(304, "The content is still as the client has it.", _TOLD)
+            yield ResponseSpec(206, "The part that was asked for.", told, _bodies(content))
+        yield ResponseSpec(304, "The content is still as the client has it.", _TOLD)
 
 
 def _bodies(content: Content) -> dict[str, Media]:

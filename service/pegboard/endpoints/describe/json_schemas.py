@@ -11,7 +11,7 @@ from marshmallow.fields import Field
 
 from pegboard.api.resource import Resource
 from pegboard.endpoints.describe.json_fields import JsonSchema, mend, ref, with_null
-from pegboard.endpoints.write import MOST_ITEMS
+from pegboard.endpoints.write import MAX_ITEMS
 from pegboard.query import mapping
 from pegboard.schema import fields
 from pegboard.schema.schema import Schema
@@ -255,7 +255,7 @@ def _items(item: str) -> JsonSchema:
     return {
         "type": "object",
         "description": "What an array of new items was made into, in the same order.",
-        "properties": {"items": {"type": "array", "items": ref(item), "minItems": 1, "maxItems": MOST_ITEMS}},
+        "properties": {"items": {"type": "array", "items": ref(item), "minItems": 1, "maxItems": MAX_ITEMS}},
         "required": ["items"],
     }
 

@@ -11,7 +11,7 @@ from pegboard.auth import clients
 from pegboard.endpoints.describe import outcomes, parameters
 from pegboard.endpoints.describe.examples import example
 from pegboard.endpoints.describe.resource import ResourceEndpoints, errors_of
-from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, Reply
+from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, ResponseSpec
 from pegboard.http.negotiation import JSON
 from pegboard.schema.loading import Loader
 from pegboard.schema.schema import Schema
@@ -70,10 +70,10 @@ class OperationEndpoints(ResourceEndpoints):
         shape = self._schemas.other(operation.request)
         return Body({JSON: Media(shape, example(shape, self._schemas.components, reading=False))})
 
-    def _replies_of(self, operation: Operation) -> Iterator[Reply]:
+    def _replies_of(self, operation: Operation) -> Iterator[ResponseSpec]:
         replayed = "Idempotency-Replayed"
         if operation.response is None:
-            yield Reply(204, "It is done.", (replayed,))
+            yield ResponseSpec(204, "It is done.", (replayed,))
         elif operation.response == "item":
             told = ("Content-Location", "Preference-Applied", replayed)
             yield self._item(200, "The item as it is now.", *told)
@@ -81,6 +81,6 @@ class OperationEndpoints(ResourceEndpoints):
         else:
             shape = self._schemas.other(operation.response)
             content = {JSON: Media(shape, example(shape, self._schemas.components))}
-            yield Reply(200, "It is done.", (replayed,), content)
+            yield ResponseSpec(200, "It is done.", (replayed,), content)
             about = "Done; `Prefer: return=minimal` asked for no more."
-            yield Reply(204, about, ("Preference-Applied", replayed))
+            yield ResponseSpec(204, about, ("Preference-Applied", replayed))

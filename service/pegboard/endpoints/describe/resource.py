@@ -17,8 +17,8 @@ from pegboard.endpoints.describe.examples import IDENTITY, NOTHING, example
 from pegboard.endpoints.describe.json_fields import ref
 from pegboard.endpoints.describe.json_schemas import Names, Schemas, identity
 from pegboard.endpoints.describe.service import show_allowed
-from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Body, Endpoint, Media, Parameter, Reply
-from pegboard.endpoints.write import JSON_PATCH, MERGE_PATCH, MOST_ITEMS
+from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Body, Endpoint, Media, Parameter, ResponseSpec
+from pegboard.endpoints.write import JSON_PATCH, MAX_ITEMS, MERGE_PATCH
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.http.negotiation import JSON
@@ -35,7 +35,7 @@ _SUMMARIES: Mapping[str, tuple[str, str]] = {
     "options": ("See what is allowed on {what}", "Names the methods in `Allow`, and the kinds of patches."),
 }
 _HEAD = "Read the headers of {what}", "The headers that GET answers with, and no body."
-_SEVERAL = f"Makes one item, or from an array of at most {MOST_ITEMS:,} all of them or none."
+_SEVERAL = f"Makes one item, or from an array of at most {MAX_ITEMS:,} all of them or none."
 
 
 class ResourceEndpoints:
@@ -116,7 +116,7 @@ class ResourceEndpoints:
             action="options",
             summary=summary or self._titled(title, level),
             description=about or usual,
-            responses=(Reply(204, "What is allowed here.", headers),),
+            responses=(ResponseSpec(204, "What is allowed here.", headers),),
             errors=(*outcomes.CONNECTION, *outcomes.CREDENTIALS, errors.PluginUnavailable, errors.NotFound),
             parameters=(*self._path_parameters(path), *parameters.headers()),
             errors_of="options",
@@ -161,11 +161,11 @@ class ResourceEndpoints:
             *parameters.of_collection(self._name, self._declared.rules),
             *parameters.headers(*parameters.READING),
         )
-        found = Reply(200, "A page of the collection, or all of it.", told, content)
-        return taken, None, (found, Reply(304, "The page is still as the client has it.", told))
+        found = ResponseSpec(200, "A page of the collection, or all of it.", told, content)
+        return taken, None, (found, ResponseSpec(304, "The page is still as the client has it.", told))
 
     def _retrieve(self, _: str) -> Described:
-        unchanged = Reply(304, "The item is still as the client has it.", ("ETag", "Last-Modified"))
+        unchanged = ResponseSpec(304, "The item is still as the client has it.", ("ETag", "Last-Modified"))
         return self._taken(parameters.READING), None, (self._item(200, "The item."), unchanged)
 
     def _create(self, _: str) -> Described:
@@ -173,13 +173,13 @@ class ResourceEndpoints:
         value, shown = self._example(self._names.create, reading=False), self._example(self._names.item)
         bodies, replies = _examples("one", "One item.", value), _examples("one", "One item.", shown)
         if self._declared.takes_arrays:
-            body = {"anyOf": [body, {"type": "array", "items": body, "minItems": 1, "maxItems": MOST_ITEMS}]}
+            body = {"anyOf": [body, {"type": "array", "items": body, "minItems": 1, "maxItems": MAX_ITEMS}]}
             made = {"anyOf": [made, ref(self._names.items)]}
             if value is not NOTHING and shown is not NOTHING:
                 bodies |= _examples("several", "Several at once.", [value])
                 replies |= _examples("several", "Several at once.", {"items": [shown]})
         told = ("ETag", "Last-Modified", "Location", "Preference-Applied", "Idempotency-Replayed")
-        reply = Reply(201, "The new item.", told, {JSON: Media(made, examples=replies)}, self._links())
+        reply = ResponseSpec(201, "The new item.", told, {JSON: Media(made, examples=replies)}, self._links())
         taken = self._taken(("Idempotency-Key", "Prefer"))
         return taken, Body({JSON: Media(body, examples=bodies)}), (reply,)
 
@@ -222,7 +222,7 @@ class ResourceEndpoints:
         return self._taken((*self._conditions(), "Prefer")), body, replies
 
     def _delete(self, _: str) -> Described:
-        return self._taken(self._conditions()), None, (Reply(204, "The item is gone."),)
+        return self._taken(self._conditions()), None, (ResponseSpec(204, "The item is gone."),)
 
     def _taken(self, headers: Sequence[str]) -> tuple[Parameter, ...]:
         return (*parameters.of_item(self._name, self._declared.rules), *parameters.headers(*headers))
@@ -230,19 +230,19 @@ class ResourceEndpoints:
     def _conditions(self) -> tuple[str, ...]:
         return parameters.conditions(needed=self._resource.needs_match)
 
-    def _item(self, status: int, about: str, *headers: str) -> Reply:
+    def _item(self, status: int, about: str, *headers: str) -> ResponseSpec:
         content = {JSON: Media(ref(self._names.item), self._example(self._names.item))}
-        return Reply(status, about, ("ETag", "Last-Modified", *headers), content)
+        return ResponseSpec(status, about, ("ETag", "Last-Modified", *headers), content)
 
-    def _minimal(self, *headers: str) -> Reply:
+    def _minimal(self, *headers: str) -> ResponseSpec:
         told = ("ETag", "Last-Modified", "Preference-Applied", *headers)
-        return Reply(204, "Done; `Prefer: return=minimal` asked for no more.", told)
+        return ResponseSpec(204, "Done; `Prefer: return=minimal` asked for no more.", told)
 
     def _example(self, component: str, *, reading: bool = True) -> Any:
         return example(ref(component), self._schemas.components, reading=reading)
 
 
-Described = tuple[tuple[Parameter, ...], Body | None, tuple[Reply, ...]]
+Described = tuple[tuple[Parameter, ...], Body | None, tuple[ResponseSpec, ...]]
 """What an action takes in its head and in its body, and what it answers with."""
 
 _DESCRIBED: Mapping[str, Callable[[ResourceEndpoints, str], Described]] = {

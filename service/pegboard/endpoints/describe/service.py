@@ -16,7 +16,7 @@ from pegboard.endpoints.describe import outcomes, parameters
 from pegboard.endpoints.describe.components import SERVICE
 from pegboard.endpoints.describe.examples import NOTHING, example
 from pegboard.endpoints.describe.json_fields import ref
-from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint, Media, Parameter, Reply
+from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint, Media, Parameter, ResponseSpec
 from pegboard.errors import ApiError
 from pegboard.http.negotiation import JSON
 from pegboard.http.protocol import Response
@@ -168,7 +168,7 @@ def _at(path: str, own: _Own, handler: Handler) -> Iterator[Endpoint]:
         action="options",
         summary=f"See what is allowed at {own.name}",
         description="Names the methods in `Allow`.",
-        responses=(Reply(204, "What is allowed here.", ("Allow",)),),
+        responses=(ResponseSpec(204, "What is allowed here.", ("Allow",)),),
         errors=(*_codes(own), errors.NotFound) if own.parameters else _codes(own),
         parameters=(*own.parameters, *parameters.headers()),
         errors_of="options",
@@ -178,13 +178,13 @@ def _at(path: str, own: _Own, handler: Handler) -> Iterator[Endpoint]:
 def _read(method: str, path: str, own: _Own, handler: Handler, name: str, summary: str, about: str) -> Endpoint:
     media = Media(own.schema, example(own.schema, SERVICE) if "$ref" in own.schema else NOTHING)
     tagged = ("ETag", *(_GUARDED if own.media_type == _HTML else ())) if own.conditional else ()
-    replies = [Reply(200, own.about, tagged, dict.fromkeys((own.media_type, *own.others), media))]
+    replies = [ResponseSpec(200, own.about, tagged, dict.fromkeys((own.media_type, *own.others), media))]
     codes = (*_codes(own), errors.NotAcceptable, *own.codes)
     conditions: tuple[str, ...] = ()
     if own.conditional:
         conditions = ("If-None-Match", "If-Match")
         codes = (*codes, errors.InvalidHeader, errors.PreconditionFailed)
-        replies.append(Reply(304, "It is still as the client has it.", tagged))
+        replies.append(ResponseSpec(304, "It is still as the client has it.", tagged))
     return Endpoint(
         method=method,
         path=path,
