@@ -146,7 +146,7 @@ class Service:
         yield
         await self._background_tasks.close()
         for lifespan in reversed(self._lifespans):
-            await lifespan.end()
+            await lifespan.stop()
         await self.metrics.stop()
         watchdog.stop()
         sweeper.stop()
@@ -218,14 +218,14 @@ class Service:
         async def begin(name: str, resource: Resource) -> None:
             lifespan = Lifespan(resource, self.settings.lifespan_timeout)
             self._lifespans.append(lifespan)
-            reason = await lifespan.begin()
+            reason = await lifespan.start()
             if reason is not None:
                 self._lifespans.remove(lifespan)
                 self._fail_plugin(plugins[name], reason)
                 return
             self._resources[name] = resource
             self.bulkheads[name].handlers = handlers[name]
-            lifespan.watch(partial(self._fail_plugin, plugins[name]))
+            lifespan.on_early_end(partial(self._fail_plugin, plugins[name]))
 
         await asyncio.gather(*(begin(name, resource) for name, resource in waiting.items()))
 

@@ -200,6 +200,6 @@ def check_required_plugins(service: Service) -> None:
     """Raise `StartError` if a required plugin is not ready."""
     missing = service.missing_plugins()
     if missing:
-        reasons = {plugin.name: plugin.fault or plugin.state for plugin in service.plugins}
+        reasons = {plugin.name: plugin.error or plugin.state for plugin in service.plugins}
         details = "; ".join(f"{name}: {reasons.get(name, 'not installed')}" for name in missing)
         raise StartError(f"a required plugin is not available: {details}")

@@ -273,6 +273,6 @@ def test_no_reference_can_hold_another_kind_of_key() -> None:
     visits, people = plugin("visits", Visits), plugin("people", People)
     discovery._check_references([visits, people])
     assert "the field person cannot refer to people: the key of legacy.people is person_no of type bigint" in (
-        visits.fault or ""
+        visits.error or ""
     )
-    assert people.fault is None
+    assert people.error is None

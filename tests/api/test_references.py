@@ -574,8 +574,8 @@ class Losing(TableResource):
 async def test_a_reference_to_what_is_not_there_fails_its_plugin_by_name(serve: Serve) -> None:
     lost = plugin("lost", Losing)
     api = await serve([lost, plugin("companies", Companies)])
-    assert lost.fault is not None
-    assert "nowhere" in lost.fault
+    assert lost.error is not None
+    assert "nowhere" in lost.error
     assert (await api.get("/lost")).status == 503
     assert (await api.get("/companies")).status == 200
 

@@ -172,7 +172,7 @@ async def test_a_plugin_finds_its_settings_and_one_that_is_wrong_is_out_alone(si
         "PEGBOARD_BLUE_LAMPS_AMPERE": "7",
     }
     plugins = discovery.discover(site.points(), environ=environ)
-    faults = {one.name: one.fault for one in plugins}
+    faults = {one.name: one.error for one in plugins}
     assert faults == {
         "blue-lamps": "PEGBOARD_BLUE_LAMPS_AMPERE is not a setting of blue-lamps; did you mean PEGBOARD_BLUE_LAMPS_AMPERES?",
         "lost-lamps": "PEGBOARD_LOST_LAMPS_COLOR is not set: Missing data for required field",
@@ -189,7 +189,7 @@ def test_a_schema_that_breaks_says_nothing_of_what_it_was_given(site: Site) -> N
     broken = broken.replace("required=True", "validate=no")
     site.install("pegboard-lamps", broken, "lamps", target="Lamps")
     (found,) = discovery.discover(site.points(), environ={"PEGBOARD_LAMPS_COLOR": SECRET})
-    assert (found.state, found.fault) == (
+    assert (found.state, found.error) == (
         State.FAILED,
         "its settings cannot be read: its schema raised LookupError",
     )

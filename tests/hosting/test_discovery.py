@@ -84,7 +84,7 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
     package = site.install("pegboard-things", SOUND, "things")
     plugin = only(discover(site.points()))
     assert (plugin.name, plugin.distribution, plugin.version) == ("things", "pegboard-things", "1.2")
-    assert (plugin.state, plugin.fault, plugin.package) == (State.READY, None, package)
+    assert (plugin.state, plugin.error, plugin.package) == (State.READY, None, package)
     assert plugin.verbs == ("GET", "POST")
 
 
@@ -146,8 +146,8 @@ def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, faul
     site.install("pegboard-things", SOUND, "things")
     things, wrong = discover(site.points())
     assert (wrong.state, things.state) == (State.FAILED, State.READY)
-    assert fault in (wrong.fault or "")
-    assert "\n" not in (wrong.fault or "")
+    assert fault in (wrong.error or "")
+    assert "\n" not in (wrong.error or "")
     assert wrong.verbs == ()
 
 
@@ -162,7 +162,7 @@ def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
     site.install("pegboard-things", SOUND, name)
     plugin = only(discover(site.points()))
     assert plugin.state is State.FAILED
-    assert f"the name {name!r} is not valid for a resource" in (plugin.fault or "")
+    assert f"the name {name!r} is not valid for a resource" in (plugin.error or "")
     assert plugin.resource is None
 
 
@@ -177,7 +177,7 @@ def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
         ("things", "pegboard-one", State.CONFLICT),
         ("things", "pegboard-two", State.CONFLICT),
     ]
-    assert all("2 distributions claim" in (p.fault or "") for p in plugins if p.name == "things")
+    assert all("2 distributions claim" in (p.error or "") for p in plugins if p.name == "things")
 
 
 def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
@@ -194,14 +194,14 @@ def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
         "twos": State.CONFLICT,
         "threes": State.READY,
     }
-    assert plugins["ones"].fault == "the error code 20001 is also declared by twos"
+    assert plugins["ones"].error == "the error code 20001 is also declared by twos"
 
 
 def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:
     site.install("pegboard-broken", "raise SystemExit", "broken")
     site.install("pegboard-things", SOUND, "things")
     broken, things = discover(site.points(), enabled=("things",))
-    assert (broken.state, broken.fault, things.state) == (State.DISABLED, None, State.READY)
+    assert (broken.state, broken.error, things.state) == (State.DISABLED, None, State.READY)
 
 
 # Served ------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     EVENTS.clear()
     runner = await started(database_url, [plugin(name, resource) for name, resource in RESOURCES.items()])
     service = runner.app[SERVICE]
-    faults = {one.name: one.fault for one in service.plugins if one.state is not State.READY}
+    faults = {one.name: one.error for one in service.plugins if one.state is not State.READY}
     assert faults == {
         "failing": "its lifespan failed at the start: SystemExit: no queue",
         "hanging": "its lifespan did not start within 0.4 s",
@@ -172,7 +172,7 @@ async def test_a_lifespan_that_breaks_takes_its_plugin_out(serve: Serve) -> None
     breaking = api.service.plugins[0]
     while breaking.state is State.READY:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.01)
-    assert (breaking.fault or "").startswith("its lifespan ended: ExceptionGroup")
+    assert (breaking.error or "").startswith("its lifespan ended: ExceptionGroup")
     assert (await api.get("/breaking")).status == 503
     assert (await api.get("/plain")).status == 200
 

@@ -357,7 +357,7 @@ def test_what_works_stays_allowed(line: str) -> None:
 
 
 def test_the_plugins_that_are_installed_are_sound() -> None:
-    assert {plugin.name: plugin.fault for plugin in discover(installed())} == dict.fromkeys(
+    assert {plugin.name: plugin.error for plugin in discover(installed())} == dict.fromkeys(
         ("clients", "companies", "contacts", "files")
     )
 

@@ -410,7 +410,7 @@ async def test_how_large_a_file_may_be_is_a_setting(serve: Serve) -> None:
     ],
 )
 def test_a_size_that_makes_no_sense_takes_out_the_files_alone(environ: dict[str, str], fault: str) -> None:
-    states = {plugin.name: (plugin.state, plugin.fault) for plugin in with_settings(**environ)}
+    states = {plugin.name: (plugin.state, plugin.error) for plugin in with_settings(**environ)}
     assert fault in str(states["files"][1])
     assert states["clients"] == (State.READY, None)
 

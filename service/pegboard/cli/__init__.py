@@ -14,8 +14,8 @@ from pegboard.telemetry import logs
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("pegboard"), message="%(prog)s %(version)s")
 def main() -> None:
-    """Run and look after a Pegboard service. Settings come from PEGBOARD_* in the environment."""
-    # What is wrong is told by the command itself; only a service has a log.
+    """Run and manage a Pegboard service. Settings come from PEGBOARD_* in the environment."""
+    # Commands report their errors themselves; only a service has a log.
     logs.configure("critical", "text")
 
 

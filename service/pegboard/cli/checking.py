@@ -1,4 +1,4 @@
-"""`pegboard check`: what is installed and set, loaded and held against itself, with nothing started."""
+"""`pegboard check`: what is installed and configured, loaded and validated without starting anything."""
 
 from __future__ import annotations
 
@@ -20,42 +20,48 @@ from pegboard.settings import Settings, SettingsError
 
 @click.command()
 def check() -> None:
-    """Load all that is installed and say what is wrong with it, one line a fault; no database is needed."""
-    settings = surroundings.settings()
-    plugins = surroundings.plugins(settings)
+    """Load everything that is installed and report its problems, one per line; no database is needed."""
+    settings = surroundings.load_settings()
+    plugins = surroundings.load_plugins(settings)
     sources = migrations(plugins)
     asyncio.run(_mount(settings, plugins))
-    told = (_plugins(plugins), _files(sources), _references(plugins), _named(plugins, settings), _middlewares(settings))
-    faults = list(dict.fromkeys(chain(*told)))
-    for fault in faults:
-        click.echo(fault, err=True)
-    if faults:
+    checks = (
+        _plugin_errors(plugins),
+        _migration_errors(sources),
+        _reference_errors(plugins),
+        _required_plugin_errors(plugins, settings),
+        _middleware_errors(settings),
+    )
+    problems = list(dict.fromkeys(chain(*checks)))
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
         raise SystemExit(1)
     serving = [plugin.name for plugin in plugins if plugin.state is State.READY]
     click.echo(f"no problems found: {', '.join(serving) or 'no plugin is installed'}")
 
 
 async def _mount(settings: Settings, plugins: Sequence[Plugin]) -> None:
-    """Describe and mount the plugins as a service does that has reached its database."""
+    """Describe and mount the plugins as a service does once its database is available."""
     Service(settings, plugins).mount(bytes(32))
 
 
-def _plugins(plugins: Sequence[Plugin]) -> Iterator[str]:
+def _plugin_errors(plugins: Sequence[Plugin]) -> Iterator[str]:
     for plugin in plugins:
-        if plugin.fault:
-            yield f"{plugin.name}: {plugin.fault}"
+        if plugin.error:
+            yield f"{plugin.name}: {plugin.error}"
 
 
-def _files(sources: Sequence[PluginMigrations]) -> Iterator[str]:
-    """Yield what is wrong with the SQL files, the core's included, as a database without any would meet it."""
+def _migration_errors(sources: Sequence[PluginMigrations]) -> Iterator[str]:
+    """Yield the errors of the SQL files, including those of the core, for an empty database."""
     for source in ordered(sources):
-        failure = status_of(source, {}).failure
-        if failure:
-            yield f"{source.plugin}: {failure}"
+        error = status_of(source, {}).failure
+        if error:
+            yield f"{source.plugin}: {error}"
 
 
-def _references(plugins: Sequence[Plugin]) -> Iterator[str]:
-    """Yield the fields that refer to a resource that does not serve."""
+def _reference_errors(plugins: Sequence[Plugin]) -> Iterator[str]:
+    """Yield the fields that refer to a resource that is not available."""
     serving = {plugin.name for plugin in plugins if plugin.state is State.READY}
     for plugin in plugins:
         if plugin.name not in serving or plugin.resource is None:
@@ -65,8 +71,8 @@ def _references(plugins: Sequence[Plugin]) -> Iterator[str]:
                 yield f"{plugin.name}: the field {attribute} refers to {field.resource}, which is not available"
 
 
-def _named(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
-    """Yield the plugins that the settings ask for and that are not there, or required and out."""
+def _required_plugin_errors(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
+    """Yield the plugins that the settings name but that are not installed, or require but that are not ready."""
     states = {plugin.name: plugin.state for plugin in plugins}
     for name in settings.plugins or ():
         if name not in states:
@@ -74,12 +80,12 @@ def _named(plugins: Sequence[Plugin], settings: Settings) -> Iterator[str]:
     for name in settings.plugins_required:
         state = states.get(name)
         if state is not State.READY:
-            fares = "not installed" if state is None else "in conflict" if state is State.CONFLICT else state
-            yield f"{name}: PEGBOARD_PLUGINS_REQUIRED names it, but it is {fares}"
+            status = "not installed" if state is None else "in conflict" if state is State.CONFLICT else state
+            yield f"{name}: PEGBOARD_PLUGINS_REQUIRED names it, but it is {status}"
 
 
-def _middlewares(settings: Settings) -> Iterator[str]:
-    """Yield why the service could not start with the middlewares that the settings name."""
+def _middleware_errors(settings: Settings) -> Iterator[str]:
+    """Yield the error with which the configured middlewares would stop the service from starting."""
     try:
         extensions.check(settings.middlewares)
     except SettingsError as error:

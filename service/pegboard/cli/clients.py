@@ -1,4 +1,4 @@
-"""`pegboard client`: who may use the API, looked after beside the service or without it."""
+"""`pegboard client`: manages the clients of the API, whether the service runs or not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @click.group()
 def client() -> None:
-    """Look after the clients: who may use the API, and for what."""
+    """Manage the clients: who may use the API, and for what."""
 
 
 _username = click.argument("username")
@@ -33,9 +33,9 @@ _grants = click.argument("grants", nargs=-1)
 def add(username: str, grants: tuple[str, ...]) -> None:
     """Add a client that holds GRANTS, such as contacts:GET or '*:*'.
 
-    The password is asked for; where there is no terminal, it is the first line of standard input.
+    Prompts for the password; without a terminal, it is the first line of standard input.
     """
-    password = _ask()
+    password = _read_password()
     _with_clients(lambda clients: clients.add(username, password, grants))
     click.echo(f"{username} was added.")
 
@@ -43,8 +43,8 @@ def add(username: str, grants: tuple[str, ...]) -> None:
 @client.command("list")
 def list_clients() -> None:
     """List the clients with their grants."""
-    for found in _with_clients(lambda clients: clients.list()):
-        parts = (found.username, " ".join(sorted(found.grants)), "" if found.active else "inactive")
+    for stored in _with_clients(lambda clients: clients.list()):
+        parts = (stored.username, " ".join(sorted(stored.grants)), "" if stored.active else "inactive")
         click.echo("\t".join(parts).rstrip())
 
 
@@ -53,9 +53,9 @@ def list_clients() -> None:
 def passwd(username: str) -> None:
     """Give a client another password.
 
-    It is asked for; where there is no terminal, it is the first line of standard input.
+    Prompts for it; without a terminal, it is the first line of standard input.
     """
-    password = _ask()
+    password = _read_password()
     _with_clients(lambda clients: clients.set_password(username, password))
     click.echo(f"{username} has a new password.")
 
@@ -77,24 +77,24 @@ def remove(username: str) -> None:
     click.echo(f"{username} was removed.")
 
 
-def _ask() -> str:
-    """Return a password, which never stands on the command line: others could read it there."""
+def _read_password() -> str:
+    """Read a password; never from the command line, where other users could see it."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
     return sys.stdin.readline().removesuffix("\n")
 
 
-def _with_clients(act: Callable[[Clients], Awaitable[T]]) -> T:
-    """Return what `act` makes of the clients in the database, whose tables are brought up to date first."""
+def _with_clients(use: Callable[[Clients], Awaitable[T]]) -> T:
+    """Return the result of `use`, called with the clients of the database after its migrations have run."""
 
-    async def inside(settings: Settings) -> T:
+    async def run(settings: Settings) -> T:
         await runner.migrate(settings.direct_url, [])
         database = open_database(settings)
         await database.write.open()
         try:
-            return await act(Clients(database.write))
+            return await use(Clients(database.write))
         finally:
             await database.close()
 
-    with surroundings.database(surroundings.settings(), attach=True) as settings:
-        return asyncio.run(inside(settings))
+    with surroundings.database(surroundings.load_settings(), attach=True) as settings:
+        return asyncio.run(run(settings))

@@ -1,4 +1,4 @@
-"""How a command is told what to do and tells what came of it: faults in one line, options that stand for settings."""
+"""How commands report errors on one line, and options that override settings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _DATABASE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class Commands(click.Group):
-    """Tell every expected fault in one line, and end with status 1."""
+    """Report every expected error on one line, and exit with status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -41,14 +41,14 @@ class Commands(click.Group):
 
 
 class SettingType(click.ParamType[Any]):
-    """Take what the setting takes that the option stands for."""
+    """Accept the values of a setting."""
 
     def __init__(self, setting: Setting) -> None:
         self.name = setting.name
         self._setting = setting
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value of the setting."""
+        """Return the parsed value."""
         try:
             return self._setting.parse(value)
         except Expected as expected:
@@ -56,7 +56,7 @@ class SettingType(click.ParamType[Any]):
 
 
 def setting_option(name: str) -> Callable[[Command], Command]:
-    """Return an option that stands for the setting `name`; it is None where it is not given."""
+    """Return an option that overrides the setting `name`; without it the value is None."""
     setting = next(setting for setting in SETTINGS if setting.name == name)
-    meaning = f"{setting.description} [{setting.variable}; default {setting.default}]"
-    return click.option(f"--{name}", type=SettingType(setting), help=meaning)
+    help_text = f"{setting.description} [{setting.variable}; default {setting.default}]"
+    return click.option(f"--{name}", type=SettingType(setting), help=help_text)

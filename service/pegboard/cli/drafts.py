@@ -1,4 +1,4 @@
-"""`pegboard make-migration`: the next SQL files of a plugin, written into its source."""
+"""`pegboard make-migration`: writes the next SQL files of a plugin into its source."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _TITLE = re.compile(r"[a-z0-9_]{1,60}", re.ASCII)
 @click.argument("name")
 @click.option("--title", help="The name of the file after its number, in a-z, 0-9 and _. [default: change_NAME]")
 def make_migration(name: str, title: str | None) -> None:
-    """Write the SQL that leads from the table of a plugin to what its schema declares, for its author to edit.
+    """Write the SQL that changes the table of a plugin to what its schema declares, for its author to edit.
 
-    The first call takes the table over: from then on SQL files make it, and the schema no longer does.
+    From the first call on, SQL files create the table, and the schema no longer does.
     """
     if title is not None and not _TITLE.fullmatch(title):
         raise click.BadParameter(f"{title!r}: use 1 to 60 characters of a-z, 0-9 and _.", param_hint="'--title'")
-    settings = surroundings.settings()
-    plugins = surroundings.plugins(settings)
+    settings = surroundings.load_settings()
+    plugins = surroundings.load_plugins(settings)
     source = _source(name, plugins)
     folder = _folder(name)
     with surroundings.database(settings, attach=True) as settings:
@@ -42,16 +42,18 @@ def make_migration(name: str, title: str | None) -> None:
     if not drafted:
         click.echo(f"{name}: nothing to do, the table matches its schema")
         return
-    word = name.replace("-", "_")
-    files = {folder / f"{d.version:04}_{word if d.first else title or f'change_{word}'}.sql": d for d in drafted}
+    identifier = name.replace("-", "_")
+    files = {
+        folder / f"{d.version:04}_{identifier if d.first else title or f'change_{identifier}'}.sql": d for d in drafted
+    }
     _write(files)
     for path, written in files.items():
-        click.echo(f"{name}: wrote {_shown(path)}")
+        click.echo(f"{name}: wrote {_relative(path)}")
         for warning in written.warnings:
             click.echo(f"  read this: {warning}")
     if drafted[0].first:
         click.echo(
-            f"Make sure that the wheel contains {_shown(folder)}/*.sql; from now on these files create the table."
+            f"Make sure that the wheel contains {_relative(folder)}/*.sql; from now on these files create the table."
         )
 
 
@@ -59,55 +61,55 @@ def _source(name: str, plugins: Sequence[Plugin]) -> PluginMigrations:
     sources = {source.plugin: source for source in migrations(plugins)}
     if name in sources:
         return sources[name]
-    faults = {plugin.name: plugin.fault or "it is disabled" for plugin in plugins}
-    raise click.ClickException(f"{name}: {faults[name]}" if name in faults else f"no plugin {name} is installed")
+    errors = {plugin.name: plugin.error or "it is disabled" for plugin in plugins}
+    raise click.ClickException(f"{name}: {errors[name]}" if name in errors else f"no plugin {name} is installed")
 
 
 def _folder(name: str) -> Path:
-    """Return the folder for the files of a plugin in its source, which has to be there to be written to."""
+    """Return the folder for the SQL files of a plugin in its source, which must be writable."""
     points = discovery.installed()
     [point] = [point for point in points if point.name == name]
     package = point.module.partition(".")[0]
     spec = find_spec(package)
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    if not places:
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    if not locations:
         raise click.ClickException(f"{name}: {package} is a single module; make it a package that can contain files")
-    place = Path(places[0])
-    if _is_copy(point, place) or not os.access(place, os.W_OK):
-        raise click.ClickException(f"{name}: {place} is not the source; install the source with pip install -e")
-    folder = place / "migrations"
+    directory = Path(locations[0])
+    if _is_copy(point, directory) or not os.access(directory, os.W_OK):
+        raise click.ClickException(f"{name}: {directory} is not the source; install the source with pip install -e")
+    folder = directory / "migrations"
     sharing = [other.name for other in points if other.module.partition(".")[0] == package]
     if len(sharing) == 1 and not (folder / name).is_dir():
         return folder
     if len(sharing) > 1 and any(folder.glob("*.sql")) and not (folder / name).is_dir():
         raise click.ClickException(
-            f"{name}: the files in {_shown(folder)} belong to {', '.join(sharing)}; "
+            f"{name}: the files in {_relative(folder)} belong to {', '.join(sharing)}; "
             "move them to one folder for each plugin: migrations/NAME"
         )
     return folder / name
 
 
-def _is_copy(point: EntryPoint, place: Path) -> bool:
-    """Tell whether a package is what an installer copied: then its files are listed, and those of a source are not."""
+def _is_copy(point: EntryPoint, directory: Path) -> bool:
+    """Return whether an installer copied the package: only then does its distribution list the files."""
     files = (point.dist.files if point.dist else None) or ()
-    return any(Path(str(file.locate())).parent.resolve() == place.resolve() for file in files)
+    return any(Path(str(file.locate())).parent.resolve() == directory.resolve() for file in files)
 
 
 def _write(files: dict[Path, Draft]) -> None:
-    """Write all files or none."""
-    made: list[Path] = []
+    """Write all files, or none of them."""
+    created: list[Path] = []
     try:
         for path, draft in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8", newline="\n") as file:
-                made.append(path)
+                created.append(path)
                 file.write(draft.text)
     except OSError as error:
-        for path in made:
+        for path in created:
             path.unlink()
         raise click.ClickException(f"nothing was written: {error.strerror}: {error.filename}") from error
 
 
-def _shown(path: Path) -> str:
-    """Return a path as short as it can be from here."""
+def _relative(path: Path) -> str:
+    """Return a path relative to the working directory if it is inside it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

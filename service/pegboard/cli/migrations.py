@@ -1,4 +1,4 @@
-"""`pegboard migrate`: the tables of the core and of the plugins, brought up to date, or told how they stand."""
+"""`pegboard migrate`: applies the migrations of the core and of the plugins, or shows their status."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def migrate(dry_run: bool, status: bool) -> None:
     """Bring the tables of the core and of every plugin up to date."""
     if dry_run and status:
         raise click.UsageError("--dry-run and --status cannot be combined.")
-    settings = surroundings.settings()
-    act = _preview if dry_run else _status if status else _migrate
+    settings = surroundings.load_settings()
+    run = _preview if dry_run else _status if status else _migrate
     with surroundings.database(settings, attach=True) as settings:
-        plugins = surroundings.plugins(settings)
-        sound = act(settings.direct_url, plugins, migrations(plugins))
-    if not sound:
+        plugins = surroundings.load_plugins(settings)
+        succeeded = run(settings.direct_url, plugins, migrations(plugins))
+    if not succeeded:
         raise SystemExit(1)
 
 
@@ -38,21 +38,21 @@ def _migrate(dsn: str, plugins: Sequence[Plugin], sources: Sequence[PluginMigrat
     for name, outcome in outcomes.items():
         done = f"applied {', '.join(outcome.now)}" if outcome.now else "nothing to do"
         click.echo(f"{name}: {outcome.failure or done}" if outcome.installed else f"{name}: no longer installed")
-    for name, fault in _faults(plugins, outcomes):
-        click.echo(f"{name}: {fault}")
-    return not any(plugin.fault for plugin in plugins)
+    for name, error in _plugin_errors(plugins, outcomes):
+        click.echo(f"{name}: {error}")
+    return not any(plugin.error for plugin in plugins)
 
 
 def _preview(dsn: str, plugins: Sequence[Plugin], sources: Sequence[PluginMigrations]) -> bool:
     previews = asyncio.run(runner.preview(dsn, sources))
-    faults = list(_faults(plugins, ()))
+    errors = list(_plugin_errors(plugins, ()))
     for name, preview in previews.items():
         click.echo(f"-- {name}\n{preview.sql}")
-    for name, fault in faults:
-        click.echo(f"-- {name}\n-- refused: {fault}\n")
-    if not previews and not faults:
+    for name, error in errors:
+        click.echo(f"-- {name}\n-- refused: {error}\n")
+    if not previews and not errors:
         click.echo("-- nothing to do")
-    return not faults and not any(preview.refused for preview in previews.values())
+    return not errors and not any(preview.refused for preview in previews.values())
 
 
 def _status(dsn: str, plugins: Sequence[Plugin], sources: Sequence[PluginMigrations]) -> bool:
@@ -60,15 +60,15 @@ def _status(dsn: str, plugins: Sequence[Plugin], sources: Sequence[PluginMigrati
     for name, outcome in outcomes.items():
         for step, state in _steps(outcome):
             click.echo(f"{name}\t{step}\t{state}")
-    faults = [*((name, outcome.failure) for name, outcome in outcomes.items() if outcome.failure)]
-    faults += _faults(plugins, outcomes)
-    for name, fault in faults:
-        click.echo(f"{name}\t-\tfailed\t{fault}")
-    return not faults
+    errors = [*((name, outcome.failure) for name, outcome in outcomes.items() if outcome.failure)]
+    errors += _plugin_errors(plugins, outcomes)
+    for name, error in errors:
+        click.echo(f"{name}\t-\tfailed\t{error}")
+    return not errors
 
 
 def _steps(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    """Yield each step with its state; one that is applied and has changed since is pending."""
+    """Yield each step with its state; an applied step that has changed since is pending."""
     for step in outcome.applied:
         if step not in outcome.pending:
             yield step, "missing" if step in outcome.missing else "applied"
@@ -79,9 +79,9 @@ def _steps(outcome: Outcome) -> Iterator[tuple[str, str]]:
             yield step, "not installed"
 
 
-def _faults(plugins: Sequence[Plugin], told: Mapping[str, Outcome] | tuple[()]) -> Iterator[tuple[str, str]]:
-    """Yield the plugins that are out before their migrations are looked at, once by name, and why."""
-    faults = {plugin.name: plugin.fault for plugin in plugins if plugin.fault}
-    for name, fault in faults.items():
-        if name not in told:
-            yield name, fault
+def _plugin_errors(plugins: Sequence[Plugin], reported: Mapping[str, Outcome] | tuple[()]) -> Iterator[tuple[str, str]]:
+    """Yield the name and error of each plugin that failed before its migrations were read, unless already reported."""
+    errors = {plugin.name: plugin.error for plugin in plugins if plugin.error}
+    for name, error in errors.items():
+        if name not in reported:
+            yield name, error

@@ -1,4 +1,4 @@
-"""`pegboard plugins` and `openapi`: what is installed, and what it makes of the API."""
+"""`pegboard plugins` and `openapi`: list the installed plugins, and print the OpenAPI document of the API."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pegboard.migrations import runner
 
 @click.command()
 def plugins() -> None:
-    """List the plugins that are installed, and why one of them does not serve."""
-    settings = surroundings.settings()
+    """List the installed plugins, and why one of them does not serve."""
+    settings = surroundings.load_settings()
     with surroundings.database(settings, attach=True) as settings:
-        found = surroundings.plugins(settings)
+        found = surroundings.load_plugins(settings)
         outcomes = asyncio.run(runner.status(settings.direct_url, migrations(found)))
     record_outcomes(found, outcomes)
     for plugin in found:
-        parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.fault or "")
+        parts = (plugin.name, f"{plugin.distribution} {plugin.version}", plugin.state, plugin.error or "")
         click.echo("\t".join(parts).rstrip())
 
 
 @click.command()
 def openapi() -> None:
-    """Print the OpenAPI document of all that is installed; no database is needed."""
-    settings = surroundings.settings()
-    service = create_app(settings, surroundings.plugins(settings))[SERVICE]
+    """Print the OpenAPI document of the installed plugins; no database is needed."""
+    settings = surroundings.load_settings()
+    service = create_app(settings, surroundings.load_plugins(settings))[SERVICE]
     click.echo(json.dumps(service.specification.document(), indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`pegboard serve --reload`: the service in a process of its own, and in a new one whenever code has changed."""
+"""`pegboard serve --reload`: runs the service in a child process, and restarts it whenever the code changes."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from pegboard import running
 from pegboard.hosting import discovery
 from pegboard.settings import Settings
 
-_LOOK = 0.2  # seconds from one look at the files to the next: each costs about a millisecond
-_SETTLED = 0.05  # seconds in which nothing more has to be written
-_GRACE = 3.0  # seconds that the end is waited for of what was told to stop
+_INTERVAL = 0.2  # seconds between two checks of the files, each of which takes about a millisecond
+_QUIET = 0.05  # seconds without changes after which a change is complete
+_GRACE = 3.0  # seconds that a child has to stop
 
 Stamp = tuple[int, int]
 
 
 class Watch:
-    """Know the files of the core and of every plugin that is installed, whatever they hold: code, SQL, templates."""
+    """Watch the files of the core and of every installed plugin: code, SQL, templates and others."""
 
     def __init__(self) -> None:
         self._sites: tuple[int, ...] = ()
         self._installed: dict[str, Stamp] = {}
         self._roots: list[Path] = []
-        self._seen = self._look()
+        self._last = self._snapshot()
 
     def changed(self) -> str | None:
-        """Return the path of a file that is not as it was when last asked, or a plugin; None when all is."""
-        before, seen = self._seen, self._look()
-        while seen != self._seen:
-            # An editor may write several files, and one of them in steps.
-            self._seen = seen
-            time.sleep(_SETTLED)
-            seen = self._look()
-        return min((name for name, _ in before.items() ^ seen.items()), default=None)
+        """Return a file or plugin that has changed since the last call; None if there is none."""
+        before, current = self._last, self._snapshot()
+        while current != self._last:
+            # An editor may write several files, and a file in several steps.
+            self._last = current
+            time.sleep(_QUIET)
+            current = self._snapshot()
+        return min((name for name, _ in before.items() ^ current.items()), default=None)
 
-    def _look(self) -> dict[str, Stamp]:
-        # What is installed or removed changes a folder that Python imports from; to find what it was takes longer.
+    def _snapshot(self) -> dict[str, Stamp]:
+        # Installing or removing a distribution changes a folder of `sys.path`, which is faster to check than discovery.
         sites = tuple(_stamp(Path(site))[0] for site in sys.path)
         if sites != self._sites:
             importlib.invalidate_caches()
@@ -63,15 +63,15 @@ class Watch:
 
 
 def _roots(package: str) -> list[Path]:
-    """Return where the files of a package are, or of a single module, without importing it."""
+    """Return where the files of a package or of a single module are, without importing it."""
     try:
         spec = find_spec(package)
     except (ImportError, ValueError):
         return []
     if spec is None:
         return []
-    places = spec.submodule_search_locations or ([spec.origin] if spec.origin else [])
-    return [Path(place) for place in places]
+    locations = spec.submodule_search_locations or ([spec.origin] if spec.origin else [])
+    return [Path(location) for location in locations]
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -84,23 +84,23 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _stamp(path: Path) -> Stamp:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def serve(settings: Settings, listening: socket.socket) -> NoReturn:
-    """Serve on `listening` in a child until a signal ends this process; begin anew with a new one after each change.
+    """Serve on `listening` in a child process, replaced after each change, until a signal ends this process.
 
-    The socket is kept, so that whoever connects meanwhile waits for the new code; so is the database.
+    The socket and the database are kept: a client that connects during a restart waits for the new child.
     """
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(0))
     watch = Watch()
     children = {_start(settings, listening)}
     try:
         while True:
-            time.sleep(_LOOK)
+            time.sleep(_INTERVAL)
             for child in _ended(children):
                 click.echo("The service has stopped; waiting for a change", err=True)
                 children.discard(child)
@@ -108,19 +108,19 @@ def serve(settings: Settings, listening: socket.socket) -> NoReturn:
             if changed is None:
                 continue
             click.echo(f"Restarting: {changed} has changed", err=True)
-            leaving = _stop(children)
+            stopping = _stop(children)
             children = {_start(settings, listening)}
-            _part(leaving)
+            _reap(stopping)
     finally:
         running.ignore_signals()
-        _part(_stop(children))
+        _reap(_stop(children))
 
 
 def _start(settings: Settings, listening: socket.socket) -> int:
     """Start a process that runs this command without `--reload`, and return its id.
 
-    It is a fork, and imports the core and the plugins anew; what they are built on it has already, which spares most of
-    the time that a start takes.
+    It is a fork that imports the core and the plugins again. Their dependencies are loaded already, which saves most of
+    the time of a start.
     """
     child = os.fork()
     if child:
@@ -146,7 +146,7 @@ def _start(settings: Settings, listening: socket.socket) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    # Python takes what it has compiled for current where a file of the same size was written within the same second.
+    # Python would use stale bytecode for a file that was changed within the same second and has the same size.
     sys.dont_write_bytecode = True
     packages = {"pegboard", *(point.module.partition(".")[0] for point in discovery.installed())}
     for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
@@ -157,7 +157,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _ended(children: set[int]) -> list[int]:
-    """Return those that have ended by themselves."""
+    """Return the children that have exited by themselves."""
     return [child for child in children if os.waitpid(child, os.WNOHANG)[0]]
 
 
@@ -168,12 +168,12 @@ def _stop(children: set[int]) -> set[int]:
     return children
 
 
-def _part(leaving: set[int]) -> None:
-    """Wait for those that were told to stop, and end those that hang on."""
-    give_up = time.monotonic() + _GRACE
-    for child in leaving:
+def _reap(stopping: set[int]) -> None:
+    """Wait for children that were asked to stop, and kill those that do not."""
+    deadline = time.monotonic() + _GRACE
+    for child in stopping:
         while not os.waitpid(child, os.WNOHANG)[0]:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 break

@@ -1,4 +1,4 @@
-"""`pegboard remove-plugin`: a plugin's data, shown, asked about and dropped."""
+"""`pegboard remove-plugin`: shows the data of a plugin, asks for confirmation and drops it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pegboard.migrations.removal import PluginData
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove_plugin(name: str, yes: bool) -> None:
-    """Drop the PostgreSQL schema of a plugin with all its data, and forget its records."""
+    """Drop the PostgreSQL schema of a plugin with all its data, and the records about the plugin."""
     if name in RESERVED:
         raise click.ClickException(f"{name} is not a plugin: it belongs to the service")
-    settings = surroundings.settings()
+    settings = surroundings.load_settings()
     with surroundings.database(settings, attach=True) as settings:
         dsn = settings.direct_url
         found = asyncio.run(removal.plugin_data(dsn, name))
@@ -29,9 +29,9 @@ def remove_plugin(name: str, yes: bool) -> None:
             raise click.ClickException(
                 f"{name} was not removed: {', '.join(found.referring)} refers to it; remove that first"
             )
-        _tell(name, found)
+        _show(name, found)
         if not yes:
-            _ask(name)
+            _confirm(name)
         asyncio.run(removal.drop(dsn, name, f"{settings.path_prefix}/{name}"))
     click.echo(f"{name} was removed.")
     for point in discovery.installed():
@@ -41,7 +41,7 @@ def remove_plugin(name: str, yes: bool) -> None:
             )
 
 
-def _tell(name: str, found: PluginData) -> None:
+def _show(name: str, found: PluginData) -> None:
     click.echo(f"This drops the PostgreSQL schema {name}:")
     for table, rows in found.rows.items():
         click.echo(f"  {name}.{table}\t{rows} {'row' if rows == 1 else 'rows'}")
@@ -49,7 +49,7 @@ def _tell(name: str, found: PluginData) -> None:
         click.echo("  no tables")
 
 
-def _ask(name: str) -> None:
+def _confirm(name: str) -> None:
     if not sys.stdin.isatty():
         raise click.ClickException(
             f"nothing was removed: there is no terminal for the confirmation; pass --yes to remove {name}"

@@ -1,4 +1,4 @@
-"""`pegboard new-plugin`: the folder of a plugin that its author fills."""
+"""`pegboard new-plugin`: creates the folder of a new plugin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pegboard.hosting import discovery
 @click.command("new-plugin")
 @click.argument("name")
 def new_plugin(name: str) -> None:
-    """Make a folder pegboard-NAME with a plugin that answers at /NAME: code, tests, and what it takes to publish it."""
+    """Create a folder pegboard-NAME with a plugin for the path /NAME: code, tests and packaging."""
     try:
         folder = project.make(name, Path.cwd())
     except ScaffoldError as error:

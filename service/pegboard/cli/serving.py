@@ -1,4 +1,4 @@
-"""`pegboard serve` and `healthcheck`: the service in this process or several, and whether it answers."""
+"""`pegboard serve` and `healthcheck`: runs the service in one or several processes, and checks its health."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pegboard.cli.console import setting_option
 from pegboard.settings import Settings
 from pegboard.telemetry import logs
 
-# Where a service is reached that listens on every address.
+# The address at which to reach a service that listens on all addresses.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _HEALTH_TIMEOUT = 3.0
 
@@ -33,27 +33,27 @@ def serve(reloads: bool, **options: Any) -> None:
     if reloads and options["workers"] is not None:
         raise click.UsageError("--reload runs one process; leave --workers out.")
     running.stop_on_signals()
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = dataclasses.replace(surroundings.settings(), **given)
+    overrides = {name: value for name, value in options.items() if value is not None}
+    settings = dataclasses.replace(surroundings.load_settings(), **overrides)
     logs.configure(settings.log_level, settings.log_format)
     with running.listen(settings.host, settings.port) as listening, surroundings.database(settings) as settings:
         if reloads:
             reloading.serve(settings, listening)
         address = _address(listening)
-        kept = _serve(settings, given, listening, lambda: _announce(address))
-    if kept is not None:
-        running.restart(kept)
+        inherited = _serve(settings, overrides, listening, lambda: _announce(address))
+    if inherited is not None:
+        running.restart(inherited)
 
 
 def _serve(
-    settings: Settings, given: Mapping[str, Any], listening: socket.socket, announce: Callable[[], None]
+    settings: Settings, overrides: Mapping[str, Any], listening: socket.socket, announce: Callable[[], None]
 ) -> socket.socket | None:
-    """Serve until told to stop; return the socket on which this process is to begin anew, if it is."""
+    """Serve until stopped; return the listening socket if the process is to restart."""
 
     def read_settings() -> Settings:
-        fresh = dataclasses.replace(surroundings.settings(), **given)
-        # An embedded database stays where it is.
-        return dataclasses.replace(fresh, database_url=fresh.database_url or settings.database_url)
+        reloaded = dataclasses.replace(surroundings.load_settings(), **overrides)
+        # The embedded database keeps running.
+        return dataclasses.replace(reloaded, database_url=reloaded.database_url or settings.database_url)
 
     if settings.workers == 1:
 
@@ -61,13 +61,13 @@ def _serve(
             running.check_required_plugins(service)
             announce()
 
-        plugins = surroundings.plugins(settings)
+        plugins = surroundings.load_plugins(settings)
         return running.run(running.serve(settings, plugins, listening, started, read_settings))
-    # Only here, since gunicorn is more than a single process should hold in memory.
+    # Imported here, so that a single process does not load gunicorn.
     from pegboard import workers
 
-    workers.prepare(settings, surroundings.plugins)
-    workers.Workers(read_settings, surroundings.plugins, listening, announce).run()
+    workers.prepare(settings, surroundings.load_plugins)
+    workers.Workers(read_settings, surroundings.load_plugins, listening, announce).run()
     return None
 
 
@@ -82,10 +82,10 @@ def _announce(address: str) -> None:
 
 @click.command()
 def healthcheck() -> None:
-    """Ask the service on this machine for its health: status 0 if it serves, 1 if it does not."""
-    settings = surroundings.settings()
+    """Check the health of the service on this machine: status 0 if it serves, 1 if it does not."""
+    settings = surroundings.load_settings()
     host = _LOOPBACK.get(settings.host, settings.host)
-    # Not urllib: it would ask a proxy that the environment names.
+    # Not urllib, which would use a proxy from the environment.
     connection = HTTPConnection(host, settings.port, timeout=_HEALTH_TIMEOUT)
     try:
         connection.request("GET", "/health")

@@ -1,4 +1,4 @@
-"""What a command works on: the settings, the plugins that are installed, and a database that is there."""
+"""The environment of a command: the settings, the installed plugins and a running database."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from pegboard.postgres.embedded import EmbeddedServer, dsn_of
 from pegboard.settings import Settings
 
 
-def settings() -> Settings:
-    """Return the settings that the environment holds; raises `SettingsError`."""
+def load_settings() -> Settings:
+    """Return the settings from the environment; raises `SettingsError`."""
     return Settings.load(os.environ, (point.name for point in discovery.installed()))
 
 
-def plugins(given: Settings) -> list[Plugin]:
-    """Return the plugins that are installed, loaded as far as `given` lets them."""
-    return discovery.discover(discovery.installed(), given.plugins, given.plugin_load_timeout)
+def load_plugins(settings: Settings) -> list[Plugin]:
+    """Return the installed plugins, loaded as `settings` prescribe."""
+    return discovery.discover(discovery.installed(), settings.plugins, settings.plugin_load_timeout)
 
 
 @contextmanager
-def database(given: Settings, *, attach: bool = False) -> Iterator[Settings]:
-    """Lend the settings with a database that is there: the one they name, or the embedded one, started for the time.
+def database(settings: Settings, *, attach: bool = False) -> Iterator[Settings]:
+    """Yield the settings with the URL of a running database: the one they name, or an embedded one, stopped afterwards.
 
-    With `attach`, an embedded one that a service runs already will do.
+    With `attach`, use the embedded database of a running service if there is one.
     """
-    if given.database_url is not None:
-        yield given
+    if settings.database_url is not None:
+        yield settings
         return
-    running_already = dsn_of(given.data_dir) if attach else None
-    if running_already is not None:
-        yield dataclasses.replace(given, database_url=running_already)
+    running_url = dsn_of(settings.data_dir) if attach else None
+    if running_url is not None:
+        yield dataclasses.replace(settings, database_url=running_url)
         return
-    server, starter = EmbeddedServer(given.data_dir), os.getpid()
+    server, starter = EmbeddedServer(settings.data_dir), os.getpid()
     try:
-        yield dataclasses.replace(given, database_url=server.start())
+        yield dataclasses.replace(settings, database_url=server.start())
     finally:
-        # A worker is a fork of the process that started PostgreSQL, and leaves here, too.
+        # A worker, forked from the process that started PostgreSQL, exits this block, too.
         if os.getpid() == starter:
             running.ignore_signals()
             server.stop()

@@ -93,5 +93,5 @@ def _plugin(plugin: Plugin, declared: Declarations) -> dict[str, Any]:
         "state": plugin.state,
         "verbs": declared[plugin.name].verbs if plugin.name in declared else (),
         "migrations": plugin.applied,
-        "fault": plugin.fault,
+        "fault": plugin.error,
     }

@@ -1,1 +1,1 @@
-"""Plugins as the service sees them: how they are found, checked, set up, guarded and watched."""
+"""Plugins from the service's point of view: discovery, validation, set-up, isolation and monitoring."""

@@ -1,4 +1,4 @@
-"""What each plugin may take of a worker: requests at once, time for each of them, and a share of the pools."""
+"""The limits of each plugin in a worker: concurrent requests, time for each request, and a share of the pools."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger("pegboard.plugins")
 
 _PERIOD = 0.1
 _GRACE = 5.0
-"""So many seconds a handler that was cancelled has to end, before it is cancelled again and its client let go."""
+"""Seconds that a cancelled handler has to end, before it is cancelled again and its connection is reset."""
 
 
 class Bulkhead:
-    """Stand between the service and one plugin.
+    """Limit what one plugin may use of a worker.
 
-    At most `requests` requests of it are served at once, each for at most `seconds`; `shares` are its connections to
-    the database. `refused`, `timed_out` and `blocked` count the requests that were one too many, those that took too
-    long, and how often it has blocked the event loop; `running` says how many are being served. `handlers` serve the
-    plugin's endpoints, by what these call them, and are none while the plugin is down; `parse_id` reads an item's id.
+    The plugin serves at most `requests` requests at once, each for at most `seconds`; `shares` limits its database
+    connections. `refused` and `timed_out` count the requests over the first two limits, `blocked` how often the plugin
+    has blocked the event loop, `running` the requests in progress. `handlers` has those of its endpoints, by name; it
+    is empty while the plugin does not serve; `parse_id` parses an item's id.
     """
 
     def __init__(self, name: str, requests: int, seconds: float, shares: Shares, package: str = "") -> None:
@@ -45,22 +45,23 @@ class Bulkhead:
 
     @property
     def running(self) -> int:
-        """Return how many requests are being served, those whose answers flow included."""
+        """Return the number of requests in progress, including those whose responses are being streamed."""
         return len(self._running)
 
     @property
     def pool_waits(self) -> int:
-        """Return how often a request had to wait, as the plugin had all the connections that it may have."""
+        """Return how often a request had to wait because the plugin was using its entire share of connections."""
         return self.shares.read.waits + self.shares.write.waits
 
     def call(self, name: str, request: web.Request) -> Awaitable[web.StreamResponse]:
-        """Answer by the handler of that name: the plugin is up, as the request came so far."""
+        """Call a handler by its name. The plugin must be serving."""
         return self.handlers[name](request)
 
     def identify(self, text: str) -> str | None:
-        """Return the id that stands in a URL, as items carry it; None where it can be none.
+        """Return the id in a URL in the form that items have it; None if it is not a valid id.
 
-        Raises what the author's `parse_id` raises, and `RuntimeError` in place of what would end the service.
+        Raises what the author's `parse_id` raises, but `RuntimeError` in place of an exception that would stop the
+        service.
         """
         try:
             return self.parse_id(text)
@@ -70,56 +71,56 @@ class Bulkhead:
             raise RuntimeError(f"the plugin {self.name} raised {type(error).__name__}") from error
 
     async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer by `handler` while there is room and time.
+        """Call `handler` within the limits of the plugin.
 
-        Raises `ApiError`: 503 where too many requests are being served, 504 where it took too long. A stream keeps its
-        place until it ends, and has the time for each step that it makes.
+        Raises `ApiError`: 503 if too many requests are in progress, 504 if the handler takes too long. A streaming
+        response counts as in progress until it ends; its time starts again with each part that it sends.
         """
         running = self._running
         if len(running) >= self._requests:
             self.refused += 1
             raise errors.Busy(headers={"Retry-After": "1"})
         task = asyncio.current_task()
-        running[task] = request  # type: ignore[index]  # it runs within one
+        running[task] = request  # type: ignore[index]  # always runs in a task
         try:
             response = await handler(request)
         except BaseException as error:
-            told = self._outcome(error, request[STATE])
-            if told is error:
+            translated = self._translate(error, request[STATE])
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         finally:
-            # The sweeper takes out what it finds done.
+            # The sweeper may have removed it already.
             running.pop(task, None)  # type: ignore[arg-type]  # as above
         state = request[STATE]
         if state.cancelled:
-            # It was done all the same.
-            _forgive(state)
+            # It completed in spite of the cancellation.
+            _uncancel(state)
         return response
 
-    def _outcome(self, error: BaseException, state: RequestState) -> BaseException:
-        """Return what to raise in place of what a handler raised."""
+    def _translate(self, error: BaseException, state: RequestState) -> BaseException:
+        """Return the exception to raise in place of the one that a handler raised."""
         task = asyncio.current_task()
         if state.cancelled:
-            asked = _forgive(state)
-            if isinstance(error, ApiError) or (isinstance(error, asyncio.CancelledError) and asked):
+            cancelled_elsewhere = _uncancel(state)
+            if isinstance(error, ApiError) or (isinstance(error, asyncio.CancelledError) and cancelled_elsewhere):
                 return error
             return errors.TimedOut()
         if isinstance(error, Exception | KeyboardInterrupt | GeneratorExit):
             return error
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             return error
-        # Let through, it would end the service, or a connection without an answer.
+        # Raised as it is, it would stop the service, or close the connection without a response.
         return RuntimeError(f"the plugin {self.name} raised {type(error).__name__}")
 
     def sweep(self, now: float) -> None:
-        """Cancel what has had its time; to be called every few moments."""
+        """Cancel the requests that have exceeded their time. Call it periodically."""
         for task, request in list(self._running.items()):
             state = request[STATE]
             if task.done():
                 del self._running[task]
             elif state.since == 0.0 or state.receiving or (state.streaming and has_progressed(request)):
-                # Its time begins when it is first seen, and does not run while the client is the slow one.
+                # Its time starts when it is first seen, and does not run while the service waits for the client.
                 state.since = now
             elif now - state.since > (_GRACE if state.cancelled else self._seconds):
                 self._cancel(task, request, now)
@@ -137,17 +138,17 @@ class Bulkhead:
         task.cancel()
 
 
-def _forgive(state: RequestState) -> int:
-    """Take back that the task was cancelled here; return how often somebody else has cancelled it."""
+def _uncancel(state: RequestState) -> int:
+    """Undo the cancellations of the current task by the sweeper; return how many others are pending."""
     task = asyncio.current_task()
-    left = 0
+    remaining = 0
     for _ in range(state.cancelled):
-        left = task.uncancel() if task is not None else 0
-    return left
+        remaining = task.uncancel() if task is not None else 0
+    return remaining
 
 
 class Sweeper:
-    """Have the bulkheads swept, and know when that was last done: while the event loop is blocked, it is not."""
+    """Sweep the bulkheads periodically; `swept` is the time of the last sweep, which a blocked event loop delays."""
 
     def __init__(self, bulkheads: Iterable[Bulkhead]) -> None:
         self.swept = 0.0
@@ -155,7 +156,7 @@ class Sweeper:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Sweep from now on."""
+        """Sweep now, and then periodically."""
         loop = asyncio.get_running_loop()
         self.swept = now = loop.time()
         for bulkhead in self._bulkheads:
@@ -163,6 +164,6 @@ class Sweeper:
         self._timer = loop.call_later(_PERIOD, self.start)
 
     def stop(self) -> None:
-        """Sweep no more."""
+        """Stop sweeping."""
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The plugins that are installed: found by their entry points, loaded apart from each other, each with its state."""
+"""The installed plugins: discovered by their entry points and loaded independently, each with a state."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ RESERVED = frozenset(
         *("pegboard", "public", "information_schema"),
     )
 )
-"""Names that are the service's own paths, or PostgreSQL schemas of others."""
+"""Names that the service uses for its own paths, or that PostgreSQL schemas have already."""
 
-_LONGEST_FAULT = 2_000
+_MAX_ERROR_LENGTH = 2_000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 
 log = logging.getLogger("pegboard.plugins")
 
 
 class State(StrEnum):
-    """Say whether a plugin serves."""
+    """Enumerate the states of a plugin."""
 
     READY = "ready"
     FAILED = "failed"
@@ -51,13 +51,13 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Plugin:
-    """Know one entry point of the group `pegboard.resources`: whose it is, what it declares, how it fares."""
+    """Describe an entry point of the group `pegboard.resources`: its distribution, its resource and its state."""
 
     name: str
     distribution: str
     version: str
     state: State = State.READY
-    fault: str | None = None
+    error: str | None = None
     resource: type[Resource] | None = None
     package: str = ""
     applied: tuple[str, ...] = ()
@@ -65,40 +65,40 @@ class Plugin:
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """Return the declared verbs in the usual order; none while the declaration is not known."""
+        """Return the declared verbs in the usual order; none if the resource could not be loaded."""
         declared = self.resource.verbs if self.resource else ()
         return tuple(verb for verb in VERBS if verb in declared)
 
-    def fail(self, fault: str, state: State = State.FAILED) -> None:
-        """Take the plugin out of service and say why, in one line."""
-        self.state, self.fault = state, _line(fault)
-        log.error("plugin %s (%s %s) failed: %s", self.name, self.distribution, self.version, self.fault)
+    def fail(self, error: str, state: State = State.FAILED) -> None:
+        """Take the plugin out of service; log and keep the error on a single line."""
+        self.state, self.error = state, _single_line(error)
+        log.error("plugin %s (%s %s) failed: %s", self.name, self.distribution, self.version, self.error)
 
     @contextmanager
-    def guarded(self, doing: str, seconds: float) -> Iterator[None]:
-        """Run code of the plugin: whatever it raises, or more time than it has, takes the plugin out and no more."""
+    def guarded(self, failure: str, seconds: float) -> Iterator[None]:
+        """Run code of the plugin; if it raises or takes more than `seconds`, fail the plugin and raise nothing."""
         try:
             with guard.bounded(self.name, seconds):
                 yield
         except BaseException as error:
-            if guard.is_asked_for(error):
+            if guard.is_stop_request(error):
                 raise
-            log.debug("plugin %s %s", self.name, doing, exc_info=True)
-            self.fail(f"{doing}: {type(error).__name__}: {_told(error)}{_where(error, self.package)}")
+            log.debug("plugin %s %s", self.name, failure, exc_info=True)
+            self.fail(f"{failure}: {type(error).__name__}: {_message_of(error)}{_location_in(error, self.package)}")
 
 
 def installed(group: str = GROUP) -> list[EntryPoint]:
-    """Return the entry points of a group, without more those of all resources; what cannot be read is logged."""
+    """Return the entry points of a group, by default that of resources; log distributions that cannot be read."""
     found: dict[str, list[EntryPoint]] = {}
     for distribution in distributions():
         try:
             points = list(distribution.entry_points.select(group=group))
-            # The first of a name on the path is the one that is imported.
+            # Python imports the first distribution of a name on the path.
             if points:
                 found.setdefault(_name_of(distribution), points)
         except Exception as error:
-            place = getattr(distribution, "_path", "a distribution")
-            log.error("%s cannot be read, so its plugins are not known: %s", place, _told(error))
+            path = getattr(distribution, "_path", "a distribution")
+            log.error("%s cannot be read, so its plugins are not known: %s", path, _message_of(error))
     return sorted(chain.from_iterable(found.values()), key=lambda point: (point.name, point.value))
 
 
@@ -106,7 +106,7 @@ def _name_of(distribution: Distribution) -> str:
     try:
         return canonicalize_name(distribution.name)
     except Exception:
-        # It is told where the plugin has its place.
+        # The error is reported when the plugin is loaded.
         return str(getattr(distribution, "_path", id(distribution)))
 
 
@@ -116,16 +116,15 @@ def discover(
     seconds: float = 20.0,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Plugin]:
-    """Return a plugin for each entry point, loaded where it can be, with its settings from `environ`.
+    """Return a plugin for each entry point, loaded if possible, with its settings from `environ`.
 
-    None in `enabled` means all.
-
-    Each has so many seconds to be loaded. Never raises for what a plugin does wrong: its state and fault tell.
+    `enabled` has the names of the plugins to load; None means all. Each has `seconds` to be loaded. The error of a
+    plugin is not raised, but reported by its `state` and `error`.
     """
     points = list(points)
     claims = Counter(point.name for point in points)
     plugins = [_plugin(point, claims[point.name], enabled, seconds) for point in points]
-    _part_codes(plugins)
+    _check_error_codes(plugins)
     _check_references(plugins)
     for plugin in plugins:
         if plugin.state is State.READY and plugin.resource is not None:
@@ -134,50 +133,50 @@ def discover(
 
 
 def _check_references(plugins: Collection[Plugin]) -> None:
-    """Take out the plugins that refer to tables which were there before and whose keys no reference can hold."""
+    """Fail the plugins that refer to an existing table whose key is not a UUID named id."""
     tables = {
         plugin.name: existing
         for plugin in plugins
         if plugin.resource and issubclass(plugin.resource, TableResource) and (existing := plugin.resource.existing())
     }
     for plugin in plugins:
-        leading = mapping.references(plugin.resource.schema()) if plugin.resource and tables else {}
-        for field_name, target in leading.items():
+        references = mapping.references(plugin.resource.schema()) if plugin.resource and tables else {}
+        for field_name, target in references.items():
             table = tables.get(target)
             if table is not None and (table.type, table.key) != ("uuid", "id"):
-                why = f"the key of {table.table} is {table.key} of type {table.type}, not id of type uuid"
-                plugin.fail(f"the field {field_name} cannot refer to {target}: {why}")
+                reason = f"the key of {table.table} is {table.key} of type {table.type}, not id of type uuid"
+                plugin.fail(f"the field {field_name} cannot refer to {target}: {reason}")
 
 
 def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, str], names: Collection[str]) -> None:
-    """Read the settings of a plugin, which is out where they are wrong."""
+    """Read the settings of a plugin; it fails if they are invalid."""
     try:
         plugin.settings = plugin_settings.read(resource.settings, plugin.name, environ, names)
     except SettingsError as error:
         plugin.fail(str(error))
     except Exception as error:
-        # What it says may hold a secret.
+        # The message of the exception may contain a secret.
         plugin.fail(f"its settings cannot be read: its schema raised {type(error).__name__}")
 
 
-def _part_codes(plugins: Collection[Plugin]) -> None:
-    """Take out the plugins that declare the same error code for themselves."""
+def _check_error_codes(plugins: Collection[Plugin]) -> None:
+    """Fail the plugins that declare the same error code."""
     owners: dict[int, list[Plugin]] = {}
     for plugin in plugins:
         for declared in plugin.resource.error_codes if plugin.resource else ():
             owners.setdefault(declared.code, []).append(plugin)
-    for code, sharing in owners.items():
-        for plugin in sharing if len(sharing) > 1 else ():
-            others = ", ".join(other.name for other in sharing if other is not plugin)
+    for code, declaring in owners.items():
+        for plugin in declaring if len(declaring) > 1 else ():
+            others = ", ".join(other.name for other in declaring if other is not plugin)
             plugin.fail(f"the error code {code} is also declared by {others}", State.CONFLICT)
 
 
 def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, seconds: float) -> Plugin:
     plugin = Plugin(point.name, *_metadata(point.dist))
     plugin.package = point.module.partition(".")[0]
-    unfit = name_problem(point.name)
-    if unfit is not None:
-        plugin.fail(unfit)
+    invalid = name_problem(point.name)
+    if invalid is not None:
+        plugin.fail(invalid)
     elif claims > 1:
         plugin.fail(f"{claims} distributions claim the name {point.name!r}; uninstall all but one", State.CONFLICT)
     elif enabled is not None and point.name not in enabled:
@@ -189,7 +188,7 @@ def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, sec
 
 
 def name_problem(name: str) -> str | None:
-    """Return why a resource cannot have this name; None for one that it can."""
+    """Return why a resource cannot have this name; None for a valid name."""
     if _NAME.fullmatch(name) and name not in RESERVED and not name.startswith("pg_"):
         return None
     return (
@@ -198,7 +197,7 @@ def name_problem(name: str) -> str | None:
 
 
 def _metadata(distribution: Distribution | None) -> tuple[str, str]:
-    """Return name and version of a distribution; what cannot be read is left empty."""
+    """Return the name and version of a distribution; empty strings for what cannot be read."""
     found = []
     for name in ("name", "version"):
         try:
@@ -209,24 +208,24 @@ def _metadata(distribution: Distribution | None) -> tuple[str, str]:
 
 
 def _load(plugin: Plugin, point: EntryPoint) -> None:
-    fault = _unfit(point.dist)
-    if fault is None:
+    error = _incompatibility(point.dist)
+    if error is None:
         found = point.load()
-        fault = problem(found, point.name)
-        fault = fault and f"{point.value}: {fault}"
-    if fault is not None:
-        plugin.fail(fault)
+        error = problem(found, point.name)
+        error = error and f"{point.value}: {error}"
+    if error is not None:
+        plugin.fail(error)
         return
     plugin.resource = found
 
 
-def _unfit(distribution: Distribution | None) -> str | None:
-    """Return why a distribution cannot be used with this version of the core; None where it can."""
+def _incompatibility(distribution: Distribution | None) -> str | None:
+    """Return why a distribution does not support this version of the core; None if it does."""
     own = version("pegboard")
     try:
         requirements = [Requirement(line) for line in (distribution.requires if distribution else None) or ()]
     except (InvalidRequirement, ValueError, OSError) as error:
-        return f"its metadata cannot be read: {_told(error)}: install it again"
+        return f"its metadata cannot be read: {_message_of(error)}: install it again"
     for needed in requirements:
         applies = needed.marker is None or needed.marker.evaluate({"extra": ""})
         if canonicalize_name(needed.name) == "pegboard" and applies and not needed.specifier.contains(own, True):
@@ -234,15 +233,15 @@ def _unfit(distribution: Distribution | None) -> str | None:
     return None
 
 
-def _told(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
         return "it gives no reason"
 
 
-def _where(error: BaseException, package: str) -> str:
-    """Return where in the code of `package` it was raised, "" for elsewhere."""
+def _location_in(error: BaseException, package: str) -> str:
+    """Return the line of `package` in which the error was raised; "" if it was raised elsewhere."""
     last = ""
     for frame, number in walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
@@ -250,7 +249,7 @@ def _where(error: BaseException, package: str) -> str:
     return last
 
 
-def _line(text: str) -> str:
-    """Return a text on one line that is not too long."""
+def _single_line(text: str) -> str:
+    """Return a text on one line, truncated if it is too long."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_FAULT else f"{line[:_LONGEST_FAULT]}..."
+    return line if len(line) <= _MAX_ERROR_LENGTH else f"{line[:_MAX_ERROR_LENGTH]}..."

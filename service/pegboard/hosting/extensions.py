@@ -1,4 +1,4 @@
-"""Middlewares of the operator's own: found by entry points of the group `pegboard.middlewares`, named by a setting."""
+"""The operator's middlewares: entry points of the group `pegboard.middlewares`, chosen by a setting."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _VARIABLE = "PEGBOARD_MIDDLEWARES"
 def middlewares(names: Sequence[str]) -> Iterator[Middleware]:
     """Yield the middlewares of these names, in this order.
 
-    Raises `SettingsError` for one that is not installed, cannot be imported or is no middleware: what an operator has
-    asked for is never left out.
+    Raises `SettingsError` for one that is not installed, cannot be imported or is not a middleware.
     """
     points = {point.name: point for point in discovery.installed(GROUP)} if names else {}
     for name in names:
@@ -29,7 +28,7 @@ def middlewares(names: Sequence[str]) -> Iterator[Middleware]:
 
 
 def check(names: Sequence[str]) -> None:
-    """Raise `SettingsError` where `middlewares` does."""
+    """Raise `SettingsError` if `middlewares` would."""
     for _ in middlewares(names):
         pass
 
@@ -43,11 +42,11 @@ def _load(name: str, points: dict[str, EntryPoint]) -> Middleware:
     try:
         found: Any = point.load()
     except BaseException as error:
-        if guard.is_asked_for(error):
+        if guard.is_stop_request(error):
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(f"{_VARIABLE}: {point.value} cannot be imported: {reason}.") from error
-    # What aiohttp's own decorator leaves.
+    # Set by the decorator `aiohttp.web.middleware`.
     if not callable(found) or getattr(found, "__middleware_version__", None) != 1:
         raise SettingsError(f"{_VARIABLE}: {point.value} is not a middleware: write @aiohttp.web.middleware above it.")
     middleware: Middleware = found

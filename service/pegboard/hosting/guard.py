@@ -1,4 +1,4 @@
-"""Code of a plugin that runs at the start: the time it has, and what of the process it must leave as it was."""
+"""Code of a plugin that runs at the start: its time limit, and the process-wide state that is restored after it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _LOGGERS = (
 
 
 class TookTooLong(BaseException):
-    """Cut off code of a plugin that runs at the start; no `except Exception` of its own stops it."""
+    """Interrupt code of a plugin that takes too long; not an `Exception`, so that the plugin does not catch it."""
 
 
 class Stopped(KeyboardInterrupt):
-    """End the start, because a signal has asked for it: no plugin's fault, and so never taken for one."""
+    """Stop the start because of a signal; never mistaken for an error of a plugin."""
 
 
-def is_asked_for(error: BaseException) -> bool:
-    """Tell whether whoever runs the process ends it by `error`, which a plugin could have raised as well."""
+def is_stop_request(error: BaseException) -> bool:
+    """Return whether `error` comes from a signal that stops the process, and not from a plugin."""
     if isinstance(error, Stopped):
         return True
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -48,38 +48,40 @@ def _loggers() -> list[logging.Logger]:
     return [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
 
 
-def _logging() -> tuple[Any, ...]:
+def _read_logging() -> tuple[Any, ...]:
     root = logging.getLogger()
-    ours = [logging.getLogger(name) for name in _LOGGERS]
+    own_loggers = [logging.getLogger(name) for name in _LOGGERS]
     return (
         (root.level, tuple(root.handlers), tuple(root.filters), logging.root.manager.disable),
-        # `logging.config` disables the loggers of all other plugins, too, unless it is told not to.
+        # `logging.config` by default disables the loggers of all other plugins, too.
         frozenset(logger for logger in _loggers() if logger.disabled),
-        tuple((logger, logger.level, logger.disabled, logger.propagate, tuple(logger.handlers)) for logger in ours),
+        tuple(
+            (logger, logger.level, logger.disabled, logger.propagate, tuple(logger.handlers)) for logger in own_loggers
+        ),
     )
 
 
-def _set_logging(state: tuple[Any, ...]) -> None:
-    (level, handlers, filters, disabled), silent, ours = state
+def _restore_logging(state: tuple[Any, ...]) -> None:
+    (level, handlers, filters, disabled), disabled_loggers, own_loggers = state
     root = logging.getLogger()
     root.handlers[:], root.filters[:] = handlers, filters
     root.setLevel(level)
     logging.disable(disabled)
     for logger in _loggers():
-        logger.disabled = logger in silent
-    for logger, own_level, off, propagates, own_handlers in ours:
-        logger.disabled, logger.propagate = off, propagates
+        logger.disabled = logger in disabled_loggers
+    for logger, own_level, is_disabled, propagate, own_handlers in own_loggers:
+        logger.disabled, logger.propagate = is_disabled, propagate
         logger.handlers[:] = own_handlers
         logger.setLevel(own_level)
 
 
-def _handlers() -> dict[int, Any]:
+def _read_handlers() -> dict[int, Any]:
     return {number: signal.getsignal(number) for number in _SIGNALS}
 
 
-def _set_handlers(state: Mapping[int, Any]) -> None:
+def _restore_handlers(state: Mapping[int, Any]) -> None:
     for number, handler in state.items():
-        # Set by C, there is nothing that could be put back.
+        # A handler that was installed from C is None, and cannot be restored.
         if handler is not None and signal.getsignal(number) is not handler:
             signal.signal(number, handler)
 
@@ -88,10 +90,10 @@ def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any]
     return partial(getattr, owner, name), partial(setattr, owner, name)
 
 
-_KEPT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "the logging configuration": (_logging, _set_logging),
-    "the signal handlers": (_handlers, _set_handlers),
-    # Not by its getter, which Python 3.14 warns of.
+_PROCESS_STATE: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "the logging configuration": (_read_logging, _restore_logging),
+    "the signal handlers": (_read_handlers, _restore_handlers),
+    # Not by its getter, which is deprecated in Python 3.14.
     "the event loop policy": _attribute(asyncio.events, "_event_loop_policy"),
     "sys.excepthook": _attribute(sys, "excepthook"),
     "sys.unraisablehook": _attribute(sys, "unraisablehook"),
@@ -103,46 +105,46 @@ _KEPT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "the garbage collector": (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
     "the locale": (partial(locale.setlocale, locale.LC_ALL), partial(locale.setlocale, locale.LC_ALL)),
 }
-"""What belongs to all of the process, each with what reads it and what puts it back."""
+"""The process-wide state that plugins must not change: for each part a getter and a setter."""
 
 
 @contextmanager
 def bounded(name: str, seconds: float) -> Iterator[None]:
-    """Run what is inside for the plugin `name`: for at most `seconds`, and without lasting traces on the process.
+    """Run the block on behalf of the plugin `name`, for at most `seconds`, and restore the state of the process.
 
-    Raises `TookTooLong` into what is inside when its time is over, which reaches Python code, sleeps and system calls,
-    but no loop within C; on another thread than the main one there is no such bound. What is printed inside goes to
-    standard error, since standard output belongs to the command that runs.
+    Raises `TookTooLong` in the block when the time is up. That interrupts Python code, sleeps and system calls, but no
+    loop in C; the limit applies on the main thread only. The block prints to standard error, since standard output
+    belongs to the command that runs.
     """
-    before = {what: read() for what, (read, _) in _KEPT.items()}
+    before = {what: read() for what, (read, _) in _PROCESS_STATE.items()}
     try:
-        with redirect_stdout(sys.stderr), _alarm(seconds):
+        with redirect_stdout(sys.stderr), _time_limit(seconds):
             yield
     finally:
-        _put_back(name, before)
+        _restore(name, before)
 
 
-def _put_back(name: str, before: Mapping[str, Any]) -> None:
-    for what, (read, put_back) in _KEPT.items():
+def _restore(name: str, before: Mapping[str, Any]) -> None:
+    for what, (read, restore) in _PROCESS_STATE.items():
         changed = True
         with suppress(Exception):
             changed = read() != before[what]
         if changed:
-            put_back(before[what])
+            restore(before[what])
             log.warning("plugin %s changed %s, which is global to the process: it was restored", name, what)
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def _time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def cut(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise TookTooLong(f"it took more than {seconds:g} s")
 
-    handler = signal.signal(signal.SIGALRM, cut)
-    # Again and again, for code that catches everything.
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    # Repeatedly, for code that catches every exception.
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield

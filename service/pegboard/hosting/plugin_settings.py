@@ -1,4 +1,4 @@
-"""The settings of a plugin: what its schema makes of the variables that begin with its name."""
+"""The settings of a plugin: loaded by its schema from the environment variables that begin with its name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pegboard.schema.schema import Schema, faults, messages_of
 from pegboard.settings import FILE_SUFFIX, PREFIX, SETTINGS, SettingsError, read_value
 
 _MESSAGES: Mapping[int, str] = {code.code: code.message for code in errors.CATALOGUE}
-_OWN = frozenset(name for setting in SETTINGS for name in (setting.variable, setting.file_variable))
+_SERVICE_VARIABLES = frozenset(name for setting in SETTINGS for name in (setting.variable, setting.file_variable))
 
 
 def prefix_of(plugin: str) -> str:
-    """Return what the variables of a plugin begin with."""
+    """Return the prefix of a plugin's environment variables."""
     return f"{PREFIX}{plugin.upper().replace('-', '_')}_"
 
 
@@ -31,70 +31,71 @@ def read(
 ) -> Mapping[str, Any]:
     """Return the settings of `plugin` as its schema loads them, by attribute; without a schema there are none.
 
-    Each is read from `PEGBOARD_<PLUGIN>_<FIELD>`, or from the file that the same with `_FILE` names. An empty variable
-    counts as not set. Text is what it says; numbers and booleans are read as in a URL; a list is separated by commas,
-    or is JSON, as whatever else is. A variable belongs to the plugin of `plugins` with the longest name that fits.
+    Each is read from `PEGBOARD_<PLUGIN>_<FIELD>`, or from the file that the variable with the suffix `_FILE` names. An
+    empty variable counts as not set. Text is taken as it is, numbers and booleans are parsed as in a URL, a list is
+    separated by commas or is JSON, and everything else is JSON. A variable belongs to the plugin of `plugins` with the
+    longest matching name.
 
-    Raises `SettingsError`, in one line and without the value of a `load_only` field, for what is missing, wrong or
-    unknown.
+    Raises `SettingsError`, on one line and without the value of a `load_only` field, for settings that are missing,
+    invalid or unknown.
     """
     loader = (schema or Schema)()
     prefix = prefix_of(plugin)
-    known = {prefix + mapping.name_of(field, name).upper(): name for name, field in loader.load_fields.items()}
+    declared = {prefix + mapping.name_of(field, name).upper(): name for name, field in loader.load_fields.items()}
     present = {name: value for name, value in environ.items() if value and _owner(name, plugin, plugins) == plugin}
-    _refuse_taken(known)
-    _refuse_unknown(plugin, known, present)
-    variables = {name: variable for variable, name in known.items()}
+    _check_reserved(declared)
+    _check_unknown(plugin, declared, present)
+    variables = {name: variable for variable, name in declared.items()}
     values: dict[str, Any] = {}
-    found: list[ErrorDetail] = []
+    details: list[ErrorDetail] = []
     for name, variable in variables.items():
         if variable not in present and variable + FILE_SUFFIX not in present:
             continue
         field = loader.load_fields[name]
         key = mapping.name_of(field, name)
         try:
-            values[key] = _value(field, read_value(variable, present)[1])
+            values[key] = _parse(field, read_value(variable, present)[1])
         except ValueError as error:
-            found.append(ErrorDetail(errors.WrongType.code, str(error), errors.pointer((key,))))
-    loaded = _loaded(loader, values, found)
-    if found:
-        raise SettingsError("; ".join(dict.fromkeys(_told(loader, prefix, found))))
+            details.append(ErrorDetail(errors.WrongType.code, str(error), errors.pointer((key,))))
+    loaded = _load(loader, values, details)
+    if details:
+        raise SettingsError("; ".join(dict.fromkeys(_messages(loader, prefix, details))))
     return MappingProxyType(loaded)
 
 
 def _owner(variable: str, plugin: str, plugins: Collection[str]) -> str | None:
-    if variable in _OWN:
+    if variable in _SERVICE_VARIABLES:
         return None
-    fitting = [name for name in (plugin, *plugins) if variable.startswith(prefix_of(name))]
-    return max(fitting, key=len, default=None)
+    candidates = [name for name in (plugin, *plugins) if variable.startswith(prefix_of(name))]
+    return max(candidates, key=len, default=None)
 
 
-def _refuse_taken(known: Collection[str]) -> None:
-    for name in known:
-        if name in _OWN:
+def _check_reserved(declared: Collection[str]) -> None:
+    for name in declared:
+        if name in _SERVICE_VARIABLES:
             raise SettingsError(f"the setting {name} belongs to the service: rename the field of the plugin")
-        if name + FILE_SUFFIX in known:
+        if name + FILE_SUFFIX in declared:
             raise SettingsError(f"{name + FILE_SUFFIX} is the file that {name} is read from: rename one of them")
 
 
-def _refuse_unknown(plugin: str, known: Collection[str], present: Collection[str]) -> None:
-    names = [*known, *(name + FILE_SUFFIX for name in known)]
+def _check_unknown(plugin: str, declared: Collection[str], present: Collection[str]) -> None:
+    names = [*declared, *(name + FILE_SUFFIX for name in declared)]
     for name in sorted(present):
         if name in names:
             continue
-        wanted = [one for one in names if one.endswith(FILE_SUFFIX) == name.endswith(FILE_SUFFIX)]
+        candidates = [candidate for candidate in names if candidate.endswith(FILE_SUFFIX) == name.endswith(FILE_SUFFIX)]
         start = len(prefix_of(plugin))
-        near = get_close_matches(name[start:], [one[start:] for one in wanted], n=1)
-        hint = f"; did you mean {name[:start]}{near[0]}?" if near else "" if known else ", which has none"
+        matches = get_close_matches(name[start:], [candidate[start:] for candidate in candidates], n=1)
+        hint = f"; did you mean {name[:start]}{matches[0]}?" if matches else "" if declared else ", which has none"
         raise SettingsError(f"{name} is not a setting of {plugin}{hint}")
 
 
-def _value(field: Any, text: str) -> Any:
-    """Return what the text of a variable says, as JSON would have it; raises `ValueError` with what is wrong."""
+def _parse(field: Any, text: str) -> Any:
+    """Return the value of a variable as JSON would have it; raises `ValueError` with a message."""
     if isinstance(field, fields.Integer | fields.Float | fields.Boolean):
         return fields.query_parser(field)(text.strip())
     if isinstance(field, fields.List) and not text.lstrip().startswith("["):
-        return [_value(field.inner, part.strip()) for part in text.split(",")]
+        return [_parse(field.inner, part.strip()) for part in text.split(",")]
     if isinstance(field, fields.List | fields.Dict | fields.Nested | fields.Raw):
         try:
             return orjson.loads(text)
@@ -103,23 +104,23 @@ def _value(field: Any, text: str) -> Any:
     return text
 
 
-def _loaded(loader: Schema, values: Mapping[str, Any], found: list[ErrorDetail]) -> dict[str, Any]:
-    """Return what the schema loads, and add what is wrong to what was `found` already."""
-    wrong = {fault.pointer for fault in found}
+def _load(loader: Schema, values: Mapping[str, Any], details: list[ErrorDetail]) -> dict[str, Any]:
+    """Return what the schema loads, and add its errors to `details`, at most one for each pointer."""
+    reported = {detail.pointer for detail in details}
     try:
         loaded: dict[str, Any] = loader.load(values)
     except ValidationError as error:
-        found += [fault for fault in faults(messages_of(error)) if fault.pointer not in wrong]
+        details += [detail for detail in faults(messages_of(error)) if detail.pointer not in reported]
         return {}
     return loaded
 
 
-def _told(loader: Schema, prefix: str, found: Collection[ErrorDetail]) -> Iterator[str]:
+def _messages(loader: Schema, prefix: str, details: Collection[ErrorDetail]) -> Iterator[str]:
     secret = {mapping.name_of(field, name) for name, field in loader.load_fields.items() if field.load_only}
-    for fault in found:
-        name = (fault.pointer or "").removeprefix("/").partition("/")[0]
-        # What an author says of a secret may hold it.
-        message = _MESSAGES.get(fault.code, errors.InvalidValue.message) if name in secret else fault.message
+    for detail in details:
+        name = (detail.pointer or "").removeprefix("/").partition("/")[0]
+        # The author's own message about a secret may contain it.
+        message = _MESSAGES.get(detail.code, errors.InvalidValue.message) if name in secret else detail.message
         text = " ".join(message.split()).rstrip(".")
-        missing = fault.code == errors.MissingField.code and fault.pointer == f"/{name}"
+        missing = detail.code == errors.MissingField.code and detail.pointer == f"/{name}"
         yield f"{prefix}{name.upper()} is not set: {text}" if missing else f"{prefix}{name.upper() or '*'}: {text}"

@@ -1,4 +1,4 @@
-"""Who blocks the event loop: a thread that sees when the loop stands still, and in whose code it does."""
+"""A thread that detects when the event loop is blocked, and reports by which plugin and where in its code."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ _DEEPEST = 40
 
 
 class Watchdog:
-    """Watch the loop on whose thread it was started.
+    """Watch the event loop of the thread that creates it.
 
-    Once nothing was swept for `seconds`, the log tells which plugin runs there and where, and its bulkhead counts it:
-    once for each time, however long that lasts.
+    If the sweeper has not run for `seconds`, the log reports which plugin is running and where, and its bulkhead counts
+    it: once each time that the loop is blocked, however long that lasts.
     """
 
     def __init__(self, bulkheads: Mapping[str, Bulkhead], sweeper: Sweeper, seconds: float) -> None:
         self._bulkheads = bulkheads
         self._sweeper = sweeper
         self._seconds = seconds
-        self._watched = threading.get_ident()
-        self._over = threading.Event()
+        self._thread_id = threading.get_ident()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pegboard-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Start watching."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
-        self._over.set()
+        """Stop watching."""
+        self._stopped.set()
         self._thread.join(1.0)
 
     def _watch(self) -> None:
-        told, swept = False, self._sweeper.swept
+        reported, swept = False, self._sweeper.swept
         since = time.monotonic()
-        while not self._over.wait(self._seconds / 4):
+        while not self._stopped.wait(self._seconds / 4):
             if self._sweeper.swept != swept:
-                if told:
+                if reported:
                     log.warning("the event loop resumed after %.1f s", time.monotonic() - since)
-                told, swept, since = False, self._sweeper.swept, time.monotonic()
-            elif not told and time.monotonic() - since >= self._seconds:
-                told = True
-                self._tell(time.monotonic() - since)
+                reported, swept, since = False, self._sweeper.swept, time.monotonic()
+            elif not reported and time.monotonic() - since >= self._seconds:
+                reported = True
+                self._report(time.monotonic() - since)
 
-    def _tell(self, seconds: float) -> None:
-        frame = sys._current_frames().get(self._watched)
+    def _report(self, seconds: float) -> None:
+        frame = sys._current_frames().get(self._thread_id)
         if frame is None:
             return
         stack = "".join(traceback.format_stack(frame, _DEEPEST))
-        bulkhead = self._culprit(frame)
+        bulkhead = self._responsible(frame)
         if bulkhead is None:
             log.error("the event loop is blocked for %.1f s, outside the code of plugins:\n%s", seconds, stack)
             return
         bulkhead.blocked += 1
         log.error("the plugin %s blocks the event loop for %.1f s:\n%s", bulkhead.name, seconds, stack)
 
-    def _culprit(self, innermost: FrameType) -> Bulkhead | None:
-        """Return whose code it is: that of the request which is being served, or of the package on top of the stack."""
+    def _responsible(self, innermost: FrameType) -> Bulkhead | None:
+        """Return the plugin of the request that is being served, or else of the innermost frame in a plugin's code."""
         for frame in _frames(innermost):
             if frame.f_code is _SERVING:
                 request = frame.f_locals.get("request")

@@ -105,7 +105,7 @@ class Running:
     def __init__(self, loop: Loop, settings: Settings, plugins: Sequence[Plugin]) -> None:
         self.loop = loop
         self._launched = loop.run(launch(settings, plugins))
-        out = [f"{plugin.name}: {plugin.fault}" for plugin in plugins if plugin.state in (State.FAILED, State.CONFLICT)]
+        out = [f"{plugin.name}: {plugin.error}" for plugin in plugins if plugin.state in (State.FAILED, State.CONFLICT)]
         if out:
             self.close()
             raise RuntimeError("these plugins are not ready: " + "; ".join(out))

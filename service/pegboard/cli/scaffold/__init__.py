@@ -1,1 +1,1 @@
-"""Folders for new plugins, ready to be filled and published."""
+"""The folders of new plugins, with everything that is needed to develop and publish them."""

@@ -1,4 +1,4 @@
-"""A new plugin's folder: which files it has, and what they say of its name."""
+"""The folder of a new plugin: its files, and the values that their templates contain."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ _FILES = {
     "src/{package}/py.typed": None,
     "tests/test_{module}.py": "tests.py",
 }
-"""The files of a plugin and the templates they are made from; None for an empty one."""
+"""The files of a plugin and their templates; None for an empty file."""
 
-# What the files import, and the keywords that are written like classes.
-_TAKEN = frozenset({"Client", "Conformance", "False", "None", "Schema", "TableResource", "True"})
+# The names that the files import, and the keywords in CamelCase.
+_RESERVED = frozenset({"Client", "Conformance", "False", "None", "Schema", "TableResource", "True"})
 
 
 class ScaffoldError(Exception):
-    """Say in one line why a plugin's folder cannot be made."""
+    """Report on one line why the folder of a plugin cannot be created."""
 
 
 def make(name: str, parent: Path) -> Path:
-    """Make the folder `pegboard-NAME` in `parent` and return it: all of it or, with `ScaffoldError`, nothing."""
-    mistake = name_problem(name)
-    if mistake is not None or not name[-1].isalnum():
-        raise ScaffoldError(mistake or f"the name {name!r} is not valid for a package: it ends with {name[-1]!r}")
-    words = _words(name)
-    folder = parent / words["distribution"]
-    begun = parent / f".{folder.name}.begun"
+    """Create the folder `pegboard-NAME` in `parent` and return it; raises `ScaffoldError` and then creates nothing."""
+    problem = name_problem(name)
+    if problem is not None or not name[-1].isalnum():
+        raise ScaffoldError(problem or f"the name {name!r} is not valid for a package: it ends with {name[-1]!r}")
+    values = _values(name)
+    folder = parent / values["distribution"]
+    temporary = parent / f".{folder.name}.begun"
     if folder.exists() or folder.is_symlink():
         raise ScaffoldError(f"{folder} already exists")
     try:
-        begun.mkdir()
+        temporary.mkdir()
     except OSError as error:
         raise ScaffoldError(f"{folder} cannot be created: {error.strerror}: {error.filename}") from error
     try:
         for path, template in _FILES.items():
-            file = begun / path.format_map(words)
+            file = temporary / path.format_map(values)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(_text(template, words), encoding="utf-8", newline="\n")
-        begun.rename(folder)
+            file.write_text(_text(template, values), encoding="utf-8", newline="\n")
+        temporary.rename(folder)
     except OSError as error:
-        shutil.rmtree(begun, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise ScaffoldError(f"{folder} cannot be created: {error.strerror}: {error.filename}") from error
     return folder
 
 
-def _text(template: str | None, words: dict[str, str]) -> str:
+def _text(template: str | None, values: dict[str, str]) -> str:
     if template is None:
         return ""
     source = files("pegboard.cli.scaffold") / "templates" / f"{template}.template"
-    return Template(source.read_text(encoding="utf-8")).substitute(words)
+    return Template(source.read_text(encoding="utf-8")).substitute(values)
 
 
-def _words(name: str) -> dict[str, str]:
+def _values(name: str) -> dict[str, str]:
     module = name.replace("-", "_")
     resource = "".join(part.capitalize() for part in module.split("_"))
     return {
@@ -70,24 +70,24 @@ def _words(name: str) -> dict[str, str]:
         "module": module,
         "distribution": f"pegboard-{name}",
         "package": f"pegboard_{module}",
-        "resource": f"{resource}Resource" if resource in _TAKEN else resource,
+        "resource": f"{resource}Resource" if resource in _RESERVED else resource,
         "item": _item(resource),
         "versions": _versions(version("pegboard")),
     }
 
 
 def _item(resource: str) -> str:
-    """Return what one of several is called, as well as can be told without a dictionary."""
+    """Return the singular of the name of a resource, by simple rules."""
     if resource.endswith("ies"):
         item = f"{resource[:-3]}y"
     elif resource.endswith("s") and not resource.endswith(("ss", "us", "is")):
         item = resource[:-1]
     else:
         item = f"{resource}Item"
-    return f"{item}Item" if item in _TAKEN or len(item) < 2 else item
+    return f"{item}Item" if item in _RESERVED or len(item) < 2 else item
 
 
 def _versions(release: str) -> str:
-    """Return the versions that a plugin made for `release` goes with: below 1.0 each minor one may break it."""
+    """Return the versions of the core that a plugin made for `release` supports: before 1.0 minor versions break."""
     major, minor = (int(part) for part in release.split(".")[:2])
     return f">={major}.{minor},<{major + 1}" if major else f">=0.{minor},<0.{minor + 1}"
