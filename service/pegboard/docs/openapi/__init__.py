@@ -1,1 +1,1 @@
-"""The OpenAPI document of all that is mounted."""
+"""The OpenAPI document of everything that is mounted."""

@@ -20,12 +20,12 @@ conditional requests and retries.
 
 - Everything is JSON in UTF-8. Dates are in UTC and look like `2015-02-15T05:21:07Z`.
 - Requests need HTTP Basic authentication, user names and passwords in UTF-8.
-- An answer of 400 or above has a list of errors, each with a `message` for people and a `code` that never changes its
-  meaning; `pointer`, `parameter` or `header` says where.
+- A response of 400 or above has a list of errors, each with a `message` for people and a `code` that never changes its
+  meaning; `pointer`, `parameter` or `header` refers to the part of the request that caused the error.
 - Collections come in pages: follow `next` until it is null. Text is sorted by code points.
 - Text cannot hold U+0000.
 """
-_OUT = "Out of service"
+_OUT_OF_SERVICE = "Out of service"
 _SERVICE = "Information about the service itself."
 _SECURITY = {"basic": {"type": "http", "scheme": "basic", "description": "RFC 7617, in UTF-8."}}
 
@@ -37,23 +37,23 @@ def document(
     description: Description,
     prefix: str = "",
 ) -> dict[str, Any]:
-    """Return the document as plain values, in the same order each time.
+    """Return the document as plain values, in a deterministic order.
 
-    `prefix` is the path that stands before all paths. A plugin that does not serve is named, and no more.
+    `prefix` is the prefix of all paths. Of a plugin that does not serve, only the name is included.
     """
     serving = {plugin.name for plugin in plugins if plugin.state is State.READY}
-    documented = [one for one in endpoints if one.documented and (not one.plugin or one.plugin in serving)]
-    # The service's own first, so that what others share with them has the plain names.
+    documented = [e for e in endpoints if e.documented and (not e.plugin or e.plugin in serving)]
+    # The service's own endpoints come first, so that the components that they share with others get the short names.
     documented.sort(key=lambda endpoint: endpoint.plugin != "")
     responses, parameters = Responses(), Parameters()
-    described = [(one, operation(one, parameters, responses)) for one in documented]
-    # And they are read last.
-    described.sort(key=lambda each: each[0].plugin == "")
+    described = [(endpoint, operation(endpoint, parameters, responses)) for endpoint in documented]
+    # But they are listed last.
+    described.sort(key=lambda pair: pair[0].plugin == "")
     paths: dict[str, Any] = {}
-    for endpoint, told in described:
-        of_path = parameters.of_path(endpoint)
-        item = paths.setdefault(endpoint.path, {"parameters": of_path} if of_path else {})
-        item[endpoint.method.lower()] = told
+    for endpoint, operation_object in described:
+        path_parameters = parameters.of_path(endpoint)
+        item = paths.setdefault(endpoint.path, {"parameters": path_parameters} if path_parameters else {})
+        item[endpoint.method.lower()] = operation_object
     components = {
         "schemas": {**description.schemas, **COMPONENTS},
         "responses": responses.components,
@@ -64,7 +64,7 @@ def document(
     return {
         "openapi": "3.1.1",
         "info": _info(version, plugins),
-        "servers": [{"url": prefix or "/", "description": "Where this document comes from."}],
+        "servers": [{"url": prefix or "/", "description": "The server of this document."}],
         "security": [{"basic": []}],
         "tags": _tags(plugins, texts),
         "paths": paths,
@@ -73,39 +73,39 @@ def document(
 
 
 def _info(version: str, plugins: Sequence[Plugin]) -> dict[str, Any]:
-    out = sorted({plugin.name for plugin in plugins if plugin.state is not State.READY})
-    named = f"\n{_OUT}: {', '.join(f'`{name}`' for name in out)}.\n" if out else ""
+    unavailable = sorted({plugin.name for plugin in plugins if plugin.state is not State.READY})
+    sentence = f"\n{_OUT_OF_SERVICE}: {', '.join(f'`{name}`' for name in unavailable)}.\n" if unavailable else ""
     return {
         "title": "Pegboard",
         "version": version,
         "summary": "The resources of a Pegboard service.",
-        "description": _ABOUT + named,
-        "contact": {"name": "Whoever runs this service"},
+        "description": _ABOUT + sentence,
+        "contact": {"name": "The operator of this service"},
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
 
 
 def _tags(plugins: Sequence[Plugin], texts: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return a tag for every name that a plugin claims, and one for the service's own paths."""
+    """Return a tag for the name of every plugin, and one for the service's own paths."""
     found = {plugin.name: _text(plugin, texts) for plugin in plugins} | {TAG: _SERVICE}
     return [{"name": name, "description": text} for name, text in found.items()]
 
 
 def _text(plugin: Plugin, texts: Mapping[str, str]) -> str:
     if plugin.state is not State.READY:
-        return f"{_OUT} ({plugin.state})."
+        return f"{_OUT_OF_SERVICE} ({plugin.state})."
     return texts.get(plugin.name) or f"The resource `{plugin.name}`."
 
 
 def _used(paths: Any, components: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return those components that something leads to, by their kinds and in the order of their names."""
+    """Return the components that are referred to, by kind and sorted by name."""
     found: dict[str, dict[str, Any]] = {kind: {} for kind in components}
-    waiting = list(_references(paths))
-    while waiting:
-        kind, name = waiting.pop().removeprefix("#/components/").split("/")
+    pending = list(_references(paths))
+    while pending:
+        kind, name = pending.pop().removeprefix("#/components/").split("/")
         if name not in found[kind]:
             found[kind][name] = components[kind][name]
-            waiting += _references(components[kind][name])
+            pending += _references(components[kind][name])
     return {kind: {name: members[name] for name in sorted(members)} for kind, members in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""The answers that tell errors: what each kind of request may meet, with an example of every code."""
+"""The error responses of the document: the possible errors of each kind of request, with an example of every code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pegboard.errors import ApiError, ErrorDetail
 
 REQUEST_ID = "4f1c2b7a9e-2a"
 
-_PLACES: Mapping[type[ApiError], Mapping[str, str]] = {
+_SOURCES: Mapping[type[ApiError], Mapping[str, str]] = {
     errors.InvalidBody: {"pointer": ""},
     errors.LengthRequired: {"header": "Content-Length"},
     errors.UnsupportedMediaType: {"header": "Content-Type"},
@@ -30,7 +30,7 @@ _PLACES: Mapping[type[ApiError], Mapping[str, str]] = {
     errors.IdempotencyKeyReused: {"header": "Idempotency-Key"},
     errors.IdempotencyKeyInUse: {"header": "Idempotency-Key"},
 }
-"""Where the fault of a code's example is."""
+"""The part of the request that the example of an error refers to."""
 
 _HEADERS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
@@ -41,9 +41,9 @@ _HEADERS: Mapping[int, tuple[str, ...]] = {
     429: ("Retry-After",),
     503: ("Retry-After",),
 }
-"""The headers that say how to go on after a status."""
+"""The headers of an error response that help the client to recover, by status."""
 
-_PHRASES: Mapping[int, str] = {
+_REASON_PHRASES: Mapping[int, str] = {
     413: "Content Too Large",
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
@@ -51,13 +51,13 @@ _PHRASES: Mapping[int, str] = {
 }
 
 
-def phrase(status: int) -> str:
-    """Return what a status is called."""
-    return _PHRASES.get(status) or HTTPStatus(status).phrase
+def reason_phrase(status: int) -> str:
+    """Return the reason phrase of a status (RFC 9110)."""
+    return _REASON_PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 class Responses:
-    """Gather the answers of a document, those that are the same in one place."""
+    """Collect the error responses of a document; equal ones share a component."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[Any, ...], str] = {}
@@ -65,51 +65,56 @@ class Responses:
 
     @property
     def components(self) -> dict[str, dict[str, Any]]:
-        """Return all answers by their names."""
+        """Return all responses by name."""
         return {name: self._components[name] for name in sorted(self._components)}
 
     def of(
-        self, codes: Iterable[type[ApiError]], owner: str, faults: Mapping[int, Sequence[ErrorDetail]] | None = None
+        self, codes: Iterable[type[ApiError]], owner: str, details: Mapping[int, Sequence[ErrorDetail]] | None = None
     ) -> dict[str, Any]:
-        """Return the answers that tell `codes`, by their status.
+        """Return the responses for the errors `codes`, by status.
 
-        `owner` names what meets them, where another meets others; `faults` are those of a request that was really held
-        against it, by the status.
+        `owner` completes the name of a response if another one of the same status exists; `details` are the real errors
+        of an invalid request, by status, for the examples.
         """
         by_status: dict[int, set[type[ApiError]]] = {}
         for code in codes:
             by_status.setdefault(code.status, set()).add(code)
         found = {}
         for status in sorted(by_status):
-            known = tuple(sorted(by_status[status], key=lambda code: code.code))
-            real = tuple((faults or {}).get(status, ()))
-            found[str(status)] = ref(self._name(status, known, real, owner), "responses")
+            of_status = tuple(sorted(by_status[status], key=lambda code: code.code))
+            details_of_status = tuple((details or {}).get(status, ()))
+            found[str(status)] = ref(self._name(status, of_status, details_of_status, owner), "responses")
         return found
 
-    def _name(self, status: int, codes: tuple[type[ApiError], ...], real: tuple[ErrorDetail, ...], owner: str) -> str:
-        key = (status, codes, real)
+    def _name(
+        self, status: int, codes: tuple[type[ApiError], ...], details: tuple[ErrorDetail, ...], owner: str
+    ) -> str:
+        key = (status, codes, details)
         if key not in self._names:
-            plain = phrase(status).title().replace(" ", "")
+            plain = reason_phrase(status).title().replace(" ", "")
             name = plain if plain not in self._components else f"{plain}.{owner}"
             self._names[key] = name
-            self._components[name] = _response(status, codes, real)
+            self._components[name] = _response(status, codes, details)
         return self._names[key]
 
 
-def _response(status: int, codes: Sequence[type[ApiError]], real: Sequence[ErrorDetail]) -> dict[str, Any]:
+def _response(status: int, codes: Sequence[type[ApiError]], details: Sequence[ErrorDetail]) -> dict[str, Any]:
     lines = "\n".join(f"- `{code.code}` {code.message}" for code in codes)
     headers = ("X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Vary", *_HEADERS.get(status, ()))
     examples = {
         str(code.code): {"summary": code.message, "value": {"errors": [_example(code)]}}
         for code in codes
-        # Of the faults of a body, those of a real one say more.
-        if not (real and code in VALIDATION)
+        # The errors of a real request are better examples of validation errors.
+        if not (details and code in VALIDATION)
     }
-    if real:
-        told = {"summary": "Every fault at once.", "value": {"errors": [fault.as_json() for fault in real]}}
-        examples = {"faults": told} | examples
+    if details:
+        complete = {
+            "summary": "All errors at once.",
+            "value": {"errors": [detail.as_json() for detail in details]},
+        }
+        examples = {"faults": complete} | examples
     return {
-        "description": f"{phrase(status)}.\n\n{lines}",
+        "description": f"{reason_phrase(status)}.\n\n{lines}",
         "headers": {name: ref(name, "headers") for name in headers},
         "content": {"application/json": {"schema": ref("Errors"), "examples": examples}},
     }
@@ -117,4 +122,4 @@ def _response(status: int, codes: Sequence[type[ApiError]], real: Sequence[Error
 
 def _example(code: type[ApiError]) -> dict[str, Any]:
     message = f"{code.message} Request ID: {REQUEST_ID}." if code.status >= 500 else code.message
-    return ErrorDetail(code.code, message, **_PLACES.get(code, {})).as_json()
+    return ErrorDetail(code.code, message, **_SOURCES.get(code, {})).as_json()

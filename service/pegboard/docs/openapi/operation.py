@@ -1,4 +1,4 @@
-"""One endpoint as an operation of OpenAPI."""
+"""An endpoint as an operation of OpenAPI."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ALWAYS = ("X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Vary")
 
 
 class Parameters:
-    """Gather the parameters of a document."""
+    """Collect the parameters of a document."""
 
     def __init__(self) -> None:
         self._components: dict[str, dict[str, Any]] = {}
 
     @property
     def components(self) -> dict[str, dict[str, Any]]:
-        """Return all parameters by their names in the document."""
+        """Return all parameters by the names of their components."""
         return {name: self._components[name] for name in sorted(self._components)}
 
     def of(self, endpoint: Endpoint) -> list[dict[str, Any]]:
-        """Return references to the parameters of an endpoint, but for those of its path."""
+        """Return references to the parameters of an endpoint, except those of its path."""
         return [self._reference(parameter) for parameter in endpoint.parameters if parameter.location != "path"]
 
     def of_path(self, endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -43,42 +43,42 @@ class Parameters:
 
 
 def operation(endpoint: Endpoint, parameters: Parameters, responses: Responses) -> dict[str, Any]:
-    """Return the operation that describes an endpoint; what it shares with others goes into the last two."""
+    """Return the operation of an endpoint; add its shared components to `parameters` and `responses`."""
     errors = responses.of(endpoint.errors, endpoint.errors_of, endpoint.invalid)
     replies = {str(reply.status): _reply(reply) for reply in endpoint.responses}
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "tags": [endpoint.plugin or TAG],
         "operationId": endpoint.name,
         "summary": endpoint.summary,
         "description": endpoint.description,
     }
     if endpoint.access.public:
-        found["security"] = [{}, {"basic": []}] if endpoint.plugin else []
-    found["parameters"] = parameters.of(endpoint)
+        result["security"] = [{}, {"basic": []}] if endpoint.plugin else []
+    result["parameters"] = parameters.of(endpoint)
     if endpoint.body is not None:
         about = {"description": endpoint.body.description} if endpoint.body.description else {}
-        found["requestBody"] = {"required": True, **about, "content": _content(endpoint.body.content)}
-    return found | {"responses": replies | errors}
+        result["requestBody"] = {"required": True, **about, "content": _content(endpoint.body.content)}
+    return result | {"responses": replies | errors}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.location,
         "description": parameter.description,
         "schema": dict(parameter.schema),
     }
     if parameter.required:
-        found["required"] = True
-    return found if parameter.example is NOTHING else found | {"example": parameter.example}
+        result["required"] = True
+    return result if parameter.example is NOTHING else result | {"example": parameter.example}
 
 
 def _reply(reply: ResponseSpec) -> dict[str, Any]:
     headers = {name: ref(name, "headers") for name in (*reply.headers, *ALWAYS)}
-    found: dict[str, Any] = {"description": reply.description, "headers": headers}
+    result: dict[str, Any] = {"description": reply.description, "headers": headers}
     if reply.content:
-        found["content"] = _content(reply.content)
-    return found | ({"links": dict(reply.links)} if reply.links else {})
+        result["content"] = _content(reply.content)
+    return result | ({"links": dict(reply.links)} if reply.links else {})
 
 
 def _content(content: Mapping[str, Media]) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def _content(content: Mapping[str, Media]) -> dict[str, Any]:
 
 
 def _media(media: Media) -> dict[str, Any]:
-    found: dict[str, Any] = {"schema": media.schema}
+    result: dict[str, Any] = {"schema": media.schema}
     if media.example is not NOTHING:
-        found["example"] = media.example
+        result["example"] = media.example
     if media.examples:
         examples = media.examples.items()
-        found["examples"] = {name: {"summary": summary, "value": value} for name, (summary, value) in examples}
-    return found
+        result["examples"] = {name: {"summary": summary, "value": value} for name, (summary, value) in examples}
+    return result

@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is served: made when it is first asked for, and again when a plugin changes its state."""
+"""Serves the OpenAPI document: made on the first request, and again when a plugin changes its state."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pegboard.http.protocol import Response
 
 @dataclass(slots=True)
 class Specification:
-    """Tell what is mounted, in a document for machines; `prefix` is what stands before all paths."""
+    """Make and cache the OpenAPI document of everything that is mounted; `prefix` is the prefix of all paths."""
 
     version: str
     plugins: Sequence[Plugin]
     table: Table
     description: Description
     prefix: Callable[[], str]
-    _made: Representation | None = field(init=False, default=None)
+    _cached: Representation | None = field(init=False, default=None)
     _states: tuple[Any, ...] = field(init=False, default=())
 
     def document(self) -> Mapping[str, Any]:
@@ -38,14 +38,14 @@ class Specification:
         return document(self.version, self.plugins, self.table.endpoints, self.description, self.prefix())
 
     async def show(self, request: web.Request) -> Response:
-        """Answer with the document."""
+        """Respond with the document."""
         accept(request, JSON)
-        demanded = conditions.read(request.headers)
+        preconditions = conditions.read(request.headers)
         states = tuple((plugin.name, plugin.state) for plugin in self.plugins)
-        made = self._made
-        if made is None or states != self._states:
-            # Beside the loop, as it takes some milliseconds.
+        cached = self._cached
+        if cached is None or states != self._states:
+            # In a thread, since it takes some milliseconds.
             body = await asyncio.to_thread(lambda: rendering.dumps(self.document()))
-            self._made = made = Representation(body, rendering.digest(body), None)
+            self._cached = cached = Representation(body, rendering.digest(body), None)
             self._states = states
-        return conditional(Response(200, item_headers(made), made.body), made, demanded)
+        return conditional(Response(200, item_headers(cached), cached.body), cached, preconditions)

@@ -1,4 +1,4 @@
-"""The reference as it is served: pages made once for the plugins that are there, and what they load."""
+"""The reference as it is served: cached pages for the installed plugins, and their assets."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _HEADERS = {"Vary": VARY, "Referrer-Policy": "no-referrer"}
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """Hold a file that the pages load; its path changes whenever the file does."""
+    """Hold a file that the pages load; its path contains the hash of its content."""
 
     path: str
     media_type: str
@@ -62,9 +62,9 @@ class Asset:
 
 @dataclass(slots=True)
 class Docs:
-    """Make the pages when they are first asked for, and again when the state of a plugin has changed.
+    """Make the pages on the first request, and again when the state of a plugin has changed.
 
-    `document` gives the OpenAPI document of what is mounted, `prefix` what stands before all paths.
+    `document` returns the OpenAPI document, `prefix` the prefix of all paths.
     """
 
     version: str
@@ -74,22 +74,22 @@ class Docs:
     document: Callable[[], Mapping[str, Any]]
     prefix: Callable[[], str]
     _assets: dict[str, Asset] = field(init=False)
-    _made: dict[str, Representation] = field(init=False, default_factory=dict)
-    _standing: tuple[Any, ...] = field(init=False, default=())
+    _cached: dict[str, Representation] = field(init=False, default_factory=dict)
+    _states: tuple[Any, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         self._assets = {name: _asset(name, media_type) for name, media_type in _ASSETS.items()}
 
     def assets(self) -> dict[str, Handler]:
-        """Return what sends each of the files that the pages load, by its path."""
-        return {asset.path: _sending(asset) for asset in self._assets.values()}
+        """Return the handler of each file that the pages load, by path."""
+        return {asset.path: _asset_handler(asset) for asset in self._assets.values()}
 
     async def overview(self, request: web.Request) -> Response:
-        """Answer with the page that tells what holds for every resource."""
+        """Respond with the Overview, which applies to every resource."""
         return await self._show(request, "")
 
     async def resource(self, request: web.Request) -> Response:
-        """Answer with the page of one resource."""
+        """Respond with the page of one resource."""
         name = request.match_info["resource"]
         if not any(plugin.name == name for plugin in self.plugins):
             raise errors.NotFound("There is no resource at this path.")
@@ -97,7 +97,7 @@ class Docs:
 
     async def _show(self, request: web.Request, name: str) -> Response:
         accept(request, "text/html")
-        demanded = conditions.read(request.headers)
+        preconditions = conditions.read(request.headers)
         page = await self._page(name)
         headers = {
             "Content-Type": _HTML,
@@ -106,18 +106,18 @@ class Docs:
             "Content-Security-Policy": _POLICY,
             **_HEADERS,
         }
-        return conditional(Response(200, headers, page.body), page, demanded)
+        return conditional(Response(200, headers, page.body), page, preconditions)
 
     async def _page(self, name: str) -> Representation:
-        standing = tuple((plugin.name, plugin.state) for plugin in self.plugins)
-        if standing != self._standing:
-            self._standing, self._made = standing, {}
-        made = self._made
-        page = made.get(name)
+        states = tuple((plugin.name, plugin.state) for plugin in self.plugins)
+        if states != self._states:
+            self._states, self._cached = states, {}
+        cached = self._cached
+        page = cached.get(name)
         if page is None:
-            # Beside the loop: it takes some tens of milliseconds.
+            # In a thread, since it takes some tens of milliseconds.
             body = await asyncio.to_thread(self._make, name)
-            page = made[name] = Representation(body, rendering.digest(body), None)
+            page = cached[name] = Representation(body, rendering.digest(body), None)
         return page
 
     def _make(self, name: str) -> bytes:
@@ -133,11 +133,11 @@ class Docs:
         declared = self.declared.get(name)
         if plugin.state is not State.READY or declared is None:
             return pages.outage(site, plugins)
-        told = manual(self.document(), name)
-        return pages.resource(site, plugin, told, declared.rules, declared.text)
+        described = manual(self.document(), name)
+        return pages.resource(site, plugin, described, declared.rules, declared.text)
 
     def _values(self) -> Mapping[str, str]:
-        """Return what the texts say of this service."""
+        """Return the values of the placeholders in the texts."""
         settings = self.settings
         return {
             "max_body": _size(settings.max_body),
@@ -149,7 +149,7 @@ class Docs:
         }
 
 
-def _sending(asset: Asset) -> Handler:
+def _asset_handler(asset: Asset) -> Handler:
     media_type = asset.media_type.partition(";")[0]
 
     async def send(request: web.Request) -> Response:
@@ -162,8 +162,8 @@ def _sending(asset: Asset) -> Handler:
 
 def _asset(name: str, media_type: str) -> Asset:
     body = _read(name)
-    stem, _, ending = name.rpartition(".")
-    return Asset(f"{DOCS}/assets/{stem}.{sha256(body).hexdigest()[:12]}.{ending}", media_type, body)
+    stem, _, extension = name.rpartition(".")
+    return Asset(f"{DOCS}/assets/{stem}.{sha256(body).hexdigest()[:12]}.{extension}", media_type, body)
 
 
 def _read(name: str) -> bytes:
@@ -171,7 +171,7 @@ def _read(name: str) -> bytes:
 
 
 def _size(size: int) -> str:
-    """Return a number of bytes as people write it."""
+    """Return a number of bytes with its unit."""
     for unit, name in ((1024**2, "MiB"), (1024, "KiB")):
         if size % unit == 0:
             return f"{size // unit} {name}"

@@ -1,4 +1,4 @@
-"""What all pages of the reference have around their content: the bar on top, and the links on the right."""
+"""The frame of every page of the reference: the header and the navigation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STATES: Mapping[State, str] = {
     State.CONFLICT: "in conflict",
     State.DISABLED: "disabled",
 }
-"""What is said of a plugin that does not serve."""
+"""The text for each state of a plugin that does not serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Hold what all pages share: where the service is mounted, its assets by their names, and its plugins."""
+    """Hold what all pages share: the prefix of the service's paths, the assets by name, and the plugins."""
 
     prefix: str
     version: str
@@ -42,7 +42,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Lead to a page or to a section of this one; without a `href` it is only the name of what has no page."""
+    """Describe a link in the navigation; without `href` it is plain text, for a plugin that has no page."""
 
     title: str
     href: str = ""
@@ -52,12 +52,12 @@ class Link:
 
 
 def has_page(name: str) -> bool:
-    """Tell whether a plugin can have a page: what else may be an entry point's name cannot stand in a path."""
+    """Return whether a plugin can have a page: the name of an entry point may contain characters invalid in a path."""
     return not name or _NAME.fullmatch(name) is not None
 
 
 def page(site: Site, current: str, title: str, sections: Sequence[Link], template: str, **view: Any) -> bytes:
-    """Return a whole page; `current` is the name of its resource, "" for the Overview."""
+    """Return a complete page; `current` is the name of its resource, or "" for the Overview."""
     menu = [(heading, links) for heading, links in _menu(site, current, sections) if links]
     return templating.render(template, site=site, current=current, title=title, menu=menu, **view).encode()
 
@@ -65,10 +65,10 @@ def page(site: Site, current: str, title: str, sections: Sequence[Link], templat
 def _menu(site: Site, current: str, sections: Sequence[Link]) -> Iterator[tuple[str, Sequence[Link]]]:
     names = dict.fromkeys(plugin.name for plugin in site.plugins)
     serving = {plugin.name for plugin in site.plugins if plugin.state is State.READY}
-    out = {plugin.name: STATES[plugin.state] for plugin in site.plugins if plugin.name not in serving}
+    unavailable = {plugin.name: STATES[plugin.state] for plugin in site.plugins if plugin.name not in serving}
     yield "", [Link("Overview", site.page(), is_current=not current)]
     yield "Resources", [_link(site, name, current) for name in names if name in serving]
-    yield "Out of service", [_link(site, name, current, note) for name, note in out.items()]
+    yield "Out of service", [_link(site, name, current, note) for name, note in unavailable.items()]
     yield "On this page", sections
 
 

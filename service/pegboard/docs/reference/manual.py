@@ -1,4 +1,4 @@
-"""What the reference tells of one resource: its fields and its operations, read from the OpenAPI document."""
+"""The reference of one resource: its fields and its operations, read from the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ METHODS = ("get", "head", "post", "put", "patch", "delete")
 JSON = "application/json"
 _DEEPEST = 4
 _LEVEL = 3
-"""The level of the headings within what is said of a part of a page."""
+"""The level of the headings in descriptions."""
 _COMMON = ("X-Request-Id",)
-"""The headers that every request may have: the Overview tells of them."""
+"""The headers that every request may have, which the Overview describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Describe one field; `name` leads from the item to it, with dots in between."""
+    """Describe one field; `name` is its path within the item, separated by dots."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Show a request's body: its media type and an example of it; `is_file` says that it is bytes of any kind."""
+    """Describe the body of a request: its media type and an example; `is_file` is true for arbitrary bytes."""
 
     media_type: str
     value: Any
@@ -40,7 +40,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Describe one answer: its status, what it means, and an example of its body."""
+    """Describe one response: its status, its meaning, and an example of its body."""
 
     status: str
     text: Prose
@@ -49,7 +49,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Describe one verb at one path."""
+    """Describe one method of a path."""
 
     verb: str
     path: str
@@ -62,35 +62,35 @@ class Operation:
 
     @property
     def anchor(self) -> str:
-        """Return what the operation is called within its page."""
+        """Return the id of the operation's section in its page."""
         return "-".join((self.verb.lower(), *self.path.strip("/").replace("{", "").replace("}", "").split("/")))
 
     @property
     def errors(self) -> tuple[Response, ...]:
-        """Return the answers of a request that went wrong."""
+        """Return the error responses."""
         return tuple(response for response in self.responses if response.status >= "4")
 
     @property
     def successes(self) -> tuple[Response, ...]:
-        """Return the answers of a request that did not go wrong."""
+        """Return the other responses."""
         return tuple(response for response in self.responses if response not in self.errors)
 
     @property
     def success(self) -> Response | None:
-        """Return the answer of a request that went well."""
+        """Return the first response with a status of 2xx."""
         return next((response for response in self.responses if response.status.startswith("2")), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """Hold what there is to tell of one resource."""
+    """Hold the fields and operations of one resource."""
 
     fields: tuple[Field, ...]
     operations: tuple[Operation, ...]
 
 
 def manual(document: Document, name: str) -> Manual:
-    """Return what `document` says of the resource `name`."""
+    """Return the manual of the resource `name` from `document`."""
     properties: dict[str, Any] = {}
     required: set[str] = set()
     root = f"/{name}"
@@ -100,14 +100,14 @@ def manual(document: Document, name: str) -> Manual:
     ]
     for schema, is_new in _item_schemas(document, root):
         for field, shape in schema.get("properties", {}).items():
-            # What it is when it is read comes first; what only a request may say of it is added.
+            # The schema of a response takes precedence; keywords that only a request has are added.
             properties[field] = {**shape, **properties.get(field, {})}
         required |= set(schema.get("required", ())) if is_new else set()
     return Manual(tuple(_fields(document, properties, required)), tuple(operations))
 
 
 def _item_schemas(document: Document, root: str) -> Iterator[tuple[Mapping[str, Any], bool]]:
-    """Yield the schemas of an item, and whether it is one to be made."""
+    """Yield the schemas of an item, and whether each is that of a request."""
     paths = document["paths"]
     item: Mapping[str, Any] = next(
         (paths[path] for path in paths if path.startswith(f"{root}/{{") and path.count("/") == 2), {}
@@ -129,18 +129,19 @@ def _success(document: Document, operation: Mapping[str, Any]) -> Any:
 
 def _operation(document: Document, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
     described = item[verb]
-    given = [wording.resolved(document, one) for one in (*item.get("parameters", ()), *described.get("parameters", ()))]
+    parameters = [
+        wording.resolved(document, parameter)
+        for parameter in (*item.get("parameters", ()), *described.get("parameters", ()))
+    ]
     return Operation(
         verb=verb.upper(),
         path=path,
         title=described.get("summary", ""),
         text=prose(described.get("description", ""), _LEVEL),
-        parameters=tuple(_parameter(document, one) for one in given if one["in"] == "query"),
-        headers=tuple(
-            _parameter(document, one) for one in given if one["in"] == "header" and one["name"] not in _COMMON
-        ),
+        parameters=tuple(_parameter(document, p) for p in parameters if p["in"] == "query"),
+        headers=tuple(_parameter(document, p) for p in parameters if p["in"] == "header" and p["name"] not in _COMMON),
         bodies=tuple(_bodies(document, described.get("requestBody"))),
-        responses=tuple(_response(document, status, one) for status, one in described["responses"].items()),
+        responses=tuple(_response(document, status, response) for status, response in described["responses"].items()),
     )
 
 
@@ -177,7 +178,7 @@ def _content(document: Document, holder: Any) -> Mapping[str, Any]:
 
 
 def _example(document: Document, media: Mapping[str, Any]) -> Any:
-    """Return the first example that there is of a body."""
+    """Return the first example of a body; None if there is none."""
     if "example" in media:
         return media["example"]
     for example in media.get("examples", {}).values():
@@ -188,21 +189,23 @@ def _example(document: Document, media: Mapping[str, Any]) -> Any:
 
 def _fields(document: Document, properties: Mapping[str, Any], required: set[str], prefix: str = "") -> Iterator[Field]:
     for name, schema in properties.items():
-        meant, is_nullable = wording.plain(document, schema)
+        plain_schema, is_nullable = wording.plain(document, schema)
         rules = [rule for rule, holds in (("required", name in required), ("may be null", is_nullable)) if holds]
-        text = schema.get("description") or meant.get("description", "")
+        text = schema.get("description") or plain_schema.get("description", "")
         kind = wording.kind(document, schema)
-        yield Field(prefix + name, kind, (*rules, *wording.rules(meant)), prose(text, _LEVEL))
-        inner, mark = meant, ""
-        if meant.get("type") == "array":
-            inner, mark = wording.resolved(document, meant.get("items", {})), "[]"
+        yield Field(prefix + name, kind, (*rules, *wording.rules(plain_schema)), prose(text, _LEVEL))
+        inner, mark = plain_schema, ""
+        if plain_schema.get("type") == "array":
+            inner, mark = wording.resolved(document, plain_schema.get("items", {})), "[]"
         if "properties" in inner and prefix.count(".") < _DEEPEST:
             yield from _fields(document, inner["properties"], set(inner.get("required", ())), f"{prefix}{name}{mark}.")
 
 
 def _object(document: Document, schema: Any) -> Mapping[str, Any]:
-    """Return the schema of one item where there may be one or several."""
+    """Return the schema of the single item if the body may contain one or several."""
     plain = wording.resolved(document, schema)
     branches: Sequence[Any] = (*plain.get("oneOf", ()), *plain.get("anyOf", ()))
-    found = [resolved for one in (plain, *branches) if "properties" in (resolved := wording.resolved(document, one))]
-    return found[0] if found else {}
+    objects = [
+        resolved for schema in (plain, *branches) if "properties" in (resolved := wording.resolved(document, schema))
+    ]
+    return objects[0] if objects else {}

@@ -1,4 +1,4 @@
-// What the pages do beyond being read: copying examples, and sending requests to the service that they describe.
+// The interactive parts of the pages: copying examples, and sending requests to the service.
 
 const LONGEST = 200_000;
 
@@ -32,7 +32,7 @@ for (const form of document.forms) {
     send(form);
   });
   form.addEventListener("input", (event) => {
-    // The credentials are typed once for all forms of the page; they are kept nowhere else.
+    // All forms of the page share the credentials, which are stored nowhere else.
     if (["username", "password"].includes(event.target.name)) share(event.target.name, event.target.value);
   });
 }
@@ -48,7 +48,7 @@ async function send(form) {
       method: form.dataset.verb,
       headers: headers(form),
       body: form.elements.body?.files?.[0] ?? form.elements.body?.value,
-      // Without the browser's own credentials: it would ask for others after a 401.
+      // Without the browser's own credentials: it would prompt for others after a 401.
       credentials: "omit",
       cache: "no-store",
     });
@@ -93,7 +93,7 @@ function show(outcome, response, text, milliseconds) {
   outcome.replaceChildren(line, ...(text ? [shown] : []), details);
 }
 
-// As it came, where to parse and write it again would change it: large numbers, for one.
+// Unchanged if a round trip through JSON would alter the text, such as large numbers.
 function pretty(text) {
   try {
     const value = JSON.parse(text);
@@ -103,14 +103,14 @@ function pretty(text) {
   }
 }
 
-// What was made or found last is what the next request is probably about.
+// Put the id of the last item into all forms, since the next request is probably about it.
 function keepId(text) {
   try {
     const value = JSON.parse(text);
     const id = value.id ?? value.items?.[0]?.id;
     if (id) share("id", id);
   } catch {
-    // No JSON has no id.
+    // A body that is not JSON has no id.
   }
 }
 

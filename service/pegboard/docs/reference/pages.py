@@ -1,4 +1,4 @@
-"""The pages of the reference: what stands on each. The templates say how it is laid out."""
+"""The content of each page of the reference; the templates define its layout."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pegboard.query.query import Rules
 _OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "prefix", "contains", "has", "isnull")
 
 _OUTAGES: Mapping[State, str] = {
-    State.FAILED: "The plugin could not be loaded, brought up to date or mounted. The others are not touched by it.",
+    State.FAILED: "The plugin could not be loaded, migrated or mounted. The other plugins are not affected.",
     State.CONFLICT: "More than one distribution claims this name, so none of them serves.",
-    State.DISABLED: "The plugin is installed, and the operator has left it out.",
+    State.DISABLED: "The plugin is installed, but the operator has disabled it.",
 }
 
 _RANGES = (
@@ -30,12 +30,12 @@ _RANGES = (
     (15000, "The service"),
     (20000, "Plugins"),
 )
-"""What the error codes from each number on are about."""
+"""The first error code of each group, and its title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Say what a field can be filtered by, and whether it can be sorted by."""
+    """Describe the filter operators of a field, and whether it can be sorted by."""
 
     name: str
     operators: tuple[str, ...]
@@ -44,7 +44,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Hold what the page of a resource shows of one operation, and at which address it is."""
+    """Hold what the page of a resource shows for one operation; `address` is its path with the prefix."""
 
     operation: Operation
     address: str
@@ -56,18 +56,18 @@ class Entry:
 
 
 def overview(site: Site, texts: Sequence[str], values: Mapping[str, str], codes: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the page that tells what holds for every resource; the codes end it."""
+    """Return the Overview, which applies to every resource and ends with the error codes."""
     parts = [prose(Template(text).substitute(values), 2, anchored=True) for text in texts]
     sections = [Link(title, f"#{anchor}") for part in parts for anchor, title in part.sections]
-    return frame.page(site, "", "Overview", sections, "overview.html", texts=parts, groups=list(_groups(codes)))
+    return frame.page(site, "", "Overview", sections, "overview.html", texts=parts, groups=list(_code_groups(codes)))
 
 
 def resource(site: Site, plugin: Plugin, described: Manual, rules: Rules, text: str) -> bytes:
-    """Return the page of one resource that serves."""
+    """Return the page of one resource that is available."""
     operations = described.operations
     sections = [
         *([Link("Fields", "#fields")] if described.fields else []),
-        *(Link(one.title, f"#{one.anchor}", verb=one.verb) for one in operations),
+        *(Link(op.title, f"#{op.anchor}", verb=op.verb) for op in operations),
     ]
     return frame.page(
         site,
@@ -79,39 +79,39 @@ def resource(site: Site, plugin: Plugin, described: Manual, rules: Rules, text: 
         lead=prose(text, 2),
         item=_item(operations),
         fields=described.fields,
-        entries=[_entry(site, one, rules) for one in operations],
+        entries=[_entry(site, operation, rules) for operation in operations],
     )
 
 
 def outage(site: Site, plugins: Sequence[Plugin]) -> bytes:
-    """Return the page of a name at which nothing serves."""
+    """Return the page of a resource that is not available."""
     name, state = plugins[0].name, plugins[0].state
     view = {"plugins": plugins, "state": STATES[state], "reason": _OUTAGES[state]}
     return frame.page(site, name, name, [], "outage.html", **view)
 
 
 def _item(operations: Sequence[Operation]) -> str:
-    """Return an example of an item, as one of the responses has it."""
-    values = [one.success.value for one in operations if one.success and "{id}" in one.path]
+    """Return an example of an item from one of the responses; "" if there is none."""
+    values = [op.success.value for op in operations if op.success and "{id}" in op.path]
     value = next((value for value in values if isinstance(value, Mapping)), None)
     return samples.pretty(value) if value else ""
 
 
-def _entry(site: Site, one: Operation, rules: Rules) -> Entry:
-    is_searched = any(field.name == "sort" or field.name in rules.filters for field in one.parameters)
+def _entry(site: Site, operation: Operation, rules: Rules) -> Entry:
+    is_searched = any(field.name == "sort" or field.name in rules.filters for field in operation.parameters)
     return Entry(
-        one,
-        site.prefix + one.path,
-        [field for field in one.parameters if field.name not in rules.filters],
+        operation,
+        site.prefix + operation.path,
+        [field for field in operation.parameters if field.name not in rules.filters],
         list(_searches(rules)) if is_searched else [],
-        samples.commands(site, one),
-        samples.response(one),
-        samples.form(one),
+        samples.commands(site, operation),
+        samples.response(operation),
+        samples.form(operation),
     )
 
 
 def _searches(rules: Rules) -> Iterator[Search]:
-    """Yield what each field can be filtered and sorted by."""
+    """Yield the filter operators and the sortability of each field."""
     operators: dict[str, list[str]] = {column.field: [] for column in rules.columns}
     for column, operator in rules.filters.values():
         operators[column.field].append(operator)
@@ -125,10 +125,10 @@ def _operator(operator: str) -> str:
     return "=" if operator == "eq" else f"__{operator}"
 
 
-def _groups(codes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """Yield the error codes, range by range."""
+def _code_groups(codes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """Yield the groups of error codes with their titles."""
     ends = [start for start, _ in _RANGES[1:]] + [10**9]
     for (start, title), end in zip(_RANGES, ends, strict=True):
-        found = [one for one in codes if start <= one["code"] < end]
-        if found:
-            yield title, found
+        group = [code for code in codes if start <= code["code"] < end]
+        if group:
+            yield title, group

@@ -1,4 +1,4 @@
-"""Markdown as HTML: the texts of the reference, and what authors write into their docstrings."""
+"""Markdown as HTML: the texts of the reference and the docstrings of authors."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ _RESPONSE = "HTTP/1.1 "
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """Hold a text as HTML, and the anchors and titles of its sections; templates write it as it stands."""
+    """Hold a text as HTML, which templates do not escape, and the anchors and titles of its sections."""
 
     html: str
     sections: tuple[tuple[str, str], ...] = ()
 
     def __html__(self) -> str:
-        """Return the HTML, as templates ask for it."""
+        """Return the HTML for templates."""
         return self.html
 
 
-# A page says the same of many operations, of errors above all.
+# A page repeats many texts, above all those of errors.
 @lru_cache(maxsize=256)
 def prose(text: str, level: int, *, anchored: bool = False) -> Prose:
-    """Return Markdown as HTML, its highest headings at `level`; with anchors where no other text is on the page.
+    """Return Markdown as HTML, with its highest headings at `level`, and with ids if `anchored`.
 
-    HTML in it is text, and an image what is said in its place: nothing of it is run or fetched.
+    HTML in the Markdown is escaped, and an image is replaced by its alternative text, so nothing is run or fetched.
     """
     markdown = _markdown()
     tokens = markdown.parse(text)
-    sections = _place_headings(tokens, level)
+    sections = _set_heading_levels(tokens, level)
     if anchored:
         for index, anchor, _ in sections:
             tokens[index].attrSet("id", anchor)
-    html: str = markdown.renderer.render(list(_framed(tokens)), markdown.options, {})
+    html: str = markdown.renderer.render(list(_wrap_tables(tokens)), markdown.options, {})
     return Prose(html, tuple((anchor, title) for _, anchor, title in sections))
 
 
 @lru_cache(maxsize=1)
 def _markdown() -> MarkdownIt:
-    # Imported only now: a worker that is never asked for the reference does without it.
+    # Imported here, so that a worker loads it only if it renders the reference.
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    rules = markdown.renderer.rules  # type: ignore[attr-defined]  # of the protocol, not of its HTML renderer
+    rules = markdown.renderer.rules  # type: ignore[attr-defined]  # the protocol lacks an attribute of the HTML renderer
     rules["fence"] = rules["code_block"] = lambda tokens, index, *_: _code(tokens[index])
     rules["image"] = lambda tokens, index, *_: templating.part("replacement", tokens[index].content)
     return markdown
 
 
 def _code(token: Token) -> str:
-    """Return a block of code, with what is JSON in it or in the response that it shows made easy to read."""
+    """Return a block of code, with syntax highlighting for JSON."""
     is_json = token.info.strip() == "json" or token.content.startswith(_RESPONSE)
     return templating.part("code", token.content, is_json)
 
 
-def _framed(tokens: Iterable[Token]) -> Iterator[Token]:
-    """Yield the tokens with an element around each table, in which it can be scrolled."""
+def _wrap_tables(tokens: Iterable[Token]) -> Iterator[Token]:
+    """Yield the tokens with a scrollable element around each table."""
     from markdown_it.token import Token
 
     for token in tokens:
@@ -76,8 +76,8 @@ def _framed(tokens: Iterable[Token]) -> Iterator[Token]:
             yield Token("frame_close", "div", -1, block=True)
 
 
-def _place_headings(tokens: Sequence[Token], level: int) -> list[tuple[int, str, str]]:
-    """Bring the headings to their levels, skipping none; return where the highest are, their anchors and titles."""
+def _set_heading_levels(tokens: Sequence[Token], level: int) -> list[tuple[int, str, str]]:
+    """Set the levels of the headings without gaps; return the index, anchor and title of each highest one."""
     found: list[tuple[int, str, str]] = []
     headings = [index for index, token in enumerate(tokens) if token.type == "heading_open"]
     highest = min((int(tokens[index].tag[1]) for index in headings), default=1)

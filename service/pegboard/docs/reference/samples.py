@@ -1,4 +1,4 @@
-"""What stands beside an operation: the command that makes the request, the response to it, and the form to try it."""
+"""The samples for an operation: the commands that send the request, the response to it, and the form to try it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pegboard.docs.reference.manual import Body, Operation
 
 _ANY = "application/octet-stream"
 _ID = "01a20a92-91ce-78eb-8a99-a723a3b707a3"
-_FILE, _UNKNOWN = "-T FILE", "-d @body.json"
+_FILE, _BODY_FILE = "-T FILE", "-d @body.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Hold what a command line is put together of; `payload` is an option, `json` a body that is written out."""
+    """Hold the parts of a curl command; `payload` is an option, `json` a body that is written inline."""
 
     option: str
     path: str
@@ -30,7 +30,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Hold the response to a request that went well: its status, and its body if there is one."""
+    """Hold the response to a successful request: its status, and its body if there is one."""
 
     status: str
     json: str
@@ -38,7 +38,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Hold what a form has in its fields before anything is typed."""
+    """Hold the initial values and placeholders of a form."""
 
     query: str
     header: str = ""
@@ -47,58 +47,60 @@ class Form:
     body: str = ""
 
 
-def commands(site: Site, one: Operation) -> Sequence[Command]:
-    """Return the command lines that make the request, one for each kind of body."""
-    path = _path(site, one)
-    needed = [f'{field.name}: "..."' for field in one.headers if "required" in field.rules]
-    if not one.bodies:
-        return [Command(_option(one.verb, "GET"), path, tuple(needed))]
-    return [_sending(one.verb, path, needed, body) for body in one.bodies]
+def commands(site: Site, operation: Operation) -> Sequence[Command]:
+    """Return the commands that send the request, one for each kind of body."""
+    path = _path(site, operation)
+    required = [f'{field.name}: "..."' for field in operation.headers if "required" in field.rules]
+    if not operation.bodies:
+        return [Command(_option(operation.verb, "GET"), path, tuple(required))]
+    return [_command(operation.verb, path, required, body) for body in operation.bodies]
 
 
 def pretty(value: Any) -> str:
-    """Return a value as JSON that people can read."""
+    """Return a value as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def response(one: Operation) -> Response | None:
-    """Return the response to a request that went well."""
-    if one.success is None:
+def response(operation: Operation) -> Response | None:
+    """Return the response to a successful request; None if there is none."""
+    if operation.success is None:
         return None
-    status = HTTPStatus(int(one.success.status))
-    is_empty = one.success.value is None or one.verb == "HEAD"
-    return Response(f"{status.value} {status.phrase}", "" if is_empty else pretty(one.success.value))
+    status = HTTPStatus(int(operation.success.status))
+    is_empty = operation.success.value is None or operation.verb == "HEAD"
+    return Response(f"{status.value} {status.phrase}", "" if is_empty else pretty(operation.success.value))
 
 
-def form(one: Operation) -> Form:
-    """Return the form that sends the request; it is of use only where scripts run."""
-    query = "limit=2&sort=-created_at" if any(field.name == "limit" for field in one.parameters) else "fields=id"
-    if not one.bodies:
+def form(operation: Operation) -> Form:
+    """Return the form that sends the request by a script."""
+    query = "limit=2&sort=-created_at" if any(field.name == "limit" for field in operation.parameters) else "fields=id"
+    if not operation.bodies:
         return Form(query)
-    body = one.bodies[0]
+    body = operation.bodies[0]
     example = "" if body.value is None else pretty(body.value)
-    return Form(query, f"Content-Type: {_sent_as(body)}", not body.is_file, body.is_file, example)
+    return Form(query, f"Content-Type: {_request_media_type(body)}", not body.is_file, body.is_file, example)
 
 
-def _sending(verb: str, path: str, needed: Sequence[str], body: Body) -> Command:
+def _command(verb: str, path: str, required: Sequence[str], body: Body) -> Command:
     option = _option(verb, "PUT" if body.is_file else "POST")
-    payload = _FILE if body.is_file else _UNKNOWN if body.value is None else ""
+    payload = _FILE if body.is_file else _BODY_FILE if body.value is None else ""
     example = "" if payload else pretty(body.value).replace("'", "'\\''")
-    return Command(option, path, (*needed, f"Content-Type: {_sent_as(body)}"), body.media_type, payload, example)
+    return Command(
+        option, path, (*required, f"Content-Type: {_request_media_type(body)}"), body.media_type, payload, example
+    )
 
 
 def _option(verb: str, usual: str) -> str:
-    """Return the option of curl that chooses the verb, where it is not the usual one."""
+    """Return the option of curl for the method, unless it is the default one."""
     return " -I" if verb == "HEAD" else "" if verb == usual else f" -X {verb}"
 
 
-def _sent_as(body: Body) -> str:
-    """Return a media type that a request can have."""
+def _request_media_type(body: Body) -> str:
+    """Return a media type for a request: the type itself, or a concrete one for a wildcard."""
     return _ANY if "*" in body.media_type else body.media_type
 
 
-def _path(site: Site, one: Operation) -> str:
-    """Return the path with an id in it, that of the item in the example where there is one."""
-    value = one.success.value if one.success else None
+def _path(site: Site, operation: Operation) -> str:
+    """Return the path with the id of the example item, or with an arbitrary one."""
+    value = operation.success.value if operation.success else None
     identity = value.get("id", _ID) if isinstance(value, Mapping) else _ID
-    return site.prefix + one.path.replace("{id}", str(identity))
+    return site.prefix + operation.path.replace("{id}", str(identity))

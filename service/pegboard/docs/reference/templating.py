@@ -1,4 +1,4 @@
-"""The templates of the pages: HTML, in which every value is escaped but the Markdown that was made HTML."""
+"""The templates of the pages: every value is escaped, except HTML made from Markdown."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _JSON = re.compile(
 
 
 def render(template: str, **view: Any) -> str:
-    """Return a page made of `view`; what has `__html__` is written as it stands."""
+    """Render a page; values with `__html__` are not escaped."""
     return _environment().get_template(template).render(view)
 
 
 def part(name: str, *values: Any) -> str:
-    """Return what a macro that the pages have in common makes of `values`."""
-    made: str = getattr(_environment().get_template(_PARTS).module, name)(*values)
-    return made
+    """Render a macro of the shared template with `values`."""
+    rendered: str = getattr(_environment().get_template(_PARTS).module, name)(*values)
+    return rendered
 
 
 def json_parts(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the pieces of a JSON text, each with its kind, which is "" for what stands in between."""
+    """Yield the tokens of a JSON text, each with its kind; "" for the text between them."""
     end = 0
     for match in _JSON.finditer(text):
         yield "", text[end : match.start()]
@@ -39,7 +39,7 @@ def json_parts(text: str) -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    # Imported only now: a worker that is never asked for the reference does without it.
+    # Imported here, so that a worker loads it only if it renders the reference.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

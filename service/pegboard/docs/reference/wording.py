@@ -1,4 +1,4 @@
-"""What a JSON schema says, in words: what kind of value it describes, and what it demands of one."""
+"""A JSON Schema in words: the kind of its values, and their constraints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMATS: Mapping[str, str] = {
     "int64": "integer",
     "double": "number",
 }
-"""What the formats of JSON Schema are called."""
+"""The name of each format of JSON Schema."""
 
 _BOUNDS = (
     ("minLength", "maxLength", "character"),
@@ -31,31 +31,31 @@ _BOUNDS = (
     ("minimum", "maximum", ""),
 )
 _WIDEST = (-(2**63), 2**63 - 1)
-"""Bounds that only say how a number is stored."""
+"""Bounds that only reflect how an integer is stored."""
 
-_FLAGS = (("readOnly", "read-only"), ("writeOnly", "write-only"), ("uniqueItems", "no element twice"))
+_KEYWORDS = (("readOnly", "read-only"), ("writeOnly", "write-only"), ("uniqueItems", "no element twice"))
 
 
 def kind(document: Document, schema: Schema) -> str:
-    """Say in a word or two what values a schema describes."""
-    meant, _ = plain(document, schema)
-    if "const" in meant:
-        return _written(meant["const"])
-    of_type = meant.get("type")
+    """Return the kind of the values of a schema in a word or two."""
+    plain_schema, _ = plain(document, schema)
+    if "const" in plain_schema:
+        return _as_json(plain_schema["const"])
+    of_type = plain_schema.get("type")
     if of_type == "array":
-        inner = meant.get("items")
+        inner = plain_schema.get("items")
         return f"list of {_plural(kind(document, inner))}" if isinstance(inner, Mapping) and inner else "list"
-    if meant.get("format") in _FORMATS:
-        return _FORMATS[meant["format"]]
+    if plain_schema.get("format") in _FORMATS:
+        return _FORMATS[plain_schema["format"]]
     if of_type:
         return of_type if isinstance(of_type, str) else " or ".join(of_type)
-    branches = [kind(document, one) for one in (*meant.get("anyOf", ()), *meant.get("oneOf", ()))]
+    branches = [kind(document, branch) for branch in (*plain_schema.get("anyOf", ()), *plain_schema.get("oneOf", ()))]
     return " or ".join(dict.fromkeys(branches)) or "any value"
 
 
 def rules(schema: Schema) -> Iterator[str]:
-    """Yield what a schema demands beyond the kind of value; it is one that `plain` returned."""
-    for name, words in _FLAGS:
+    """Yield the constraints of a schema, which must be one that `plain` returned."""
+    for name, words in _KEYWORDS:
         if schema.get(name):
             yield words
     for low, high, unit in _BOUNDS:
@@ -67,23 +67,23 @@ def rules(schema: Schema) -> Iterator[str]:
     if "exclusiveMaximum" in schema:
         yield f"less than {schema['exclusiveMaximum']}"
     if "enum" in schema:
-        yield "one of " + ", ".join(_written(value) for value in schema["enum"] if value is not None)
+        yield "one of " + ", ".join(_as_json(value) for value in schema["enum"] if value is not None)
     if schema.get("type") == "array" and isinstance(schema.get("items"), Mapping):
         yield from (f"each {rule}" for rule in rules(schema["items"]))
     if schema.get("default") is not None:
-        yield f"default {_written(schema['default'])}"
+        yield f"default {_as_json(schema['default'])}"
 
 
 def plain(document: Document, schema: Schema) -> tuple[Schema, bool]:
-    """Return a schema without its references and its null, and whether it had one."""
+    """Return a schema without references and without null, and whether it allowed null."""
     found = resolved(document, schema)
     of_type = found.get("type")
     if isinstance(of_type, list):
-        rest = [one for one in of_type if one != "null"]
+        rest = [name for name in of_type if name != "null"]
         return {**found, "type": rest[0] if len(rest) == 1 else rest}, "null" in of_type
     for several in ("anyOf", "oneOf"):
         branches = found.get(several, ())
-        rest = [one for one in branches if one.get("type") != "null"]
+        rest = [branch for branch in branches if branch.get("type") != "null"]
         if len(rest) == 1 and len(rest) < len(branches):
             inner, _ = plain(document, rest[0])
             return {**inner, **{key: value for key, value in found.items() if key != several}}, True
@@ -91,7 +91,7 @@ def plain(document: Document, schema: Schema) -> tuple[Schema, bool]:
 
 
 def resolved(document: Document, described: Any) -> Mapping[str, Any]:
-    """Return what a reference leads to within the document, with what stands beside it; anything else as it is."""
+    """Resolve a reference within the document, and merge its other keywords; return anything else unchanged."""
     found: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     for _ in range(_LONGEST_CHAIN):
         if "$ref" not in found:
@@ -110,7 +110,7 @@ def _plural(of_kind: str) -> str:
 def _bounds(least: Any, most: Any, unit: str) -> str:
     if (least, most) == _WIDEST:
         return ""
-    # No length is less than 0: to say so would say nothing.
+    # A minimum length of 0 is no constraint.
     low = f"{least:,}" if least is not None and (least or not unit) else ""
     high = f"{most:,}" if most is not None else ""
     if not low and not high:
@@ -122,5 +122,5 @@ def _bounds(least: Any, most: Any, unit: str) -> str:
     return bounds + units.rstrip()
 
 
-def _written(value: Any) -> str:
+def _as_json(value: Any) -> str:
     return rendering.dumps(value).decode()

@@ -1,1 +1,1 @@
-"""The descriptions of endpoints: made once, at the start, from what plugins declare."""
+"""The descriptions of endpoints, made once at the start from what the plugins declare."""

@@ -1,4 +1,4 @@
-"""The schemas of the document that are no plugin's: what the service tells of itself, errors, JSON Patch."""
+"""The schemas of the OpenAPI document that belong to no plugin: the service's own paths, errors, JSON Patch."""
 
 from __future__ import annotations
 
@@ -18,69 +18,69 @@ def _object(about: str, **properties: Any) -> dict[str, Any]:
     return {"type": "object", "description": about, "properties": properties, "required": list(properties)}
 
 
-def _given(value: Any, about: str, kind: Any = "string") -> dict[str, Any]:
+def _example(value: Any, about: str, kind: Any = "string") -> dict[str, Any]:
     return {"type": kind, "description": about, "examples": [value]}
 
 
 def _items(component: str) -> dict[str, Any]:
-    return _object("All there are.", items={"type": "array", "items": ref(component)})
+    return _object("All of them.", items={"type": "array", "items": ref(component)})
 
 
 SERVICE: Mapping[str, dict[str, Any]] = {
     "Catalogue": _object(
-        "What the service has.",
+        "The resources of the service.",
         name={**_TEXT, "const": "pegboard"},
-        version=_given("0.1.0", "The version of the service."),
+        version=_example("0.1.0", "The version of the service."),
         resources={"type": "array", "items": ref("CatalogueEntry")},
     ),
     "CatalogueEntry": _object(
         "One resource.",
-        name=_given("contacts", "What it is called."),
-        path=_given("/contacts", "Where it answers."),
+        name=_example("contacts", "The name of the resource."),
+        path=_example("/contacts", "The path of the collection."),
         verbs=_VERBS,
-        summary=_given("People you keep in touch with.", "What it is about."),
-        plugin=_given("pegboard-contacts", "The distribution that it comes from."),
-        version=_given("0.1.0", "The version of that."),
+        summary=_example("People you keep in touch with.", "A summary of the resource."),
+        plugin=_example("pegboard-contacts", "The distribution that it comes from."),
+        version=_example("0.1.0", "The version of the distribution."),
     ),
     "ErrorCodes": _items("ErrorCode"),
     "ErrorCode": _object(
         "One kind of error.",
-        code=_given(errors.InvalidJson.code, "What is wrong, stable for ever.", "integer"),
-        status=_given(errors.InvalidJson.status, "The status that it is answered with.", "integer"),
-        message=_given(errors.InvalidJson.message, "The text, where there is no better one."),
-        plugin=_given(None, "The plugin whose code it is; null for the service's own.", ["string", "null"]),
+        code=_example(errors.InvalidJson.code, "The code of the error; it never changes.", "integer"),
+        status=_example(errors.InvalidJson.status, "The status of the response.", "integer"),
+        message=_example(errors.InvalidJson.message, "The default message."),
+        plugin=_example(None, "The plugin that declares the code; null for the service.", ["string", "null"]),
     ),
     "Plugins": _items("Plugin"),
     "Plugin": _object(
         "One plugin and its state.",
-        name=_given("contacts", "The name of its resource."),
-        distribution=_given("pegboard-contacts", "The distribution that it comes from."),
-        version=_given("0.1.0", "The version of that."),
+        name=_example("contacts", "The name of its resource."),
+        distribution=_example("pegboard-contacts", "The distribution that it comes from."),
+        version=_example("0.1.0", "The version of the distribution."),
         state={"type": "string", "enum": ["ready", "failed", "conflict", "disabled"]},
         verbs=_VERBS,
-        migrations={"type": "array", "items": _given("schema", "One that was applied.")},
-        fault=_given(None, "Why it does not serve.", ["string", "null"]),
+        migrations={"type": "array", "items": _example("schema", "The name of an applied migration.")},
+        fault=_example(None, "The reason why the plugin is not ready; null if it is.", ["string", "null"]),
     ),
-    "Health": _object("That the process serves.", status={**_TEXT, "const": "ok"}),
-    "Readiness": _object("That requests are welcome.", status={**_TEXT, "const": "ready"}),
+    "Health": _object("The health of the process.", status={**_TEXT, "const": "ok"}),
+    "Readiness": _object("The readiness of the service for requests.", status={**_TEXT, "const": "ready"}),
 }
 
 ERRORS: Mapping[str, dict[str, Any]] = {
     "Errors": {
         "type": "object",
-        "description": "What is wrong: every error that one stage of handling the request found.",
+        "description": "The errors of the request that one stage of its processing found.",
         "properties": {"errors": {"type": "array", "items": ref("Error"), "minItems": 1}},
         "required": ["errors"],
     },
     "Error": {
         "type": "object",
-        "description": "One error, and where it is, if it has a place in the request.",
+        "description": "One error, and the part of the request that it refers to, if any.",
         "properties": {
-            "message": {"type": "string", "description": "What is wrong, for people."},
-            "code": {"type": "integer", "minimum": 10000, "description": "What is wrong, stable for ever."},
-            "pointer": {"type": "string", "description": "Where in the request's body (RFC 6901)."},
-            "parameter": {"type": "string", "description": "Which query parameter."},
-            "header": {"type": "string", "description": "Which header of the request."},
+            "message": {"type": "string", "description": "The error, described for people."},
+            "code": {"type": "integer", "minimum": 10000, "description": "The code of the error; it never changes."},
+            "pointer": {"type": "string", "description": "A JSON Pointer into the body of the request (RFC 6901)."},
+            "parameter": {"type": "string", "description": "The name of a query parameter."},
+            "header": {"type": "string", "description": "The name of a header of the request."},
         },
         "required": ["message", "code"],
     },
@@ -92,7 +92,7 @@ _POINTER = {"type": "string", "pattern": "^(/([^~]|~[01])*)?$"}
 def _step(about: str, operations: Sequence[str], **more: Any) -> dict[str, Any]:
     properties = {
         "op": {"type": "string", "enum": list(operations)},
-        "path": {**_POINTER, "description": "Where (RFC 6901)."},
+        "path": {**_POINTER, "description": "A JSON Pointer (RFC 6901)."},
         **more,
     }
     return {"type": "object", "description": about, "properties": properties, "required": list(properties)}
@@ -100,19 +100,21 @@ def _step(about: str, operations: Sequence[str], **more: Any) -> dict[str, Any]:
 
 PATCH: Mapping[str, Any] = {
     "type": "array",
-    "description": "Operations that are done in order, all or none (RFC 6902).",
+    "description": "Operations that are applied in order, all or none (RFC 6902).",
     "maxItems": patching.MOST_OPERATIONS,
     "items": {
         "anyOf": [
-            _step("Puts a value in, or tests it.", ("add", "replace", "test"), value={"description": "What."}),
-            _step("Takes a value away.", ("remove",)),
+            _step("Adds, replaces or tests a value.", ("add", "replace", "test"), value={"description": "The value."}),
+            _step("Removes a value.", ("remove",)),
             _step(
-                "Takes a value from elsewhere.", ("move", "copy"), **{"from": {**_POINTER, "description": "Whence."}}
+                "Moves or copies a value.",
+                ("move", "copy"),
+                **{"from": {**_POINTER, "description": "The source, as a JSON Pointer."}},
             ),
         ]
     },
 }
-"""The schema of a JSON Patch."""
+"""The schema of a JSON Patch document."""
 
 COMPONENTS: Mapping[str, Any] = {**ERRORS, **SERVICE, "JsonPatch": PATCH}
-"""All of them by their names."""
+"""All schemas of this module by name."""

@@ -14,28 +14,28 @@ from pegboard.endpoints.describe import outcomes, parameters
 from pegboard.endpoints.describe.resource import ResourceEndpoints
 from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, ResponseSpec
 
-_TOLD = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
+_HEADERS = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
 _SUMMARIES: Mapping[str, tuple[str, str]] = {
     "GET": (
         "Download the content of an item",
-        "The bytes, of the media type that they came with. `Range` asks for a part of them, such as the rest of a "
-        "download that was cut.",
+        "The bytes, with the media type of the upload. `Range` requests a part of them, such as the rest of an "
+        "interrupted download.",
     ),
-    "HEAD": ("Read the headers of the content", "The headers that GET answers with, and no body."),
+    "HEAD": ("Read the headers of the content", "The headers of the response to GET, without its body."),
     "PUT": (
         "Upload the content of an item",
-        "Takes bytes of any length up to the limit, as they come; what was there before stays until all have come.",
+        "Streams any number of bytes up to the limit; the previous content stays until the upload is complete.",
     ),
 }
 BYTES = {"type": "string", "format": "binary"}
-"""JSON Schema knows no bytes; this is how OpenAPI 3.0 tells them, by which generators of clients still know them."""
+"""The notation of OpenAPI 3.0 for bytes, which JSON Schema cannot describe: generators of clients understand it."""
 
 
 class ContentEndpoints(ResourceEndpoints):
     """Describe the endpoints of the content of one resource's items."""
 
     def endpoints(self) -> Iterator[Endpoint]:
-        """Yield them; none where items have no content."""
+        """Yield the endpoints; none if items have no content."""
         content = self._declared.content
         if content is None:
             return
@@ -84,15 +84,15 @@ class ContentEndpoints(ResourceEndpoints):
 
     def _replies(self, verb: str, content: Content) -> Iterator[ResponseSpec]:
         if verb == "PUT":
-            yield ResponseSpec(201, "The item has content now.", (*_TOLD, "Location"))
-            yield ResponseSpec(204, "The content was replaced.", _TOLD)
+            yield ResponseSpec(201, "The item has content now.", (*_HEADERS, "Location"))
+            yield ResponseSpec(204, "The content was replaced.", _HEADERS)
             return
-        about = "The whole content." if verb == "GET" else "What GET would answer."
-        yield ResponseSpec(200, about, (*_TOLD, "Accept-Ranges"), _bodies(content))
+        about = "The complete content." if verb == "GET" else "The headers of the response to GET."
+        yield ResponseSpec(200, about, (*_HEADERS, "Accept-Ranges"), _bodies(content))
         if verb == "GET":
-            told = (*_TOLD, "Accept-Ranges", "Content-Range")
-            yield ResponseSpec(206, "The part that was asked for.", told, _bodies(content))
-        yield ResponseSpec(304, "The content is still as the client has it.", _TOLD)
+            headers = (*_HEADERS, "Accept-Ranges", "Content-Range")
+            yield ResponseSpec(206, "The requested part.", headers, _bodies(content))
+        yield ResponseSpec(304, "The content has not changed.", _HEADERS)
 
 
 def _bodies(content: Content) -> dict[str, Media]:

@@ -1,4 +1,4 @@
-"""What the class of a resource says of itself: evaluated once, when its plugin is loaded, and kept as plain values."""
+"""The declaration of a resource: evaluated once, when its plugin is loaded, and kept as plain values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pegboard.query.query import Rules
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """Hold what a resource declares: all that is told of it comes from here, and no code of its author runs for that.
+    """Hold what a resource declares, so that describing it runs no more code of its author.
 
-    `actions` are those that are there, `content` has its largest size as a number, `references` the fields that refer
-    to other resources, `takes_arrays` says whether POST takes several items at once.
+    `actions` are the implemented actions, `content` has its maximum size as a number, `references` maps the fields that
+    refer to other resources, and `takes_arrays` is whether POST accepts an array of items.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Declaration:
     takes_arrays: bool
 
     def allows(self, verb: str) -> bool:
-        """Tell whether a verb is declared."""
+        """Return whether a verb is declared."""
         return verb in self.verbs
 
 
 def declare(name: str, resource: type[Resource], settings: Mapping[str, Any]) -> Declaration:
-    """Evaluate what `resource`, mounted as `name` and with these settings of its plugin, declares.
+    """Evaluate the declaration of `resource`, mounted as `name` with the settings of its plugin.
 
-    Raises whatever the code of its author raises.
+    Raises what the code of its author raises.
     """
     content = resource.content
     return Declaration(

@@ -1,4 +1,4 @@
-"""One field of a schema as JSON Schema: apispec's account of it, mended where it is wrong or knows too little."""
+"""One field of a schema as JSON Schema: apispec's description of it, corrected and completed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ JsonSchema = dict[str, Any]
 
 _BIGINT = {"minimum": -(2**63), "maximum": 2**63 - 1}
 CLOCK = r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?$"
-_PRINTED = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 NUMBER = r"^-?\d{1,100}(\.\d+)?$"
 
 KINDS: tuple[tuple[type[marshmallow.fields.Field[Any]], JsonSchema], ...] = (
     (fields.Email, {"type": "string", "format": "email"}),
     (fields.Url, {"type": "string", "format": "uri"}),
-    (fields.Password, {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024, "pattern": _PRINTED}),
+    (
+        fields.Password,
+        {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024, "pattern": _PRINTABLE},
+    ),
     (fields.String, {"type": "string"}),
     (fields.UUID, {"type": "string", "format": "uuid"}),
     (fields.Integer, {"type": "integer", "format": "int64", **_BIGINT}),
@@ -34,17 +37,17 @@ KINDS: tuple[tuple[type[marshmallow.fields.Field[Any]], JsonSchema], ...] = (
     (fields.Time, {"type": "string", "pattern": CLOCK}),
     (fields.DateTime, {"type": "string", "format": "date-time"}),
     (fields.Dict, {"type": "object"}),
-    # Those of marshmallow itself that apispec tells wrongly.
+    # Fields of marshmallow itself that apispec describes incorrectly.
     (marshmallow.fields.Url, {"type": "string", "format": "uri"}),
     (marshmallow.fields.Time, {"type": "string", "pattern": CLOCK}),
     (marshmallow.fields.IPv4, {"type": "string", "format": "ipv4"}),
     (marshmallow.fields.IPv6, {"type": "string", "format": "ipv6"}),
     (marshmallow.fields.IP, {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
 )
-"""What is the same for every field of a kind; the first kind that fits counts."""
+"""The keywords that every field of a class has; the first matching class counts."""
 
-_OF_VALIDATORS = ("enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
-_OF_APISPEC = ("x-minimum", "x-maximum", "example", "default", "min")
+_VALIDATOR_KEYWORDS = ("enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
+_APISPEC_KEYWORDS = ("x-minimum", "x-maximum", "example", "default", "min")
 
 
 def ref(name: str, kind: str = "schemas") -> JsonSchema:
@@ -52,46 +55,46 @@ def ref(name: str, kind: str = "schemas") -> JsonSchema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def mend(converter: Any, field: Any, ret: JsonSchema) -> JsonSchema:
-    """Put right what apispec says of `field` in `ret`; one of its attribute functions, run after all others."""
-    for wrong in (*_OF_VALIDATORS, *_OF_APISPEC):
-        if wrong not in field.metadata or wrong == "example":
-            ret.pop(wrong, None)
+def correct_property(converter: Any, field: Any, ret: JsonSchema) -> JsonSchema:
+    """Correct the description `ret` that apispec made of `field`: an attribute function, run after all others."""
+    for keyword in (*_VALIDATOR_KEYWORDS, *_APISPEC_KEYWORDS):
+        if keyword not in field.metadata or keyword == "example":
+            ret.pop(keyword, None)
     if ret.get("format", "") is None:
         del ret["format"]
-    found: JsonSchema = {}
+    corrected: JsonSchema = {}
     for kind, shape in KINDS:
         if isinstance(field, kind):
-            found |= shape
+            corrected |= shape
             break
-    for kind, describe in _SPECIAL:
+    for kind, describe in _BY_ARGUMENTS:
         if isinstance(field, kind):
-            found |= describe(converter, field)
-    for check in _flat(field.validators):
-        for kind_of, constrain in _CHECKS:
-            if isinstance(check, kind_of):
-                constrain(check, field, found)
+            corrected |= describe(converter, field)
+    for check in _flatten(field.validators):
+        for validator, constrain in _BY_VALIDATOR:
+            if isinstance(check, validator):
+                constrain(check, field, corrected)
                 break
-    found |= {name: plain(value) for name, value in ret.items() if name in field.metadata}
+    corrected |= {name: plain(value) for name, value in ret.items() if name in field.metadata}
     if "example" in field.metadata:
-        found["examples"] = [plain(field.metadata["example"])]
+        corrected["examples"] = [plain(field.metadata["example"])]
     default = _default(field)
     if default:
-        found["default"] = default[0]
-    ret.update(found)
+        corrected["default"] = default[0]
+    ret.update(corrected)
     return with_null(ret) if field.allow_none else {}
 
 
 def with_null(shape: JsonSchema) -> JsonSchema:
-    """Return what makes `shape` take null as well, to be put over it."""
+    """Return the keywords with which `shape` allows null, too, to be merged into it."""
     if "$ref" in shape:
         return {"anyOf": [{"$ref": shape.pop("$ref")}, {"type": "null"}]}
     if "anyOf" in shape and "type" not in shape:
         return {"anyOf": [*(part for part in shape["anyOf"] if part != {"type": "null"}), {"type": "null"}]}
-    known = shape.get("type")
+    current = shape.get("type")
     changed: JsonSchema = {}
-    if known is not None:
-        kinds = [known] if isinstance(known, str) else known
+    if current is not None:
+        kinds = [current] if isinstance(current, str) else current
         changed["type"] = [*(kind for kind in kinds if kind != "null"), "null"]
     if "enum" in shape and None not in shape["enum"]:
         changed["enum"] = [*shape["enum"], None]
@@ -99,22 +102,22 @@ def with_null(shape: JsonSchema) -> JsonSchema:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON would have it."""
+    """Return a value as it is after serialization to JSON and back."""
     return orjson.loads(rendering.dumps(value))
 
 
-def _flat(validators: Any) -> Iterator[Any]:
-    """Yield marshmallow's validators out of ours and out of each other."""
+def _flatten(validators: Any) -> Iterator[Any]:
+    """Yield the validators of marshmallow, unwrapped and without nesting."""
     for validator in validators:
         check = getattr(validator, "check", validator)
         if isinstance(check, validate.And):
-            yield from _flat(check.validators)
+            yield from _flatten(check.validators)
         else:
             yield check
 
 
 def _default(field: Any) -> tuple[Any, ...]:
-    """Return the default of a field where it is the same each time, as a tuple of one; else an empty tuple."""
+    """Return the constant default of a field in a tuple; an empty tuple if it has none."""
     default = field.load_default
     if default in (list, dict):
         return (default(),)
@@ -128,9 +131,11 @@ def _constant(_: Any, field: Any) -> JsonSchema:
 
 
 def _choices(_: Any, field: Any) -> JsonSchema:
-    names = [field.field._serialize(one.value, None, None) if field.by_value else one.name for one in field.enum]
+    names = [field.field._serialize(m.value, None, None) if field.by_value else m.name for m in field.enum]
     choices = [plain(name) for name in names]
-    return {"type": "string", "enum": choices} if all(isinstance(one, str) for one in choices) else {"enum": choices}
+    return (
+        {"type": "string", "enum": choices} if all(isinstance(choice, str) for choice in choices) else {"enum": choices}
+    )
 
 
 def _tuple(converter: Any, field: Any) -> JsonSchema:
@@ -149,11 +154,11 @@ def _decimal(_: Any, field: Any) -> JsonSchema:
 
 def _reference(_: Any, field: Any) -> JsonSchema:
     about = {"description": field.metadata.get("description", f"The id of an item of `/{field.resource}`.")}
-    # An id that is made up leads nowhere.
+    # A made-up id would refer to a missing item.
     return about | ({"examples": [None]} if field.allow_none and "example" not in field.metadata else {})
 
 
-_SPECIAL: tuple[tuple[Any, Callable[[Any, Any], JsonSchema]], ...] = (
+_BY_ARGUMENTS: tuple[tuple[Any, Callable[[Any, Any], JsonSchema]], ...] = (
     (marshmallow.fields.Constant, _constant),
     (marshmallow.fields.Enum, _choices),
     (marshmallow.fields.Tuple, _tuple),
@@ -161,7 +166,7 @@ _SPECIAL: tuple[tuple[Any, Callable[[Any, Any], JsonSchema]], ...] = (
     (fields.Decimal, _decimal),
     (fields.Reference, _reference),
 )
-"""What a field of a kind adds by its own arguments."""
+"""The keywords that depend on the arguments of a field."""
 
 
 def _length(check: validate.Length, field: Any, shape: JsonSchema) -> None:
@@ -198,11 +203,11 @@ def _one_of(check: Any, field: Any, shape: JsonSchema) -> None:
     shape["enum"] = plain(list(check.choices))
 
 
-def _only(check: Any, field: Any, shape: JsonSchema) -> None:
+def _contains_only(check: Any, field: Any, shape: JsonSchema) -> None:
     shape["items"] = shape.get("items", {}) | {"enum": plain(list(check.choices))}
 
 
-def _none_within(check: Any, field: Any, shape: JsonSchema) -> None:
+def _contains_none_of(check: Any, field: Any, shape: JsonSchema) -> None:
     shape["items"] = shape.get("items", {}) | {"not": {"enum": plain(list(check.iterable))}}
 
 
@@ -211,7 +216,7 @@ def _none_of(check: Any, field: Any, shape: JsonSchema) -> None:
 
 
 def _equal(check: Any, field: Any, shape: JsonSchema) -> None:
-    # Not `const`, which could not be widened for a field that may be null.
+    # Not `const`, which cannot be extended with null for a nullable field.
     shape["enum"] = [plain(check.comparable)]
 
 
@@ -221,35 +226,35 @@ def _regexp(check: validate.Regexp, field: Any, shape: JsonSchema) -> None:
         shape["pattern"] = pattern
 
 
-_CHECKS: tuple[tuple[type, Callable[[Any, Any, JsonSchema], None]], ...] = (
+_BY_VALIDATOR: tuple[tuple[type, Callable[[Any, Any, JsonSchema], None]], ...] = (
     (validate.Length, _length),
     (validate.Range, _range),
-    (validate.ContainsOnly, _only),
+    (validate.ContainsOnly, _contains_only),
     (validate.OneOf, _one_of),
-    (validate.ContainsNoneOf, _none_within),
+    (validate.ContainsNoneOf, _contains_none_of),
     (validate.NoneOf, _none_of),
     (validate.Equal, _equal),
-    # Email and URL are such, too: their formats say more than their patterns.
+    # These two are subclasses of Regexp; their formats are more useful than their patterns.
     (validate.Email, lambda check, field, shape: None),
     (validate.URL, lambda check, field, shape: None),
     (validate.Regexp, _regexp),
 )
-"""What each of marshmallow's validators adds; what others demand only their author can tell, in the metadata."""
+"""The keywords of marshmallow's validators; authors describe their own validators in the metadata of a field."""
 
-_SPELT = ((r"\A", "^"), (r"\Z", "$"), ("(?P<", "(?<"))
+_REPLACEMENTS = ((r"\A", "^"), (r"\Z", "$"), ("(?P<", "(?<"))
 _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
-_FOREIGN = re.compile(r"\(\?[#aiLmsuxP(>-]|[+*?}]\+|\\[0-9UN]")
+_UNSUPPORTED = re.compile(r"\(\?[#aiLmsuxP(>-]|[+*?}]\+|\\[0-9UN]")
 
 
 def ecma(regex: re.Pattern[Any]) -> str | None:
-    """Return a pattern as ECMA-262 writes it, which JSON Schema demands; None where it cannot."""
+    """Return a pattern in the syntax of ECMA-262, as JSON Schema demands; None if it has no equivalent."""
     pattern = regex.pattern
     if regex.flags & ~(re.UNICODE | re.ASCII):
         return None
-    for ours, theirs in _SPELT:
-        pattern = pattern.replace(ours, theirs)
+    for python, javascript in _REPLACEMENTS:
+        pattern = pattern.replace(python, javascript)
     pattern = _ESCAPE.sub(r"\\u00\1", pattern)
-    if _FOREIGN.search(pattern):
+    if _UNSUPPORTED.search(pattern):
         return None
-    # Python matches from the beginning on, ECMA-262 anywhere.
+    # Python matches at the beginning of the text, ECMA-262 anywhere.
     return pattern if pattern.startswith("^") and "|" not in pattern else f"^(?:{pattern})"

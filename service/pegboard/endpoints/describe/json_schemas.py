@@ -1,4 +1,4 @@
-"""A resource's items as JSON Schema: as they are read, made, replaced and patched."""
+"""The items of a resource as JSON Schemas: for reading, creating, replacing and patching."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marshmallow import missing
 from marshmallow.fields import Field
 
 from pegboard.api.resource import Resource
-from pegboard.endpoints.describe.json_fields import JsonSchema, mend, ref, with_null
+from pegboard.endpoints.describe.json_fields import JsonSchema, correct_property, ref, with_null
 from pegboard.endpoints.write import MAX_ITEMS
 from pegboard.query import mapping
 from pegboard.schema import fields
@@ -18,18 +18,18 @@ from pegboard.schema.schema import Schema
 
 _SUFFIXES = ("", "Page", "Items", "Create", "Replace", "Update", "UpdateOwn")
 _ID = "The item's own id, assigned by the service."
-_CREATED = "When the item was made."
+_CREATED = "When the item was created."
 _UPDATED = "When the item was last changed."
 
 
 def camel(name: str) -> str:
-    """Return the name of a resource as that of a class."""
+    """Return the name of a resource in CamelCase."""
     return "".join(part.capitalize() for part in name.replace("_", "-").split("-"))
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Name the components that describe one resource: an item, a page, the items of an array, and each kind of body."""
+    """Hold the names of the components of one resource: an item, a page, created items, and each kind of body."""
 
     item: str
     page: str
@@ -40,10 +40,10 @@ class Names:
 
 
 class Schemas:
-    """Gather the schemas of a document; `taken` are the names of those that are there already."""
+    """Collect the schemas of a document; `taken` are the names of its other schemas."""
 
     def __init__(self, taken: Iterable[str]) -> None:
-        # apispec is only of use here: a worker that is never asked for the document does without it.
+        # Imported here, so that a worker loads apispec only if it makes the document.
         from apispec import APISpec
         from apispec.ext.marshmallow import MarshmallowPlugin
 
@@ -51,20 +51,20 @@ class Schemas:
         plugin = MarshmallowPlugin(schema_name_resolver=self._nested_name)
         self._spec = APISpec("", "", "3.1.1", plugins=[plugin])
         converter: Any = plugin.converter
-        converter.add_attribute_function(mend)
+        converter.add_attribute_function(correct_property)
         self._converter = converter
-        self._own: dict[str, JsonSchema] = {}
+        self._resource_schemas: dict[str, JsonSchema] = {}
         self._patches: dict[str, JsonSchema] = {}
 
     @property
     def components(self) -> dict[str, JsonSchema]:
-        """Return all schemas by their names."""
-        found = self._own | self._spec.components.schemas | self._patches
+        """Return all schemas by name."""
+        found = self._resource_schemas | self._spec.components.schemas | self._patches
         return {name: found[name] for name in sorted(found)}
 
     def names(self, resource: type[Resource], path: str) -> Names:
-        """Return the names of the components that describe `resource`; no other has them."""
-        own = _bare(resource.schema)
+        """Return unique names for the components of `resource`."""
+        own = _base_name(resource.schema)
         for base in (own, camel(path), camel(path) + own):
             names = [base + suffix for suffix in _SUFFIXES]
             if base and self._taken.isdisjoint(map(str.casefold, names)):
@@ -73,57 +73,59 @@ class Schemas:
         return Names(*names[:6])
 
     def add(self, resource: type[Resource], names: Names, expansions: Mapping[str, JsonSchema]) -> None:
-        """Add the schemas of `resource`; `expansions` says what may stand in place of a reference."""
+        """Add the schemas of `resource`; `expansions` has the schemas of the items that `expand` embeds, by field."""
         stamps = _stamps(resource)
         schema = resource.schema()
         properties = [_Property(self._converter, name, field) for name, field in schema.fields.items()]
-        readable = [one for one in properties if not one.field.load_only]
-        writable = [one for one in properties if not one.field.dump_only]
+        readable = [p for p in properties if not p.field.load_only]
+        writable = [p for p in properties if not p.field.dump_only]
         identity = _identity(resource)
         about = (type(schema).__doc__ or "").strip().partition("\n")[0] or f"An item of {names.page}."
-        item = {one.name: one.read(expansions.get(one.name)) for one in readable}
-        self._own[names.item] = {
+        item = {p.name: p.read(expansions.get(p.name)) for p in readable}
+        self._resource_schemas[names.item] = {
             "type": "object",
             "description": about,
             "properties": {"id": identity, **item, **stamps},
             "required": ["id"],
         }
-        self._own[names.page] = _page(names.item)
-        self._own[names.items] = _items(names.item)
-        required = [one.name for one in writable if one.field.required]
-        create = {one.name: one.create() for one in writable}
-        self._own[names.create] = _body("What a new item is made of.", create, required)
-        read_only = {one.name: one.shape | {"readOnly": True} for one in properties if one.field.dump_only}
-        replace = {"id": identity, **{one.name: one.replace() for one in writable}, **read_only, **stamps}
-        self._own[names.replace] = _body("A whole item: what is left out goes back to its default.", replace, required)
-        update = {"id": identity, **{one.name: one.update(self) for one in writable}, **read_only, **stamps}
-        text = "What changes of an item, as a merge patch (RFC 7396): null takes a value away or brings a default back."
-        self._own[names.update] = _body(text, update, [])
+        self._resource_schemas[names.page] = _page(names.item)
+        self._resource_schemas[names.items] = _items(names.item)
+        required = [p.name for p in writable if p.field.required]
+        create = {p.name: p.create() for p in writable}
+        self._resource_schemas[names.create] = _body("The fields of a new item.", create, required)
+        read_only = {p.name: p.shape | {"readOnly": True} for p in properties if p.field.dump_only}
+        replace = {"id": identity, **{p.name: p.replace() for p in writable}, **read_only, **stamps}
+        self._resource_schemas[names.replace] = _body(
+            "A complete item: a field that is left out returns to its default.", replace, required
+        )
+        update = {"id": identity, **{p.name: p.update(self) for p in writable}, **read_only, **stamps}
+        text = "The fields to change, as a merge patch (RFC 7396): null removes a value or restores a default."
+        self._resource_schemas[names.update] = _body(text, update, [])
 
-    def behind(self, names: Iterable[str]) -> dict[str, JsonSchema]:
-        """Return the components of these names, and those that they lead to."""
-        there, found, waiting = self.components, dict[str, JsonSchema](), [*names]
-        while waiting:
-            name = waiting.pop()
+    def with_references(self, names: Iterable[str]) -> dict[str, JsonSchema]:
+        """Return the components with these names, and those that they refer to."""
+        components, found, pending = self.components, dict[str, JsonSchema](), [*names]
+        while pending:
+            name = pending.pop()
             if name not in found:
-                found[name] = there[name]
-                waiting += referred(there[name])
+                found[name] = components[name]
+                pending += references_in(components[name])
         return found
 
-    def own(self, names: Names, writable: Iterable[str]) -> str:
-        """Return the name of what a client may change of its own item: the fields `writable` and no others."""
-        whole, name = self._own[names.update], f"{names.update}Own"
-        properties = {key: part for key, part in whole["properties"].items() if key in writable}
-        self._own[name] = whole | {"properties": properties}
+    def own_update(self, names: Names, writable: Iterable[str]) -> str:
+        """Add the schema of an update that is restricted to the fields `writable`, and return its name."""
+        schema, name = self._resource_schemas[names.update], f"{names.update}Own"
+        properties = {key: part for key, part in schema["properties"].items() if key in writable}
+        self._resource_schemas[name] = schema | {"properties": properties}
         return name
 
-    def other(self, schema: type[Schema]) -> JsonSchema:
-        """Return what leads to a schema that is no resource's, and add it."""
+    def reference_to(self, schema: type[Schema]) -> JsonSchema:
+        """Add a schema that belongs to no resource, and return a reference to it."""
         found: JsonSchema = self._converter.resolve_nested_schema(schema)
         return found
 
     def patch(self, shape: JsonSchema) -> JsonSchema:
-        """Return what a merge patch may say where a whole item has `shape`."""
+        """Return the schema of a merge patch for values of the schema `shape`."""
         if "$ref" in shape:
             name = shape["$ref"].rpartition("/")[2]
             return {**shape, **ref(self._patch_of(name))}
@@ -131,33 +133,33 @@ class Schemas:
             return {**shape, "anyOf": [self.patch(part) for part in shape["anyOf"]]}
         values = shape.get("additionalProperties")
         if isinstance(values, dict) and values:
-            return {**shape, "additionalProperties": with_null_over(self.patch(values))}
+            return {**shape, "additionalProperties": nullable(self.patch(values))}
         return shape
 
     def _patch_of(self, name: str) -> str:
-        whole, patched = self._spec.components.schemas[name], f"{name}Update"
-        if patched not in self._patches:
-            self._patches[patched] = {}  # There before it is made, since it may refer to itself.
-            properties = {key: with_null_over(self.patch(part)) for key, part in whole["properties"].items()}
-            rest = {key: value for key, value in whole.items() if key not in ("required", "properties")}
-            self._patches[patched] = {**rest, "properties": properties}
-        return patched
+        schema, patch_name = self._spec.components.schemas[name], f"{name}Update"
+        if patch_name not in self._patches:
+            self._patches[patch_name] = {}  # Registered first, since the schema may refer to itself.
+            properties = {key: nullable(self.patch(part)) for key, part in schema["properties"].items()}
+            rest = {key: value for key, value in schema.items() if key not in ("required", "properties")}
+            self._patches[patch_name] = {**rest, "properties": properties}
+        return patch_name
 
     def _nested_name(self, schema: Any) -> str:
-        """Return the name of a schema that is nested in another, as apispec asks for it: once for each variant."""
+        """Return the name of a nested schema; apispec calls this once for each variant of it."""
         from apispec.ext.marshmallow.common import resolve_schema_instance
 
-        base = _bare(type(resolve_schema_instance(schema))) or "Nested"
+        base = _base_name(type(resolve_schema_instance(schema))) or "Nested"
         for name in _numbered(base):
             wanted = {name.casefold(), f"{name}Update".casefold()}
             if self._taken.isdisjoint(wanted):
                 self._taken |= wanted
                 return name
-        raise RuntimeError("numbers have an end")
+        raise RuntimeError("unreachable: the numbers are infinite")
 
 
 class _Property:
-    """One field of a schema, as each verb sees it."""
+    """One field of a schema, and its JSON Schema for each verb."""
 
     def __init__(self, converter: Any, attribute: str, field: Field[Any]) -> None:
         self.name = mapping.name_of(field, attribute)
@@ -165,27 +167,27 @@ class _Property:
         self.shape: JsonSchema = converter.field2property(field)
 
     def read(self, expansion: JsonSchema | None) -> JsonSchema:
-        shape = _written(self.field, {key: value for key, value in self.shape.items() if key != "default"})
+        shape = _dumped(self.field, {key: value for key, value in self.shape.items() if key != "default"})
         if expansion is not None:
             about = {key: shape.pop(key) for key in ("description",) if key in shape}
             shape = {**about, "anyOf": [shape, expansion, {"type": "null"}]}
-        return with_null_over(shape) if mapping.is_nullable(self.field) else shape
+        return nullable(shape) if mapping.is_nullable(self.field) else shape
 
     def create(self) -> JsonSchema:
         return self.shape
 
     def replace(self) -> JsonSchema:
-        # What an item shows as null because it never had it can be sent back.
+        # An absent optional field is shown as null, which a client may send back.
         bare = not self.field.required and self.field.load_default is missing
-        return with_null_over(self.shape) if bare else self.shape
+        return nullable(self.shape) if bare else self.shape
 
     def update(self, schemas: Schemas) -> JsonSchema:
         shape = {key: value for key, value in schemas.patch(self.shape).items() if key != "default"}
-        return shape if self.field.required else with_null_over(shape)
+        return shape if self.field.required else nullable(shape)
 
 
-def with_null_over(shape: JsonSchema) -> JsonSchema:
-    """Return a copy of `shape` that takes null as well."""
+def nullable(shape: JsonSchema) -> JsonSchema:
+    """Return a copy of `shape` that allows null, too."""
     copied = dict(shape)
     return copied | with_null(copied) if "$ref" not in shape else _without_ref(copied) | with_null(dict(shape))
 
@@ -194,25 +196,25 @@ def _without_ref(shape: JsonSchema) -> JsonSchema:
     return {key: value for key, value in shape.items() if key != "$ref"}
 
 
-def _written(field: Any, shape: JsonSchema) -> JsonSchema:
-    """Return what goes out where more is taken in: exact numbers as text only."""
+def _dumped(field: Any, shape: JsonSchema) -> JsonSchema:
+    """Return the schema of a dumped value if it is narrower than that of a loaded one: decimals are dumped as text."""
     if isinstance(field, fields.Decimal):
         return shape | {"type": ["string", "null"] if field.allow_none else "string"}
     if isinstance(field, fields.List):
-        return shape | {"items": _written(field.inner, shape["items"])}
+        return shape | {"items": _dumped(field.inner, shape["items"])}
     return shape
 
 
-def referred(part: Any) -> Iterator[str]:
-    """Yield the names of the components that a part of a document leads to."""
+def references_in(part: Any) -> Iterator[str]:
+    """Yield the names of the components that a part of a document refers to."""
     if isinstance(part, Mapping):
         if isinstance(part.get("$ref"), str):
             yield part["$ref"].rpartition("/")[2]
         for inner in part.values():
-            yield from referred(inner)
+            yield from references_in(inner)
     elif isinstance(part, list):
         for inner in part:
-            yield from referred(inner)
+            yield from references_in(inner)
 
 
 def _identity(resource: type[Resource]) -> JsonSchema:
@@ -220,15 +222,15 @@ def _identity(resource: type[Resource]) -> JsonSchema:
 
 
 def identity(resource: type[Resource]) -> JsonSchema:
-    """Return the form of the ids of `resource`: UUIDs, unless it reads ids in its own way."""
+    """Return the schema of the ids of `resource`: UUIDs, unless it overrides `parse_id`."""
     return {"type": "string"} | ({"format": "uuid"} if resource.has_uuids() else {})
 
 
 def _stamps(resource: type[Resource]) -> dict[str, JsonSchema]:
     stamp = {"type": "string", "format": "date-time", "readOnly": True}
-    there = {column.field for column in resource.rules().columns}
-    told = {"created_at": _CREATED, "updated_at": _UPDATED}
-    return {name: {**stamp, "description": about} for name, about in told.items() if name in there}
+    columns = {column.field for column in resource.rules().columns}
+    descriptions = {"created_at": _CREATED, "updated_at": _UPDATED}
+    return {name: {**stamp, "description": about} for name, about in descriptions.items() if name in columns}
 
 
 def _body(about: str, properties: Mapping[str, JsonSchema], required: list[str]) -> JsonSchema:
@@ -240,12 +242,12 @@ def _page(item: str) -> JsonSchema:
     url = {"type": ["string", "null"], "format": "uri-reference"}
     return {
         "type": "object",
-        "description": "One page of a collection, and where its neighbours are.",
+        "description": "One page of a collection, with links to its neighbours.",
         "properties": {
             "items": {"type": "array", "items": ref(item)},
-            "next": {**url, "description": "Where the next page is; null on the last one."},
-            "prev": {**url, "description": "Where the page before is; null on the first one."},
-            "total": {"type": "integer", "minimum": 0, "description": "How many there are, where `count` asked."},
+            "next": {**url, "description": "The path of the next page; null on the last one."},
+            "prev": {**url, "description": "The path of the previous page; null on the first one."},
+            "total": {"type": "integer", "minimum": 0, "description": "The number of items, if `count` requested it."},
         },
         "required": ["items", "next", "prev"],
     }
@@ -254,14 +256,14 @@ def _page(item: str) -> JsonSchema:
 def _items(item: str) -> JsonSchema:
     return {
         "type": "object",
-        "description": "What an array of new items was made into, in the same order.",
+        "description": "The created items, in the order of the request.",
         "properties": {"items": {"type": "array", "items": ref(item), "minItems": 1, "maxItems": MAX_ITEMS}},
         "required": ["items"],
     }
 
 
-def _bare(schema: type) -> str:
-    """Return what a schema's class is about: its name without `Schema`."""
+def _base_name(schema: type) -> str:
+    """Return the name of a schema's class without the suffix `Schema`."""
     name = schema.__name__.removesuffix("Schema").removesuffix("schema").strip("_")
     return name[:1].upper() + name[1:]
 

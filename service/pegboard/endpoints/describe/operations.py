@@ -21,7 +21,7 @@ class OperationEndpoints(ResourceEndpoints):
     """Describe the endpoints of the operations of one resource."""
 
     def endpoints(self) -> Iterator[Endpoint]:
-        """Yield them in the order in which they are declared."""
+        """Yield the endpoints in the order in which the operations are declared."""
         for operation in self._declared.operations.values():
             on_item = operation.on == "item"
             path = f"/{self._name}/{{id}}/{operation.name}" if on_item else f"/{self._name}/{operation.name}"
@@ -62,25 +62,25 @@ class OperationEndpoints(ResourceEndpoints):
         conditions = self._conditions() if operation.on == "item" else ()
         preferences = ("Prefer",) if operation.response is not None else ()
         headers = (*conditions, "Idempotency-Key", *preferences)
-        return self._taken(headers) if operation.response == "item" else parameters.headers(*headers)
+        return self._item_parameters(headers) if operation.response == "item" else parameters.headers(*headers)
 
     def _body_of(self, operation: Operation) -> Body | None:
         if operation.request is None:
             return None
-        shape = self._schemas.other(operation.request)
+        shape = self._schemas.reference_to(operation.request)
         return Body({JSON: Media(shape, example(shape, self._schemas.components, reading=False))})
 
     def _replies_of(self, operation: Operation) -> Iterator[ResponseSpec]:
         replayed = "Idempotency-Replayed"
         if operation.response is None:
-            yield ResponseSpec(204, "It is done.", (replayed,))
+            yield ResponseSpec(204, "Done.", (replayed,))
         elif operation.response == "item":
-            told = ("Content-Location", "Preference-Applied", replayed)
-            yield self._item(200, "The item as it is now.", *told)
+            headers = ("Content-Location", "Preference-Applied", replayed)
+            yield self._item(200, "The changed item.", *headers)
             yield self._minimal("Content-Location", replayed)
         else:
-            shape = self._schemas.other(operation.response)
+            shape = self._schemas.reference_to(operation.response)
             content = {JSON: Media(shape, example(shape, self._schemas.components))}
-            yield ResponseSpec(200, "It is done.", (replayed,), content)
-            about = "Done; `Prefer: return=minimal` asked for no more."
+            yield ResponseSpec(200, "Done.", (replayed,), content)
+            about = "Done; there is no body because of `Prefer: return=minimal`."
             yield ResponseSpec(204, about, ("Preference-Applied", replayed))

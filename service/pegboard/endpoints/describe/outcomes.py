@@ -1,4 +1,4 @@
-"""The errors that each kind of endpoint may answer with."""
+"""The errors that each kind of endpoint may respond with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONNECTION: _Errors = (
     errors.InternalError,
     errors.HttpVersionNotSupported,
 )
-"""What any request may meet, wherever it goes."""
+"""The possible errors of every request."""
 
 CREDENTIALS: _Errors = (
     errors.NotAuthenticated,
@@ -26,7 +26,7 @@ CREDENTIALS: _Errors = (
     errors.TooManyRequests,
     errors.DatabaseUnavailable,
 )
-"""What a request may meet that needs credentials."""
+"""The further errors of a request that needs credentials."""
 
 _RESOURCE: _Errors = (errors.Forbidden, errors.PluginUnavailable, errors.TimedOut, errors.Busy)
 _QUERY: _Errors = (errors.InvalidParameter, errors.UnknownParameter)
@@ -62,7 +62,7 @@ ACTIONS: Mapping[str, _Errors] = {
     "update": (*_ITEM, *_BODY, errors.Conflict, errors.StillReferenced, errors.PatchConflict),
     "delete": (*_ITEM, errors.StillReferenced),
 }
-"""What each action of a resource may meet beyond that."""
+"""The further errors of each action of a resource."""
 
 _READ_CONTENT = (
     *_RESOURCE,
@@ -87,11 +87,11 @@ CONTENT_ACTIONS: Mapping[str, _Errors] = {
         errors.InvalidValue,
     ),
 }
-"""What each verb of an item's content may meet beyond that."""
+"""The further errors of each verb for the content of an item."""
 
 
 OPERATION = (*ACTIONS["create"], errors.NotFound)
-"""What an operation may meet."""
+"""The further errors of an operation."""
 
 OPERATION_ON_ITEM: _Errors = (*OPERATION, errors.PreconditionFailed)
-"""What an operation on an item may meet."""
+"""The further errors of an operation on an item."""

@@ -1,4 +1,4 @@
-"""What can be said beside a body: the query parameters of a resource, and the headers of requests."""
+"""The query parameters of resources, and the headers of requests."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _TYPES: Mapping[str, JsonSchema] = {
     "timestamptz": {"type": "string", "format": "date-time"},
     "uuid": {"type": "string", "format": "uuid"},
 }
-"""What a value of each PostgreSQL type looks like in a URL; what is not here is text."""
+"""The schema of a value in a URL for each PostgreSQL type; all others are text."""
 
-_SYNTAX = re.compile(r"([\^$\\.*+?()\[\]{}|/])")
-"""What ECMA-262 lets be escaped, and no more."""
+_SPECIAL_CHARACTERS = re.compile(r"([\^$\\.*+?()\[\]{}|/])")
+"""The characters that ECMA-262 allows to be escaped."""
 
 _TEXT = {"type": "string"}
-_WHOLE = r"-?\d{1,18}"
-_LISTED: Mapping[str, str] = {
+_INTEGER_PATTERN = r"-?\d{1,18}"
+_LIST_PATTERNS: Mapping[str, str] = {
     "boolean": "(true|false)",
-    "smallint": _WHOLE,
-    "integer": _WHOLE,
-    "bigint": _WHOLE,
+    "smallint": _INTEGER_PATTERN,
+    "integer": _INTEGER_PATTERN,
+    "bigint": _INTEGER_PATTERN,
     "date": r"\d{4}-\d{2}-\d{2}",
     "uuid": "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
 }
-"""What several values of a type look like, between commas; of the others the pattern says nothing."""
+"""The pattern of each value in a list separated by commas; other types have none."""
 
-_MEANINGS: Mapping[str, str] = {
+_DESCRIPTIONS: Mapping[str, str] = {
     "eq": "Only items whose `{}` is this.",
-    "ne": "Only items whose `{}` is not this; one that is null is not.",
+    "ne": "Only items whose `{}` is not this, including null.",
     "lt": "Only items whose `{}` is less than this.",
     "lte": "Only items whose `{}` is this or less.",
     "gt": "Only items whose `{}` is greater than this.",
@@ -56,11 +56,11 @@ _MEANINGS: Mapping[str, str] = {
     "in": "Only items whose `{}` is one of these, separated by commas; `\\,` is a comma within a value.",
     "prefix": "Only items whose `{}` begins with this.",
     "contains": "Only items whose `{}` contains this, in upper or lower case.",
-    "isnull": "Only items whose `{}` is null, or only those where it is not.",
+    "isnull": "Only items whose `{}` is null (`true`) or is not null (`false`).",
     "has": "Only items whose `{}` has this among its elements.",
 }
 
-_DIGESTED = "The SHA-256 of the body (RFC 9530): another body is refused."
+_DIGEST_DESCRIPTION = "The SHA-256 of the body (RFC 9530): a body that does not match is refused."
 _DIGEST = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
 _TAGS = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 _CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
@@ -75,8 +75,8 @@ def _header(name: str, description: str, schema: JsonSchema = _TEXT, *, example:
 
 
 SHARED: Mapping[str, Parameter] = {
-    "after": _query("after", "Go on behind this place: a cursor, as `next` has it.", _CURSOR),
-    "before": _query("before", "Go back from this place: a cursor, as `prev` has it.", _CURSOR),
+    "after": _query("after", "Return the items after this position: a cursor from `next`.", _CURSOR),
+    "before": _query("before", "Return the items before this position: a cursor from `prev`.", _CURSOR),
     "count": _query(
         "count",
         "Count the items: `total` in the page, and `X-Total-Count`.",
@@ -84,23 +84,23 @@ SHARED: Mapping[str, Parameter] = {
     ),
     "q": _query(
         "q",
-        "Only items in which these words are found.",
+        "Only items that contain these words.",
         {"type": "string", "minLength": 1, "maxLength": parsing.LONGEST_SEARCH, "pattern": r"\S"},
     ),
     "X-Request-Id": _header(
         "X-Request-Id",
-        "What the request is to be called in the answer and in the log: 1 to 128 characters of `A-Za-z0-9._-`.",
+        "The id of the request in the response and in the log: 1 to 128 characters of `A-Za-z0-9._-`.",
     ),
     "If-Match": _header(
         "If-Match",
-        "Go on only if the item still has one of these entity tags; else 412.",
+        "Proceed only if the item still has one of these entity tags; otherwise 412.",
         {"type": "string", "pattern": _TAGS},
         example='"2c1f7a90b35d8e64"',
     ),
     "If-Match-Required": Parameter(
         "If-Match",
         "header",
-        "Go on only if the item still has one of these entity tags; else 412, and 428 without.",
+        "Proceed only if the item still has one of these entity tags; otherwise 412, and 428 without this header.",
         {"type": "string", "pattern": _TAGS},
         required=True,
         example='"2c1f7a90b35d8e64"',
@@ -108,116 +108,121 @@ SHARED: Mapping[str, Parameter] = {
     ),
     "If-None-Match": _header(
         "If-None-Match",
-        "Reading: 304 if what is there still has one of these entity tags. Writing: 412 then.",
+        "If the item or page still has one of these entity tags: 304 for a read, 412 for a write.",
         {"type": "string", "pattern": _TAGS},
         example='"2c1f7a90b35d8e64"',
     ),
     "If-Modified-Since": _header(
         "If-Modified-Since",
-        "304 if nothing has changed since this HTTP date; without effect beside `If-None-Match`.",
+        "304 if nothing has changed since this HTTP date; ignored together with `If-None-Match`.",
         example="Sun, 15 Feb 2015 05:21:07 GMT",
     ),
     "If-Unmodified-Since": _header(
         "If-Unmodified-Since",
-        "412 if the item has changed since this HTTP date; without effect beside `If-Match`.",
+        "412 if the item has changed since this HTTP date; ignored together with `If-Match`.",
         example="Sun, 15 Feb 2015 05:21:07 GMT",
     ),
     "Range": _header(
         "Range",
-        "Only these bytes: `bytes=0-499`, `bytes=500-` or the last ones, `bytes=-500`; several ranges give all of it.",
+        "Only these bytes: `bytes=0-499`, `bytes=500-` or the last 500, `bytes=-500`; several ranges return it all.",
         example="bytes=0-499",
     ),
     "If-Range": _header(
         "If-Range",
-        "The part only if the content still has this entity tag, else all of it.",
+        "Return the range only if the content still has this entity tag, and everything otherwise.",
         example='"2c1f7a90b35d8e64"',
     ),
-    "Content-Digest": _header("Content-Digest", _DIGESTED, example=_DIGEST),
-    "Repr-Digest": _header("Repr-Digest", _DIGESTED, example=_DIGEST),
-    "Prefer": _header("Prefer", "`return=minimal` answers without the item (RFC 7240).", example="return=minimal"),
+    "Content-Digest": _header("Content-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
+    "Repr-Digest": _header("Repr-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
+    "Prefer": _header(
+        "Prefer", "`return=minimal` leaves the item out of the response (RFC 7240).", example="return=minimal"
+    ),
     "Idempotency-Key": _header(
         "Idempotency-Key",
-        "Makes repeating safe: the first response to this key is kept for 24 hours and sent again.",
+        "Makes a retry safe: the first response for this key is kept for 24 hours and replayed.",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
         example="8e03978e-40d5-43dd-bc93-6894a57f9324",
     ),
 }
-"""The parameters that are the same wherever they are taken."""
+"""The parameters that all endpoints share."""
 
 READING = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 WRITING = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 
 
 def headers(*names: str) -> tuple[Parameter, ...]:
-    """Return headers of a request, by the names of their components, and the one that every request may have."""
+    """Return the headers with these component names, and the one that every request may have."""
     return tuple(SHARED[name] for name in (*names, "X-Request-Id"))
 
 
 def conditions(*, needed: bool) -> tuple[str, ...]:
-    """Return the names of the components of the conditions that a write takes; `needed` says that it takes one."""
+    """Return the component names of the conditions of a write; `needed` is whether `If-Match` is required."""
     return tuple(f"{name}-Required" if needed and name == "If-Match" else name for name in WRITING)
 
 
 def of_item(resource: str, rules: Rules) -> tuple[Parameter, ...]:
-    """Return the query parameters that an item takes."""
+    """Return the query parameters of an item."""
     own = [_fields(rules)] + ([_expand(rules)] if rules.expandable else [])
-    return tuple(_named(resource, parameter) for parameter in own)
+    return tuple(_with_component(resource, parameter) for parameter in own)
 
 
 def of_collection(resource: str, rules: Rules) -> tuple[Parameter, ...]:
-    """Return the query parameters that a collection takes."""
+    """Return the query parameters of a collection."""
     own = [_limit(rules), *([_sort(rules)] if rules.sorts else [])]
     shared = ["after", "before", "count", *(["q"] if "q" in rules.reserved else [])]
     filters = [_filter(name, column, operator) for name, (column, operator) in sorted(rules.filters.items())]
     return (
-        *(_named(resource, parameter) for parameter in own),
+        *(_with_component(resource, parameter) for parameter in own),
         *(SHARED[name] for name in shared),
         *of_item(resource, rules),
-        *(_named(resource, parameter) for parameter in filters),
+        *(_with_component(resource, parameter) for parameter in filters),
     )
 
 
-def _named(resource: str, parameter: Parameter) -> Parameter:
-    # The keys of components take these characters and no others.
-    kept = "".join(one if one.isascii() and (one.isalnum() or one in "-_") else "." for one in parameter.name)
-    return replace(parameter, component=f"{resource}.{kept}")
+def _with_component(resource: str, parameter: Parameter) -> Parameter:
+    # The only characters that OpenAPI allows in the keys of components.
+    escaped = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "." for c in parameter.name)
+    return replace(parameter, component=f"{resource}.{escaped}")
 
 
 def _limit(rules: Rules) -> Parameter:
     bounds = {"minimum": 1, "maximum": rules.max_limit, "default": rules.default_limit}
-    return _query("limit", "How many items a page has at most.", {"type": "integer", **bounds})
+    return _query("limit", "The maximum number of items on a page.", {"type": "integer", **bounds})
 
 
 def _sort(rules: Rules) -> Parameter:
-    return _listed(
-        "sort", "Sort by these fields, `-` in front of one for descending; by `id` without.", rules.sorts, "-?"
+    return _name_list(
+        "sort", "Sort by these fields, with the prefix `-` for descending; the default is `id`.", rules.sorts, "-?"
     )
 
 
 def _fields(rules: Rules) -> Parameter:
-    return _listed("fields", "Only these fields; `id` always comes.", [c.field for c in rules.columns if c.readable])
+    return _name_list("fields", "Only these fields, and always `id`.", [c.field for c in rules.columns if c.readable])
 
 
 def _expand(rules: Rules) -> Parameter:
-    return _listed("expand", "Show these items in place of their ids.", rules.expandable)
+    return _name_list("expand", "Embed these items in place of their ids.", rules.expandable)
 
 
-def _listed(name: str, description: str, choices: Iterable[str], sign: str = "") -> Parameter:
-    """Return a parameter that takes names separated by commas: as text, since few clients can write a list so."""
+def _name_list(name: str, description: str, choices: Iterable[str], sign: str = "") -> Parameter:
+    """Return a parameter for names separated by commas: as text, since few clients support such lists."""
     names = list(choices)
-    escaped = [_SYNTAX.sub(r"\\\1", choice) for choice in names]
-    one = f"{sign}({'|'.join(escaped)})"
-    about = f"{description} Separated by commas, out of {', '.join(f'`{choice}`' for choice in names)}."
-    return _query(name, about, {"type": "string", "pattern": f"^{one}(,{one})*$"}, names[-1])
+    escaped = [_SPECIAL_CHARACTERS.sub(r"\\\1", choice) for choice in names]
+    pattern = f"{sign}({'|'.join(escaped)})"
+    about = f"{description} Separated by commas; one or more of {', '.join(f'`{choice}`' for choice in names)}."
+    return _query(name, about, {"type": "string", "pattern": f"^{pattern}(,{pattern})*$"}, names[-1])
 
 
 def _filter(name: str, column: Column, operator: str) -> Parameter:
     kind = column.base_type.removesuffix("[]")
-    one = _TYPES.get(kind, _TEXT)
-    own = {
-        "in": {"type": "string", **({"pattern": f"^{_LISTED[kind]}(,{_LISTED[kind]})*$"} if kind in _LISTED else {})},
+    schema = _TYPES.get(kind, _TEXT)
+    by_operator = {
+        "in": {
+            "type": "string",
+            **({"pattern": f"^{_LIST_PATTERNS[kind]}(,{_LIST_PATTERNS[kind]})*$"} if kind in _LIST_PATTERNS else {}),
+        },
         "isnull": {"type": "boolean"},
         "prefix": _TEXT,
         "contains": _TEXT,
     }
-    return _query(name, _MEANINGS[operator].format(column.field), own.get(operator, one))
+    return _query(name, _DESCRIPTIONS[operator].format(column.field), by_operator.get(operator, schema))

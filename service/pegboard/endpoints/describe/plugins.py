@@ -1,4 +1,4 @@
-"""The endpoints of all plugins, each described within its plugin's guard; one that cannot be described is down."""
+"""The endpoints of all plugins, each described within its plugin's guard; a plugin fails if it cannot be described."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pegboard.endpoints.describe.components import COMPONENTS
 from pegboard.endpoints.describe.content import ContentEndpoints
 from pegboard.endpoints.describe.declaration import Declaration, declare
 from pegboard.endpoints.describe.json_fields import ref
-from pegboard.endpoints.describe.json_schemas import Names, Schemas, referred
+from pegboard.endpoints.describe.json_schemas import Names, Schemas, references_in
 from pegboard.endpoints.describe.operations import OperationEndpoints
 from pegboard.endpoints.describe.resource import ResourceEndpoints
 from pegboard.endpoints.endpoint import Endpoint, JsonSchema, Media
@@ -19,36 +19,36 @@ from pegboard.hosting import guard
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.hosting.discovery import Plugin, State
 
-_DOING = "it cannot be described"
+_FAILURE = "it cannot be described"
 
 
 @dataclass(slots=True)
 class Description:
-    """Hold what the plugins declare, their endpoints, and the schemas that these name, all as plain values."""
+    """Hold the declarations of the plugins, their endpoints and the schemas of these, as plain values."""
 
     declared: dict[str, Declaration] = field(default_factory=dict)
     endpoints: list[Endpoint] = field(default_factory=list)
     schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
     public: dict[str, frozenset[str]] = field(default_factory=dict)
-    """The public verbs of plugins that are down: whoever needs no credentials there is told that, too."""
+    """The public verbs of plugins that failed: their requests get a 503 without credentials, too."""
 
 
 def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds: float) -> Description:
-    """Return the description of `plugins`: each has so many seconds, and is down if it needs more or raises."""
+    """Return the description of `plugins`; each fails if it raises or takes more than `seconds`."""
     found, schemas, names = Description(), Schemas(COMPONENTS), dict[str, Names]()
     for plugin in _serving(plugins):
-        with plugin.guarded(_DOING, seconds):
-            declared = declare(plugin.name, plugin.resource, plugin.settings)  # type: ignore[arg-type]  # it serves
+        with plugin.guarded(_FAILURE, seconds):
+            declared = declare(plugin.name, plugin.resource, plugin.settings)  # type: ignore[arg-type]  # it is ready
             names[plugin.name] = schemas.names(declared.resource, plugin.name)
             schemas.add(declared.resource, names[plugin.name], {})
-            # What cannot be written as JSON is found here, and not by whoever reads the document.
-            rendering.dumps(schemas.behind(asdict(names[plugin.name]).values()))
+            # Fail here if the schemas cannot be serialized, and not when a client requests the document.
+            rendering.dumps(schemas.with_references(asdict(names[plugin.name]).values()))
             rendering.dumps(
                 [declared.summary, declared.text, *((e.code, e.status, e.message) for e in declared.error_codes)]
             )
             found.declared[plugin.name] = declared
     for plugin in _serving(plugins):
-        with plugin.guarded(_DOING, seconds):
+        with plugin.guarded(_FAILURE, seconds):
             declared = found.declared[plugin.name]
             shown = {
                 name: ref(names[target].item)
@@ -58,7 +58,7 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
             if shown:
                 schemas.add(declared.resource, names[plugin.name], shown)
     for plugin in _serving(plugins):
-        with plugin.guarded(_DOING, seconds):
+        with plugin.guarded(_FAILURE, seconds):
             parts = (found.declared[plugin.name], names[plugin.name], schemas, guards[plugin.name])
             endpoints = [
                 endpoint
@@ -66,9 +66,11 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
                 for endpoint in kind(*parts).endpoints()
             ]
             rendering.dumps(
-                schemas.behind(set(referred([one.schema for one in _media(endpoints)])) - COMPONENTS.keys())
+                schemas.with_references(
+                    set(references_in([media.schema for media in _media(endpoints)])) - COMPONENTS.keys()
+                )
             )
-            rendering.dumps([(one.summary, one.description) for one in endpoints])
+            rendering.dumps([(endpoint.summary, endpoint.description) for endpoint in endpoints])
             found.endpoints += endpoints
     found.schemas = schemas.components
     for plugin in plugins:

@@ -1,4 +1,4 @@
-"""The endpoints of one resource: its verbs on the collection, on an item and on the client's own item."""
+"""The endpoints of one resource: its verbs for the collection, for an item and for the client's own item."""
 
 from __future__ import annotations
 
@@ -26,20 +26,23 @@ from pegboard.rendering import dumps
 from pegboard.schema.loading import Loader
 
 _SUMMARIES: Mapping[str, tuple[str, str]] = {
-    "list": ("List {many}", "A page of items, or all of them as a stream of NDJSON or CSV where `Accept` asks for it."),
-    "create": ("Create {one}", "Makes one item."),
-    "retrieve": ("Retrieve {one}", "One item, with its entity tag."),
-    "replace": ("Replace {one}", "Puts a whole item in place of the one there: what is left out gets its default."),
-    "update": ("Change {one}", "Changes only the fields that are given, or follows a JSON Patch as a whole."),
-    "delete": ("Delete {one}", "Deletes the item; the second time there is none, which is 404."),
+    "list": ("List {many}", "A page of items, or all of them as a stream of NDJSON or CSV if `Accept` requests it."),
+    "create": ("Create {one}", "Creates one item."),
+    "retrieve": ("Retrieve {one}", "Returns one item, with its entity tag."),
+    "replace": ("Replace {one}", "Replaces the item: a field that is left out gets its default."),
+    "update": (
+        "Change {one}",
+        "Changes only the fields in the body, or applies a JSON Patch completely or not at all.",
+    ),
+    "delete": ("Delete {one}", "Deletes the item; deleting it again is a 404."),
     "options": ("See what is allowed on {what}", "Names the methods in `Allow`, and the kinds of patches."),
 }
-_HEAD = "Read the headers of {what}", "The headers that GET answers with, and no body."
-_SEVERAL = f"Makes one item, or from an array of at most {MAX_ITEMS:,} all of them or none."
+_HEAD = "Read the headers of {what}", "The headers of the response to GET, without its body."
+_SEVERAL = f"Creates one item, or from an array of at most {MAX_ITEMS:,} all of the items or none."
 
 
 class ResourceEndpoints:
-    """Describe the endpoints of one resource; `guard` calls what serves them, once that is there."""
+    """Describe the endpoints of one resource; `guard` will call their handlers."""
 
     def __init__(self, declared: Declaration, names: Names, schemas: Schemas, guard: Bulkhead) -> None:
         self._declared = declared
@@ -57,11 +60,11 @@ class ResourceEndpoints:
         yield from self._at(ITEM_ACTIONS, f"/{self._name}/me", "me.", self._resource.me)
 
     def _at(self, actions: Mapping[str, str], path: str, level: str, verbs: Sequence[str]) -> Iterator[Endpoint]:
-        there = [verb for verb in VERBS if verb in verbs and actions.get(verb) in self._declared.actions]
-        for verb in there:
+        available = [verb for verb in VERBS if verb in verbs and actions.get(verb) in self._declared.actions]
+        for verb in available:
             yield self._endpoint(verb, actions[verb], path, level)
-        if there:
-            yield self._options(path, level, f"{self._name}.{level}options", accept_patch="PATCH" in there)
+        if available:
+            yield self._options(path, level, f"{self._name}.{level}options", accept_patch="PATCH" in available)
 
     def _endpoint(self, verb: str, action: str, path: str, level: str) -> Endpoint:
         title, about = _HEAD if verb == "HEAD" else _SUMMARIES[action]
@@ -84,7 +87,7 @@ class ResourceEndpoints:
             access=access,
             name=f"{self._name}.{level}{'head' if verb == 'HEAD' else action}",
             action=action,
-            summary=self._titled(title, level),
+            summary=self._summary(title, level),
             description=about,
             body=body,
             responses=replies,
@@ -114,15 +117,15 @@ class ResourceEndpoints:
             access=ANY_CLIENT,
             name=name,
             action="options",
-            summary=summary or self._titled(title, level),
+            summary=summary or self._summary(title, level),
             description=about or usual,
-            responses=(ResponseSpec(204, "What is allowed here.", headers),),
+            responses=(ResponseSpec(204, "The allowed methods.", headers),),
             errors=(*outcomes.CONNECTION, *outcomes.CREDENTIALS, errors.PluginUnavailable, errors.NotFound),
             parameters=(*self._path_parameters(path), *parameters.headers()),
             errors_of="options",
         )
 
-    def _titled(self, title: str, level: str) -> str:
+    def _summary(self, title: str, level: str) -> str:
         one = f"{'an' if self._noun[:1] in 'aeiou' else 'a'} {self._noun}"
         one = f"your own {self._noun}" if level == "me." else one
         return title.format(many=self._name, one=one, what=one if level else self._name)
@@ -136,7 +139,7 @@ class ResourceEndpoints:
         return (Parameter("id", "path", about, form, required=True),)
 
     def _invalid(self, action: str) -> Mapping[int, tuple[ErrorDetail, ...]]:
-        """Return what a body that is not taken is really answered with."""
+        """Return the real errors of an invalid body, by status."""
         loader = Loader(self._resource.schema)
         bad: Mapping[str, Callable[[], Any]] = {
             "create": lambda: loader.create({}),
@@ -147,26 +150,26 @@ class ResourceEndpoints:
 
     def _list(self, _: str) -> Described:
         item = self._example(self._names.item)
-        known = item is not NOTHING
-        page = {"items": [item], "next": None, "prev": None} if known else NOTHING
+        has_example = item is not NOTHING
+        page = {"items": [item], "next": None, "prev": None} if has_example else NOTHING
         lines = {"type": "string", "description": f"A line of JSON for each `{self._names.item}`."}
         records = {"type": "string", "description": "A header and a record for each item (RFC 4180)."}
         content = {
             JSON: Media(ref(self._names.page), page),
-            export.NDJSON: Media(lines, dumps(item).decode() + "\n" if known else NOTHING),
-            export.CSV: Media(records, _csv(item) if known else NOTHING),
+            export.NDJSON: Media(lines, dumps(item).decode() + "\n" if has_example else NOTHING),
+            export.CSV: Media(records, _csv(item) if has_example else NOTHING),
         }
-        told = ("ETag", "Link", "X-Total-Count")
+        headers = ("ETag", "Link", "X-Total-Count")
         taken = (
             *parameters.of_collection(self._name, self._declared.rules),
             *parameters.headers(*parameters.READING),
         )
-        found = ResponseSpec(200, "A page of the collection, or all of it.", told, content)
-        return taken, None, (found, ResponseSpec(304, "The page is still as the client has it.", told))
+        found = ResponseSpec(200, "A page of the collection, or all of it.", headers, content)
+        return taken, None, (found, ResponseSpec(304, "The page has not changed.", headers))
 
     def _retrieve(self, _: str) -> Described:
-        unchanged = ResponseSpec(304, "The item is still as the client has it.", ("ETag", "Last-Modified"))
-        return self._taken(parameters.READING), None, (self._item(200, "The item."), unchanged)
+        unchanged = ResponseSpec(304, "The item has not changed.", ("ETag", "Last-Modified"))
+        return self._item_parameters(parameters.READING), None, (self._item(200, "The item."), unchanged)
 
     def _create(self, _: str) -> Described:
         body, made = ref(self._names.create), ref(self._names.item)
@@ -178,39 +181,39 @@ class ResourceEndpoints:
             if value is not NOTHING and shown is not NOTHING:
                 bodies |= _examples("several", "Several at once.", [value])
                 replies |= _examples("several", "Several at once.", {"items": [shown]})
-        told = ("ETag", "Last-Modified", "Location", "Preference-Applied", "Idempotency-Replayed")
-        reply = ResponseSpec(201, "The new item.", told, {JSON: Media(made, examples=replies)}, self._links())
-        taken = self._taken(("Idempotency-Key", "Prefer"))
+        headers = ("ETag", "Last-Modified", "Location", "Preference-Applied", "Idempotency-Replayed")
+        reply = ResponseSpec(201, "The new item.", headers, {JSON: Media(made, examples=replies)}, self._links())
+        taken = self._item_parameters(("Idempotency-Key", "Prefer"))
         return taken, Body({JSON: Media(body, examples=bodies)}), (reply,)
 
     def _links(self) -> dict[str, Any]:
-        """Return what can be done with a new item, by its id."""
-        there = [ITEM_ACTIONS[verb] for verb in self._declared.verbs if verb in ITEM_ACTIONS]
+        """Return links to the actions on a new item, by its id."""
+        available = [ITEM_ACTIONS[verb] for verb in self._declared.verbs if verb in ITEM_ACTIONS]
         return {
             action: {"operationId": f"{self._name}.item.{action}", "parameters": {"id": "$response.body#/id"}}
-            for action in dict.fromkeys(there)
+            for action in dict.fromkeys(available)
             if action in self._declared.actions
         }
 
     def _replace(self, _: str) -> Described:
         value = self._example(self._names.replace, reading=False)
-        replies = [self._item(200, "The item as it is now.", "Preference-Applied"), self._minimal()]
+        replies = [self._item(200, "The changed item.", "Preference-Applied"), self._minimal()]
         if self._resource.creates_by_put:
-            replies.append(self._item(201, "The new item: there was none.", "Location", "Preference-Applied"))
+            replies.append(self._item(201, "The new item.", "Location", "Preference-Applied"))
         body = Body({JSON: Media(ref(self._names.replace), value)})
-        return self._taken((*self._conditions(), "Prefer")), body, tuple(replies)
+        return self._item_parameters((*self._conditions(), "Prefer")), body, tuple(replies)
 
     def _update(self, level: str) -> Described:
         schema = ref(self._names.update)
         if level == "me." and self._resource.me_writable is not None:
-            schema = ref(self._schemas.own(self._names, self._resource.me_writable))
-        whole = self._example(schema["$ref"].rpartition("/")[2], reading=False)
+            schema = ref(self._schemas.own_update(self._names, self._resource.me_writable))
+        item = self._example(schema["$ref"].rpartition("/")[2], reading=False)
         value: Any = NOTHING
         patch: Any = NOTHING
-        if whole is not NOTHING and whole:
-            name = next(iter(whole))
-            value = {name: whole[name]}
-            patch = [{"op": "replace", "path": errors.pointer((name,)), "value": whole[name]}]
+        if item is not NOTHING and item:
+            name = next(iter(item))
+            value = {name: item[name]}
+            patch = [{"op": "replace", "path": errors.pointer((name,)), "value": item[name]}]
         body = Body(
             {
                 JSON: Media(schema, value),
@@ -218,13 +221,13 @@ class ResourceEndpoints:
                 JSON_PATCH: Media(ref("JsonPatch"), patch),
             }
         )
-        replies = (self._item(200, "The item as it is now.", "Preference-Applied"), self._minimal())
-        return self._taken((*self._conditions(), "Prefer")), body, replies
+        replies = (self._item(200, "The changed item.", "Preference-Applied"), self._minimal())
+        return self._item_parameters((*self._conditions(), "Prefer")), body, replies
 
     def _delete(self, _: str) -> Described:
-        return self._taken(self._conditions()), None, (ResponseSpec(204, "The item is gone."),)
+        return self._item_parameters(self._conditions()), None, (ResponseSpec(204, "The item is deleted."),)
 
-    def _taken(self, headers: Sequence[str]) -> tuple[Parameter, ...]:
+    def _item_parameters(self, headers: Sequence[str]) -> tuple[Parameter, ...]:
         return (*parameters.of_item(self._name, self._declared.rules), *parameters.headers(*headers))
 
     def _conditions(self) -> tuple[str, ...]:
@@ -235,15 +238,15 @@ class ResourceEndpoints:
         return ResponseSpec(status, about, ("ETag", "Last-Modified", *headers), content)
 
     def _minimal(self, *headers: str) -> ResponseSpec:
-        told = ("ETag", "Last-Modified", "Preference-Applied", *headers)
-        return ResponseSpec(204, "Done; `Prefer: return=minimal` asked for no more.", told)
+        headers = ("ETag", "Last-Modified", "Preference-Applied", *headers)
+        return ResponseSpec(204, "Done; there is no body because of `Prefer: return=minimal`.", headers)
 
     def _example(self, component: str, *, reading: bool = True) -> Any:
         return example(ref(component), self._schemas.components, reading=reading)
 
 
 Described = tuple[tuple[Parameter, ...], Body | None, tuple[ResponseSpec, ...]]
-"""What an action takes in its head and in its body, and what it answers with."""
+"""The parameters, the body and the responses of an action."""
 
 _DESCRIBED: Mapping[str, Callable[[ResourceEndpoints, str], Described]] = {
     "list": ResourceEndpoints._list,
@@ -256,13 +259,13 @@ _DESCRIBED: Mapping[str, Callable[[ResourceEndpoints, str], Described]] = {
 
 
 def errors_of(load: Callable[[], Any]) -> dict[int, tuple[ErrorDetail, ...]]:
-    """Return what is wrong with a body, by the status that it is answered with."""
+    """Return the errors that `load` raises for a body, by status."""
     try:
         load()
     except ApiError as error:
         return {error.status: error.details}
     except Exception:
-        # What an author's own hook makes of it is not for an example to tell.
+        # An exception of an author's hook is no example.
         return {}
     return {}
 

@@ -24,32 +24,32 @@ from pegboard.http.request import STATE
 from pegboard.telemetry.exposition import OPENMETRICS, TEXT
 
 TAG = "service"
-"""Stands for the plugin of these endpoints in the document."""
+"""The tag of these endpoints in the OpenAPI document."""
 EVERYTHING = "*"
-"""The path of `OPTIONS *`, which asks about the service as a whole (RFC 9110 §9.3.7)."""
+"""The path of `OPTIONS *`, which refers to the entire service (RFC 9110 §9.3.7)."""
 
 DOCS = "/docs"
-"""The path of the reference; its pages are below it."""
+"""The path of the API reference; its pages are below it."""
 DOCUMENT = "/openapi.json"
 """The path of the OpenAPI document."""
 
 _HTML = "text/html"
-_GUARDED = ("Content-Security-Policy", "Referrer-Policy")
+_PAGE_HEADERS = ("Content-Security-Policy", "Referrer-Policy")
 
 
 async def show_allowed(request: web.Request) -> Response:
-    """Answer OPTIONS: say what can be done at the path."""
+    """Respond to OPTIONS with the methods that the path allows."""
     return Response(204, request[STATE].path.headers())
 
 
 async def show_everything(_: web.Request) -> Response:
-    """Answer `OPTIONS *`."""
+    """Respond to `OPTIONS *`."""
     return Response(204, {"Allow": ", ".join((*VERBS, "OPTIONS"))})
 
 
 @dataclass(frozen=True, slots=True)
-class _Own:
-    """Describe what is read at one of the service's own paths."""
+class _ServicePath:
+    """Describe one of the service's own paths."""
 
     name: str
     summary: str
@@ -65,7 +65,7 @@ class _Own:
 
     @property
     def access(self) -> Access:
-        """Return who may read it."""
+        """Return who may read the path."""
         return PUBLIC if self.public else Access(grants=self.grants)
 
 
@@ -78,7 +78,7 @@ _RESOURCE = Parameter(
 )
 
 
-def _table(docs_public: bool) -> Mapping[str, _Own]:
+def _table(docs_public: bool) -> Mapping[str, _ServicePath]:
     page: dict[str, Any] = {
         "schema": {"type": "string"},
         "public": docs_public,
@@ -86,9 +86,9 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
         "conditional": True,
     }
     return {
-        "/": _Own("catalogue", "See the catalogue", "The resources that are there.", ref("Catalogue")),
-        DOCS: _Own("docs", "Read the reference", "The Overview, for people.", **page),
-        f"{DOCS}/{{resource}}": _Own(
+        "/": _ServicePath("catalogue", "See the catalogue", "The resources of the service.", ref("Catalogue")),
+        DOCS: _ServicePath("docs", "Read the reference", "The Overview, for people.", **page),
+        f"{DOCS}/{{resource}}": _ServicePath(
             "docs.resource",
             "Read about a resource",
             "Its page in the reference, for people.",
@@ -96,24 +96,26 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             parameters=(_RESOURCE,),
             **page,
         ),
-        DOCUMENT: _Own(
+        DOCUMENT: _ServicePath(
             "openapi",
             "Get this document",
-            "All that is mounted, as OpenAPI 3.1.",
+            "The entire API as OpenAPI 3.1.",
             {"type": "object"},
             public=docs_public,
             conditional=True,
         ),
-        "/errors": _Own("errors", "List the error codes", "Every code, those of plugins included.", ref("ErrorCodes")),
-        "/plugins": _Own(
+        "/errors": _ServicePath(
+            "errors", "List the error codes", "Every error code, including those of plugins.", ref("ErrorCodes")
+        ),
+        "/plugins": _ServicePath(
             "plugins",
             "List the plugins",
-            "What is installed, and why one of them does not serve. Needs the grant `plugins:GET`.",
+            "The installed plugins, and why one of them does not serve. Needs the grant `plugins:GET`.",
             ref("Plugins"),
             (errors.Forbidden,),
             grants=(clients.sufficing("plugins", "GET"),),
         ),
-        "/metrics": _Own(
+        "/metrics": _ServicePath(
             "metrics",
             "Read the metrics",
             "In the text format of Prometheus, or in that of OpenMetrics. Needs the grant `metrics:GET`.",
@@ -123,11 +125,13 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             media_type=TEXT,
             others=(OPENMETRICS,),
         ),
-        "/health": _Own("health", "Ask whether the process serves", "Touches no database.", ref("Health"), public=True),
-        "/ready": _Own(
+        "/health": _ServicePath(
+            "health", "Check the health of the process", "Does not use the database.", ref("Health"), public=True
+        ),
+        "/ready": _ServicePath(
             "ready",
-            "Ask whether requests are welcome",
-            "The database answers, the migrations are applied, the required plugins are up.",
+            "Check the readiness of the service",
+            "The database is available, the migrations are applied, the required plugins are ready.",
             ref("Readiness"),
             (errors.PluginUnavailable, errors.DatabaseUnavailable, errors.ShuttingDown),
             public=True,
@@ -138,25 +142,25 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
 def service_endpoints(
     handlers: Mapping[str, Handler], assets: Mapping[str, Handler], *, docs_public: bool
 ) -> Iterator[Endpoint]:
-    """Yield the endpoints: `handlers` serve them by their names, `assets` what pages load by its path."""
+    """Yield the endpoints; `handlers` has their handlers by name, `assets` those of the pages' assets by path."""
     for path, own in _table(docs_public).items():
         yield from _at(path, own, handlers[own.name])
     for path, handler in assets.items():
-        yield from _hidden(path, ("GET", "HEAD"), handler, PUBLIC if docs_public else ANY_CLIENT)
-        yield from _hidden(path, ("OPTIONS",), show_allowed, PUBLIC if docs_public else ANY_CLIENT)
-    yield from _hidden(EVERYTHING, ("OPTIONS",), show_everything, ANY_CLIENT)
+        yield from _undocumented(path, ("GET", "HEAD"), handler, PUBLIC if docs_public else ANY_CLIENT)
+        yield from _undocumented(path, ("OPTIONS",), show_allowed, PUBLIC if docs_public else ANY_CLIENT)
+    yield from _undocumented(EVERYTHING, ("OPTIONS",), show_everything, ANY_CLIENT)
 
 
-def _hidden(path: str, methods: Iterable[str], handler: Handler, access: Access) -> Iterator[Endpoint]:
+def _undocumented(path: str, methods: Iterable[str], handler: Handler, access: Access) -> Iterator[Endpoint]:
     for method in methods:
         name = f"{TAG}.{path}.{method}"
         yield Endpoint(method, path, handler, "", access, name, "read", "", "", documented=False)
 
 
-def _at(path: str, own: _Own, handler: Handler) -> Iterator[Endpoint]:
+def _at(path: str, own: _ServicePath, handler: Handler) -> Iterator[Endpoint]:
     title = own.summary[:1].lower() + own.summary[1:]
     yield _read("GET", path, own, handler, own.name, own.summary, own.about)
-    head = "The headers that GET answers with, and no body."
+    head = "The headers of the response to GET, without its body."
     yield _read("HEAD", path, own, handler, f"{own.name}.head", f"Only the headers: {title}", head)
     yield Endpoint(
         method="OPTIONS",
@@ -168,23 +172,23 @@ def _at(path: str, own: _Own, handler: Handler) -> Iterator[Endpoint]:
         action="options",
         summary=f"See what is allowed at {own.name}",
         description="Names the methods in `Allow`.",
-        responses=(ResponseSpec(204, "What is allowed here.", ("Allow",)),),
-        errors=(*_codes(own), errors.NotFound) if own.parameters else _codes(own),
+        responses=(ResponseSpec(204, "The allowed methods.", ("Allow",)),),
+        errors=(*_errors(own), errors.NotFound) if own.parameters else _errors(own),
         parameters=(*own.parameters, *parameters.headers()),
         errors_of="options",
     )
 
 
-def _read(method: str, path: str, own: _Own, handler: Handler, name: str, summary: str, about: str) -> Endpoint:
+def _read(method: str, path: str, own: _ServicePath, handler: Handler, name: str, summary: str, about: str) -> Endpoint:
     media = Media(own.schema, example(own.schema, SERVICE) if "$ref" in own.schema else NOTHING)
-    tagged = ("ETag", *(_GUARDED if own.media_type == _HTML else ())) if own.conditional else ()
+    tagged = ("ETag", *(_PAGE_HEADERS if own.media_type == _HTML else ())) if own.conditional else ()
     replies = [ResponseSpec(200, own.about, tagged, dict.fromkeys((own.media_type, *own.others), media))]
-    codes = (*_codes(own), errors.NotAcceptable, *own.codes)
+    codes = (*_errors(own), errors.NotAcceptable, *own.codes)
     conditions: tuple[str, ...] = ()
     if own.conditional:
         conditions = ("If-None-Match", "If-Match")
         codes = (*codes, errors.InvalidHeader, errors.PreconditionFailed)
-        replies.append(ResponseSpec(304, "It is still as the client has it.", tagged))
+        replies.append(ResponseSpec(304, "It has not changed.", tagged))
     return Endpoint(
         method=method,
         path=path,
@@ -202,5 +206,5 @@ def _read(method: str, path: str, own: _Own, handler: Handler, name: str, summar
     )
 
 
-def _codes(own: _Own) -> tuple[type[ApiError], ...]:
+def _errors(own: _ServicePath) -> tuple[type[ApiError], ...]:
     return outcomes.CONNECTION if own.public else (*outcomes.CONNECTION, *outcomes.CREDENTIALS)
