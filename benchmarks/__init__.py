@@ -1,1 +1,1 @@
-"""The service beside its yardstick: what is measured, how, and what a run prints is in README.md."""
+"""Benchmarks of the service against a baseline; README.md describes what they measure, how, and their output."""

@@ -1,4 +1,4 @@
-"""The command: start both services, check their answers, measure them in turn, print what was found."""
+"""The command: starts both services, checks their responses, measures them alternately and prints the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks import measure, report, services
 from benchmarks.load import Job, Load
-from benchmarks.operations import OPERATIONS, Operation, WrongAnswer, ready
+from benchmarks.operations import OPERATIONS, Operation, WrongResponse, ready
 from benchmarks.services import NotServing, Service
 from pegboard.postgres.embedded import EmbeddedError
 
@@ -37,10 +37,10 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pegboard-benchmark-")))
-            # Run by root, PostgreSQL is another user, who has to get in.
+            # If root runs this, PostgreSQL runs as another user, who needs access.
             folder.chmod(0o711)
             database = stack.enter_context(services.database(folder / "postgresql", names))
-            _say(f"PostgreSQL {database.version}; {options.rows:,} rows for each service")
+            _log(f"PostgreSQL {database.version}; {options.rows:,} rows for each service")
             started = [
                 stack.enter_context(
                     services.bare_service(database.dsns[name], folder, options.rows)
@@ -57,15 +57,15 @@ def main() -> None:
                 for name in names
             ]
             runs = _measure(options, operations, started, database.process)
-    except (EmbeddedError, NotServing, WrongAnswer, LookupError) as fault:
-        sys.exit(str(fault))
+    except (EmbeddedError, NotServing, WrongResponse, LookupError) as error:
+        sys.exit(str(error))
     heading = _heading(options, database.version)
     print(f"{heading}\n\n{report.table(runs)}")
     if options.against:
         print(f"\n{report.change(runs, _BEFORE, _SERVICES[1])}")
     if options.json:
-        found = {"about": heading, "runs": report.plain(runs)}
-        options.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        results = {"about": heading, "runs": report.plain(runs)}
+        options.json.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
     if failures := [run for run in runs if run.outcome.failures]:
         sys.exit("\n".join(f"{run.service} failed to {run.operation}: {run.outcome.failures}" for run in failures))
 
@@ -81,11 +81,11 @@ def _measure(
         for operation in operations
         for service in started
     }
-    _say("All answers checked.")
+    _log("All responses checked.")
     runs = []
     for operation in operations:
         for number in range(options.rounds):
-            # A B, then B A: neither is always the one that comes second.
+            # A B, then B A, so that neither always runs second.
             for service in started if number % 2 == 0 else started[::-1]:
                 job = Job(
                     port=service.client.port,
@@ -97,9 +97,9 @@ def _measure(
                 )
                 run = _run(operation, service, number, job, database)
                 rate = report.number(run.outcome.rate)
-                _say(f"{operation.name} {number + 1}/{options.rounds} {service.name}: {rate}/s")
+                _log(f"{operation.name} {number + 1}/{options.rounds} {service.name}: {rate}/s")
                 runs.append(run)
-    # The services as they were started, whichever came first in a round.
+    # In the order in which the services were started.
     return sorted(runs, key=lambda run: [service.name for service in started].index(run.service))
 
 
@@ -127,7 +127,7 @@ def _heading(options: argparse.Namespace, version: str) -> str:
     )
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -143,8 +143,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--command", default=_COMMAND, help="how the service is started, in a temporary folder (%(default)s)"
     )
-    parser.add_argument("--against", type=_tree, metavar="PATH", help="measure the service of another checkout, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there, too")
+    parser.add_argument(
+        "--against", type=_checkout, metavar="PATH", help="also measure the service of another checkout"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every run to this file")
     return parser.parse_args()
 
 
@@ -155,7 +157,7 @@ def _count(text: str, least: int = 1) -> int:
     return number
 
 
-def _tree(text: str) -> Path:
+def _checkout(text: str) -> Path:
     return Path(text).resolve(strict=True)
 
 

@@ -1,4 +1,4 @@
-"""The yardstick: the contacts service as a good engineer would write it by hand, without a framework of any kind."""
+"""The baseline: the contacts service as a good engineer would write it by hand, without a framework above aiohttp."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ CREATE INDEX contacts_created_at ON contacts (created_at, id);
 CREATE INDEX contacts_tags ON contacts USING gin (tags);
 CREATE INDEX contacts_search ON contacts USING gin (search)
 """
-# The id as text: orjson writes it as it is, and would send asyncpg's own UUID type through Python.
+# The id as text, which orjson writes directly; it would serialize asyncpg's UUID type through Python.
 COLUMNS = (
     "id::text, created_at, updated_at, name, email, phone, company::text, notes, birthday, tags, last_contacted_at"
 )
 GET = f"SELECT {COLUMNS} FROM contacts WHERE id = $1"
-# Qualified, for a plain `id` would be the text of the select list, which no index is ordered by.
+# Qualified, since a plain `id` would be the text of the select list, which has no index.
 PAGE = f"SELECT {COLUMNS} FROM contacts WHERE contacts.id > $1 ORDER BY contacts.id LIMIT $2"
 NAMED = f"""
 SELECT {COLUMNS} FROM contacts WHERE name >= $3 AND name < $4 AND contacts.id > $1 ORDER BY contacts.id LIMIT $2
@@ -65,7 +65,7 @@ USERS = web.AppKey("USERS", dict[str, bytes])
 
 TAKEN = ("Another contact has it.", "/email")
 NO_COMPANY = ("No such item.", "/company")
-NOWHERE = UUID(int=0)
+ZERO_ID = UUID(int=0)
 LAST = "\U0010ffff"
 ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 LINES = ROWS | orjson.OPT_APPEND_NEWLINE
@@ -75,7 +75,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def text(least: int, most: int) -> Callable[[Any], Any]:
-    """Return the check of a text of `least` to `most` characters."""
+    """Return a check for a text of `least` to `most` characters."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, str) or not least <= len(value) <= most or "\0" in value:
@@ -86,7 +86,7 @@ def text(least: int, most: int) -> Callable[[Any], Any]:
 
 
 def email(value: Any) -> Any:
-    """Return an email address as it came."""
+    """Return a valid email address."""
     if not isinstance(value, str) or len(value) > 254 or not EMAIL.fullmatch(value):
         raise ValueError("Not a valid email address.")
     return value
@@ -100,7 +100,7 @@ def day(value: Any) -> Any:
 
 
 def instant(value: Any) -> Any:
-    """Return an instant in UTC and whole seconds."""
+    """Return an instant in UTC, in seconds."""
     if not isinstance(value, str) or len(value) < 19:
         raise ValueError("Not a valid instant.")
     moment = datetime.fromisoformat(value).replace(microsecond=0)
@@ -123,7 +123,7 @@ def labels(value: Any) -> Any:
 
 label = text(0, 50)
 
-# The check of each field, and whether null is taken.
+# The check of each field, and whether it may be null.
 FIELDS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "name": (text(1, 200), False),
     "email": (email, False),
@@ -138,10 +138,10 @@ READ_ONLY = {"id", "created_at", "updated_at"}
 REQUIRED = ("name", "email")
 
 
-def errors(status: int, *faults: tuple[str, str]) -> web.Response:
-    """Return the answer that says what is wrong, and where in the body."""
-    found = [{"message": message, "pointer": pointer} for message, pointer in faults]
-    return response({"errors": found}, status)
+def errors(status: int, *details: tuple[str, str]) -> web.Response:
+    """Return an error response with messages and pointers into the body."""
+    entries = [{"message": message, "pointer": pointer} for message, pointer in details]
+    return response({"errors": entries}, status)
 
 
 def response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -151,17 +151,17 @@ def response(value: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 
 def load(body: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the fields that a body gives, and its faults."""
-    given = orjson.loads(body)
-    if not isinstance(given, dict):
+    """Return the valid fields of a body, and its errors."""
+    fields = orjson.loads(body)
+    if not isinstance(fields, dict):
         raise ValueError("Must be an object.")
     loaded: dict[str, Any] = {}
-    faults: list[tuple[str, str]] = []
-    for name, value in given.items():
+    details: list[tuple[str, str]] = []
+    for name, value in fields.items():
         if name in READ_ONLY:
             continue
         if name not in FIELDS:
-            faults.append(("Unknown field.", f"/{name}"))
+            details.append(("Unknown field.", f"/{name}"))
             continue
         check, nullable = FIELDS[name]
         if value is None and nullable:
@@ -169,16 +169,16 @@ def load(body: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
             continue
         try:
             loaded[name] = check(value)
-        except ValueError as wrong:
-            faults.append((str(wrong), f"/{name}"))
-    return loaded, faults
+        except ValueError as error:
+            details.append((str(error), f"/{name}"))
+    return loaded, details
 
 
 def insertion(names: Iterable[str]) -> str:
     """Return the statement that creates a row of these fields."""
-    given = list(names)
-    values = ", ".join(f"${number}" for number in range(1, len(given) + 1))
-    return f"INSERT INTO contacts ({', '.join(given)}) VALUES ({values}) RETURNING {COLUMNS}"
+    fields = list(names)
+    values = ", ".join(f"${number}" for number in range(1, len(fields) + 1))
+    return f"INSERT INTO contacts ({', '.join(fields)}) VALUES ({values}) RETURNING {COLUMNS}"
 
 
 def change(names: Iterable[str]) -> str:
@@ -191,7 +191,7 @@ def change(names: Iterable[str]) -> str:
 
 
 def identity(request: web.Request) -> UUID | None:
-    """Return the id in the path, if it is one."""
+    """Return the id in the path; None if it is not valid."""
     try:
         return UUID(request.match_info["id"])
     except ValueError:
@@ -199,7 +199,7 @@ def identity(request: web.Request) -> UUID | None:
 
 
 async def get(request: web.Request) -> web.Response:
-    """Answer with one contact."""
+    """Return one contact."""
     key = identity(request)
     if "If-None-Match" in request.headers:
         return await get_changed(request, key)
@@ -208,7 +208,7 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def get_changed(request: web.Request, key: UUID | None) -> web.Response:
-    """Answer with one contact and its entity tag, or with 304 where the client has it already."""
+    """Return one contact with its entity tag, or 304 if the client has it already."""
     row = key and await request.app[POOL].fetchrow(VERSIONED, key)
     if not row:
         return errors(404, ("Not found.", ""))
@@ -220,38 +220,38 @@ async def get_changed(request: web.Request, key: UUID | None) -> web.Response:
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
-    """Answer with a page of contacts, by id or by name, or with all of them as lines of JSON."""
+    """Return a page of contacts, by id or by name, or all of them as NDJSON."""
     if request.headers.get("Accept") == "application/x-ndjson":
         return await export(request)
     query = request.query
     try:
         limit = int(query.get("limit", "50"))
-        after = UUID(query["after"]) if "after" in query else NOWHERE
+        after = UUID(query["after"]) if "after" in query else ZERO_ID
     except ValueError:
         return errors(400, ("Not a valid page.", ""))
     if not 1 <= limit <= 500:
         return errors(400, ("The limit is 1 to 500.", ""))
     prefix = query.get("name__prefix")
     if prefix is not None:
-        kept = f"&name__prefix={quote(prefix)}"
+        parameters = f"&name__prefix={quote(prefix)}"
         rows = await request.app[POOL].fetch(NAMED, after, limit + 1, prefix, prefix + LAST)
     elif query.get("sort") == "name":
-        kept = "&sort=name"
+        parameters = "&sort=name"
         rows = await request.app[POOL].fetch(BY_NAME, after, limit + 1, query.get("after_name", ""))
     else:
-        kept = ""
+        parameters = ""
         rows = await request.app[POOL].fetch(PAGE, after, limit + 1)
     items = [dict(row) for row in rows[:limit]]
     following = None
     if len(rows) > limit:
-        following = f"/contacts?limit={limit}{kept}&after={items[-1]['id']}"
+        following = f"/contacts?limit={limit}{parameters}&after={items[-1]['id']}"
         if "sort" in query:
             following += f"&after_name={quote(items[-1]['name'])}"
     return response({"items": items, "next": following, "prev": None})
 
 
 async def export(request: web.Request) -> web.StreamResponse:
-    """Answer with all contacts, a line for each, from one snapshot."""
+    """Return all contacts as NDJSON from one snapshot."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     async with request.app[POOL].acquire() as connection, connection.transaction(readonly=True):
         await response.prepare(request)
@@ -265,15 +265,15 @@ async def export(request: web.Request) -> web.StreamResponse:
 async def create(request: web.Request) -> web.Response:
     """Create a contact."""
     try:
-        fields, faults = load(await request.read())
+        fields, details = load(await request.read())
     except ValueError:
         return errors(400, ("JSON parsing error.", ""))
-    wrong = {pointer for _, pointer in faults}
+    reported = {pointer for _, pointer in details}
     for name in REQUIRED:
-        if name not in fields and f"/{name}" not in wrong:
-            faults.append(("Missing data for required field.", f"/{name}"))
-    if faults:
-        return errors(422, *faults)
+        if name not in fields and f"/{name}" not in reported:
+            details.append(("Missing data for required field.", f"/{name}"))
+    if details:
+        return errors(422, *details)
     try:
         [row] = await request.app[POOL].fetch(insertion(fields), *fields.values())
     except asyncpg.UniqueViolationError:
@@ -284,14 +284,14 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
-    """Change the fields given."""
+    """Change the fields in the body."""
     key = identity(request)
     try:
-        fields, faults = load(await request.read())
+        fields, details = load(await request.read())
     except ValueError:
         return errors(400, ("JSON parsing error.", ""))
-    if faults:
-        return errors(422, *faults)
+    if details:
+        return errors(422, *details)
     try:
         row = key and await request.app[POOL].fetchrow(change(fields), key, *fields.values())
     except asyncpg.UniqueViolationError:
@@ -303,33 +303,33 @@ async def patch(request: web.Request) -> web.Response:
 
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let through whoever gives the right name and password (RFC 7617)."""
+    """Require a valid user name and password (RFC 7617)."""
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     try:
         user, _, password = b64decode(encoded, validate=True).partition(b":")
-        right = request.app[USERS].get(user.decode(), b"")
+        expected = request.app[USERS].get(user.decode(), b"")
     except (binascii.Error, ValueError):
-        right = password = b""
-    if scheme.lower() != "basic" or not hmac.compare_digest(password, right) or not right:
-        refused = errors(401, ("Not authenticated.", ""))
-        refused.headers["WWW-Authenticate"] = 'Basic realm="bare", charset="UTF-8"'
-        return refused
+        expected = password = b""
+    if scheme.lower() != "basic" or not hmac.compare_digest(password, expected) or not expected:
+        refusal = errors(401, ("Not authenticated.", ""))
+        refusal.headers["WWW-Authenticate"] = 'Basic realm="bare", charset="UTF-8"'
+        return refusal
     return await handler(request)
 
 
-async def keep(connection: Any) -> None:
-    """Leave the session as it is: no handler here changes it, and asyncpg's reset is a round trip for each request."""
+async def no_reset(connection: Any) -> None:
+    """Skip asyncpg's reset of a connection, a round trip for each request: no handler changes the session."""
 
 
 async def pool(app: web.Application) -> AsyncIterator[None]:
-    """Hold ten connections for as long as the service runs."""
-    async with asyncpg.create_pool(os.environ["BARE_DATABASE_URL"], min_size=10, max_size=10, reset=keep) as opened:
+    """Keep ten connections open while the service runs."""
+    async with asyncpg.create_pool(os.environ["BARE_DATABASE_URL"], min_size=10, max_size=10, reset=no_reset) as opened:
         app[POOL] = opened
         yield
 
 
 def application() -> web.Application:
-    """Return the service, wired."""
+    """Return the application."""
     app = web.Application(middlewares=[authenticated])
     app[USERS] = {"admin": os.environ["BARE_ADMIN_PASSWORD"].encode()}
     app.cleanup_ctx.append(pool)
@@ -341,7 +341,7 @@ def application() -> web.Application:
 
 
 def main() -> None:
-    """Serve on the port that the command line names."""
+    """Serve on the port from the command line."""
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     web.run_app(application(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, loop=loop)

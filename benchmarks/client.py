@@ -1,4 +1,4 @@
-"""One client of a service: it asks one thing after another, and writes requests as the load sends them."""
+"""A client that sends one request after another, and encodes requests for the load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Say what is asked; a body is JSON."""
+    """Describe a request; a body is JSON."""
 
     method: str
     target: str
@@ -23,19 +23,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Say what came back; the names of headers in lower case."""
+    """Hold a response; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Return the body's value."""
+        """Return the parsed body."""
         return orjson.loads(self.body)
 
 
 class Client:
-    """Ask a service on this machine, with the same headers that the load sends."""
+    """Send requests to a service on this machine, with the same headers as the load."""
 
     def __init__(self, port: int, password: str) -> None:
         self.port = port
@@ -43,7 +43,7 @@ class Client:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def send(self, request: Request) -> Response:
-        """Return the answer to one request. Raises `OSError` or `HTTPException` when there is none."""
+        """Return the response to a request. Raises `OSError` or `HTTPException` if there is none."""
         try:
             self._connection.request(request.method, request.target, request.body or None, dict(self._headers(request)))
             response = self._connection.getresponse()
@@ -54,7 +54,7 @@ class Client:
             raise
 
     def encode(self, request: Request) -> bytes:
-        """Return a request's bytes as the load sends them."""
+        """Return the bytes of a request as the load sends them."""
         headers = [("Host", f"127.0.0.1:{self.port}"), *self._headers(request)]
         if request.body:
             headers.append(("Content-Length", str(len(request.body))))

@@ -1,4 +1,4 @@
-"""Three PostgreSQL under Patroni with synchronous replication, etcd beside them and HAProxy before them."""
+"""A PostgreSQL cluster of three members under Patroni with synchronous replication, with etcd and HAProxy."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ listen primary
 
 
 class Missing(Exception):
-    """Say which program has to be installed."""
+    """Report which program has to be installed."""
 
 
-def find(program: str, package: str) -> str:
+def find_program(program: str, package: str) -> str:
     """Return the path of a program; raises `Missing`."""
     path = shutil.which(program, path=_SBIN)
     if path is None:
@@ -79,10 +79,10 @@ def find(program: str, package: str) -> str:
     return path
 
 
-def until(what: str, reached: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something holds; raises `TimeoutError`."""
+def wait_until(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until `condition` returns true; raises `TimeoutError`."""
     end = time.monotonic() + seconds
-    while not reached():
+    while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
         time.sleep(0.1)
@@ -90,7 +90,7 @@ def until(what: str, reached: Callable[[], bool], seconds: float = 120) -> None:
 
 @dataclass
 class Member:
-    """One PostgreSQL and the Patroni that looks after it."""
+    """Manage one PostgreSQL and its Patroni."""
 
     name: str
     folder: Path
@@ -99,11 +99,11 @@ class Member:
     patroni: subprocess.Popen[bytes] | None = None
 
     def postmaster(self) -> int:
-        """Return the process of its PostgreSQL."""
+        """Return the process id of its PostgreSQL."""
         return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def kill(self) -> None:
-        """Kill both at once, as a machine that loses power would."""
+        """Kill both at once, as in a power failure."""
         if self.patroni is None:
             return
         self.patroni.kill()
@@ -114,7 +114,7 @@ class Member:
 
 
 class Cluster:
-    """Run all of it in a folder, each part on a free port; `ttl` is how many seconds a leader may be silent."""
+    """Run the cluster in a folder, each process on a free port; `ttl` is Patroni's lease of the leader in seconds."""
 
     def __init__(self, folder: Path, ttl: int) -> None:
         self._folder = folder
@@ -141,47 +141,49 @@ class Cluster:
             process.kill()
             process.wait()
 
-    def url(self, way: str, database: str = "pegboard") -> str:
-        """Return the URL by which services reach the primary: through HAProxy, or by naming all hosts."""
-        ports = [self._haproxy] if way == "haproxy" else [member.port for member in self.members]
+    def url(self, route: str, database: str = "pegboard") -> str:
+        """Return the URL of the primary for services: that of HAProxy, or one with all hosts."""
+        ports = [self._haproxy] if route == "haproxy" else [member.port for member in self.members]
         hosts = ",".join(f"{_LOCAL}:{port}" for port in ports)
         return f"postgresql://postgres@{hosts}/{database}"
 
     def start(self, member: Member) -> None:
         """Start Patroni, which starts PostgreSQL."""
-        member.patroni = self._launch(member.folder / "log", find("patroni", "patroni"), member.folder / "patroni.yml")
+        member.patroni = self._launch(
+            member.folder / "log", find_program("patroni", "patroni"), member.folder / "patroni.yml"
+        )
 
-    def whole(self) -> bool:
-        """Tell whether there is a leader and all others follow it, one of them synchronously."""
+    def is_healthy(self) -> bool:
+        """Return whether there is a leader and all others follow it, one of them synchronously."""
         roles = [(member["role"], member["state"]) for member in self._state()]
-        well = all(state in ("running", "streaming") for _, state in roles)
-        named = sorted(role for role, _ in roles)
-        return well and named == ["leader", "replica", "sync_standby"]
+        all_running = all(state in ("running", "streaming") for _, state in roles)
+        sorted_roles = sorted(role for role, _ in roles)
+        return all_running and sorted_roles == ["leader", "replica", "sync_standby"]
 
     def leader(self) -> Member:
-        """Return the member that leads."""
+        """Return the current leader."""
         name = next(member["name"] for member in self._state() if member["role"] == "leader")
         return next(member for member in self.members if member.name == name)
 
     def _begin(self) -> None:
-        own(self._folder)
+        give_to_postgres(self._folder)
         client, peer = f"http://{_LOCAL}:{self._etcd}", f"http://{_LOCAL}:{_free_ports(1)[0]}"
         self._others.append(
             self._launch(
                 self._folder / "etcd.log",
-                find("etcd", "etcd-server"),
+                find_program("etcd", "etcd-server"),
                 *("--data-dir", self._folder / "etcd", "--name", "etcd"),
                 *("--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer),
                 *("--initial-advertise-peer-urls", peer, "--initial-cluster", f"etcd={peer}"),
             )
         )
-        until("etcd", lambda: _answers(self._etcd))
+        wait_until("etcd", lambda: _is_listening(self._etcd))
         folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         if not folders:
             raise Missing("initdb is missing: apt-get install postgresql")
         for member in self.members:
             member.folder.mkdir()
-            own(member.folder)
+            give_to_postgres(member.folder)
             text = _PATRONI.format(
                 name=member.name,
                 local=_LOCAL,
@@ -198,9 +200,11 @@ class Cluster:
         servers = "\n".join(f"    server {m.name} {_LOCAL}:{m.port} check port {m.rest}" for m in self.members)
         configuration = self._folder / "haproxy.cfg"
         configuration.write_text(_HAPROXY.format(local=_LOCAL, port=self._haproxy, servers=servers))
-        until("three members", self.whole, 180)
-        self._others.append(self._launch(self._folder / "haproxy.log", find("haproxy", "haproxy"), "-f", configuration))
-        until("HAProxy", lambda: _answers(self._haproxy))
+        wait_until("three members", self.is_healthy, 180)
+        self._others.append(
+            self._launch(self._folder / "haproxy.log", find_program("haproxy", "haproxy"), "-f", configuration)
+        )
+        wait_until("HAProxy", lambda: _is_listening(self._haproxy))
 
     def _launch(self, log: Path, *command: str | Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
@@ -210,22 +214,22 @@ class Cluster:
         for member in self.members:
             with (
                 suppress(URLError, OSError, ValueError),
-                urlopen(f"http://{_LOCAL}:{member.rest}/cluster", timeout=2) as answer,
+                urlopen(f"http://{_LOCAL}:{member.rest}/cluster", timeout=2) as response,
             ):
-                members: list[dict[str, Any]] = json.load(answer)["members"]
+                members: list[dict[str, Any]] = json.load(response)["members"]
                 return members
         return []
 
 
-def own(path: Path) -> None:
-    """Give a folder to the user that PostgreSQL runs as."""
+def give_to_postgres(path: Path) -> None:
+    """Change the owner of a folder to the user of PostgreSQL."""
     account = _account()
     if account:
         os.chown(path, account["user"], account["group"])
 
 
 def _account() -> dict[str, Any]:
-    """Return whom to run as: PostgreSQL refuses to be root's."""
+    """Return the user to run as, since PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam("postgres")
@@ -240,6 +244,6 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _answers(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((_LOCAL, port)) == 0

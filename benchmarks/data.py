@@ -1,4 +1,4 @@
-"""The rows that both services hold: each is known from its number, in SQL as in Python."""
+"""The rows that both services store: each can be derived from its number, in SQL and in Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import asyncpg
 _FIRST_DAY = date(1950, 1, 1)
 _FIRST_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 
-# What row `i` holds in each column, whichever of them a table has. The ids ascend, as UUIDv7 does.
+# The value of row `i` in each column that a table may have. The ids ascend, as UUIDv7 do.
 _EXPRESSIONS = {
     "id": "('018cc251-f400-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid",
     "created_at": "timestamptz '2024-01-01T00:00:00Z' + i * interval '1 second'",
@@ -40,7 +40,7 @@ def identity(number: int) -> str:
 
 
 def person(number: int) -> dict[str, Any]:
-    """Return row `number` as both services must answer it."""
+    """Return row `number` as both services must return it."""
     return {
         "id": identity(number),
         "created_at": _instant(number),
@@ -57,9 +57,9 @@ def person(number: int) -> dict[str, Any]:
 
 
 async def fill(dsn: str, schema: str, table: str, rows: int) -> None:
-    """Write `rows` rows into an empty table and bring what the planner knows of it up to date.
+    """Insert `rows` rows into an empty table and update the statistics of the planner.
 
-    Raises `LookupError` when the table is missing or needs a column that is not known here.
+    Raises `LookupError` if the table is missing or requires an unknown column.
     """
     connection = await asyncpg.connect(dsn)
     try:
@@ -67,9 +67,9 @@ async def fill(dsn: str, schema: str, table: str, rows: int) -> None:
         unknown = [name for name, required in columns.items() if required and name not in _EXPRESSIONS]
         if unknown or "id" not in columns:
             raise LookupError(f"{schema}.{table}: " + (f"unknown columns {unknown}" if unknown else "no such table"))
-        known = [name for name in columns if name in _EXPRESSIONS]
-        names = ", ".join(f'"{name}"' for name in known)
-        values = ", ".join(_EXPRESSIONS[name] for name in known)
+        fillable = [name for name in columns if name in _EXPRESSIONS]
+        names = ", ".join(f'"{name}"' for name in fillable)
+        values = ", ".join(_EXPRESSIONS[name] for name in fillable)
         target = f'"{schema}"."{table}"'
         await connection.execute(f"INSERT INTO {target} ({names}) SELECT {values} FROM generate_series(1, {rows}) AS i")
         await connection.execute(f"VACUUM (ANALYZE) {target}")

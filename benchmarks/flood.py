@@ -1,6 +1,6 @@
-"""The flood: bad logins by the hundred beside good clients, and what these feel of it.
+"""A flood of failed logins next to legitimate clients, and how it affects these.
 
-Run it as `python -m benchmarks.flood`; `--help` tells what can be chosen.
+Run it as `python -m benchmarks.flood`; `--help` describes the options.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks import services
 from benchmarks.client import Request
 
 _SERVE = f"{shlex.quote(str(Path(sys.executable).with_name('pegboard')))} serve --port {{port}}"
-# The service believes the load where it says it comes from.
+# The service trusts the client addresses that the load sends.
 _COMMAND = f"env PEGBOARD_TRUSTED_PROXIES=127.0.0.0/8 {_SERVE}"
 _PASSWORD = "a password for the flood"
 _HOME = "192.0.2.1"
@@ -42,78 +42,82 @@ _FLOODS: dict[str, Source] = {
 
 
 @dataclass(slots=True)
-class Felt:
-    """Hold the times that answers took, and how many there were of each status."""
+class Measurements:
+    """Hold the response times, and the number of responses with each status."""
 
     times: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
-    def tell(self, name: str) -> str:
-        """Return a line about it."""
-        spread = [*statistics.quantiles(self.times, n=100)] if len(self.times) > 1 else self.times * 99
-        told = ", ".join(f"{status}: {number}" for status, number in sorted(self.statuses.items()))
+    def summary(self, name: str) -> str:
+        """Return a line of output."""
+        percentiles = [*statistics.quantiles(self.times, n=100)] if len(self.times) > 1 else self.times * 99
+        statuses = ", ".join(f"{status}: {number}" for status, number in sorted(self.statuses.items()))
         return (
-            f"  {name:34} p50 {spread[49] * 1000:7.1f} ms   p99 {spread[98] * 1000:7.1f} ms   "
-            f"most {max(self.times) * 1000:7.1f} ms   {told}"
+            f"  {name:34} p50 {percentiles[49] * 1000:7.1f} ms   p99 {percentiles[98] * 1000:7.1f} ms   "
+            f"most {max(self.times) * 1000:7.1f} ms   {statuses}"
         )
 
 
 class Flood:
-    """Send bad logins at a rate, and good requests beside them."""
+    """Send failed logins at a constant rate, and legitimate requests at the same time."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, options: argparse.Namespace) -> None:
         self._session = session
         self._url = url
         self._options = options
 
-    async def ask(self, felt: Felt, username: str, password: str, address: str) -> None:
-        """Ask for a page as somebody, and note the answer."""
+    async def request(self, measurements: Measurements, username: str, password: str, address: str) -> None:
+        """Request a page with these credentials, and record the response."""
         headers = {"Authorization": aiohttp.encode_basic_auth(username, password), "X-Forwarded-For": address}
-        begun = time.perf_counter()
+        start = time.perf_counter()
         async with self._session.get(f"{self._url}/contacts?limit=10", headers=headers) as response:
             await response.read()
-        felt.times.append(time.perf_counter() - begun)
-        felt.statuses[response.status] += 1
+        measurements.times.append(time.perf_counter() - start)
+        measurements.statuses[response.status] += 1
 
-    async def run(self, source: Source | None, newcomers: Iterator[str]) -> dict[str, Felt]:
-        """Return what all felt; without `source` there is no flood."""
-        felt = {name: Felt() for name in ("good, remembered", "good, first login, known address", "bad")}
+    async def run(self, source: Source | None, newcomers: Iterator[str]) -> dict[str, Measurements]:
+        """Return the measurements of all clients; without `source` there is no flood."""
+        measurements = {
+            name: Measurements() for name in ("good, remembered", "good, first login, known address", "bad")
+        }
         end = time.perf_counter() + self._options.seconds
         async with asyncio.TaskGroup() as group:
             for _ in range(self._options.clients):
-                group.create_task(self._use(felt["good, remembered"], end))
-            group.create_task(self._arrive(felt["good, first login, known address"], end, newcomers))
+                group.create_task(self._known_client(measurements["good, remembered"], end))
+            group.create_task(self._new_clients(measurements["good, first login, known address"], end, newcomers))
             if source is not None:
-                group.create_task(self._flood(felt["bad"], end, source, group))
-        return {name: found for name, found in felt.items() if found.times}
+                group.create_task(self._flood(measurements["bad"], end, source, group))
+        return {name: result for name, result in measurements.items() if result.times}
 
-    async def _use(self, felt: Felt, end: float) -> None:
+    async def _known_client(self, measurements: Measurements, end: float) -> None:
         while time.perf_counter() < end:
-            await self.ask(felt, "steady", _PASSWORD, _HOME)
+            await self.request(measurements, "steady", _PASSWORD, _HOME)
             await asyncio.sleep(0.01)
 
-    async def _arrive(self, felt: Felt, end: float, newcomers: Iterator[str]) -> None:
+    async def _new_clients(self, measurements: Measurements, end: float, newcomers: Iterator[str]) -> None:
         pause = self._options.seconds / _NEWCOMERS
         while time.perf_counter() < end:
-            await self.ask(felt, next(newcomers), _PASSWORD, _HOME)
+            await self.request(measurements, next(newcomers), _PASSWORD, _HOME)
             await asyncio.sleep(pause)
 
-    async def _flood(self, felt: Felt, end: float, source: Source, group: asyncio.TaskGroup) -> None:
-        begun = time.perf_counter()
+    async def _flood(self, measurements: Measurements, end: float, source: Source, group: asyncio.TaskGroup) -> None:
+        start = time.perf_counter()
         for number in count():
-            # By the clock: what is late is sent at once, so that the rate holds.
-            await asyncio.sleep(max(0.0, begun + number / self._options.rate - time.perf_counter()))
+            # By the clock: late requests are sent at once, so that the rate is constant.
+            await asyncio.sleep(max(0.0, start + number / self._options.rate - time.perf_counter()))
             if time.perf_counter() >= end:
                 return
-            group.create_task(self.ask(felt, f"user {number % 1000}", f"a bad guess {number}", source(number)))
+            group.create_task(
+                self.request(measurements, f"user {number % 1000}", f"a bad guess {number}", source(number))
+            )
 
 
 def main() -> None:
-    """Measure as the command line asks."""
+    """Run the measurement."""
     options = _options()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pegboard-flood-")))
-        # Run by root, PostgreSQL is another user, who has to get in.
+        # If root runs this, PostgreSQL runs as another user, who needs access.
         folder.chmod(0o711)
         database = stack.enter_context(services.database(folder / "postgresql", ["pegboard"]))
         service = stack.enter_context(
@@ -124,7 +128,7 @@ def main() -> None:
         for name in ("steady", *names):
             body = orjson.dumps({"username": name, "password": _PASSWORD, "grants": ["contacts:GET"]})
             if service.client.send(Request("POST", "/clients", body)).status != 201:
-                sys.exit("the clients cannot be made: is pegboard-clients installed?")
+                sys.exit("the clients cannot be created: is pegboard-clients installed?")
         asyncio.run(_rounds(options, f"http://127.0.0.1:{service.client.port}", service.process, iter(names)))
 
 
@@ -132,13 +136,13 @@ async def _rounds(options: argparse.Namespace, url: str, process: psutil.Process
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         flood = Flood(session, url, options)
-        await flood.ask(Felt(), "steady", _PASSWORD, _HOME)
+        await flood.request(Measurements(), "steady", _PASSWORD, _HOME)
         for name, source in ({"no flood": None} | _FLOODS).items():
             before = process.memory_info().rss
-            felt = await flood.run(source, newcomers)
+            measurements = await flood.run(source, newcomers)
             after = process.memory_info().rss
             print(f"{name}: {options.rate}/s for {options.seconds:g} s" if source else name)
-            print("\n".join(found.tell(who) for who, found in felt.items()))
+            print("\n".join(result.summary(client) for client, result in measurements.items()))
             print(f"  memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB after", flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The HTTP layer alone: a constant item through all middlewares of a plain request, beside other versions of it.
+"""The HTTP layer alone: a constant item through all middlewares, compared with another version of the service.
 
-`python -m benchmarks.layer --against PATH` measures this checkout and the one at PATH in turn, as their users run them:
-with default settings, the log going to a file. Without `--against`, this one beside an aiohttp handler that returns the
+`python -m benchmarks.layer --against PATH` measures this checkout and the one at PATH alternately, with default
+settings and the log in a file. Without `--against`, it compares this checkout with an aiohttp handler that returns the
 same bytes.
 """
 
@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 
 from pegboard import Resource, Schema, fields
 
-# Not public: whichever version is measured has it beside the class that it is for.
+# Not public: every version has it in the module of the class Resource.
 Representation = sys.modules[Resource.__module__].Representation
 BODY = b'{"id":"0192f0c1-7b3a-7c55-9d3e-5f1c2b7a9e04","name":"constant","email":"constant@example.org"}'
 SHOWN = Representation(BODY, "2c1f7a90b35d8e64", datetime(2026, 1, 1, tzinfo=UTC))
@@ -79,7 +79,7 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, loop=
 
 
 def main() -> None:
-    """Measure as the command line asks."""
+    """Run the measurement."""
     options = _options()
     trees = [Path(options.against).resolve(), _ROOT] if options.against else [_ROOT]
     with ExitStack() as stack:
@@ -87,19 +87,19 @@ def main() -> None:
         folder.chmod(0o711)
         names = [f"layer{number}" for number in range(len(trees))]
         database = stack.enter_context(services.database(folder / "postgresql", names))
-        plugin = _installed(folder / "plugin")
+        plugin = _install_plugin(folder / "plugin")
         started = [
-            stack.enter_context(_tree(tree, database.dsns[name], folder / name, plugin))
+            stack.enter_context(_serve_checkout(tree, database.dsns[name], folder / name, plugin))
             for tree, name in zip(trees, names, strict=True)
         ]
         if not options.against:
-            started.insert(0, stack.enter_context(_plain(folder)))
+            started.insert(0, stack.enter_context(_serve_plain(folder)))
         costs = _measure(started, options.rounds, options.seconds)
     _report([service.name for service in started], costs, options)
 
 
-def _installed(folder: Path) -> Path:
-    """Lay a plugin out as an installed distribution is, in `folder`."""
+def _install_plugin(folder: Path) -> Path:
+    """Write the plugin to `folder` as an installed distribution."""
     about = folder / "pegboard_constant-1.dist-info"
     about.mkdir(parents=True)
     (folder / "pegboard_constant.py").write_text(_PLUGIN)
@@ -109,7 +109,7 @@ def _installed(folder: Path) -> Path:
 
 
 @contextmanager
-def _tree(tree: Path, dsn: str, folder: Path, plugin: Path) -> Iterator[Service]:
+def _serve_checkout(tree: Path, dsn: str, folder: Path, plugin: Path) -> Iterator[Service]:
     """Run the service of a checkout."""
     folder.mkdir()
     port = services.free_port()
@@ -126,8 +126,8 @@ def _tree(tree: Path, dsn: str, folder: Path, plugin: Path) -> Iterator[Service]
 
 
 @contextmanager
-def _plain(folder: Path) -> Iterator[Service]:
-    """Run a handler of aiohttp's that returns the same bytes, without any middleware."""
+def _serve_plain(folder: Path) -> Iterator[Service]:
+    """Run an aiohttp handler that returns the same bytes, without middlewares."""
     port = services.free_port()
     command = [sys.executable, "-c", _PLAIN, str(port)]
     name = f"aiohttp {aiohttp.__version__}"
@@ -136,7 +136,7 @@ def _plain(folder: Path) -> Iterator[Service]:
 
 
 def _measure(started: Sequence[Service], rounds: int, seconds: float) -> list[list[float]]:
-    """Return what each service took of CPU for a request, in microseconds, in each round."""
+    """Return the CPU time of each service for a request in each round, in microseconds."""
     costs: list[list[float]] = [[] for _ in started]
     for number in range(rounds):
         order = list(enumerate(started))
@@ -155,10 +155,10 @@ def _measure(started: Sequence[Service], rounds: int, seconds: float) -> list[li
 
 def _report(names: Sequence[str], costs: Sequence[Sequence[float]], options: argparse.Namespace) -> None:
     print(f"CPU µs a request, 16 connections, {options.rounds} rounds of {options.seconds:g} s; quartiles:")
-    for name, found in zip(names, costs, strict=True):
-        print(f"  {name}: {_quartiles(found)}")
-    for name, found in zip(names[1:], costs[1:], strict=True):
-        ratios = [one / other for one, other in zip(found, costs[0], strict=True)]
+    for name, values in zip(names, costs, strict=True):
+        print(f"  {name}: {_quartiles(values)}")
+    for name, values in zip(names[1:], costs[1:], strict=True):
+        ratios = [cost / base for cost, base in zip(values, costs[0], strict=True)]
         print(f"  {name} / {names[0]}: {_quartiles(ratios)}")
 
 
@@ -169,7 +169,7 @@ def _quartiles(values: Sequence[float]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer", description=__doc__)
-    parser.add_argument("--against", metavar="PATH", help="another checkout, to be measured in turn with this one")
+    parser.add_argument("--against", metavar="PATH", help="another checkout to compare with this one")
     parser.add_argument("--rounds", type=int, default=15, help="runs of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="measured time of a run (%(default)s)")
     return parser.parse_args()

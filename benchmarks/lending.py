@@ -1,6 +1,6 @@
-"""The lending of connections: this service's pool beside asyncpg's, under more tasks than there are connections.
+"""The lending of connections: the pool of the service and that of asyncpg, with more tasks than connections.
 
-Run it as `python -m benchmarks.lending`; `--help` tells what can be chosen.
+Run it as `python -m benchmarks.lending`; `--help` describes the options.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Lender = Callable[[str], AbstractAsyncContextManager[Fetch]]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Hold what one round has shown: statements a second, milliseconds, and CPU microseconds of both sides."""
+    """Hold the results of a round: statements per second, milliseconds, and CPU microseconds of client and server."""
 
     rate: float
     p50: float
@@ -42,11 +42,11 @@ class Round:
     server: float
 
 
-class Kept(asyncpg.Connection):
-    """Be a connection that is lent again without a reset."""
+class WithoutReset(asyncpg.Connection):
+    """A connection that is not reset when it returns to the pool."""
 
     def get_reset_query(self) -> str:
-        """Return nothing to run."""
+        """Return an empty query."""
         return ""
 
 
@@ -60,7 +60,7 @@ def _asyncpg(connection: type[asyncpg.Connection]) -> Lender:
 
 
 @asynccontextmanager
-async def _own(dsn: str) -> Any:
+async def _pegboard(dsn: str) -> Any:
     pool = Pool(dsn, size=_SIZE)
     await pool.open()
     try:
@@ -71,13 +71,13 @@ async def _own(dsn: str) -> Any:
 
 LENDERS: dict[str, Lender] = {
     "asyncpg.Pool": _asyncpg(asyncpg.Connection),
-    "asyncpg.Pool without reset": _asyncpg(Kept),
-    "pegboard.postgres.pool": _own,
+    "asyncpg.Pool without reset": _asyncpg(WithoutReset),
+    "pegboard.postgres.pool": _pegboard,
 }
 
 
 async def measure(lend: Lender, dsn: str, server: psutil.Process, tasks: int, seconds: float) -> Round:
-    """Let `tasks` run one statement after the other for so many seconds, after as many tenths that are not measured."""
+    """Run statements in `tasks` tasks for `seconds` seconds, after a warm-up of a tenth of that."""
     async with lend(dsn) as fetch:
         await _load(fetch, tasks, seconds / 10)
         began, client, postgres = time.perf_counter(), time.process_time(), _cpu(server)
@@ -91,34 +91,34 @@ async def measure(lend: Lender, dsn: str, server: psutil.Process, tasks: int, se
 async def _load(fetch: Fetch, tasks: int, seconds: float) -> list[float]:
     end, times = time.perf_counter() + seconds, list[float]()
 
-    async def ask(number: int) -> None:
+    async def run_statements(number: int) -> None:
         while (began := time.perf_counter()) < end:
             await fetch(number)
             times.append(time.perf_counter() - began)
 
-    await asyncio.gather(*map(ask, range(tasks)))
+    await asyncio.gather(*map(run_statements, range(tasks)))
     return times
 
 
 def _cpu(server: psutil.Process) -> float:
     times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    return sum(t.user + t.system for t in times)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lending", description=__doc__)
-    parser.add_argument("--tasks", type=int, default=64, help="how many ask at once (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long a round takes (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="how many rounds there are (%(default)s)")
+    parser.add_argument("--tasks", type=int, default=64, help="number of concurrent tasks (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (%(default)s)")
     return parser.parse_args()
 
 
 def _rows(rounds: dict[str, list[Round]]) -> Iterator[str]:
     yield "| lender | statements/s | p50 ms | p99 ms | CPU µs | CPU µs of PostgreSQL |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    for name, found in rounds.items():
-        middle = [statistics.median(getattr(one, field) for one in found) for field in Round.__slots__]
-        rate, p50, p99, client, server = middle
+    for name, results in rounds.items():
+        medians = [statistics.median(getattr(result, field) for result in results) for field in Round.__slots__]
+        rate, p50, p99, client, server = medians
         yield f"| {name} | {rate:,.0f} | {p50:.1f} | {p99:.1f} | {client:.0f} | {server:.0f} |"
 
 
@@ -133,7 +133,7 @@ async def _measure_all(database: services.Database, options: argparse.Namespace)
 
 
 def main() -> None:
-    """Measure each lender in turn, and print the medians of the rounds."""
+    """Measure each pool, and print the medians of the rounds."""
     options = _options()
     with tempfile.TemporaryDirectory(prefix="pegboard-benchmark-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""The load: connections, in a process of their own, that each send the next request once the last is answered."""
+"""The load: connections in a separate process that each send the next request as soon as they have a response."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import cast
 import uvloop
 
 UNIQUE = b"0123456789unique"
-"""Stands in a request for sixteen characters that differ each time it is sent."""
+"""A placeholder in a request for sixteen characters that differ each time it is sent."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
@@ -28,7 +28,7 @@ _NO_BODY = (204, 304)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Say what is to be sent where, and the one status that counts as success."""
+    """Describe the requests to send, and the status that counts as success."""
 
     port: int
     requests: Sequence[bytes]
@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Say how the requests of a measured time were answered; latencies in seconds."""
+    """Hold the results of a measurement; latencies in seconds."""
 
     requests: int
     seconds: float
@@ -56,9 +56,9 @@ class Outcome:
 
 
 class Load:
-    """Run one job in a child process: warmed up on entry, measured by `run`.
+    """Run one job in a child process: entering warms up, and `run` measures.
 
-    Between the two nothing is under way, so counters read right before and after `run` belong to its requests alone.
+    No request is in progress in between, so counters read right before and after `run` include only its requests.
     """
 
     def __init__(self, job: Job) -> None:
@@ -79,14 +79,14 @@ class Load:
         self._process.join()
 
     def run(self) -> Outcome:
-        """Send requests for the time of the job."""
+        """Send requests for the duration of the job."""
         self._pipe.send("go")
         outcome: Outcome = self._pipe.recv()
         return outcome
 
 
 class Framer:
-    """Find where an answer ends, by Content-Length or chunks."""
+    """Find the end of a response, by Content-Length or chunks."""
 
     __slots__ = ("_buffer", "_chunked", "_missing", "status")
 
@@ -97,7 +97,7 @@ class Framer:
         self._chunked = False
 
     def feed(self, data: bytes) -> bool:
-        """Take what came; return whether the answer is complete. Raises `ValueError` for what cannot be framed."""
+        """Consume received data; return whether the response is complete. Raises `ValueError` for a malformed one."""
         if self._chunked:
             return self._chunks(data)
         if self._missing:
@@ -110,35 +110,35 @@ class Framer:
             return False
         self._buffer = b""
         self.status = int(data[9:12])
-        came = len(data) - end - 4
+        received = len(data) - end - 4
         if length := _LENGTH.search(data, 0, end + 2):
-            return self._body(0 if self.status in _NO_BODY else int(length[1]) - came)
+            return self._body(0 if self.status in _NO_BODY else int(length[1]) - received)
         if _CHUNKED.search(data, 0, end + 2):
             self._chunked = True
             return self._chunks(data[end + 4 :])
         if self.status not in _NO_BODY:
-            raise ValueError("an answer without length")
+            raise ValueError("a response without length")
         return True
 
     def _body(self, missing: int) -> bool:
         if missing < 0:
-            raise ValueError("an answer longer than its length")
+            raise ValueError("a response longer than its length")
         self._missing = missing
         return not missing
 
     def _chunks(self, data: bytes) -> bool:
-        # `_missing` counts what is still to come of the chunk that has begun, its CRLF included.
+        # `_missing` is the number of outstanding bytes of the current chunk, including its CRLF.
         if self._missing >= len(data):
             self._missing -= len(data)
             return False
         data = self._buffer + data[self._missing :]
         self._missing = 0
-        at = 0
-        while (end := data.find(b"\r\n", at)) >= 0:
-            size = int(data[at:end].partition(b";")[0], 16)
+        position = 0
+        while (end := data.find(b"\r\n", position)) >= 0:
+            size = int(data[position:end].partition(b";")[0], 16)
             following = end + size + 4
             if not size:
-                # The last chunk, which has to be there to its end; no service here sends trailers.
+                # The last chunk, which must be complete; no service here sends trailers.
                 if following > len(data):
                     break
                 self._buffer, self._chunked = b"", False
@@ -146,13 +146,13 @@ class Framer:
             if following >= len(data):
                 self._buffer, self._missing = b"", following - len(data)
                 return False
-            at = following
-        self._buffer = data[at:]
+            position = following
+        self._buffer = data[position:]
         return False
 
 
 class Connection(asyncio.Protocol):
-    """Keep one connection busy from `start` until the time is over."""
+    """Keep one connection busy from `start` until the deadline."""
 
     def __init__(self, requests: Iterator[bytes], status: int) -> None:
         self.latencies: list[int] = []
@@ -161,10 +161,10 @@ class Connection(asyncio.Protocol):
         self._status = status
         self._framer = Framer()
         self._began = self._deadline = 0
-        self._done: Callable[[], None] = _nothing
+        self._done: Callable[[], None] = _no_callback
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        # uvloop's transports are what asyncio.Transport describes, but no subclass of it.
+        # uvloop's transports implement asyncio.Transport, but are no subclass of it.
         self._transport = cast(asyncio.Transport, transport)
 
     def start(self, deadline: int, done: Callable[[], None]) -> None:
@@ -181,9 +181,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:  # noqa: D102
         try:
             complete = self._framer.feed(data)
-        except ValueError as wrong:
+        except ValueError as error:
             self._transport.abort()
-            self._fail(str(wrong))
+            self._fail(str(error))
             return
         if not complete:
             return
@@ -205,29 +205,29 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def _fail(self, reason: str) -> None:
-        if self._done is not _nothing:
+        if self._done is not _no_callback:
             self.failures[reason] += 1
             self._finish()
 
     def _finish(self) -> None:
-        done, self._done = self._done, _nothing
+        done, self._done = self._done, _no_callback
         done()
 
 
-def _nothing() -> None:
-    """Stand for no one who waits."""
+def _no_callback() -> None:
+    """Do nothing: no callback is set."""
 
 
-def _endless(requests: Sequence[bytes]) -> Iterator[bytes]:
+def _cycle(requests: Sequence[bytes]) -> Iterator[bytes]:
     prefix = os.urandom(4).hex().encode()
     parts = [request.partition(UNIQUE) for request in requests]
     numbers = itertools.count()
-    for head, mark, tail in itertools.cycle(parts):
-        yield b"%b%b%08x%b" % (head, prefix, next(numbers), tail) if mark else head
+    for head, marker, tail in itertools.cycle(parts):
+        yield b"%b%b%08x%b" % (head, prefix, next(numbers), tail) if marker else head
 
 
 async def _phase(connections: Sequence[Connection], seconds: float) -> float:
-    """Keep all connections busy for `seconds`; return how long it took until all were answered."""
+    """Keep all connections busy for `seconds`; return the time until the last response."""
     finished = asyncio.Event()
     busy = len(connections)
 
@@ -245,14 +245,14 @@ async def _phase(connections: Sequence[Connection], seconds: float) -> float:
 
 
 async def _run(job: Job, pipe: Pipe) -> None:
-    requests = _endless(job.requests)
+    requests = _cycle(job.requests)
     loop = asyncio.get_running_loop()
     connections = [
         (await loop.create_connection(lambda: Connection(requests, job.status), "127.0.0.1", job.port))[1]
         for _ in range(job.connections)
     ]
     await _phase(connections, job.warmup)
-    # What the generator itself would add to the slowest answers.
+    # Garbage collections in this process would add to the slowest latencies.
     gc.collect()
     gc.disable()
     pipe.send("warm")

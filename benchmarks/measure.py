@@ -1,4 +1,4 @@
-"""What processes have used: CPU time of a whole tree of them, and the memory of the largest."""
+"""The resource usage of processes: the CPU time of a process tree, and the memory of its largest process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 def cpu_seconds(root: psutil.Process) -> float:
-    """Return the CPU time that `root` and its descendants have used, those that have ended included."""
+    """Return the CPU time of `root` and its descendants, including those that have ended."""
     ended = root.cpu_times()
     total: float = ended.children_user + ended.children_system
     for process in _tree(root):
@@ -23,7 +23,7 @@ def cpu_seconds(root: psutil.Process) -> float:
 
 
 def peak_bytes(root: psutil.Process) -> int:
-    """Return the most memory that any one process of the tree has held; where the system keeps no peak, holds now."""
+    """Return the largest peak memory of a process of the tree, or its current memory if the system reports no peak."""
     peaks = [0]
     for process in _tree(root):
         with suppress(psutil.NoSuchProcess):
@@ -33,10 +33,10 @@ def peak_bytes(root: psutil.Process) -> int:
 
 def _peak(process: psutil.Process) -> int:
     try:
-        found = _PEAK.search(Path(f"/proc/{process.pid}/status").read_text())
+        match = _PEAK.search(Path(f"/proc/{process.pid}/status").read_text())
     except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else int(process.memory_info().rss)
+        match = None
+    return int(match[1]) * 1024 if match else int(process.memory_info().rss)
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:

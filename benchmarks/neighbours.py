@@ -1,6 +1,6 @@
-"""The neighbours: a plugin that fails, spins, hangs, holds or leaks, and what the plugin beside it feels of that.
+"""A plugin that fails, spins, hangs, holds or leaks, and how that affects another plugin.
 
-Run it as `python -m benchmarks.neighbours`; `--help` tells what can be chosen.
+Run it as `python -m benchmarks.neighbours`; `--help` describes the options.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from benchmarks import services
 
 _SERVE = f"{shlex.quote(str(Path(sys.executable).with_name('pegboard')))} serve --port {{port}}"
 
-# What each trouble is, and how often a second it is asked for.
-_TROUBLES: Mapping[str, tuple[str, float]] = {
-    "quiet": ("nothing is asked of it", 0),
-    "fails": ("raises, 50 times a second", 50),
-    "spins": ("blocks for 0.2 s, once a second", 1),
-    "hangs": ("never answers, 20 requests a second", 20),
-    "holds": ("never ends its transactions, 20 requests a second", 20),
-    "leaks": ("keeps the connections it borrows, 20 requests a second", 20),
+# The description of each failure, and its rate per second.
+_FAILURES: Mapping[str, tuple[str, float]] = {
+    "quiet": ("is idle", 0),
+    "fails": ("raises, 50 times per second", 50),
+    "spins": ("blocks for 0.2 s, once per second", 1),
+    "hangs": ("never responds, 20 requests per second", 20),
+    "holds": ("never ends its transactions, 20 requests per second", 20),
+    "leaks": ("never releases connections, 20 requests per second", 20),
 }
 
 _MODES: Mapping[str, Mapping[str, str]] = {
@@ -48,7 +48,7 @@ class Nothing(Schema):
     pass
 
 class Nuisance(Resource):
-    """Make trouble, as the id says."""
+    """Fail in the way that the id names."""
 
     schema = Nothing
     verbs = ("GET",)
@@ -85,78 +85,86 @@ class Nuisance(Resource):
 
 
 @dataclass(slots=True)
-class Felt:
-    """Hold the times that answers took, and how many there were of each status."""
+class Measurements:
+    """Hold the response times, and the number of responses with each status."""
 
     times: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
 
     def row(self) -> list[str]:
-        """Return what is told of the neighbour: requests, those that failed, and the times in milliseconds."""
-        spread = statistics.quantiles(self.times, n=100)
+        """Return the cells of a row: requests, failed requests, and times in milliseconds."""
+        percentiles = statistics.quantiles(self.times, n=100)
         failed = sum(number for status, number in self.statuses.items() if status not in ("200", "201"))
-        times = [f"{seconds * 1000:.1f}" for seconds in (spread[49], spread[98], max(self.times))]
+        times = [f"{seconds * 1000:.1f}" for seconds in (percentiles[49], percentiles[98], max(self.times))]
         return [str(len(self.times)), str(failed), *times]
 
 
-async def _ask(session: aiohttp.ClientSession, method: str, url: str, felt: Felt, body: object = None) -> None:
-    begun = time.perf_counter()
+async def _request(
+    session: aiohttp.ClientSession, method: str, url: str, measurements: Measurements, body: object = None
+) -> None:
+    start = time.perf_counter()
     try:
         async with session.request(method, url, json=body) as response:
             await response.read()
             status = str(response.status)
     except (aiohttp.ClientError, TimeoutError) as error:
         status = type(error).__name__
-    felt.times.append(time.perf_counter() - begun)
-    felt.statuses[status] += 1
+    measurements.times.append(time.perf_counter() - start)
+    measurements.statuses[status] += 1
 
 
-async def _use(session: aiohttp.ClientSession, url: str, felt: Felt, end: float, names: count[int]) -> None:
-    """Read and write contacts, with a pause after each."""
+async def _use_contacts(
+    session: aiohttp.ClientSession, url: str, measurements: Measurements, end: float, names: count[int]
+) -> None:
+    """Read and write contacts, with a pause after each request."""
     while time.perf_counter() < end:
-        await _ask(session, "GET", f"{url}/contacts?limit=10", felt)
+        await _request(session, "GET", f"{url}/contacts?limit=10", measurements)
         await asyncio.sleep(0.02)
         number = next(names)
         contact = {"name": "A neighbour", "email": f"neighbour{number}@example.com"}
-        await _ask(session, "POST", f"{url}/contacts", felt, contact)
+        await _request(session, "POST", f"{url}/contacts", measurements, contact)
         await asyncio.sleep(0.02)
 
 
-async def _trouble(session: aiohttp.ClientSession, url: str, rate: float, felt: Felt, end: float) -> None:
-    """Ask for trouble at a rate, whatever becomes of it."""
-    begun, tasks = time.perf_counter(), []
+async def _provoke(
+    session: aiohttp.ClientSession, url: str, rate: float, measurements: Measurements, end: float
+) -> None:
+    """Send requests to the failing plugin at a constant rate."""
+    start, tasks = time.perf_counter(), []
     for number in count():
-        await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+        await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
         if time.perf_counter() >= end:
             break
-        tasks.append(asyncio.ensure_future(_ask(session, "GET", url, felt)))
+        tasks.append(asyncio.ensure_future(_request(session, "GET", url, measurements)))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _measure(options: argparse.Namespace, url: str, names: count[int]) -> dict[str, tuple[Felt, Felt]]:
-    found = {}
+async def _measure(
+    options: argparse.Namespace, url: str, names: count[int]
+) -> dict[str, tuple[Measurements, Measurements]]:
+    results = {}
     login = {"Authorization": aiohttp.encode_basic_auth("admin", services.PASSWORD)}
     timeout = aiohttp.ClientTimeout(total=30)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=login, timeout=timeout) as session:
-        await _ask(session, "GET", f"{url}/contacts", Felt())
-        for trouble, (_, rate) in _TROUBLES.items():
-            felt, suffered, end = Felt(), Felt(), time.perf_counter() + options.seconds
+        await _request(session, "GET", f"{url}/contacts", Measurements())
+        for failure, (_, rate) in _FAILURES.items():
+            contacts, nuisance, end = Measurements(), Measurements(), time.perf_counter() + options.seconds
             async with asyncio.TaskGroup() as group:
                 if rate:
-                    group.create_task(_trouble(session, f"{url}/nuisance/{trouble}", rate, suffered, end))
+                    group.create_task(_provoke(session, f"{url}/nuisance/{failure}", rate, nuisance, end))
                 for _ in range(options.clients):
-                    group.create_task(_use(session, url, felt, end, names))
-            found[trouble] = felt, suffered
-            # What still hangs is to be over before the next.
+                    group.create_task(_use_contacts(session, url, contacts, end, names))
+            results[failure] = contacts, nuisance
+            # Let hanging requests end before the next failure.
             await asyncio.sleep(3)
-    return found
+    return results
 
 
 def _install(folder: Path) -> None:
-    """Write the plugin as pip would leave it."""
+    """Write the plugin as an installed distribution."""
     folder.mkdir()
     (folder / "nuisance.py").write_text(_PLUGIN)
     about = folder / "nuisance-1.dist-info"
@@ -166,32 +174,42 @@ def _install(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure as the command line asks, and print the table."""
+    """Run the measurement, and print the tables."""
     options = _options()
-    columns = ["the plugin", "its neighbour's requests", "failed", "p50 ms", "p99 ms", "slowest ms", "its own answers"]
+    columns = [
+        "the plugin",
+        "its neighbour's requests",
+        "failed",
+        "p50 ms",
+        "p99 ms",
+        "slowest ms",
+        "its own responses",
+    ]
     for mode, limits in _MODES.items():
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pegboard-neighbours-")))
-            # Run by root, PostgreSQL is another user, who has to get in.
+            # If root runs this, PostgreSQL runs as another user, who needs access.
             folder.chmod(0o711)
             _install(folder / "site")
-            given = [f"PEGBOARD_PLUGIN_{name}={value}" for name, value in limits.items()]
-            command = ["env", f"PYTHONPATH={folder / 'site'}", f"PEGBOARD_WORKERS={options.workers}", *given]
+            settings = [f"PEGBOARD_PLUGIN_{name}={value}" for name, value in limits.items()]
+            command = ["env", f"PYTHONPATH={folder / 'site'}", f"PEGBOARD_WORKERS={options.workers}", *settings]
             database = stack.enter_context(services.database(folder / "postgresql", ["pegboard"]))
             service = stack.enter_context(
                 services.pegboard_service(database.dsns["pegboard"], folder, 1000, [*command, *shlex.split(_SERVE)])
             )
-            found = asyncio.run(_measure(options, f"http://127.0.0.1:{service.client.port}", count()))
+            results = asyncio.run(_measure(options, f"http://127.0.0.1:{service.client.port}", count()))
         print(f"\n{mode}:\n\n| {' | '.join(columns)} |\n|---|{'---:|' * 5}---|")
-        for trouble, (felt, suffered) in found.items():
-            told = ", ".join(f"{status}: {number}" for status, number in sorted(suffered.statuses.items()))
-            print(f"| {trouble}: {_TROUBLES[trouble][0]} | {' | '.join(felt.row())} | {told or '-'} |", flush=True)
+        for failure, (contacts, nuisance) in results.items():
+            statuses = ", ".join(f"{status}: {number}" for status, number in sorted(nuisance.statuses.items()))
+            print(
+                f"| {failure}: {_FAILURES[failure][0]} | {' | '.join(contacts.row())} | {statuses or '-'} |", flush=True
+            )
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.neighbours", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each trouble lasts (%(default)s)")
-    parser.add_argument("--clients", type=int, default=8, help="clients of the neighbour at once (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each failure lasts (%(default)s)")
+    parser.add_argument("--clients", type=int, default=8, help="concurrent clients of the neighbour (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that serve (%(default)s)")
     return parser.parse_args()
 

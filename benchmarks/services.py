@@ -1,4 +1,4 @@
-"""The services that are measured, one worker each, over one PostgreSQL started for the run."""
+"""The services that are measured, with one worker each, on one PostgreSQL started for the run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from pegboard.postgres.embedded import DATABASE, EmbeddedServer
 
 _ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "a-password-for-benchmarks"
-_PATIENCE = 60.0
+_START_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Say where the databases are and which process they belong to."""
+    """Hold the URLs of the databases, the process and the version of their server."""
 
     dsns: Mapping[str, str]
     process: psutil.Process
@@ -37,7 +37,7 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Say how a running service is reached and watched."""
+    """Hold the process of a running service, and a client of it."""
 
     name: str
     process: psutil.Process
@@ -45,12 +45,12 @@ class Service:
 
 
 class NotServing(Exception):
-    """A service ended, or did not answer in time; the message has what it wrote."""
+    """Report a service that has ended or was not ready in time, with its output."""
 
 
 @contextmanager
 def database(folder: Path, names: Sequence[str]) -> Iterator[Database]:
-    """Run the PostgreSQL that comes with the service in `folder`, with a database for each name."""
+    """Run the embedded PostgreSQL in `folder`, with a database for each name."""
     server = EmbeddedServer(folder)
     dsn = server.start()
     try:
@@ -62,7 +62,7 @@ def database(folder: Path, names: Sequence[str]) -> Iterator[Database]:
 
 @contextmanager
 def bare_service(dsn: str, folder: Path, rows: int) -> Iterator[Service]:
-    """Run the yardstick over a filled table."""
+    """Run the baseline with a filled table."""
     asyncio.run(_execute(dsn, bare.DDL))
     asyncio.run(data.fill(dsn, "public", "contacts", rows))
     port = free_port()
@@ -76,17 +76,17 @@ def bare_service(dsn: str, folder: Path, rows: int) -> Iterator[Service]:
 def pegboard_service(
     dsn: str, folder: Path, rows: int, command: Sequence[str], name: str = "pegboard", tree: Path | None = None
 ) -> Iterator[Service]:
-    """Run this service, `{port}` in its command being replaced, over the table that it makes itself at its start.
+    """Run this service with default settings, or that of the checkout `tree`, and fill the table that it creates.
 
-    With `tree`, it is that of another checkout. Its settings are the default ones, its log goes to a file.
+    `{port}` in `command` is replaced by the port.
     """
     port = free_port()
     environment = {"PEGBOARD_DATABASE_URL": dsn, "PEGBOARD_ADMIN_PASSWORD": PASSWORD}
     if tree is not None:
         sources = (tree / "service", *sorted(tree.glob("plugins/*")))
         environment["PYTHONPATH"] = os.pathsep.join(map(str, sources))
-    filled = [part.replace("{port}", str(port)) for part in command]
-    with served(name, filled, environment, port, folder, folder / f"{name}.log") as service:
+    completed = [part.replace("{port}", str(port)) for part in command]
+    with served(name, completed, environment, port, folder, folder / f"{name}.log") as service:
         asyncio.run(data.fill(dsn, "contacts", "contacts", rows))
         yield service
 
@@ -101,8 +101,8 @@ def served(
     log: Path,
     ready: str = "/contacts?limit=1",
 ) -> Iterator[Service]:
-    """Run what serves on `port`; it is there once it answers GET at `ready`."""
-    # What the user has set for services of their own must not change the measurement.
+    """Run a service on `port`, and yield it once a GET of `ready` succeeds."""
+    # Settings from the user's environment must not change the measurement.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PEGBOARD_")}
     with log.open("wb") as output:
         try:
@@ -115,8 +115,8 @@ def served(
     try:
         try:
             _await(process, client, ready)
-        except NotServing as fault:
-            raise NotServing(f"{name}: {fault}\n{log.read_text(errors='replace')[-4000:]}") from None
+        except NotServing as error:
+            raise NotServing(f"{name}: {error}\n{log.read_text(errors='replace')[-4000:]}") from None
         yield Service(name, psutil.Process(process.pid), client)
     finally:
         client.close()
@@ -129,9 +129,9 @@ def served(
 
 
 def _await(process: subprocess.Popen[bytes], client: Client, ready: str) -> None:
-    """Wait until `ready` can be read."""
-    deadline = time.monotonic() + _PATIENCE
-    last = "no answer"
+    """Wait until a GET of `ready` succeeds."""
+    deadline = time.monotonic() + _START_TIMEOUT
+    last = "no response"
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise NotServing(f"ended with status {process.returncode}")
@@ -141,13 +141,13 @@ def _await(process: subprocess.Popen[bytes], client: Client, ready: str) -> None
                 return
             last = f"{response.status} {response.body[:500]!r}"
         time.sleep(0.1)
-    raise NotServing(f"not ready after {_PATIENCE:.0f} s: {last}")
+    raise NotServing(f"not ready after {_START_TIMEOUT:.0f} s: {last}")
 
 
 async def _prepare(dsn: str, names: Sequence[str]) -> tuple[psutil.Process, str]:
     connection = await asyncpg.connect(dsn)
     try:
-        # Its cleaning up would fall into the measured time of one service or the other by chance.
+        # Autovacuum would run in the measured time of one service or the other by chance.
         await connection.execute("ALTER SYSTEM SET autovacuum = off")
         await connection.execute("SELECT pg_reload_conf()")
         for name in {*names} - {DATABASE}:
@@ -168,7 +168,7 @@ async def _execute(dsn: str, sql: str) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -8,15 +8,15 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from pegboard.testing.promise import Promise, Undescribed, of
+from pegboard.testing.promise import ResponseChecker, Undescribed, checker_of
 from tests.conftest import Api, Response
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
 
 
 @pytest.fixture
-def promised(api: Api) -> Promise:
-    return of(api.service)
+def promised(api: Api) -> ResponseChecker:
+    return checker_of(api.service)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def _with(response: Response, name: str, value: str) -> CIMultiDict[str]:
     return headers
 
 
-async def test_what_is_described_passes(promised: Promise, contact: Response) -> None:
+async def test_what_is_described_passes(promised: ResponseChecker, contact: Response) -> None:
     promised.check("POST", "/contacts", contact.status, contact.headers, contact.body)
     headers = CIMultiDict(contact.headers)
     del headers["Location"]
@@ -42,12 +42,12 @@ async def test_what_is_described_passes(promised: Promise, contact: Response) ->
     "changes",
     [{"colour": "red"}, {"id": "5"}, {"updated_at": "2015-02-15 05:21:07"}, {"name": None}, {"tags": "x"}],
 )
-async def test_another_body_does_not(promised: Promise, contact: Response, changes: Any) -> None:
+async def test_another_body_does_not(promised: ResponseChecker, contact: Response, changes: Any) -> None:
     with pytest.raises(Undescribed):
         promised.check("POST", "/contacts", 201, contact.headers, orjson.dumps({**contact.json, **changes}))
 
 
-async def test_another_status_header_or_media_type_does_not(promised: Promise, contact: Response) -> None:
+async def test_another_status_header_or_media_type_does_not(promised: ResponseChecker, contact: Response) -> None:
     lacking = CIMultiDict(contact.headers)
     del lacking["X-Request-Id"]
     for status, told, reason in (
@@ -60,7 +60,9 @@ async def test_another_status_header_or_media_type_does_not(promised: Promise, c
             promised.check("POST", "/contacts", status, told, contact.body)
 
 
-async def test_an_operation_that_is_not_described_can_only_be_refused(promised: Promise, contact: Response) -> None:
+async def test_an_operation_that_is_not_described_can_only_be_refused(
+    promised: ResponseChecker, contact: Response
+) -> None:
     for method, path in (("POST", "/contacts/5/archive"), ("TRACE", "/contacts"), ("GET", "/nothing")):
         with pytest.raises(Undescribed, match="there is no such operation"):
             promised.check(method, path, 200, contact.headers, contact.body)

@@ -1,4 +1,4 @@
-"""`pegboard check`: what is installed and configured, loaded and validated without starting anything."""
+"""`pegboard check`: checks all plugins and settings without starting the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pegboard client`: manages the clients of the API, whether the service runs or not."""
+"""`pegboard client`: manages API clients, with or without a running service."""
 
 from __future__ import annotations
 

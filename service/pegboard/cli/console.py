@@ -1,4 +1,4 @@
-"""How commands report errors on one line, and options that override settings."""
+"""Shared parts of commands: one-line errors, and options that override settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pegboard migrate`: applies the migrations of the core and of the plugins, or shows their status."""
+"""`pegboard migrate`: migrates the core and the plugins, or shows their status."""
 
 from __future__ import annotations
 

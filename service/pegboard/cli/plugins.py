@@ -1,4 +1,4 @@
-"""`pegboard plugins` and `openapi`: list the installed plugins, and print the OpenAPI document of the API."""
+"""`pegboard plugins` and `openapi`: lists the plugins, and prints the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pegboard serve --reload`: runs the service in a child process, and restarts it whenever the code changes."""
+"""`pegboard serve --reload`: runs the service in a child process and replaces it when code changes."""
 
 from __future__ import annotations
 

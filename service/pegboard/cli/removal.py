@@ -1,4 +1,4 @@
-"""`pegboard remove-plugin`: shows the data of a plugin, asks for confirmation and drops it."""
+"""`pegboard remove-plugin`: drops a plugin's data after confirmation."""
 
 from __future__ import annotations
 

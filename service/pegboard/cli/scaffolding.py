@@ -1,4 +1,4 @@
-"""`pegboard new-plugin`: creates the folder of a new plugin."""
+"""`pegboard new-plugin`: creates the project of a plugin."""
 
 from __future__ import annotations
 

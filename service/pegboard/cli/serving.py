@@ -1,4 +1,4 @@
-"""`pegboard serve` and `healthcheck`: runs the service in one or several processes, and checks its health."""
+"""`pegboard serve` and `healthcheck`: runs the service with one or more processes, and checks its health."""
 
 from __future__ import annotations
 

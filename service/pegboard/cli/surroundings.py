@@ -1,4 +1,4 @@
-"""The environment of a command: the settings, the installed plugins and a running database."""
+"""The environment of a command: settings, installed plugins and a running database."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the service says of itself: the OpenAPI document, and the reference for people."""
+"""The documentation that the service provides: the OpenAPI document, and the reference for people."""

@@ -1,4 +1,4 @@
-"""The limits of each plugin in a worker: concurrent requests, time for each request, and a share of the pools."""
+"""The limits of each plugin in a worker: concurrent requests, deadlines and a share of the pools."""
 
 from __future__ import annotations
 

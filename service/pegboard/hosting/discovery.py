@@ -1,4 +1,4 @@
-"""The installed plugins: discovered by their entry points and loaded independently, each with a state."""
+"""Discovery of plugins by their entry points, separate loading, and their states."""
 
 from __future__ import annotations
 

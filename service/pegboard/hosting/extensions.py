@@ -1,4 +1,4 @@
-"""The operator's middlewares: entry points of the group `pegboard.middlewares`, chosen by a setting."""
+"""The operator's middlewares: entry points of the group `pegboard.middlewares`, selected by a setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code of a plugin that runs at the start: its time limit, and the process-wide state that is restored after it."""
+"""Guarded execution of plugin code at startup: timeouts, and restoring process-wide state."""
 
 from __future__ import annotations
 

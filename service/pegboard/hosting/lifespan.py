@@ -1,4 +1,4 @@
-"""The lifespan of a resource: what its author runs in the background, from the start of the service to its end."""
+"""The lifespans of resources, from the start of the service to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a plugin: loaded by its schema from the environment variables that begin with its name."""
+"""The settings of plugins, loaded by their schemas from the environment."""
 
 from __future__ import annotations
 

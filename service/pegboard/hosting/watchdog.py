@@ -1,4 +1,4 @@
-"""A thread that detects when the event loop is blocked, and reports by which plugin and where in its code."""
+"""A thread that detects a blocked event loop and the responsible plugin."""
 
 from __future__ import annotations
 

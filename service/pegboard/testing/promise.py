@@ -1,4 +1,4 @@
-"""Every answer held against the document that the service gives of itself."""
+"""Checks of responses against the service's own OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import orjson
 
 from pegboard.app import Service
 
-# What HTTP itself, or the CORS protocol, says about any answer.
-ANYWHERE = frozenset(
+# The headers that any response may have and that the document does not describe.
+GENERAL_HEADERS = frozenset(
     ("date", "server", "connection", "content-type", "content-length", "content-encoding", "transfer-encoding")
 )
 LINES = "application/x-ndjson"
-MOST_LINES = 20
+MAX_LINES = 20
 
 
 class Undescribed(AssertionError):
-    """An answer that the document does not describe."""
+    """Report a response that the document does not describe."""
 
 
-class Promise:
-    """Know a document, and what answers it allows."""
+class ResponseChecker:
+    """Check responses against an OpenAPI document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
-        self._components = {"schemas": {n: _closed(s) for n, s in document["components"]["schemas"].items()}}
+        self._components = {"schemas": {n: _close(s) for n, s in document["components"]["schemas"].items()}}
         self._plain = {path: item for path, item in document["paths"].items() if "{" not in path}
         self._templates = {tuple(path.split("/")): item for path, item in document["paths"].items() if "{" in path}
 
     def check(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Raise `Undescribed` unless the document describes such an answer to such a request."""
+        """Raise `Undescribed` unless the document describes such a response to such a request."""
         try:
             self._check(method.lower(), path.partition("?")[0], status, headers, body)
         except Undescribed as error:
@@ -48,10 +48,10 @@ class Promise:
         if operation is None:
             self._check_undocumented(method, path, status, headers, body)
             return
-        described = self._resolved(operation["responses"].get(str(status)))
+        described = self._resolve(operation["responses"].get(str(status)))
         if described is None:
             raise Undescribed(f"the status is none of {', '.join(operation['responses'])}")
-        # An author may send headers of their own with an error.
+        # An author's errors may have further headers.
         self._check_headers(described.get("headers", {}), headers, others=status >= 400)
         self._check_body(method, described.get("content", {}), headers, body)
 
@@ -67,7 +67,7 @@ class Promise:
         return None
 
     def _check_undocumented(self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Take an error of the usual form, and what a page loads: the document has no word on them."""
+        """Accept an error of the usual form and the assets of pages, which the document does not describe."""
         if status >= 400:
             self._check_body(
                 method, {"application/json": {"schema": {"$ref": "#/components/schemas/Errors"}}}, headers, body
@@ -76,12 +76,12 @@ class Promise:
             raise Undescribed("there is no such operation")
 
     def _check_headers(self, described: Mapping[str, Any], headers: Mapping[str, str], *, others: bool) -> None:
-        allowed = ANYWHERE | {name.lower() for name in described}
+        allowed = GENERAL_HEADERS | {name.lower() for name in described}
         for name in headers if not others else ():
             if name.lower() not in allowed and not name.lower().startswith("access-control-"):
                 raise Undescribed(f"the header {name} is not described")
         for name, header in described.items():
-            header = self._resolved(header)
+            header = self._resolve(header)
             if name not in headers:
                 if header.get("required"):
                     raise Undescribed(f"the header {name} is missing")
@@ -107,22 +107,22 @@ class Promise:
         if media_type == "application/json" and media_type in content:
             self._validate(content[media_type]["schema"], orjson.loads(body))
         elif media_type == LINES:
-            item = self._resolved(content["application/json"]["schema"])["properties"]["items"]["items"]
-            for line in body.splitlines()[:MOST_LINES]:
+            item = self._resolve(content["application/json"]["schema"])["properties"]["items"]["items"]
+            for line in body.splitlines()[:MAX_LINES]:
                 self._validate(item, orjson.loads(line))
 
     def _validate(self, schema: Mapping[str, Any], value: Any) -> None:
         key = orjson.dumps(schema).decode()
         validator = self._validators.get(key)
         if validator is None:
-            whole = {**schema, "components": self._components}
-            validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+            complete = {**schema, "components": self._components}
+            validator = jsonschema_rs.Draft202012Validator(complete, validate_formats=True)
             self._validators[key] = validator
         if not validator.is_valid(value):
-            faults = "; ".join(f"{error.message} at {error.instance_path}" for error in validator.iter_errors(value))
-            raise Undescribed(faults)
+            problems = "; ".join(f"{error.message} at {error.instance_path}" for error in validator.iter_errors(value))
+            raise Undescribed(problems)
 
-    def _resolved(self, part: Any) -> Any:
+    def _resolve(self, part: Any) -> Any:
         while isinstance(part, dict) and "$ref" in part:
             target: Any = self.document
             for step in part["$ref"].removeprefix("#/").split("/"):
@@ -131,23 +131,23 @@ class Promise:
         return part
 
 
-def _closed(schema: Any) -> Any:
-    """Return a schema whose objects have no properties but those described: clients may not rely on that, but we do."""
+def _close(schema: Any) -> Any:
+    """Return a stricter schema: its objects have no properties but those described."""
     if isinstance(schema, list):
-        return [_closed(part) for part in schema]
+        return [_close(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {key: _closed(part) for key, part in schema.items()}
+    closed = {key: _close(part) for key, part in schema.items()}
     return closed if "properties" not in schema else {"additionalProperties": False} | closed
 
 
-_KNOWN: dict[tuple[Any, ...], Promise] = {}
+_CHECKERS: dict[tuple[Any, ...], ResponseChecker] = {}
 
 
-def of(service: Service) -> Promise:
-    """Return what `service` promises just now; services that serve the same share it."""
+def checker_of(service: Service) -> ResponseChecker:
+    """Return the checker for the current document of `service`; equal services share one."""
     plugins = tuple((plugin.name, plugin.state, plugin.resource) for plugin in service.plugins)
     key = (plugins, service.settings.path_prefix, service.settings.docs_public)
-    if key not in _KNOWN:
-        _KNOWN[key] = Promise(service.specification.document())
-    return _KNOWN[key]
+    if key not in _CHECKERS:
+        _CHECKERS[key] = ResponseChecker(service.specification.document())
+    return _CHECKERS[key]

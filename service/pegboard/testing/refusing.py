@@ -1,4 +1,4 @@
-"""What a resource owes those who err, and those who may not: a refusal that says what and where, and never a 500."""
+"""Rules for invalid and unauthorized requests: precise errors, and never a 500."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pegboard.testing.subject import Body, Draw, Subject
 _PATCHES = "application/json, application/merge-patch+json, application/json-patch+json"
 
 
-def refuses_wrong_values(subject: Subject, draw: Draw) -> None:
-    """Check that whatever stands in a field is taken or pointed at, and what the document excludes is a 422."""
+def refuses_invalid_values(subject: Subject, draw: Draw) -> None:
+    """Check that any value of a field is accepted or a 422 that points to it, as the document describes."""
     if not subject.writable:
         pytest.skip(f"{subject.name} has no field that clients write")
     name = draw(st.sampled_from(subject.writable))
@@ -25,184 +25,192 @@ def refuses_wrong_values(subject: Subject, draw: Draw) -> None:
     verb = "POST" if "POST" in subject.verbs else "PUT"
     body = {**draw(subject.bodies), name: value}
     if verb == "POST":
-        _expect_judged(subject, subject.send("POST", subject.path, body), name, value, remove=True)
+        _expect_valid_or_refused(subject, subject.send("POST", subject.path, body), name, value, remove=True)
         return
     with subject.item(draw) as item:
-        response = subject.send("PUT", subject.at(item), body, headers=subject.match(item))
-        _expect_judged(subject, response, name, value, remove=False)
+        response = subject.send("PUT", subject.path_of(item), body, headers=subject.match_headers(item))
+        _expect_valid_or_refused(subject, response, name, value, remove=False)
 
 
 def refuses_incomplete_bodies(subject: Subject, draw: Draw) -> None:
-    """Check that a required field that is absent, and a field that is not known, is a 422 that points at it."""
+    """Check that a missing required field and an unknown field are a 422 that points to the field."""
     body = draw(subject.bodies)
     required = [name for name, field in subject.fields.items() if field.required and not field.dump_only]
     if "POST" in subject.verbs:
         for name in required:
-            lacking = {key: value for key, value in body.items() if key != name}
-            _expect_fault(subject, subject.send("POST", subject.path, lacking), f"/{_escaped(name)}")
-        _expect_fault(subject, subject.send("POST", subject.path, {**body, "no such field": 1}), "/no such field")
-    for verb in {"PUT", "PATCH"}.intersection(subject.on_items):
+            incomplete = {key: value for key, value in body.items() if key != name}
+            _expect_error_at(subject, subject.send("POST", subject.path, incomplete), f"/{_escaped(name)}")
+        _expect_error_at(subject, subject.send("POST", subject.path, {**body, "no such field": 1}), "/no such field")
+    for verb in {"PUT", "PATCH"}.intersection(subject.item_verbs):
         with subject.item(draw) as item:
-            response = subject.send(verb, subject.at(item), {**body, "no such field": 1}, headers=subject.match(item))
-            _expect_fault(subject, response, "/no such field")
+            response = subject.send(
+                verb, subject.path_of(item), {**body, "no such field": 1}, headers=subject.match_headers(item)
+            )
+            _expect_error_at(subject, response, "/no such field")
 
 
-def refuses_bodies_of_another_form(subject: Subject, draw: Draw) -> None:
-    """Check that a body that is no JSON or no object is a 400, and another media type a 415 that names those taken."""
+def refuses_malformed_bodies(subject: Subject, draw: Draw) -> None:
+    """Check that a malformed body is a 400, and an unsupported media type a 415 that lists the supported ones."""
     with subject.item(draw) as item:
-        for verb, path in _writing(subject, item):
-            for broken in (b"{", b'{"a": NaN}', b"\xff", b"[[]]" if verb == "PUT" else b"5", b""):
-                headers = {"Content-Type": "application/json", **subject.match(item)}
-                response = subject.send(verb, path, data=broken, headers=headers)
-                subject.expect(response.status == 400, f"{verb} with {broken!r} is a 400, not {response.status}")
-            for kind in ("text/plain", "application/json; charset=latin-1"):
-                headers = {"Content-Type": kind, **subject.match(item)}
+        for verb, path in _write_paths(subject, item):
+            for malformed in (b"{", b'{"a": NaN}', b"\xff", b"[[]]" if verb == "PUT" else b"5", b""):
+                headers = {"Content-Type": "application/json", **subject.match_headers(item)}
+                response = subject.send(verb, path, data=malformed, headers=headers)
+                subject.expect(response.status == 400, f"{verb} with {malformed!r} is a 400, not {response.status}")
+            for media_type in ("text/plain", "application/json; charset=latin-1"):
+                headers = {"Content-Type": media_type, **subject.match_headers(item)}
                 response = subject.send(verb, path, data=b"{}", headers=headers)
                 subject.expect_status(response, 415)
-                named = "Accept-Patch" if verb == "PATCH" else "Accept"
-                subject.expect(response.headers.get(named), f"a 415 to {verb} names what is taken in {named}")
+                header = "Accept-Patch" if verb == "PATCH" else "Accept"
+                subject.expect(response.headers.get(header), f"a 415 to {verb} lists the media types in {header}")
 
 
-def offers_nothing_but_json(subject: Subject, draw: Draw) -> None:
-    """Check that GET with an `Accept` that nothing meets is a 406."""
+def refuses_unsupported_accept(subject: Subject, draw: Draw) -> None:
+    """Check that GET with an unsupported `Accept` is a 406."""
     with subject.item(draw) as item:
-        for path, verbs in ((subject.path, subject.on_collection), (subject.at(item), subject.on_items)):
+        for path, verbs in ((subject.path, subject.collection_verbs), (subject.path_of(item), subject.item_verbs)):
             if "GET" in verbs:
                 response = subject.send("GET", path, headers={"Accept": "image/png, text/plain;q=0.5"})
                 subject.expect_status(response, 406)
-                for taken in ("*/*", "application/*;q=0.1", "application/json"):
-                    subject.expect_status(subject.send("GET", path, headers={"Accept": taken}), 200)
+                for accepted in ("*/*", "application/*;q=0.1", "application/json"):
+                    subject.expect_status(subject.send("GET", path, headers={"Accept": accepted}), 200)
 
 
-def knows_no_other_items(subject: Subject, draw: Draw) -> None:
-    """Check that an id that no item has, and what can be no id, is a 404 for every verb."""
+def returns_404_for_an_unknown_id(subject: Subject, draw: Draw) -> None:
+    """Check that an unknown id and an invalid id are a 404 for every verb."""
     bodies: dict[str, Any] = {"PUT": draw(subject.bodies) if "PUT" in subject.verbs else None, "PATCH": {}}
     for identity in (str(uuid4()), "00000000-0000-0000-0000-000000000000", "no-such-item", "%00", "x" * 300):
-        for verb in subject.on_items:
+        for verb in subject.item_verbs:
             if verb == "PUT" and subject.resource.creates_by_put:
                 continue
-            response = subject.send(verb, f"{subject.path}/{identity}", bodies.get(verb), headers=subject.match({}))
-            subject.expect(
-                response.status in (404, 412), f"{verb} on an item that is not there is a 404, not {response.status}"
+            response = subject.send(
+                verb, f"{subject.path}/{identity}", bodies.get(verb), headers=subject.match_headers({})
             )
+            subject.expect(response.status in (404, 412), f"{verb} on a missing item is a 404, not {response.status}")
 
 
-def allows_only_its_verbs(subject: Subject, draw: Draw) -> None:
-    """Check that a verb that is not declared is a 405; `Allow` names those that are, as OPTIONS does."""
+def allows_only_the_declared_verbs(subject: Subject, draw: Draw) -> None:
+    """Check that an undeclared verb is a 405, and `Allow` lists the declared ones, as for OPTIONS."""
     with subject.item(draw) as item:
-        for path, there in ((subject.path, subject.on_collection), (subject.at(item), subject.on_items)):
-            if not there:
+        for path, verbs in ((subject.path, subject.collection_verbs), (subject.path_of(item), subject.item_verbs)):
+            if not verbs:
                 continue
             options = subject.send("OPTIONS", path)
             subject.expect_status(options, 204)
-            subject.expect(allowed(options) == {*there, "OPTIONS"}, "OPTIONS names the verbs in Allow", sorted(there))
-            if "PATCH" in there:
+            subject.expect(allowed(options) == {*verbs, "OPTIONS"}, "OPTIONS names the verbs in Allow", sorted(verbs))
+            if "PATCH" in verbs:
                 subject.expect(options.headers.get("Accept-Patch") == _PATCHES, "OPTIONS names the kinds of patches")
-            for verb in set(VERBS) - set(there):
+            for verb in set(VERBS) - set(verbs):
                 response = subject.send(verb, path, {} if verb in ("POST", "PUT", "PATCH") else None)
                 subject.expect_status(response, 405)
-                subject.expect(allowed(response) == {*there, "OPTIONS"}, "a 405 names the verbs in Allow")
+                subject.expect(allowed(response) == {*verbs, "OPTIONS"}, "a 405 names the verbs in Allow")
 
 
-def asks_who_one_is(subject: Subject, draw: Draw) -> None:
-    """Check that no credentials, and wrong ones, are a 401 with the challenge, unless the verb is public."""
-    nobody, liar = subject.running.client.as_client("", ""), subject.running.client.as_client(str(uuid4()), "x" * 20)
+def requires_credentials(subject: Subject, draw: Draw) -> None:
+    """Check that missing and wrong credentials are a 401 with a challenge, unless the verb is public."""
+    anonymous = subject.running.client.as_client("", "")
+    unknown = subject.running.client.as_client(str(uuid4()), "x" * 20)
     with subject.item(draw) as item:
         for verb, path, public in _all_verbs(subject, item):
             if public:
                 continue
-            for client in (nobody, liar) if verb == "GET" else (nobody,):
-                response = subject.send(verb, path, _harmless(verb), client)
+            for client in (anonymous, unknown) if verb == "GET" else (anonymous,):
+                response = subject.send(verb, path, _harmless_body(verb), client)
                 subject.expect(response.status == 401, f"{verb} by an unknown client is a 401, not {response.status}")
                 challenge = response.headers.get("WWW-Authenticate", "")
-                subject.expect(challenge.startswith("Basic "), "a 401 says how to authenticate", challenge)
+                subject.expect(
+                    challenge.startswith("Basic "), "a 401 has the challenge for Basic authentication", challenge
+                )
 
 
-def asks_for_a_grant(subject: Subject, draw: Draw) -> None:
-    """Check that a verb is a 403 for a client that does not hold its grant, and open to one that holds no other."""
-    none = subject.running.client_with()
+def requires_a_grant(subject: Subject, draw: Draw) -> None:
+    """Check that a verb is a 403 without its grant, and allowed with that grant alone."""
+    without_grants = subject.running.client_with()
     with subject.item(draw) as item:
         for verb, path, public in _all_verbs(subject, item):
             if public:
                 continue
-            response = subject.send(verb, path, _harmless(verb), none)
+            response = subject.send(verb, path, _harmless_body(verb), without_grants)
             subject.expect(response.status == 403, f"{verb} without its grant is a 403, not {response.status}")
         for verb in sorted({verb for verb, _, public in _all_verbs(subject, item) if not public} - {"HEAD", "DELETE"}):
-            one = subject.running.client_with(f"{subject.name}:{verb}")
+            with_grant = subject.running.client_with(f"{subject.name}:{verb}")
             for other, path, public in _all_verbs(subject, item):
                 if not public:
-                    _expect_granted(subject, verb, other, subject.send(other, path, _harmless(other), one))
+                    _expect_granted(subject, verb, other, subject.send(other, path, _harmless_body(other), with_grant))
 
 
-def knows_its_parameters(subject: Subject, draw: Draw) -> None:
-    """Check that a parameter that is not known, or has a value that cannot be used, is a 400 that names it."""
+def refuses_invalid_parameters(subject: Subject, draw: Draw) -> None:
+    """Check that an unknown parameter and an invalid value are a 400 that names the parameter."""
     collection = (
         *("no_such_field=1", "limit=0", "limit=x", f"limit={subject.rules.max_limit + 1}", "limit=1&limit=1"),
         *("after=AAAA", "before=%00", "sort=no_such_field", "sort=", "fields=no_such_field", "fields=", "count=some"),
         *("id__near=1", "expand=no_such_field", "%FF=1", "sort=id,id"),
     )
-    if "GET" in subject.on_collection:
+    if "GET" in subject.collection_verbs:
         for text in collection:
-            _expect_named(subject, f"{subject.path}?{text}", text)
+            _expect_parameter_error(subject, f"{subject.path}?{text}", text)
     with subject.item(draw) as item:
-        if "GET" in subject.on_items:
+        if "GET" in subject.item_verbs:
             for text in ("limit=1", "no_such_field=1", "fields=no_such_field"):
-                _expect_named(subject, f"{subject.at(item)}?{text}", text)
+                _expect_parameter_error(subject, f"{subject.path_of(item)}?{text}", text)
 
 
-def _expect_judged(subject: Subject, response: Response, name: str, value: Any, *, remove: bool) -> None:
+def _expect_valid_or_refused(subject: Subject, response: Response, name: str, value: Any, *, remove: bool) -> None:
     if response.status in (200, 201):
         if remove:
             subject.remove(response.json)
-        subject.expect(subject.takes(name, value), f"{name} takes only what the document says", value)
+        subject.expect(subject.accepts(name, value), f"{name} accepts only what the document describes", value)
     elif response.status == 422:
-        own = [place for _, place in response.errors if place is not None and _leads(place, subject)]
-        subject.expect(own == [place for _, place in response.errors], "every error points into the body", own)
+        locations = [location for _, location in response.errors]
+        pointers = [location for location in locations if location is not None and _points_into_body(location, subject)]
+        subject.expect(pointers == locations, "every error points to a field of the body", pointers)
     else:
         subject.expect(response.status in (400, 403, 409), f"a wrong {name} is a 422, not {response.status}", value)
 
 
-def _leads(place: str, subject: Subject) -> bool:
-    first = place.split("/")[1].replace("~1", "/").replace("~0", "~") if "/" in place else ""
-    return place == "" or first in subject.fields
+def _points_into_body(pointer: str, subject: Subject) -> bool:
+    first = pointer.split("/")[1].replace("~1", "/").replace("~0", "~") if "/" in pointer else ""
+    return pointer == "" or first in subject.fields
 
 
-def _expect_fault(subject: Subject, response: Response, pointer: str) -> None:
+def _expect_error_at(subject: Subject, response: Response, pointer: str) -> None:
     subject.expect_status(response, 422)
-    subject.expect(pointer in [place for _, place in response.errors], f"an error points at {pointer}")
+    subject.expect(pointer in [location for _, location in response.errors], f"an error points to {pointer}")
 
 
-def _expect_named(subject: Subject, path: str, text: str) -> None:
+def _expect_parameter_error(subject: Subject, path: str, text: str) -> None:
     response = subject.send("GET", path)
     subject.expect(response.status == 400, f"?{text} is a 400, not {response.status}")
     subject.expect(all("parameter" in error for error in response.json["errors"]), "a 400 names the parameter")
 
 
-def _expect_granted(subject: Subject, held: str, verb: str, response: Response) -> None:
+def _expect_granted(subject: Subject, granted: str, verb: str, response: Response) -> None:
     wanted = "GET" if verb == "HEAD" else verb
-    if wanted == held:
-        subject.expect(response.status not in (401, 403), f"{subject.name}:{held} is enough for {verb}")
+    if wanted == granted:
+        subject.expect(response.status not in (401, 403), f"{subject.name}:{granted} is sufficient for {verb}")
     else:
-        subject.expect(response.status == 403, f"{subject.name}:{held} is not enough for {verb}")
+        subject.expect(response.status == 403, f"{subject.name}:{granted} is not sufficient for {verb}")
 
 
-def _writing(subject: Subject, item: Body) -> list[tuple[str, str]]:
-    collection = [("POST", subject.path)] if "POST" in subject.on_collection else []
-    return collection + [(verb, subject.at(item)) for verb in subject.on_items if verb in ("PUT", "PATCH")]
+def _write_paths(subject: Subject, item: Body) -> list[tuple[str, str]]:
+    collection = [("POST", subject.path)] if "POST" in subject.collection_verbs else []
+    return collection + [(verb, subject.path_of(item)) for verb in subject.item_verbs if verb in ("PUT", "PATCH")]
 
 
 def _all_verbs(subject: Subject, item: Body) -> list[tuple[str, str, bool]]:
-    collection = [(verb, subject.path, subject.is_public(verb)) for verb in subject.on_collection]
-    return collection + [(verb, subject.at(item), subject.is_public(verb, item=True)) for verb in subject.on_items]
+    collection = [(verb, subject.path, subject.is_public(verb)) for verb in subject.collection_verbs]
+    return collection + [
+        (verb, subject.path_of(item), subject.is_public(verb, item=True)) for verb in subject.item_verbs
+    ]
 
 
-def _harmless(verb: str) -> Any:
-    """Return a body that does no harm where the verb should be allowed after all."""
+def _harmless_body(verb: str) -> Any:
+    """Return a body that changes nothing even if the verb is allowed."""
     return {"no such field": 1} if verb in ("POST", "PUT", "PATCH") else None
 
 
 def allowed(response: Response) -> set[str]:
-    """Return what `Allow` names."""
+    """Return the methods in `Allow`."""
     return {verb.strip() for verb in response.headers.get("Allow", "").split(",")}
 
 

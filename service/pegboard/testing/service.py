@@ -1,4 +1,4 @@
-"""A service as a test runs it: on a free port, on a database of its own, with hashes that cost next to nothing."""
+"""A running service for tests: on a free port, with its own database and cheap hashes."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _COST = Cost(memory=8, passes=1)
 
 
 class Loop:
-    """Run an event loop on a thread of its own, for tests that have another loop or none."""
+    """Run an event loop in a thread, for tests that have another loop or none."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = Thread(target=self.loop.run_forever, name="pegboard", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what `work` returns; it blocks, so it is not for coroutines of this loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine and return its result; blocks, so it must not be called from this loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def stop(self) -> None:
-        """End the loop, once all that was begun on it has ended."""
+        """Stop the loop and close it."""
         self.run(self.loop.shutdown_asyncgens())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -48,7 +48,7 @@ class Loop:
 
 
 async def new_database(postgres: str) -> str:
-    """Make an empty database beside the one at the URL `postgres`, and return its URL."""
+    """Create an empty database on the server of the URL `postgres`, and return its URL."""
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(postgres)
     try:
@@ -59,24 +59,24 @@ async def new_database(postgres: str) -> str:
 
 
 def settings_for(database_url: str, environ: Mapping[str, str], names: Sequence[str] = ()) -> Settings:
-    """Return the settings of a service for tests; `environ` is what an operator would set, `names` the plugins'."""
-    ours = {
+    """Return the settings of a service for tests; `environ` are the operator's, `names` the names of the plugins."""
+    defaults = {
         "PEGBOARD_ADMIN_PASSWORD": PASSWORD,
         "PEGBOARD_DATABASE_URL": database_url,
         "PEGBOARD_SHUTDOWN_TIMEOUT": "2",
     }
-    return Settings.load({**ours, **environ}, names)
+    return Settings.load({**defaults, **environ}, names)
 
 
 @dataclass(frozen=True)
 class Launched:
-    """Hold a service that serves on the loop it was launched on."""
+    """Hold a running service; use it on the event loop on which it was launched."""
 
     runner: web.AppRunner
     client: Client
 
     async def close(self) -> None:
-        """Stop it."""
+        """Stop the service."""
         await self.client.session.close()
         await self.runner.cleanup()
 
@@ -97,29 +97,31 @@ async def launch(settings: Settings, plugins: Sequence[Plugin]) -> Launched:
 
 
 class Running:
-    """Be a running service, as the fixture `service` gives it.
+    """Run a service, as the fixture `service` does.
 
-    `url` is where it answers, `database_url` what it stores in, `client` one that holds all grants.
+    `url` is its URL, `database_url` that of its database, `client` a client that holds all grants.
     """
 
     def __init__(self, loop: Loop, settings: Settings, plugins: Sequence[Plugin]) -> None:
         self.loop = loop
         self._launched = loop.run(launch(settings, plugins))
-        out = [f"{plugin.name}: {plugin.error}" for plugin in plugins if plugin.state in (State.FAILED, State.CONFLICT)]
-        if out:
+        failed = [
+            f"{plugin.name}: {plugin.error}" for plugin in plugins if plugin.state in (State.FAILED, State.CONFLICT)
+        ]
+        if failed:
             self.close()
-            raise RuntimeError("these plugins are not ready: " + "; ".join(out))
+            raise RuntimeError("these plugins are not ready: " + "; ".join(failed))
         self.plugins = tuple(plugins)
         self.client = self._launched.client
         self.url = self.client.url
         self.database_url = settings.database_url or ""
 
     def client_with(self, *grants: str) -> Client:
-        """Make a client that holds `grants`, each like `books:GET`, and no others."""
+        """Create a client that holds only `grants`, each of the form `books:GET`."""
         username, password = f"client-{secrets.token_hex(8)}", secrets.token_urlsafe(18)
         self.loop.run(self.client.service.clients.add(username, password, grants))
         return self.client.as_client(username, password)
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the service."""
         self.loop.run(self._launched.close())

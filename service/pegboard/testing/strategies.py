@@ -1,4 +1,4 @@
-"""Data made up from a JSON Schema: what it takes, and what may be anything."""
+"""Hypothesis strategies generated from a JSON Schema."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis.strategies import SearchStrategy
 
 JsonSchema = Mapping[str, Any]
 
-_MOST = 4
-"""How many more elements than the least a list or an object is given."""
-_LONGEST = 40
-"""How many more characters than the least a text is given."""
+_EXTRA_ELEMENTS = 4
+"""How many elements a list or an object has at most above its minimum."""
+_EXTRA_CHARACTERS = 40
+"""How many characters a text has at most above its minimum."""
 
 _CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 _NAMES = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
@@ -45,21 +45,21 @@ ANYTHING: SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(_CHARACTERS, max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-"""Any JSON, the values among it that are known to be trouble."""
+"""Any JSON value, including ones that often cause errors."""
 
 
-class Making:
-    """Make strategies for schemas that may refer to `components`."""
+class StrategyBuilder:
+    """Make strategies for schemas, which may refer to `components`."""
 
     def __init__(self, components: Mapping[str, JsonSchema]) -> None:
         self._components = components
 
     def of(self, schema: JsonSchema) -> SearchStrategy[Any]:
-        """Return a strategy for what `schema` takes; the examples that it gives are taken more often."""
-        made = self._of(schema)
+        """Return a strategy for the valid values of `schema`; prefers its examples."""
+        strategy = self._of(schema)
         excluded = schema.get("not", {}).get("enum", ())
-        made = made.filter(lambda value: value not in excluded) if excluded else made
-        return st.sampled_from(schema["examples"]) | made if schema.get("examples") else made
+        strategy = strategy.filter(lambda value: value not in excluded) if excluded else strategy
+        return st.sampled_from(schema["examples"]) | strategy if schema.get("examples") else strategy
 
     def _of(self, schema: JsonSchema) -> SearchStrategy[Any]:
         if "$ref" in schema:
@@ -72,30 +72,30 @@ class Making:
         if "anyOf" in schema:
             rest = {key: value for key, value in schema.items() if key != "anyOf"}
             return st.one_of(*(self.of({**rest, **part}) for part in schema["anyOf"]))
-        kinds = schema.get("type")
-        if kinds is None:
+        types = schema.get("type")
+        if types is None:
             return ANYTHING
-        kinds = [kinds] if isinstance(kinds, str) else kinds
-        if "pattern" in schema and "string" in kinds:
-            # Of a number that can be written both ways the text is told exactly.
-            kinds = [kind for kind in kinds if kind != "number"]
-        return st.one_of(*(_KINDS[kind](self, schema) for kind in kinds))
+        types = [types] if isinstance(types, str) else types
+        if "pattern" in schema and "string" in types:
+            # A decimal may be text or a number, but only the text is described exactly.
+            types = [kind for kind in types if kind != "number"]
+        return st.one_of(*(_BY_TYPE[kind](self, schema) for kind in types))
 
     def outside(self, schema: JsonSchema) -> SearchStrategy[Any]:
-        """Return a strategy for what lies just outside of the bounds of `schema`; anything where it has none."""
+        """Return a strategy for values just outside the bounds of `schema`; any values if it has no bounds."""
         shapes = [schema, *schema.get("anyOf", ())]
-        beyond = [make(shape[name]) for shape in shapes for name, make in _BEYOND.items() if name in shape]
-        return st.sampled_from(beyond) if beyond else ANYTHING
+        outside = [make(shape[name]) for shape in shapes for name, make in _OUTSIDE.items() if name in shape]
+        return st.sampled_from(outside) if outside else ANYTHING
 
     def object(self, schema: JsonSchema) -> SearchStrategy[Any]:
-        """Return a strategy for objects: the properties named, or any number of others."""
+        """Return a strategy for objects with the declared properties, or with arbitrary ones if none are declared."""
         parts = {key: self.of(part) for key, part in schema.get("properties", {}).items() if not part.get("readOnly")}
         if parts:
             required = {key: parts.pop(key) for key in schema.get("required", ()) if key in parts}
             return st.fixed_dictionaries(required, optional=parts)
         values = schema.get("additionalProperties")
         least = schema.get("minProperties", 0)
-        most = min(schema.get("maxProperties", least + _MOST), least + _MOST)
+        most = min(schema.get("maxProperties", least + _EXTRA_ELEMENTS), least + _EXTRA_ELEMENTS)
         of = self.of(values) if isinstance(values, Mapping) and values else ANYTHING
         return st.dictionaries(st.text(_CHARACTERS, max_size=12), of, min_size=least, max_size=most)
 
@@ -104,23 +104,23 @@ class Making:
         if "prefixItems" in schema:
             return st.tuples(*(self.of(part) for part in schema["prefixItems"])).map(list)
         least = schema.get("minItems", 0)
-        most = min(schema.get("maxItems", least + _MOST), least + _MOST)
+        most = min(schema.get("maxItems", least + _EXTRA_ELEMENTS), least + _EXTRA_ELEMENTS)
         return st.lists(self.of(schema.get("items", {})), min_size=least, max_size=most)
 
     def string(self, schema: JsonSchema) -> SearchStrategy[Any]:
-        """Return a strategy for texts."""
+        """Return a strategy for strings."""
         least = schema.get("minLength", 0)
-        most = schema.get("maxLength", least + _LONGEST)
+        most = schema.get("maxLength", least + _EXTRA_CHARACTERS)
         if schema.get("format") in _FORMATS:
-            return _FORMATS[schema["format"]].filter(lambda text: least <= len(text) <= max(most, _LONGEST))
+            return _FORMATS[schema["format"]].filter(lambda text: least <= len(text) <= max(most, _EXTRA_CHARACTERS))
         if "pattern" in schema:
             patterned = _matching(schema["pattern"])
             if patterned is not None:
                 return patterned.filter(lambda text: least <= len(text) <= most)
-        return st.text(_CHARACTERS, min_size=least, max_size=min(most, least + _LONGEST))
+        return st.text(_CHARACTERS, min_size=least, max_size=min(most, least + _EXTRA_CHARACTERS))
 
     def integer(self, schema: JsonSchema) -> SearchStrategy[Any]:
-        """Return a strategy for whole numbers."""
+        """Return a strategy for integers."""
         least, most = schema.get("minimum", -(2**63)), schema.get("maximum", 2**63 - 1)
         least = max(least, schema.get("exclusiveMinimum", least - 1) + 1)
         most = min(most, schema.get("exclusiveMaximum", most + 1) - 1)
@@ -139,18 +139,18 @@ class Making:
         )
 
 
-_KINDS: Mapping[str, Callable[[Making, JsonSchema], SearchStrategy[Any]]] = {
-    "object": Making.object,
-    "array": Making.array,
-    "string": Making.string,
-    "integer": Making.integer,
-    "number": Making.number,
-    "boolean": lambda making, schema: st.booleans(),
-    "null": lambda making, schema: st.none(),
+_BY_TYPE: Mapping[str, Callable[[StrategyBuilder, JsonSchema], SearchStrategy[Any]]] = {
+    "object": StrategyBuilder.object,
+    "array": StrategyBuilder.array,
+    "string": StrategyBuilder.string,
+    "integer": StrategyBuilder.integer,
+    "number": StrategyBuilder.number,
+    "boolean": lambda builder, schema: st.booleans(),
+    "null": lambda builder, schema: st.none(),
 }
 
 
-_BEYOND: Mapping[str, Callable[[Any], Any]] = {
+_OUTSIDE: Mapping[str, Callable[[Any], Any]] = {
     "minLength": lambda least: "x" * (least - 1) if least else 0,
     "maxLength": lambda most: "x" * (most + 1),
     "minItems": lambda least: [None] * (least - 1) if least else 0,
@@ -166,8 +166,8 @@ _BEYOND: Mapping[str, Callable[[Any], Any]] = {
 
 
 def _matching(pattern: str) -> SearchStrategy[str] | None:
-    """Return a strategy for what an ECMA-262 pattern matches; None where Python cannot read it."""
-    # To ECMA-262 the end is the end; to Python a line feed may follow it.
+    """Return a strategy for the matches of an ECMA-262 pattern; None if Python cannot compile it."""
+    # In Python, unlike in ECMA-262, `$` also matches before a final line feed.
     python = re.sub(
         r"(?<!\\)\$$", r"\\Z", pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!")
     )

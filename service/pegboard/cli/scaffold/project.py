@@ -1,4 +1,4 @@
-"""The folder of a new plugin: its files, and the values that their templates contain."""
+"""The files of a new plugin's project, and the names in them."""
 
 from __future__ import annotations
 

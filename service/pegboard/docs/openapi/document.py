@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the table of endpoints."""
+"""Generation of the OpenAPI document from the table of endpoints."""
 
 from __future__ import annotations
 

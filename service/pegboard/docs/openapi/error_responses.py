@@ -1,4 +1,4 @@
-"""The error responses of the document: the possible errors of each kind of request, with an example of every code."""
+"""The error responses in the document, with an example for each code."""
 
 from __future__ import annotations
 

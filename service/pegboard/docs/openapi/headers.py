@@ -1,4 +1,4 @@
-"""The headers of responses in the document."""
+"""The response headers in the document."""
 
 from __future__ import annotations
 

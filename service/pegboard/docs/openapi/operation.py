@@ -1,4 +1,4 @@
-"""An endpoint as an operation of OpenAPI."""
+"""An endpoint as an OpenAPI operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serves the OpenAPI document: made on the first request, and again when a plugin changes its state."""
+"""The served document: created on the first request, and again when the state of a plugin changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference as it is served: cached pages for the installed plugins, and their assets."""
+"""The served reference: pages, created once for the current plugins, and static files."""
 
 from __future__ import annotations
 

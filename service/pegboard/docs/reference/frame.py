@@ -1,4 +1,4 @@
-"""The frame of every page of the reference: the header and the navigation."""
+"""The layout of all pages: the bar at the top and the links on the right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference of one resource: its fields and its operations, read from the OpenAPI document."""
+"""The data for the page of a resource, from the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The content of each page of the reference; the templates define its layout."""
+"""The pages of the reference and their content, rendered by the templates."""
 
 from __future__ import annotations
 

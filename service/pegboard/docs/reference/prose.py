@@ -1,4 +1,4 @@
-"""Markdown as HTML: the texts of the reference and the docstrings of authors."""
+"""Markdown to HTML: texts of the reference and docstrings of authors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _markdown() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    rules = markdown.renderer.rules  # type: ignore[attr-defined]  # the protocol lacks an attribute of the HTML renderer
+    rules = markdown.renderer.rules  # type: ignore[attr-defined]  # missing from the protocol of renderers
     rules["fence"] = rules["code_block"] = lambda tokens, index, *_: _code(tokens[index])
     rules["image"] = lambda tokens, index, *_: templating.part("replacement", tokens[index].content)
     return markdown

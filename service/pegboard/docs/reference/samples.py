@@ -1,4 +1,4 @@
-"""The samples for an operation: the commands that send the request, the response to it, and the form to try it."""
+"""Samples for an operation: a command, the response, and the form to try it."""
 
 from __future__ import annotations
 

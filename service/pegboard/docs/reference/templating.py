@@ -1,4 +1,4 @@
-"""The templates of the pages: every value is escaped, except HTML made from Markdown."""
+"""The HTML templates, which escape every value except rendered Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON Schema in words: the kind of its values, and their constraints."""
+"""JSON Schemas described in English: types and constraints."""
 
 from __future__ import annotations
 

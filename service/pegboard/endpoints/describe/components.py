@@ -1,4 +1,4 @@
-"""The schemas of the OpenAPI document that belong to no plugin: the service's own paths, errors, JSON Patch."""
+"""The OpenAPI schemas of the service's own responses, errors and JSON Patch."""
 
 from __future__ import annotations
 

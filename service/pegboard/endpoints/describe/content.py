@@ -1,4 +1,4 @@
-"""The endpoints of the content of a resource's items."""
+"""The endpoints for the content of a resource's items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The declaration of a resource: evaluated once, when its plugin is loaded, and kept as plain values."""
+"""The declaration of a resource's class, evaluated once when its plugin is loaded."""
 
 from __future__ import annotations
 

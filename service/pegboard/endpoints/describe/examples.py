@@ -1,4 +1,4 @@
-"""Examples made from a JSON Schema: valid, and the same each time."""
+"""Deterministic, valid examples generated from a JSON Schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One field of a schema as JSON Schema: apispec's description of it, corrected and completed."""
+"""Fields as JSON Schema: apispec's result, with corrections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The items of a resource as JSON Schemas: for reading, creating, replacing and patching."""
+"""The items of a resource as JSON Schema: for reading, creating, replacing and patching."""
 
 from __future__ import annotations
 

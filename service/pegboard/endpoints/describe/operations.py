@@ -1,4 +1,4 @@
-"""The endpoints of a resource's declared operations."""
+"""The endpoints of a resource's operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors that each kind of endpoint may respond with."""
+"""The possible errors of each kind of endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query parameters of resources, and the headers of requests."""
+"""The query parameters of a resource, and the request headers."""
 
 from __future__ import annotations
 

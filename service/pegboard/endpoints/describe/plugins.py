@@ -1,4 +1,4 @@
-"""The endpoints of all plugins, each described within its plugin's guard; a plugin fails if it cannot be described."""
+"""The endpoints of all plugins, each described within its guard; a plugin whose description fails is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoints of one resource: its verbs for the collection, for an item and for the client's own item."""
+"""The endpoints of a resource: its verbs on the collection, on an item and on the client's own item."""
 
 from __future__ import annotations
 
