@@ -180,7 +180,7 @@ class Service:
         if self.draining:
             return errors.ShuttingDown()
         if not (self.database.available and await self.database.ping()):
-            message = self.database.fault if not self.database.available else None
+            message = self.database.problem if not self.database.available else None
             return errors.DatabaseUnavailable(message or None, headers={"Retry-After": "1"})
         missing = self.missing_plugins()
         return errors.PluginUnavailable(f"Plugins not available: {', '.join(missing)}.") if missing else None

@@ -15,7 +15,7 @@ from pegboard.api import references, versions
 from pegboard.api.constraint_errors import Conflicts
 from pegboard.api.context import Context
 from pegboard.api.resource import Page, Representation, Resource, Services, listed, page
-from pegboard.auth.clients import Client, sufficing
+from pegboard.auth.clients import Client, sufficient_grants
 from pegboard.errors import ApiError
 from pegboard.query import mapping, sql
 from pegboard.query.existing import Existing
@@ -61,7 +61,7 @@ class TableResource(Resource):
         self._makes_ids = existing is None or existing.type == "uuid"
         seed = int(services.secret.hex()[:15], 16) if existing and VERSION in existing.lacks else None
         self._table = sql.Table(spec.schema, spec.name, (*columns, OWNED_BY) if self.owned else columns, seed)
-        self._everyones = sufficing(name, "any")
+        self._everyones = sufficient_grants(name, "any")
         self._references = {
             attribute: (mapping.name_of(field, attribute), field.resource)
             for attribute, field, _ in mapping.stored(self._dumper)

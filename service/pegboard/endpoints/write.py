@@ -17,7 +17,7 @@ from pegboard.api.changes import Change
 from pegboard.api.context import Context
 from pegboard.api.listing import id_of
 from pegboard.api.resource import Representation, Resource
-from pegboard.auth.clients import ANONYMOUS, sufficing
+from pegboard.auth.clients import ANONYMOUS, sufficient_grants
 from pegboard.endpoints import hooks
 from pegboard.endpoints.expand import Expander
 from pegboard.endpoints.idempotency import HEADER, Idempotency, key_of
@@ -68,7 +68,7 @@ class Writer:
         self._max_nesting = max_nesting
         self._writable = writable
         self._loader = Loader(resource.schema)
-        self._create_grants = sufficing(resource.name, "POST")
+        self._create_grants = sufficient_grants(resource.name, "POST")
         self._expander = Expander(resource)
 
     async def create(self, request: web.Request) -> Response:

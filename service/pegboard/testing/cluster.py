@@ -18,7 +18,7 @@ def server(folder: Path, kept: Path | None) -> EmbeddedServer:
     It survives no crash of the machine, and is the faster for it. Without `kept` the files are made each time.
     Raises `EmbeddedError`.
     """
-    server = EmbeddedServer(folder, lasting=False)
+    server = EmbeddedServer(folder, durable=False)
     if kept is None:
         return server
     # As other versions may set it up in another way, each has its own.

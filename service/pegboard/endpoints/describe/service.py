@@ -111,7 +111,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             "What is installed, and why one of them does not serve. Needs the grant `plugins:GET`.",
             ref("Plugins"),
             (errors.Forbidden,),
-            grants=(clients.sufficing("plugins", "GET"),),
+            grants=(clients.sufficient_grants("plugins", "GET"),),
         ),
         "/metrics": _Own(
             "metrics",
@@ -119,7 +119,7 @@ def _table(docs_public: bool) -> Mapping[str, _Own]:
             "In the text format of Prometheus, or in that of OpenMetrics. Needs the grant `metrics:GET`.",
             {"type": "string"},
             (errors.Forbidden,),
-            grants=(clients.sufficing("metrics", "GET"),),
+            grants=(clients.sufficient_grants("metrics", "GET"),),
             media_type=TEXT,
             others=(OPENMETRICS,),
         ),
