@@ -14,7 +14,7 @@ from pegboard import errors
 from pegboard.errors import ErrorDetail
 from pegboard.query import mapping
 from pegboard.schema import fields
-from pegboard.schema.schema import Schema, faults, messages_of
+from pegboard.schema.schema import Schema, error_details, messages_of
 from pegboard.settings import FILE_SUFFIX, PREFIX, SETTINGS, SettingsError, read_value
 
 _MESSAGES: Mapping[int, str] = {code.code: code.message for code in errors.CATALOGUE}
@@ -109,7 +109,7 @@ def _loaded(loader: Schema, values: Mapping[str, Any], found: list[ErrorDetail])
     try:
         loaded: dict[str, Any] = loader.load(values)
     except ValidationError as error:
-        found += [fault for fault in faults(messages_of(error)) if fault.pointer not in wrong]
+        found += [fault for fault in error_details(messages_of(error)) if fault.pointer not in wrong]
         return {}
     return loaded
 
