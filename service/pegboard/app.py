@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pegboard import errors, middlewares
-from pegboard.api.changes import Aftermath
+from pegboard.api.changes import BackgroundTasks
 from pegboard.api.resource import Resource, Services
 from pegboard.api.table import TableResource
 from pegboard.auth.basic import Authentication
@@ -85,7 +85,7 @@ class Service:
         self.authentication = Authentication(self.clients, settings)
         self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
-        self._background_tasks = Aftermath()
+        self._background_tasks = BackgroundTasks()
         self._lifespans: list[Lifespan] = []
         release = version("pegboard")
         hashing = self.clients.passwords
@@ -180,7 +180,7 @@ class Service:
         if self.draining:
             return errors.ShuttingDown()
         if not (self.database.available and await self.database.ping()):
-            message = self.database.fault if not self.database.available else None
+            message = self.database.problem if not self.database.available else None
             return errors.DatabaseUnavailable(message or None, headers={"Retry-After": "1"})
         missing = self.missing_plugins()
         return errors.PluginUnavailable(f"Plugins not available: {', '.join(missing)}.") if missing else None

@@ -258,7 +258,7 @@ def wait_for_replica(database: Database) -> Middleware:
     async def wait_for_replica(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         if request.method not in _SAFE_METHODS:
-            await database.settle()
+            await database.wait_until_visible()
         return response
 
     return wait_for_replica

@@ -206,12 +206,12 @@ async def test_a_resource_in_memory_is_told_of_what_was_there_before(api: Api) -
 
 
 async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pegboard.api.changes.LONGEST", 0.05)
+    monkeypatch.setattr("pegboard.api.changes.HOOK_TIMEOUT", 0.05)
 
     async def hang(_: Change) -> None:
         await asyncio.sleep(60)
 
-    api.service._background_tasks.begin("tasks", hang, [Change("create", None, None, None)])
+    api.service._background_tasks.start("tasks", hang, [Change("create", None, None, None)])
     async with asyncio.timeout(5):
         await settled(api)
 

@@ -597,7 +597,7 @@ async def test_a_resource_reaches_another_by_name(api: Api) -> None:
     company = await made(api, "/companies", name="Analytical")
     people = api.service.resource("people")
     client = (await api.service.clients.list())[0]
-    context = Context(client, "a request", people.rules().whole)
+    context = Context(client, "a request", people.rules().default_query)
     found = await people.resources("companies").retrieve_all(context, [company["id"], NOWHERE])
     assert [item["name"] for item in found] == ["Analytical"]
     with pytest.raises(ApiError, match="nowhere"):

@@ -61,7 +61,7 @@ async def other_worker(start: Start) -> Any:
 
 
 async def listening(api: Any) -> None:
-    await until(lambda: api.service.authentication._notices.until > time.monotonic())
+    await until(lambda: api.service.authentication._notifications.until > time.monotonic())
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -326,7 +326,7 @@ async def test_a_password_changed_during_its_check_is_not_remembered(worker: Any
     await until(lambda: bool(worker.service.authentication._checks))
     await asyncio.sleep(0.02)
     await worker.service.clients.set_password(username, "another horse")
-    await until(lambda: worker.service.authentication._memory.generation > 0)
+    await until(lambda: worker.service.authentication._cache.generation > 0)
     assert not running.done()
     assert await running in (200, 401)
     assert await status(worker, username) == 401
@@ -403,7 +403,7 @@ async def test_where_notifications_do_not_pass_changes_are_looked_up(serve: Star
             return await status(api, username) == 401
 
         await within(1.2, out)
-        assert api.service.authentication._notices.until < time.monotonic()
+        assert api.service.authentication._notifications.until < time.monotonic()
         await api.service.authentication.close()
         await api.service.database.close()
 
@@ -416,7 +416,7 @@ async def test_while_the_database_is_away_who_is_remembered_stays(
     try:
         assert await status(api, "admin") == 200
         await asyncio.to_thread(server.stop)
-        await until(lambda: api.service.authentication._notices.until < time.monotonic() - 0.2)
+        await until(lambda: api.service.authentication._notifications.until < time.monotonic() - 0.2)
         for _ in range(3):
             assert await status(api, "admin") == 200
         status_, headers, body = await raw(api, authorization("admin:unknown horse"))

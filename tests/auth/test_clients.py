@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from pegboard import errors
-from pegboard.auth.clients import Actor, Clients, parse_grants, sufficing
+from pegboard.auth.clients import Actor, Clients, parse_grants, sufficient_grants
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.errors import ApiError
 from pegboard.migrations import runner
@@ -55,7 +55,7 @@ async def refused(action: Coroutine[Any, Any, Any]) -> ApiError:
     ],
 )
 def test_one_of_the_sufficing_grants_is_enough(resource: str, what: str, expected: set[str]) -> None:
-    assert sufficing(resource, what) == expected
+    assert sufficient_grants(resource, what) == expected
 
 
 def test_grants_are_kept_in_order_and_once() -> None:

@@ -90,7 +90,7 @@ async def test_the_first_rank_comes_before_those_who_waited_longer() -> None:
     order: list[str] = []
 
     async def check(name: str, *, first: bool) -> None:
-        await passwords.verify(None, b"a guess", first=first)
+        await passwords.verify(None, b"a guess", priority=first)
         order.append(name)
 
     await asyncio.gather(*(check(f"other {n}", first=False) for n in range(4)), check("known", first=True))

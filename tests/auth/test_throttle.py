@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def throttle(clock: Clock) -> Throttle:
-    return Throttle(clock, most=200)
+    return Throttle(clock, max_keys=200)
 
 
 def fail(throttle: Throttle, times: int, username: str = "ada", address: str = "192.0.2.1") -> None:
@@ -111,12 +111,12 @@ def test_other_workers_count_what_they_hear(clock: Clock) -> None:
     here, there = Throttle(clock), Throttle(clock)
     for _ in range(6):
         here.begin("ada", "2001:db8::1")
-        there.hear(here.fail("ada", "2001:db8::1"))
+        there.receive(here.fail("ada", "2001:db8::1"))
     assert there.wait("ada", "2001:db8::1") == here.wait("ada", "2001:db8::1") == 2
     here.begin("ada", "2001:db8::1")
-    news = here.succeed("ada", "2001:db8::1")
-    assert news is not None
-    there.hear(news)
+    message = here.succeed("ada", "2001:db8::1")
+    assert message is not None
+    there.receive(message)
     assert there.wait("ada", "2001:db8::1") == 0
     assert there.trusts("2001:db8::1")
 

@@ -111,7 +111,7 @@ async def test_the_form_of_instants_is_that_of_no_role_or_database(api: Api) -> 
     await pool.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
     async with pool.connection() as connection:
         await connection.execute("SET datestyle = 'SQL'; SET timezone = 'Asia/Tokyo'")
-    session = await connect(pool._manner)
+    session = await connect(pool._options)
     try:
         assert await session.fetchval("SELECT timestamptz '2015-02-15 05:21:07Z'::text") == "2015-02-15 05:21:07+00"
     finally:

@@ -55,7 +55,7 @@ async def api(running: Api) -> Api:
     gone = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
     for row in await running.service.database.write.fetch(gone):
         # At once, lest a client of the next test with the same name and password be taken for this one.
-        running.service.authentication._memory.forget(row["id"])
+        running.service.authentication._cache.forget(row["id"])
     await running.service.database.write.execute("TRUNCATE pegboard.idempotency")
     return running
 

@@ -573,7 +573,7 @@ async def test_snapshots_take_no_more_than_half_of_the_connections(make: MakePoo
 
 async def test_a_server_that_has_no_more_room_still_serves_by_turns(make: MakePool, admin: asyncpg.Connection) -> None:
     await admin.execute("DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN CONNECTION LIMIT 2")
-    dsn_of_narrow = (await make())._manner.dsn.replace("user=postgres", "user=narrow")
+    dsn_of_narrow = (await make())._options.dsn.replace("user=postgres", "user=narrow")
     pool = Pool(dsn_of_narrow, size=8)
     await pool.open()
     results = await asyncio.gather(*(pool.fetchval("SELECT 1 FROM pg_sleep(0.005)") for _ in range(40)))

@@ -205,11 +205,11 @@ async def test_what_was_acknowledged_is_read_whoever_wrote_it(pair: tuple[Api, A
     # The test could tell: who does not wait reads what was before.
     database = pair[0].service.database
     await database.write.execute("CREATE TABLE IF NOT EXISTS late (n int); INSERT INTO late VALUES (1)")
-    await database.settle()
+    await database.wait_until_visible()
     await until(lambda: reads_from_replica(pair[0]))
     await database.write.execute("INSERT INTO late VALUES (2)")
     before = await pair[1].service.database.read.fetchval("SELECT count(*) FROM late")
-    await database.settle()
+    await database.wait_until_visible()
     after = await pair[1].service.database.read.fetchval("SELECT count(*) FROM late")
     assert (before, after) in ((1, 2), (2, 2))
     replica.sql("ALTER SYSTEM RESET recovery_min_apply_delay")
@@ -231,7 +231,7 @@ async def test_a_read_that_the_replica_breaks_off_is_run_on_the_primary(
 ) -> None:
     database = pair[0].service.database
     await database.write.execute("CREATE TABLE swept AS SELECT n FROM generate_series(1, 99) n")
-    await database.settle()
+    await database.wait_until_visible()
     replica.sql("ALTER SYSTEM SET max_standby_streaming_delay = 0")
     replica.sql("SELECT pg_reload_conf()")
     await until(lambda: reads_from_replica(pair[0]))

@@ -19,13 +19,13 @@ async def begun(waiters: Waiters[int], put_back: list[int], number: int = 1) -> 
 
 async def test_first_come_first_served() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
-    assert not waiters.hand(0)
+    assert not waiters.hand_over(0)
     tasks = await begun(waiters, [], 3)
     assert len(waiters) == 3
-    assert all(waiters.hand(number) for number in range(3))
+    assert all(waiters.hand_over(number) for number in range(3))
     assert await asyncio.gather(*tasks) == [0, 1, 2]
     assert (len(waiters), waiters.waits, waiters.timeouts) == (0, 3, 0)
-    assert not waiters.hand(3)
+    assert not waiters.hand_over(3)
 
 
 async def test_each_has_its_own_time() -> None:
@@ -45,7 +45,7 @@ async def test_each_has_its_own_time() -> None:
 async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
     [first] = await begun(waiters, [])
-    waiters.hand(1)
+    waiters.hand_over(1)
     assert await first == 1
     await asyncio.sleep(0.1)
     loop = asyncio.get_running_loop()
@@ -61,13 +61,13 @@ async def test_what_one_who_was_cancelled_has_got_is_put_back(handed: bool) -> N
     put_back: list[int] = []
     [gone, other] = await begun(waiters, put_back, 2)
     if handed:
-        waiters.hand(7)
+        waiters.hand_over(7)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert put_back == [7] * handed
     assert len(waiters) == 1
-    waiters.hand(8)
+    waiters.hand_over(8)
     assert await other == 8
 
 

@@ -167,7 +167,7 @@ async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_firs
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
         place, *expected = await connection.fetch(start, *page.args)
-        cursor = query.cursor(resource._secret, "crowd", page.place(tuple(place)))
+        cursor = query.cursor(resource._secret, "crowd", page.position_of(tuple(place)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
         response = await crowd.get(f"/crowd?{deep}")
         assert [item["id"] for item in response.json["items"]] == [row["id"] for row in expected]

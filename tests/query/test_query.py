@@ -65,13 +65,13 @@ BAD, UNKNOWN, CURSOR = errors.InvalidParameter.code, errors.UnknownParameter.cod
 
 
 def test_no_query_is_one_shared_value() -> None:
-    assert parse("", RULES) is parse_item("", RULES) is RULES.whole
-    assert RULES.whole == Query(limit=50)
+    assert parse("", RULES) is parse_item("", RULES) is RULES.default_query
+    assert RULES.default_query == Query(limit=50)
 
 
 @pytest.mark.parametrize("raw", ["&", "&&&"])
 def test_empty_parts_mean_nothing(raw) -> None:
-    assert parse(raw, RULES) == RULES.whole
+    assert parse(raw, RULES) == RULES.default_query
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_queries_have_bounds() -> None:
 def test_what_a_resource_does_not_offer_is_unknown() -> None:
     plain = Rules(COLUMNS, filterable=("age",), sortable=("age", "name"), default_limit=3, max_limit=7)
     assert parse("age__gt=1&sort=-age,name&limit=7", plain).limit == 7
-    assert parse("age=1", plain).limit == plain.whole.limit == 3
+    assert parse("age=1", plain).limit == plain.default_query.limit == 3
     for raw in ("q=x", "expand=company", "name=x", "age__has=1", "id=x"):
         assert [fault[1] for fault in refused(raw, plain)] == [UNKNOWN]
     for raw in ("limit=8", "sort=score", "sort=id"):
@@ -359,7 +359,7 @@ def test_a_cursor_is_refused_with_another_sort_filter_or_search(other) -> None:
 
 @pytest.mark.parametrize(("secret", "resource"), [(b"another", "contacts"), (b"secret", "contact")])
 def test_a_cursor_is_refused_elsewhere(secret, resource) -> None:
-    query = parse(f"after={RULES.whole.cursor(b'secret', 'contacts', PLACE)}", RULES)
+    query = parse(f"after={RULES.default_query.cursor(b'secret', 'contacts', PLACE)}", RULES)
     with pytest.raises(ApiError):
         query.position(secret, resource)
 
@@ -418,8 +418,8 @@ def test_no_more_queries_are_kept_than_there_is_room_for() -> None:
     for number in range(1200):
         parse(f"age={number}&after={SENT}", rules)
     parse(f"name={'x' * 2000}", rules)
-    assert 0 < len(rules.remembered) <= 500
-    assert max(map(len, rules.remembered)) < 1000
+    assert 0 < len(rules.cache) <= 500
+    assert max(map(len, rules.cache)) < 1000
 
 
 raw_text = st.text(st.sampled_from("%&=+,\\-_ .0123456789abcdefnamelimitsort\x00éß\ud800\udcff🎉"), max_size=60)

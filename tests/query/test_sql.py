@@ -113,7 +113,7 @@ async def read(connection, raw: str, extra=()):
     rows = rows[: query.limit]
     if query.before is not None:
         rows.reverse()
-    return rows, more, [query.cursor(SECRET, "things", page.place(row)) for row in rows]
+    return rows, more, [query.cursor(SECRET, "things", page.position_of(row)) for row in rows]
 
 
 async def walk(connection, raw: str) -> list[str]:
@@ -360,7 +360,7 @@ async def test_a_page_gives_the_fields_asked_for_first(empty) -> None:
     assert page.names == ("id", "name", 'odd "name')
     row = dict(zip(page.names, (await empty.fetch(page.text, *page.args))[1], strict=False))
     assert (row["name"], row['odd "name']) == ("a", "o")
-    page = THINGS.page(RULES.whole)
+    page = THINGS.page(RULES.default_query)
     assert (
         list((await empty.fetchrow(page.text, *page.args)).keys())
         == [c.field for c in COLUMNS if c.readable]
@@ -531,7 +531,7 @@ def test_a_field_called_as_the_version_is_refused() -> None:
 
 def test_texts_are_made_once_and_their_number_is_bounded() -> None:
     table = Table("s", "t", COLUMNS)
-    first = table.page(RULES.whole).text
+    first = table.page(RULES.default_query).text
     assert table.page(parse("", RULES)).text is first
     texts = {table.page(parse(f"limit={limit}", RULES)).text for limit in range(1, 2_000)}
     assert len(texts) == 1_999
@@ -588,7 +588,7 @@ async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
     assert steps <= {"Limit", "Index Scan"}
     offset = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {DEEP - 1} LIMIT 52"
     place, *expected = await big.fetch(offset, *page.args)
-    cursor = query.cursor(SECRET, "big", page.place(place))
+    cursor = query.cursor(SECRET, "big", page.position_of(place))
     for parameter in ("after", "before"):
         deep = parse(f"{raw}{parameter}={cursor}", RULES)
         page = BIG.page(deep, deep.position(SECRET, "big"))

@@ -1,4 +1,4 @@
-"""Clients: who may use the service and for what, as a resource of Pegboard."""
+"""Clients of the service and their grants, as a resource of Pegboard."""
 
 import logging
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ _LAST = "The last active client that holds *:* must keep it and stay active."
 
 
 class LastAdministrator(errors.Conflict, message=_LAST):
-    """Keep a client that may do everything."""
+    """The change would leave no active client with all grants."""
 
 
 _VERBS = r"\*|GET|POST|PUT|PATCH|DELETE"
 _NAME = "[a-z][a-z0-9_-]{0,39}"
 _GRANT = rf"^(\*:({_VERBS})|{_NAME}:({_VERBS}|{_NAME}))$"
-"""What `check_grant` takes, for the reference."""
+"""The format that `check_grant` accepts, for the reference."""
 
 log = logging.getLogger("pegboard.clients")
 
@@ -52,10 +52,10 @@ class ClientSchema(Schema):
 
 
 class Clients(TableResource):
-    """Who may use the service, and for what.
+    """Clients of the service, and their grants.
 
-    Nobody gives a grant that they do not hold, nor touches a client that holds more than they do. At `/clients/me`
-    every client reads itself and changes its own password. Every change leaves a line in the log.
+    A client can assign only grants that it holds itself, and change or remove only clients whose grants it holds. At
+    `/clients/me`, every client can read itself and change its own password. Every change is logged.
     """
 
     schema = ClientSchema
@@ -67,51 +67,51 @@ class Clients(TableResource):
     me_writable = ("password",)
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Add a client; raises `ApiError` 403 for a grant that is not the giver's to give."""
-        data = _distinct(await self.hashed(data))
+        """Add a client; raises `ApiError` 403 for a grant that the actor does not hold."""
+        data = _without_duplicates(await self.hashed(data))
         async with self.transaction(context):
-            _check_given(await self._actor(context), data)
+            _check_grants(await self._actor(context), data)
             item = await super().create(context, data)
-        _tell(context, "added", item)
+        _log_change(context, "added", item)
         return item
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace what is known of a client; raises `ApiError` 403 for one that holds more than the actor."""
-        data = _distinct(await self.hashed(data))
+        """Replace a client's fields; raises `ApiError` 403 for a client or a grant that exceeds the actor's grants."""
+        data = _without_duplicates(await self.hashed(data))
         async with self.transaction(context):
             await self._check(context, identity, data)
             item = await super().replace(context, identity, data)
-        _tell(context, "replaced", item)
+        _log_change(context, "replaced", item)
         return item
 
     async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Change a client; raises `ApiError` 403 for one that holds more than the actor."""
-        data = _distinct(await self.hashed(data))
+        """Update a client; raises `ApiError` 403 for a client or a grant that exceeds the actor's grants."""
+        data = _without_duplicates(await self.hashed(data))
         async with self.transaction(context):
             await self._check(context, identity, data)
             item = await super().update(context, identity, data)
         if data:
-            _tell(context, f"{', '.join(data)} set", item)
+            _log_change(context, f"{', '.join(data)} set", item)
         return item
 
     async def delete(self, context: Context, identity: str) -> None:
-        """Remove a client; raises `ApiError` 403 for one that holds more than the actor."""
+        """Remove a client; raises `ApiError` 403 for one that exceeds the actor's grants."""
         async with self.transaction(context):
             item = await self._check(context, identity, {})
             await super().delete(context, identity)
-        _tell(context, "removed", item)
+        _log_change(context, "removed", item)
 
     async def _check(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the client as it is, locked; raise `ApiError` unless the actor may make this change."""
+        """Return the client, locked; raise `ApiError` unless the actor may make this change."""
         item = await self.retrieve(context, identity)
         actor = await self._actor(context)
         if not all(actor.holds(grant) for grant in item["grants"]):
             raise errors.Forbidden("This client holds a grant that you do not hold.")
-        _check_given(actor, data)
+        _check_grants(actor, data)
         return item
 
     async def _actor(self, context: Context) -> Client:
-        """Return who asks, as it is now: what is remembered of it may be a second old."""
+        """Return the current state of the requesting client, as the cached one may be a second old."""
         try:
             item = await self.retrieve(replace(context, locks=False), context.client.id)
         except errors.NotFound:
@@ -119,24 +119,24 @@ class Clients(TableResource):
         return Client(item["id"], item["username"], frozenset(item["grants"]) if item["active"] else frozenset())
 
 
-def _check_given(actor: Client, data: Mapping[str, Any]) -> None:
-    """Raise `ApiError` 403 that points at every grant that `actor` does not hold."""
-    beyond = [place for place, grant in enumerate(data.get("grants", ())) if not actor.holds(grant)]
-    if beyond:
-        raise errors.Forbidden(details=tuple(_not_held(place) for place in beyond))
+def _check_grants(actor: Client, data: Mapping[str, Any]) -> None:
+    """Raise `ApiError` 403 with a pointer to every grant that `actor` does not hold."""
+    not_held = [index for index, grant in enumerate(data.get("grants", ())) if not actor.holds(grant)]
+    if not_held:
+        raise errors.Forbidden(details=tuple(_not_held(index) for index in not_held))
 
 
-def _not_held(place: int) -> errors.ErrorDetail:
+def _not_held(index: int) -> errors.ErrorDetail:
     message = "You can assign only grants that you hold yourself."
-    return errors.ErrorDetail(errors.Forbidden.code, message, errors.pointer(("grants", place)))
+    return errors.ErrorDetail(errors.Forbidden.code, message, errors.pointer(("grants", index)))
 
 
-def _distinct(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return `data` with each grant once."""
+def _without_duplicates(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `data` without duplicate grants."""
     return {**data, "grants": list(dict.fromkeys(data["grants"]))} if "grants" in data else data
 
 
-def _tell(context: Context, what: str, item: Mapping[str, Any]) -> None:
-    """Leave a line in the log, once what was done is sure to stay."""
+def _log_change(context: Context, change: str, item: Mapping[str, Any]) -> None:
+    """Log a change after its commit."""
     names = repr(item["username"]), repr(context.client.username)
-    context.after_commit(lambda: log.info("client %s: user=%s by=%s request=%s", what, *names, context.request_id))
+    context.after_commit(lambda: log.info("client %s: user=%s by=%s request=%s", change, *names, context.request_id))

@@ -1,4 +1,4 @@
-"""Files: documents, pictures and whatever else belongs to the items of other resources, as a resource of Pegboard."""
+"""Files: documents, pictures and the like, attached to items of other resources, as a resource of Pegboard."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,13 +8,13 @@ from pegboard import ApiError, Content, ContentResource, Context, Schema, errors
 
 
 class Limits(Schema):
-    """PEGBOARD_FILES_MAX_SIZE: the most bytes that a file has."""
+    """PEGBOARD_FILES_MAX_SIZE: the maximum size of a file in bytes."""
 
     max_size = fields.Integer(load_default=100 * 1024 * 1024, validate=validate.Range(1))
 
 
 class File(Schema):
-    """One file: what it is called, what it is attached to, and what is known of its content."""
+    """One file: its name, the item that it is attached to, and the properties of its content."""
 
     name = fields.String(required=True, validate=validate.Length(1, 255), metadata={"example": "report.pdf"})
     description = fields.String(
@@ -54,17 +54,17 @@ class Files(ContentResource):
     search = ("name", "description")
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a file; raises `ApiError` 422 where the client sees nothing that it could be attached to."""
+        """Create a file; raises `ApiError` 422 if the client cannot read the item to attach it to."""
         async with self.transaction(context):
             return await super().create(context, await self._attached(context, data))
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace what is told of a file, but not its content."""
+        """Replace the fields of a file, but not its content."""
         async with self.transaction(context):
             return await super().replace(context, identity, await self._attached(context, data))
 
     async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Change what is told of a file; one half of what it is attached to goes with the other that is there."""
+        """Update the fields of a file; either of `resource` and `item` is combined with the other's current value."""
         async with self.transaction(context):
             if not data.keys().isdisjoint(("resource", "item")):
                 before = await self.retrieve(context, identity)
@@ -73,7 +73,7 @@ class Files(ContentResource):
             return await super().update(context, identity, data)
 
     async def _attached(self, context: Context, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return `data` with the id of the item as that carries it; raises `ApiError` 422 unless the client sees it."""
+        """Return `data` with the item's id normalized; raises `ApiError` 422 unless the client can read the item."""
         name, item = data.get("resource"), data.get("item")
         if name is None and item is None:
             return data

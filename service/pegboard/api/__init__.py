@@ -1,1 +1,1 @@
-"""What authors of plugins write against: resources, tables, content, operations and their context."""
+"""The API for plugin authors: resources, tables, content, operations and the request context."""

@@ -1,4 +1,4 @@
-"""What a write has changed, and what follows its commit: beside the requests, and never to their harm."""
+"""Changes made by writes, and the background tasks that run the hooks after their commit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST = 30.0
-"""So many seconds may what follows one change take."""
+HOOK_TIMEOUT = 30.0
+"""The longest that the hook for one change may run, in seconds."""
 
 log = logging.getLogger("pegboard")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Tell what one action or operation has done.
+    """Describe what one action or operation changed.
 
-    `action` is its name; `identity` the item's id, None for an operation on the collection; `before` the item as it
-    was, None for a new one; `after` what was returned: the item as it is now, None for one that is deleted.
+    `action` is its name. `identity` is the id of the item, or None for an operation on the collection. `before` is the
+    item before the change, or None if it is new. `after` is what the action returned: the item after the change, or
+    None if it was deleted.
     """
 
     action: str
@@ -28,33 +29,33 @@ class Change:
     after: Any
 
 
-class Aftermath:
-    """Do what follows commits in tasks of its own, which neither a client that goes away nor a deadline breaks off."""
+class BackgroundTasks:
+    """Run the hooks after commits in tasks that neither a client's disconnect nor a request's deadline cancels."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, name: str, act: Callable[[Change], Awaitable[None]], changes: Sequence[Change]) -> None:
-        """Call `act` for each of `changes` in turn; what goes wrong is logged with the resource's `name`."""
-        task = asyncio.get_running_loop().create_task(_follow(name, act, changes))
+    def start(self, name: str, hook: Callable[[Change], Awaitable[None]], changes: Sequence[Change]) -> None:
+        """Call `hook` for each of `changes`, in order; errors are logged with the resource's `name`."""
+        task = asyncio.get_running_loop().create_task(_run(name, hook, changes))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Wait for all that has begun, for as long as one of them may take, and break off the rest."""
+        """Wait for the running tasks, for as long as one hook may take, and cancel the rest."""
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=LONGEST)
+        _, late = await asyncio.wait(self._tasks, timeout=HOOK_TIMEOUT)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
 
-async def _follow(name: str, act: Callable[[Change], Awaitable[None]], changes: Sequence[Change]) -> None:
+async def _run(name: str, hook: Callable[[Change], Awaitable[None]], changes: Sequence[Change]) -> None:
     for change in changes:
         try:
-            async with asyncio.timeout(LONGEST):
-                await act(change)
+            async with asyncio.timeout(HOOK_TIMEOUT):
+                await hook(change)
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise
         except BaseException as error:

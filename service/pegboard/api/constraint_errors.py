@@ -1,4 +1,4 @@
-"""What is told where a constraint of a table refuses a write."""
+"""The errors for writes that violate a constraint of a table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pegboard.postgres import database
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """Know the constraints of one table by their names.
+    """Describe the constraints of one table by name.
 
-    `declared` are the codes that its author gives some of them, `names` what JSON calls its columns, `constraints` the
-    columns that each is about. `owned` is the table's name where its items belong to clients, who see no others.
+    `declared` maps constraints to the errors that the author declared for them, `names` maps columns to JSON names, and
+    `constraints` maps constraints to their columns. `owned` is the table's name if its items belong to clients, who
+    cannot see the items of others.
     """
 
     declared: Mapping[str, type[ApiError]]
@@ -25,17 +26,17 @@ class Conflicts:
     constraints: Mapping[str, tuple[str, ...]]
     owned: str | None
 
-    def explained(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
-        """Return the conflict with pointers to the fields that its constraint is about."""
-        known = database.translate(error)
+    def translate(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
+        """Return the error for the client, with pointers to the fields of the violated constraint."""
+        translated = database.translate(error)
         constraint = getattr(error, "constraint_name", None) or ""
         if constraint in self.declared:
             return self.declared[constraint]()
         if self.owned is not None and constraint == f"{self.owned}_pkey":
             return errors.NotFound()
         fields = [name for name in self.constraints.get(constraint, ()) if name in self.names]
-        if known is None or not fields or isinstance(known, errors.StillReferenced):
-            return known or error
-        message, code = known.details[0].message, known.code
-        places = [errors.pointer((self.names[name],)) for name in fields]
-        return known.with_details(ErrorDetail(code, message, pointer) for pointer in places)
+        if translated is None or not fields or isinstance(translated, errors.StillReferenced):
+            return translated or error
+        message, code = translated.details[0].message, translated.code
+        pointers = [errors.pointer((self.names[name],)) for name in fields]
+        return translated.with_details(ErrorDetail(code, message, pointer) for pointer in pointers)

@@ -1,4 +1,4 @@
-"""Content: the bytes that an item has beside its JSON, as it is declared, brought by a client and given again."""
+"""Content: the bytes that an item has in addition to its JSON: their declaration, upload and download."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import IO, Any
 from pegboard import rendering
 
 VERBS = ("GET", "HEAD", "PUT")
-BLOCK = 256 * 1024
-"""How many bytes of content are in memory at a time, for each client that sends or takes some."""
+BLOCK_SIZE = 256 * 1024
+"""The number of bytes of content held in memory at a time, per upload or download."""
 
 _IN_MEMORY = 1024 * 1024
 
@@ -24,9 +24,10 @@ _IN_MEMORY = 1024 * 1024
 class Content:
     """Declare that items have content, at `/NAME/{id}/content`.
 
-    `max_size` is the most bytes that PUT takes (413 beyond), or the name of the setting that says how many; `types` are
-    the media types, as `image/*` (415 for another). `name` is the field that has the name under which a browser saves
-    it. `verbs` are out of GET, HEAD and PUT; each needs the grant of its own, as on items.
+    `max_size` is the maximum size of an upload in bytes, or the name of the setting that holds it; PUT responds with
+    413 to a larger one. `types` are the accepted media types, such as `image/*`; PUT responds with 415 to others.
+    `name` is the field that holds the file name for downloads. `verbs` are any of GET, HEAD and PUT; they require the
+    same grants as on items.
     """
 
     max_size: int | str = 100 * 1024 * 1024
@@ -35,22 +36,22 @@ class Content:
     verbs: tuple[str, ...] = VERBS
 
     def limit(self, settings: Mapping[str, Any]) -> int:
-        """Return the most bytes that PUT takes, where the plugin's settings are these."""
+        """Return the maximum size of an upload in bytes, according to the plugin's settings."""
         return int(settings[self.max_size] if isinstance(self.max_size, str) else self.max_size)
 
     def takes(self, media_type: str) -> bool:
-        """Tell whether content may be of this type, which is in lower case and without parameters."""
+        """Return whether content of this type is accepted; it must be in lower case and without parameters."""
         family = media_type.partition("/")[0]
         return not {"*/*", f"{family}/*", media_type}.isdisjoint(self.types)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Hold what is known of content that is there, and what reads it.
+    """Describe stored content and how to read it.
 
-    `read(start, stop)` yields its bytes from `start` on and before `stop`, 0 to `size`, in parts of any size. What it
-    yields is of the same content throughout: where that is there no more, it raises. `media_type` is what stands in
-    `Content-Type`; `sha256` has 32 bytes.
+    `read(start, stop)` yields the bytes from `start` up to but not including `stop`, in chunks of any size. All of them
+    are from the same content: if it is replaced or deleted meanwhile, `read` raises. `media_type` is the value of
+    `Content-Type`, and `sha256` has 32 bytes.
     """
 
     size: int
@@ -62,13 +63,13 @@ class Stored:
 
     @property
     def tag(self) -> str:
-        """Return the opaque part of the entity tag: it differs with the bytes and with their type."""
+        """Return the opaque part of the entity tag, which depends on the bytes and on their type."""
         return rendering.digest(self.sha256 + self.media_type.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Hold content that has come as a whole: its type as it was sent, its size in bytes and its SHA-256 (32 bytes)."""
+    """Represent a complete upload: its type as it was sent, its size in bytes and its SHA-256 (32 bytes)."""
 
     media_type: str
     size: int
@@ -76,23 +77,23 @@ class Upload:
     _file: IO[bytes]
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Yield the content from its beginning, in parts of 256 KiB but for the last."""
+        """Yield the content from its beginning, in blocks of 256 KiB except for the last."""
         await asyncio.to_thread(self._file.seek, 0)
-        while block := await asyncio.to_thread(self._file.read, BLOCK):
+        while block := await asyncio.to_thread(self._file.read, BLOCK_SIZE):
             yield block
 
 
 @asynccontextmanager
 async def receive(media_type: str, blocks: AsyncGenerator[bytes, None]) -> AsyncIterator[Upload]:
-    """Give what `blocks` yield as one upload, in a file that is gone afterwards where it is large.
+    """Collect `blocks` into one upload; a large one is in a temporary file, which is deleted afterwards.
 
-    A client may take its time: no connection to the database waits for it.
+    No database connection is held during the upload, as the client may be slow.
     """
     digest, size = sha256(), 0
     with SpooledTemporaryFile(_IN_MEMORY) as file:
         async with aclosing(blocks):
             async for block in blocks:
-                # On a thread, as a disk may be slow.
+                # In a thread, because a disk may be slow.
                 await asyncio.to_thread(file.write, block)
                 digest.update(block)
                 size += len(block)

@@ -1,4 +1,4 @@
-"""`ContentResource`: a table whose items have content, which is kept beside them in the same database."""
+"""`ContentResource`: a table whose items have content, stored in the same database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from pegboard.api.content import BLOCK, Content, Stored, Upload
+from pegboard.api.content import BLOCK_SIZE, Content, Stored, Upload
 from pegboard.api.context import Context
 from pegboard.api.resource import Services
 from pegboard.api.table import TableResource
@@ -15,14 +15,14 @@ from pegboard.schema import ddl, fields
 from pegboard.schema.ddl import TableSpec
 
 FIELDS = {"media_type": fields.String, "size": fields.Integer, "sha256": fields.String}
-"""The read-only fields that tell of an item's content; all null while there is none."""
+"""The read-only fields that describe an item's content; all are null while it has none."""
 
 
 class ContentResource(TableResource):
-    """Keep items in a table, and the content of each beside it; a subclass sets `schema`, `verbs` and `content`.
+    """Store items in a table, and the content of each in a second one; subclasses set `schema`, `verbs` and `content`.
 
-    The schema needs the fields `media_type` (a String), `size` (an Integer) and `sha256` (a String, in hex), each with
-    `dump_only=True`: what they say is told by the content itself. It goes with its item.
+    The schema must have the fields `media_type` (a String), `size` (an Integer) and `sha256` (a String, in hex), each
+    with `dump_only=True`: their values come from the content itself. Content is deleted with its item.
     """
 
     content: ClassVar[Content | None] = Content()
@@ -33,11 +33,11 @@ class ContentResource(TableResource):
 
     @classmethod
     def spec(cls, name: str) -> TableSpec:
-        """Return the table of the items, with one for their content."""
+        """Return the declaration of the items' table, including one for their content."""
         return replace(super().spec(name), content=True)
 
     async def read_content(self, context: Context, identity: str) -> Stored | None:
-        """Return the content of an item, None where it has none yet; raises `ApiError` 404 without the item."""
+        """Return the content of an item, or None if it has none yet; raises `ApiError` 404 for a missing item."""
         item = await self.retrieve(context, identity)
         if item["sha256"] is None:
             return None
@@ -51,20 +51,20 @@ class ContentResource(TableResource):
         )
 
     async def write_content(self, context: Context, identity: str, upload: Upload) -> dict[str, Any]:
-        """Put `upload` in place of an item's content, and return the item as it is then."""
+        """Replace an item's content by `upload`, and return the updated item."""
         digest = upload.sha256.hex()
-        about = {"media_type": upload.media_type, "size": upload.size, "sha256": digest}
+        values = {"media_type": upload.media_type, "size": upload.size, "sha256": digest}
         async with self.transaction(context):
-            # Locks the item: of several uploads at once, each is whole, and the last one stays.
+            # Locks the item, so that concurrent uploads do not mix, and the last one wins.
             await self.retrieve(context, identity)
             await self._chunks.write(context.connection, identity, digest, upload)
-            return await self._change(context, identity, about)
+            return await self._change(context, identity, values)
 
 
 class _Chunks:
-    """Know the table of the chunks: rows of `BLOCK` bytes, found by the item, the digest of the whole and a number.
+    """Access the table of chunks: rows of `BLOCK_SIZE` bytes, with the item, the digest of its content and a number.
 
-    The digest makes them last: who reads one content is never given a chunk of another.
+    The digest ensures that a reader of one content never receives a chunk of another.
     """
 
     def __init__(self, table: str) -> None:
@@ -73,7 +73,7 @@ class _Chunks:
         self._select = f"SELECT data FROM {table} WHERE item = $1 AND sha256 = $2 AND number = $3"
 
     async def write(self, connection: Any, item: str, digest: str, upload: Upload) -> None:
-        """Put the chunks of an upload in place of those that are there."""
+        """Replace the item's chunks by those of an upload."""
         number = 0
         async for block in upload.read():
             await connection.execute(self._insert, item, digest, number, block)
@@ -81,14 +81,14 @@ class _Chunks:
         await connection.execute(self._others, item, digest)
 
     async def read(self, source: Any, item: str, digest: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` on and before `stop`, a chunk at a time.
+        """Yield the bytes from `start` up to but not including `stop`, one chunk at a time.
 
-        No connection is held between them, however slow the client is. Raises `LookupError` once the content is there
-        no more.
+        No connection is held between chunks, as the client may be slow. Raises `LookupError` if the content no longer
+        exists.
         """
-        for number in range(start // BLOCK, -(-stop // BLOCK)):
+        for number in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):
             data = await source.fetchval(self._select, item, digest, number)
             if data is None:
                 raise LookupError(f"the content {digest} of {item} was replaced or deleted while it was read")
-            first = number * BLOCK
+            first = number * BLOCK_SIZE
             yield data[max(start - first, 0) : stop - first]

@@ -1,4 +1,4 @@
-"""For whom and how an action is called, and what waits for the commit of what it does."""
+"""The context of a call of an action: its client, request and transaction, and the callbacks after its commit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = logging.getLogger("pegboard")
 
 @dataclass(slots=True)
 class Context:
-    """Say for whom and how an action is called.
+    """Hold the context of a call of an action.
 
-    `connection` is set while the action runs inside a transaction: what it reads or writes there belongs to it. An item
-    that is retrieved there is locked until its end, unless `locks` says that it is only to be shown. `traceparent` is
-    the header of that name (W3C Trace Context) to send along with calls to other services; None outside of a trace.
+    `connection` is set while the action runs inside a transaction, whose reads and writes use it. An item retrieved
+    there is locked until the transaction ends, unless `locks` is false. `traceparent` is the header of that name (W3C
+    Trace Context) to send with calls to other services, or None outside of a trace.
     """
 
     client: Client
@@ -33,35 +33,35 @@ class Context:
     locks: bool = True
     traceparent: str | None = None
     _renders: bool = False
-    """Whether what is listed goes out as it is, and nobody else looks at it."""
+    """Whether listed items are only rendered into the response, not read by other code."""
     _waiting: list[Callable[[], None]] | None = None
 
     def after_commit(self, act: Callable[[], None]) -> None:
-        """Call `act` once what was done here is committed: at once outside a transaction, never if it is undone.
+        """Call `act` after the commit: immediately outside a transaction, and never after a rollback.
 
-        What it raises is logged, and changes nothing: the write is done.
+        Its exceptions are logged and have no effect on the request, as the write is already committed.
         """
         if self.connection is None:
-            _follow(act)
+            _call(act)
         elif self._waiting is None:
             self._waiting = [act]
         else:
             self._waiting.append(act)
 
     def begin(self, connection: asyncpg.Connection) -> None:
-        """Belong to the transaction that has begun on `connection`."""
+        """Join the transaction that has begun on `connection`."""
         self.connection, self._waiting = connection, None
 
     def end(self, *, committed: bool) -> None:
-        """Belong to no transaction any more, and call what waited for its commit."""
+        """Leave the transaction, and call the waiting callbacks if it was committed."""
         waiting, self.connection, self._waiting = self._waiting, None, None
         if committed and waiting is not None:
-            for act in waiting:
-                _follow(act)
+            for callback in waiting:
+                _call(callback)
 
 
-def _follow(act: Callable[[], None]) -> None:
+def _call(callback: Callable[[], None]) -> None:
     try:
-        act()
+        callback()
     except Exception:
         log.exception("a callback after a commit failed")

@@ -1,4 +1,4 @@
-"""A collection that is held in memory: filtered, sorted and paged as a table's would be."""
+"""Collections held in memory: filtered, sorted and paged like those of a table."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from typing import Any
 from pegboard.query.query import Filter, Query
 from pegboard.schema.column import Column
 
-Place = tuple[Any, ...]
+Position = tuple[Any, ...]
+"""The values that an item is sorted by."""
 
-# Asked in this order: to ask an abstract class takes several times as long.
+# Checked in this order, because a check against an abstract class takes several times as long.
 _MAPPINGS = (dict, Mapping)
 
 
 def matching(items: Sequence[Any], query: Query) -> list[Any]:
-    """Return the items that all filters of `query` keep, in its order."""
-    kept = [item for item in items if all(_holds(filter, item) for filter in query.filters)]
-    compare = _comparison(query)
-    return sorted(kept, key=cmp_to_key(lambda one, other: compare(place(one, query), place(other, query))))
+    """Return the items that match all filters of `query`, sorted as it requests."""
+    kept = [item for item in items if all(_matches(filter, item) for filter in query.filters)]
+    compare = _comparator(query)
+    return sorted(kept, key=cmp_to_key(lambda a, b: compare(position_of(a, query), position_of(b, query))))
 
 
-def beside(items: Sequence[Any], query: Query, position: Place) -> list[Any]:
-    """Return those of the sorted `items` that come after `position`, or before it where the query says `before`."""
-    compare = _comparison(query)
+def continue_from(items: Sequence[Any], query: Query, position: Position) -> list[Any]:
+    """Return the sorted `items` after `position`, or those before it if the query has `before`."""
+    compare = _comparator(query)
     wanted = 1 if query.before is None else -1
-    return [item for item in items if compare(place(item, query), position) == wanted]
+    return [item for item in items if compare(position_of(item, query), position) == wanted]
 
 
-def place(item: Any, query: Query) -> Place:
-    """Return what an item is sorted by, its id last."""
+def position_of(item: Any, query: Query) -> Position:
+    """Return the values that an item is sorted by, with its id last."""
     return (*(value_of(item, sort.column) for sort in query.sort), str(read(item, "id")))
 
 
 def value_of(item: Any, column: Column) -> Any:
-    """Return an item's value of `column` in the form that a query's values have."""
+    """Return an item's value of `column` in the same form as the values of a query."""
     value = read(item, column.name)
     if isinstance(value, datetime):
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -45,34 +46,37 @@ def value_of(item: Any, column: Column) -> Any:
 
 
 def read(item: Any, name: str) -> Any:
-    """Return the value that an item, a mapping or an object, has under `name`; None where it has none."""
+    """Return the value of an item's key or attribute `name`, or None if it has none."""
     return item.get(name) if isinstance(item, _MAPPINGS) else getattr(item, name, None)
 
 
 def id_of(item: Any) -> str:
-    """Return the id of an item; raises `KeyError` or `AttributeError` where it has none."""
+    """Return the id of an item; raises `KeyError` or `AttributeError` if it has none."""
     return str(item["id"] if isinstance(item, _MAPPINGS) else item.id)
 
 
-def _comparison(query: Query) -> Callable[[Place, Place], int]:
-    """Return what compares two places: nulls last, descending first; the id in the direction of the last field."""
+def _comparator(query: Query) -> Callable[[Position, Position], int]:
+    """Return a function that compares two positions.
+
+    Nulls sort last, or first if descending, and the id in the direction of the last field.
+    """
     directions = [-1 if sort.descending else 1 for sort in query.sort]
     directions.append(directions[-1] if directions else 1)
 
-    def compare(one: Place, other: Place) -> int:
-        for direction, mine, theirs in zip(directions, one, other, strict=True):
-            if mine != theirs:
-                less = theirs is None if mine is None or theirs is None else mine < theirs
+    def compare(left: Position, right: Position) -> int:
+        for direction, a, b in zip(directions, left, right, strict=True):
+            if a != b:
+                less = b is None if a is None or b is None else a < b
                 return -direction if less else direction
         return 0
 
     return compare
 
 
-def _holds(filter: Filter, item: Any) -> bool:
+def _matches(filter: Filter, item: Any) -> bool:
     value, wanted = value_of(item, filter.column), filter.value
     if filter.column.type == "uuid" and filter.operator != "isnull":
-        wanted = [str(one) for one in wanted] if filter.operator == "in" else str(wanted)
+        wanted = [str(identity) for identity in wanted] if filter.operator == "in" else str(wanted)
     return _OPERATORS[filter.operator](value, wanted)
 
 

@@ -1,4 +1,4 @@
-"""What an operation is: a POST with a meaning of its own, declared by the method that does it."""
+"""Operations: POST endpoints in addition to the standard actions, declared by decorating a method."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MARK = "_pegboard_operation"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Describe an operation: where it stands, what it takes and what it answers with.
+    """Describe an operation: what it applies to, its request and its response.
 
-    `response` is a schema, `"item"` for one of the resource's own, or None for nothing (204).
+    `response` is a schema, `"item"` for an item of the resource, or None for an empty response (204).
     """
 
     name: str
@@ -30,7 +30,7 @@ class Operation:
 
     @property
     def summary(self) -> str:
-        """Return the first line of the docstring, or the name where there is none."""
+        """Return the first line of the docstring, or the name if there is none."""
         return self.text.partition("\n")[0].rstrip(".") or self.name.replace("_", " ").capitalize()
 
 
@@ -55,15 +55,16 @@ def operation(
     request: type[Schema] | None = None,
     response: Response = "item",
 ) -> Any:
-    """Declare a coroutine method of a resource as an operation, which answers to a POST and has a grant of its own.
+    """Declare a coroutine method of a resource as an operation, called by POST and with a grant of its own.
 
     On an item, `async def archive(self, context, identity, data)` is `POST /NAME/{id}/archive`; on the collection,
-    `async def merge(self, context, data)` is `POST /NAME/merge`; the grants are `NAME:archive` and `NAME:merge`. `data`
-    is what the schema `request` loaded, and empty without one: then no body is needed. What the method returns is
-    an item, unless `response` says that it is what another schema dumps, or None for nothing (204). It runs in one
-    transaction, on an item with this locked, and raises `ApiError` to refuse: then nothing is done.
+    `async def merge(self, context, data)` is `POST /NAME/merge`. The grants are `NAME:archive` and `NAME:merge`. `data`
+    is what the schema `request` loaded; without a schema it is empty, and no body is needed. The method returns an
+    item, or an object for the schema `response` to dump; if `response` is None, the response is empty (204). It runs
+    in one transaction, in which the item, if any, is locked. To reject the request, it raises `ApiError`, which rolls
+    the transaction back.
 
-    Raises `TypeError` where it does not stand above a function.
+    Raises `TypeError` if it does not decorate a function.
     """
 
     def declare(method: Function) -> Function:
@@ -77,7 +78,7 @@ def operation(
 
 
 def operations(resource: type) -> dict[str, Operation]:
-    """Return the operations that a class declares and inherits; one that is set to None is there no more."""
+    """Return the operations that a class declares or inherits, except for those it sets to None."""
     found: dict[str, Operation] = {}
     for parent in reversed(resource.__mro__):
         for name, value in vars(parent).items():
@@ -89,6 +90,6 @@ def operations(resource: type) -> dict[str, Operation]:
     return found
 
 
-def is_ours(parent: type) -> bool:
-    """Tell whether a class is the service's own, and no author's."""
+def is_core_class(parent: type) -> bool:
+    """Return whether a class is part of the service, not of a plugin."""
     return parent is object or parent.__module__.partition(".")[0] == "pegboard"

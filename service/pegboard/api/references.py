@@ -1,4 +1,4 @@
-"""What items refer to: a resource that hides an item from a client lets it refer to that as little as to nothing."""
+"""Checks of references: a client may refer only to items that exist and that the client can see."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pegboard.errors import ApiError, ErrorDetail
 from pegboard.postgres import database
 
 References = Mapping[str, tuple[str, str]]
-"""What JSON calls each field that refers to an item, and the resource of that, by the field's attribute."""
+"""The JSON name and the target resource of each reference field, by the field's attribute."""
 
 
 def is_set(references: References, item: Mapping[str, Any]) -> bool:
-    """Tell whether an item refers to anything; one that does not need not be checked."""
-    for attribute in references:  # noqa: SIM110 - a generator takes thrice the time
+    """Return whether an item has any reference to check."""
+    for attribute in references:  # noqa: SIM110 - a generator takes three times as long
         if item.get(attribute) is not None:
             return True
     return False
@@ -30,42 +30,42 @@ async def check(
     items: Sequence[Mapping[str, Any]],
     *,
     indexed: bool = False,
-    whole: bool = False,
+    check_missing: bool = False,
 ) -> None:
-    """Raise `ApiError` 422 that points at every reference that leads nowhere; `indexed` ones begin with its place.
+    """Raise `ApiError` 422 with a pointer to every invalid reference; with `indexed`, it begins with the item's index.
 
-    What the client must not know of is looked for; what is not there only where something was found, or with `whole`:
-    else the foreign keys look for it as the items are written.
+    References to items hidden from the client are always checked. References to missing items are checked only if there
+    are hidden ones, or with `check_missing`: otherwise, the foreign keys check them when the items are written.
     """
-    bad = {} if whole else await _leading_nowhere(context, references, resources, items, "hidden")
-    if whole or any(bad.values()):
-        bad = await _leading_nowhere(context, references, resources, items, "missing")
-    faults = [
+    invalid = {} if check_missing else await _invalid_ids(context, references, resources, items, "hidden")
+    if check_missing or any(invalid.values()):
+        invalid = await _invalid_ids(context, references, resources, items, "missing")
+    details = [
         ErrorDetail(
             errors.InvalidValue.code, database.NO_SUCH_ITEM, errors.pointer((index, field) if indexed else (field,))
         )
         for index, item in enumerate(items)
         for attribute, (field, _) in references.items()
-        if str(item.get(attribute)) in bad.get(attribute, ())
+        if str(item.get(attribute)) in invalid.get(attribute, ())
     ]
-    if faults:
-        raise errors.InvalidValue(details=tuple(faults))
+    if details:
+        raise errors.InvalidValue(details=tuple(details))
 
 
-async def _leading_nowhere(
+async def _invalid_ids(
     context: Context,
     references: References,
     resources: Callable[[str], Resource],
     items: Sequence[Mapping[str, Any]],
-    asked: Literal["hidden", "missing"],
+    method: Literal["hidden", "missing"],
 ) -> dict[str, set[str]]:
-    """Return the ids, by the attribute that holds them, that the resources referred to say are `asked`."""
-    found = {}
+    """Return, by attribute, the referenced ids that `method` of the target resource returns."""
+    invalid = {}
     for attribute, (_, name) in references.items():
         ids = {str(item[attribute]) for item in items if item.get(attribute) is not None}
         try:
-            found[attribute] = await getattr(resources(name), asked)(context, ids) if ids else ids
+            invalid[attribute] = await getattr(resources(name), method)(context, ids) if ids else ids
         except ApiError:
-            # Its plugin is down: the foreign key is left, and nobody is shown the item.
+            # Its plugin is unavailable: the foreign key still applies, and no client can read the item.
             continue
-    return found
+    return invalid

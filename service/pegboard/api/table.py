@@ -1,4 +1,4 @@
-"""`TableResource`: the actions on one table, each a single statement wherever one will do."""
+"""`TableResource`: actions on one table, each a single statement wherever possible."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pegboard import errors, rendering
 from pegboard.api import references, versions
 from pegboard.api.constraint_errors import Conflicts
 from pegboard.api.context import Context
-from pegboard.api.resource import Page, Representation, Resource, Services, listed, page
-from pegboard.auth.clients import Client, sufficing
+from pegboard.api.resource import Page, Representation, Resource, Services, list_pages, page
+from pegboard.auth.clients import Client, sufficient_grants
 from pegboard.errors import ApiError
 from pegboard.query import mapping, sql
 from pegboard.query.existing import Existing
@@ -25,43 +25,44 @@ from pegboard.schema.fields import Reference
 from pegboard.schema.loading import default_of
 from pegboard.uuid7 import uuid7
 
-_READING = ("list", "stream", "retrieve", "dump", "plain", "represent", "represent_all", "represent_lines")
-_LITTLE = 10_000
-_NONE: Mapping[str, Any] = {}
-_PART = 250
-"""So many rows are fetched at once where all are read."""
+_READ_METHODS = ("list", "stream", "retrieve", "dump", "plain", "represent", "represent_all", "represent_lines")
+_MIN_ESTIMATE = 10_000
+_NO_VALUES: Mapping[str, Any] = {}
+_BATCH_SIZE = 250
+"""The number of rows fetched at a time when the entire collection is read."""
 
 
 class TableResource(Resource):
-    """Keep the items in a PostgreSQL table made from the schema; a subclass needs `schema` and `verbs` and no more.
+    """Store items in a PostgreSQL table created from the schema; a subclass needs to set only `schema` and `verbs`.
 
-    Every field but `Method`, `Function` and `Constant` is stored. An action that does more than its verb says calls
+    Every field except `Method`, `Function` and `Constant` is stored. To extend an action, override it and call
     `super()`.
     """
 
     checks_version: ClassVar[bool] = True
     unique: ClassVar[tuple[Unique, ...]] = ()
-    """What no two items may share, as `Unique("email", ignore_case=True)`; a conflict is 409 and names the field."""
+    """Unique constraints, such as `Unique("email", ignore_case=True)`; the 409 for a conflict points at the field."""
     indexes: ClassVar[tuple[str, ...]] = ()
-    """The sorts that are made fast, as `sort` would name them: `"name"`, `"-created_at,name"`."""
+    """The sort orders to index, written as for `sort`: `"name"`, `"-created_at,name"`."""
     search: ClassVar[tuple[str, ...]] = ()
-    """The text fields that `q` searches; none means that there is no `q`."""
+    """The text fields that `q` searches; if there are none, `q` is not available."""
     owned: ClassVar[bool] = False
-    """Whether each item belongs to the client that made it, and others reach it only with the grant `NAME:any`."""
+    """Whether each item belongs to the client that created it; others can access it only with the grant `NAME:any`."""
     table: ClassVar[str | Existing | None] = None
-    """A table that is there, and is neither made nor changed: `"SCHEMA.TABLE"`, or `Existing` without our columns."""
+    """An existing table, which is neither created nor changed: `"SCHEMA.TABLE"`, or `Existing` if it has other columns
+    than the service's own tables."""
     conflicts: ClassVar[Mapping[str, type[ApiError]]] = {}
-    """What is told where a constraint of the author's own refuses a write, by the constraint's name."""
+    """The errors for violations of the author's own constraints, by the constraint's name."""
 
     def __init__(self, name: str, services: Services) -> None:
         super().__init__(name, services)
         spec = self.spec(name)
         self._existing = existing = self.existing()
         columns = mapping.columns(self._dumper, existing)
-        self._makes_ids = existing is None or existing.type == "uuid"
+        self._generates_ids = existing is None or existing.type == "uuid"
         seed = int(services.secret.hex()[:15], 16) if existing and VERSION in existing.lacks else None
         self._table = sql.Table(spec.schema, spec.name, (*columns, OWNED_BY) if self.owned else columns, seed)
-        self._everyones = sufficing(name, "any")
+        self._any_grants = sufficient_grants(name, "any")
         self._references = {
             attribute: (mapping.name_of(field, attribute), field.resource)
             for attribute, field, _ in mapping.stored(self._dumper)
@@ -77,43 +78,43 @@ class TableResource(Resource):
         self._write_only = frozenset(
             attribute for attribute, field, _ in mapping.stored(self._dumper) if field.load_only
         )
-        unchanged = all(getattr(type(self), action) is getattr(TableResource, action) for action in _READING)
+        unchanged = all(getattr(type(self), action) is getattr(TableResource, action) for action in _READ_METHODS)
         self._plain = unchanged and mapping.is_plain(self._dumper)
 
     @classmethod
     def rules(cls) -> Rules:
-        """Return what the queries of the resource may ask for."""
+        """Return the rules for queries of the resource."""
         columns = mapping.columns(cls.schema(), cls.existing())
         return replace(super().rules(), columns=columns, searchable=bool(cls.search))
 
     @classmethod
     def existing(cls) -> Existing | None:
-        """Return what the table that was there before lacks; None where it has all that ours have."""
+        """Return the declaration of an existing table that differs from the service's own, or None."""
         return cls.table if isinstance(cls.table, Existing) else None
 
     @classmethod
     def has_uuids(cls) -> bool:
-        """Tell whether the ids are UUIDs."""
+        """Return whether the ids are UUIDs."""
         existing = cls.existing()
         return cls.parse_id is TableResource.parse_id and (existing is None or existing.type == "uuid")
 
     def parse_id(self, text: str) -> str | None:
-        """Return the id that stands in a URL as the items carry it; None where it can be no id (404)."""
+        """Return the id in a URL in the form that items have it, or None if it cannot be an id (404)."""
         return super().parse_id(text) if self._existing is None else self._existing.parse_id(text)
 
     @classmethod
     def spec(cls, name: str) -> TableSpec:
-        """Return the table that is made where there are no migrations; raises `ValueError` for an impossible one."""
+        """Return the declared table; raises `ValueError` if it is impossible."""
         own = mapping.table_columns(cls.schema())
         indexes = tuple(Index(tuple(part.strip() for part in index.split(","))) for index in cls.indexes)
         existing = cls.existing()
-        place = existing.table if existing else str(cls.table or f"{name}.{name}")
-        schema, _, table = place.rpartition(".")
+        qualified_name = existing.table if existing else str(cls.table or f"{name}.{name}")
+        schema, _, table = qualified_name.rpartition(".")
         return TableSpec(schema, table, own, cls.unique, indexes, cls.search, cls.owned)
 
     @asynccontextmanager
     async def transaction(self, context: Context) -> AsyncIterator[None]:
-        """Do what is inside in one transaction; an item that is retrieved there is locked until its end."""
+        """Run the body in one transaction; an item retrieved there is locked until the transaction ends."""
         if context.connection is not None:
             yield
             return
@@ -126,75 +127,76 @@ class TableResource(Resource):
             raise
         context.end(committed=True)
 
-    def _within_reach(self, client: Client) -> tuple[Filter, ...]:
-        """Return what an item must be to be there for `client`."""
-        if not self.owned or not client.grants.isdisjoint(self._everyones):
+    def _visibility(self, client: Client) -> tuple[Filter, ...]:
+        """Return the filters for the items that `client` can see."""
+        if not self.owned or not client.grants.isdisjoint(self._any_grants):
             return ()
         return (Filter(OWNED_BY, "eq", client.id),)
 
     async def list(self, context: Context) -> Page:
-        """Read one page."""
+        """Return one page of items."""
         query = context.query
         position = query.position(self._secret, self.name)
-        extra = self._within_reach(context.client)
-        written = self._is_written(context)
-        statement = self._table.page(self._selected(query), position, extra, written=written)
+        extra = self._visibility(context.client)
+        text_instants = self._selects_text_instants(context)
+        statement = self._table.page(self._with_needed_fields(query), position, extra, text_instants=text_instants)
         source = context.connection or self.database.read
         rows = await source.fetch(statement.text, *statement.args)
         total = None if query.count is None else await self._count(source, query, extra)
 
         def cursor(row: asyncpg.Record) -> str:
-            return query.cursor(self._secret, self.name, statement.place(row))
+            return query.cursor(self._secret, self.name, statement.position_of(row))
 
         found = page(rows, query, position, cursor)
         return Page(_dicts(found.items, statement), found.next, found.prev, total)
 
     async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
-        """Read the whole collection as it is at one moment, in parts."""
+        """Yield the entire collection in parts, from one snapshot."""
         query = context.query
         async with self.database.read.snapshot() as connection:
             context.connection = connection
             if type(self).list is not TableResource.list:
-                # What it leaves out or adds, it leaves out or adds here too.
-                async for part in listed(self, context, _PART):
+                # An overridden `list` may add or omit items, so it applies to streams, too.
+                async for part in list_pages(self, context, _BATCH_SIZE):
                     yield part
                 return
-            extra = self._within_reach(context.client)
+            extra = self._visibility(context.client)
             total = None if query.count is None else await self._count(connection, query, extra)
-            statement = self._table.whole(self._selected(query), extra, written=self._is_written(context))
-            # Prepared each time: of what asyncpg remembers, a migration may make something that fails for minutes.
-            # It has no name, since through a pooler another process may have given the same.
+            text_instants = self._selects_text_instants(context)
+            statement = self._table.stream(self._with_needed_fields(query), extra, text_instants=text_instants)
+            # Prepared each time, because a migration may make a statement cached by asyncpg fail for minutes. It has no
+            # name, because behind a pooler another process may already use the same one.
             prepared = await connection.prepare(statement.text, name="")
             cursor = await prepared.cursor(*statement.args)
             while True:
-                rows = await cursor.fetch(_PART)
+                rows = await cursor.fetch(_BATCH_SIZE)
                 yield Page(_dicts(rows, statement), total=total)
-                if len(rows) < _PART:
+                if len(rows) < _BATCH_SIZE:
                     return
 
-    def _is_written(self, context: Context) -> bool:
-        """Tell whether the items that are listed go out as the database writes them."""
+    def _selects_text_instants(self, context: Context) -> bool:
+        """Return whether PostgreSQL may format the instants, as listed items are rendered without being loaded."""
         return context._renders and self._plain and self._existing is None
 
-    def _selected(self, query: Query) -> Query:
-        """Return the query with the columns that its fields are made from: all, where some are computed."""
+    def _with_needed_fields(self, query: Query) -> Query:
+        """Return the query with all fields that the requested ones need: if some are computed, with every field."""
         return query if self._plain or query.fields is None else replace(query, fields=None)
 
     async def _count(self, source: Any, query: Query, extra: tuple[Filter, ...]) -> int:
-        # What the planner knows is about everyone's items.
+        # The planner's statistics cover the items of all clients.
         if query.count == "estimated" and not extra:
             statement = self._table.estimate(query)
             total = sql.estimated(await source.fetchval(statement.text, *statement.args))
-            # What the planner says of little is a guess, and little is quickly counted.
-            if total > _LITTLE:
+            # Small estimates are unreliable, and small counts are fast.
+            if total > _MIN_ESTIMATE:
                 return total
         statement = self._table.count(query, extra)
         return int(await source.fetchval(statement.text, *statement.args))
 
     async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
-        """Read one item; inside a transaction it is locked."""
+        """Return one item, locked if inside a transaction."""
         connection = context.connection
-        extra = self._within_reach(context.client)
+        extra = self._visibility(context.client)
         statement = self._table.select(identity, extra=extra, lock=connection is not None and context.locks)
         row = await (connection or self.database.read).fetchrow(statement.text, *statement.args)
         if row is None:
@@ -202,25 +204,25 @@ class TableResource(Resource):
         return dict(row)
 
     async def retrieve_all(self, context: Context, identities: Sequence[str]) -> Sequence[dict[str, Any]]:
-        """Read the items of these ids that there are, in one statement; none of them is locked."""
+        """Return the existing items with these ids, by one statement and without locks."""
         if type(self).retrieve is not TableResource.retrieve:
             return await super().retrieve_all(context, identities)
-        statement = self._table.select_all(identities, self._within_reach(context.client))
+        statement = self._table.select_all(identities, self._visibility(context.client))
         rows = await (context.connection or self.database.read).fetch(statement.text, *statement.args)
         return [dict(row) for row in rows]
 
     async def hidden(self, context: Context, identities: Collection[str]) -> set[str]:
-        """Return those of the ids that lead to no item for the client, where it does not see all there are."""
-        return await self.missing(context, identities) if self._within_reach(context.client) else set()
+        """Return those of `identities` that no item visible to the client has, if it cannot see all items."""
+        return await self.missing(context, identities) if self._visibility(context.client) else set()
 
     async def missing(self, context: Context, identities: Collection[str]) -> set[str]:
-        """Return those of the ids that lead to no item for the client."""
-        statement = self._table.select_all(identities, self._within_reach(context.client))
+        """Return those of `identities` that no item visible to the client has."""
+        statement = self._table.select_all(identities, self._visibility(context.client))
         rows = await (context.connection or self.database.write).fetch(statement.text, *statement.args)
         return {*identities} - {row["id"] for row in rows}
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Make an item; `data` may bring its id."""
+        """Create an item; `data` may contain its id."""
         if self._hashed:
             data = await self.hashed(data)
         if self._references and references.is_set(self._references, data):
@@ -230,60 +232,62 @@ class TableResource(Resource):
         return dict(await self._write(context, statement, data))
 
     async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Make all items, or none."""
+        """Create all items, or none."""
         if type(self).create is not TableResource.create:
             return await self._create_each(context, data)
         if self._hashed:
-            data = [await self.hashed(one) for one in data]
+            data = [await self.hashed(item) for item in data]
         if self._references:
             await references.check(context, self._references, self.resources, data, indexed=True)
-        rows = [(self._new_id(), versions.new(), self._new_values(context, one)) for one in data]
+        rows = [(self._new_id(), versions.new(), self._new_values(context, item)) for item in data]
         statement = self._table.insert_many(rows)
         try:
             rows = await self._insert_all(context, statement)
         except asyncpg.IntegrityConstraintViolationError as error:
             if isinstance(error, asyncpg.ForeignKeyViolationError) and self._references:
-                await references.check(context, self._references, self.resources, data, indexed=True, whole=True)
-            # One of them is at fault, and the statement does not tell which.
+                await references.check(
+                    context, self._references, self.resources, data, indexed=True, check_missing=True
+                )
+            # One of the items caused the error, and the statement does not report which.
             return await self._create_each(context, data)
         return [dict(row) for row in rows]
 
     async def _insert_all(self, context: Context, statement: sql.Statement) -> Any:
         if context.connection is None:
             return await self.database.write.fetch(statement.text, *statement.args)
-        # Within a savepoint, so that the transaction can go on where the statement fails.
+        # In a savepoint, so that the transaction can continue if the statement fails.
         async with context.connection.transaction():
             return await context.connection.fetch(statement.text, *statement.args)
 
     async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         items = []
         async with self.transaction(context):
-            for index, one in enumerate(data):
+            for index, values in enumerate(data):
                 try:
-                    items.append(await self.create(context, one))
+                    items.append(await self.create(context, values))
                 except ApiError as error:
                     raise error.within(index) from error
         return items
 
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace an item's fields; those that `data` lacks go back to their defaults, but for write-only ones."""
+        """Replace an item's fields; missing ones get their defaults, except for write-only ones, which are kept."""
         values = self._values(await self.hashed(data) if self._hashed else data)
         kept = self._write_only - data.keys()
         return await self._change(context, identity, {name: values[name] for name in values if name not in kept})
 
     async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Change the fields that `data` has."""
+        """Update the fields in `data`."""
         return await self._change(context, identity, await self.hashed(data) if self._hashed else data)
 
     async def delete(self, context: Context, identity: str) -> None:
         """Delete an item."""
-        allowed = versions.demanded(context.conditions)
-        statement = self._table.delete(identity, self._within_reach(context.client), versions=allowed)
+        allowed = versions.required(context.conditions)
+        statement = self._table.delete(identity, self._visibility(context.client), versions=allowed)
         if await self._write(context, statement) is None:
             await self._refuse(context, identity, allowed)
 
     async def _change(self, context: Context, identity: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        allowed, extra = versions.demanded(context.conditions), self._within_reach(context.client)
+        allowed, extra = versions.required(context.conditions), self._visibility(context.client)
         if self._existing is not None:
             values = self._existing.without_key(values, identity, self._names)
         if self._references and references.is_set(self._references, values):
@@ -295,33 +299,33 @@ class TableResource(Resource):
         return dict(row)
 
     async def _refuse(self, context: Context, identity: str, allowed: Collection[int] | None) -> None:
-        """Raise why a write found no row: 404, or 412 for one that has changed."""
-        statement = self._table.select(identity, extra=self._within_reach(context.client))
+        """Raise the error for a write that matched no row: 404, or 412 if the item has changed."""
+        statement = self._table.select(identity, extra=self._visibility(context.client))
         row = await (context.connection or self.database.write).fetchrow(statement.text, *statement.args)
         if row is None or allowed is None:
             raise errors.NotFound
         raise errors.PreconditionFailed(header="If-Match", headers={"ETag": f'"{versions.tag(dict(row))}"'})
 
-    async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NONE) -> Any:
-        """Do what writes `values` to one row; of several references that lead nowhere all are told."""
+    async def _write(self, context: Context, statement: sql.Statement, values: Mapping[str, Any] = _NO_VALUES) -> Any:
+        """Run a statement that writes `values` to one row; of several invalid references, all are reported."""
         connection = context.connection
         several = len(self._references) > 1 and sum(values.get(name) is not None for name in self._references) > 1
         try:
             if several and connection is not None:
-                # Within a savepoint, so that what was wrong can be asked where the statement fails.
+                # In a savepoint, so that the references can be checked if the statement fails.
                 async with connection.transaction():
                     return await connection.fetchrow(statement.text, *statement.args)
             return await (connection or self.database.write).fetchrow(statement.text, *statement.args)
         except asyncpg.ForeignKeyViolationError as error:
             if several:
-                await references.check(context, self._references, self.resources, (values,), whole=True)
-            raise self._conflicts.explained(error) from error
+                await references.check(context, self._references, self.resources, (values,), check_missing=True)
+            raise self._conflicts.translate(error) from error
         except asyncpg.IntegrityConstraintViolationError as error:
-            raise self._conflicts.explained(error) from error
+            raise self._conflicts.translate(error) from error
 
     def _new_id(self) -> str | None:
-        """Return a new id; None where the table makes it."""
-        return uuid7() if self._makes_ids else None
+        """Return a new id, or None if the table generates it."""
+        return uuid7() if self._generates_ids else None
 
     def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         values = self._values(data)
@@ -330,20 +334,20 @@ class TableResource(Resource):
         return values | {OWNER: context.client.id} if self.owned else values
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a value for every column that clients write, and for the others that `data` has."""
+        """Return a value for every column that clients write, and for other columns that are in `data`."""
         if data.keys() == self._defaults.keys():
             return {**data}
         values = {name: data[name] if name in data else default_of(field) for name, field in self._defaults.items()}
         return values | {name: data[name] for name in data if name in self._names and name != "id"}
 
     def dump(self, item: Any) -> dict[str, Any]:
-        """Return an item's plain values by the schema, which knows fields by their attributes; a row by their names."""
+        """Dump an item by the schema, which has fields by attribute, while rows have them by JSON name."""
         if self._renamed:
             item = {self._renamed.get(key, key): value for key, value in item.items()}
         return super().dump(item)
 
     def represent(self, item: Any, query: Query) -> Representation:
-        """Return an item as it goes out, its tag made of its version."""
+        """Return an item's representation, with its version as the entity tag."""
         tag, modified = versions.tag(item), item.get("updated_at")
         if self._plain:
             shown = {**item}
@@ -360,30 +364,30 @@ class TableResource(Resource):
         return rendering.dumps_rows(self.plain(items, query)) if self._plain else super().represent_all(items, query)
 
     def represent_lines(self, items: Sequence[Any], query: Query) -> bytes:
-        """Return the items of a part of the collection as lines of JSON."""
+        """Return items as JSON lines."""
         if self._plain:
             return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.plain(items, query)])
         return super().represent_lines(items, query)
 
     def shown(self, query: Query) -> tuple[str, ...]:
-        """Return the names of the fields that go out, in their order."""
-        lacking = self._existing.lacks if self._existing else ()
-        return tuple(name for name in super().shown(query) if name not in lacking)
+        """Return the names of the fields in the response, in order."""
+        missing = self._existing.lacks if self._existing else ()
+        return tuple(name for name in super().shown(query) if name not in missing)
 
     def plain(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
-        """Return the items' values as they go out."""
+        """Return the items as plain values, reduced to the fields that the query selects."""
         if not self._plain:
             return super().plain(items, query)
         if not items or VERSION not in items[0]:
             return items
-        # They were written just now: a page has the fields that are asked for, and no more.
+        # These items come from a write, so they have all fields; those of a page have only the selected ones.
         wanted = self.shown(query)
         return [{name: item[name] for name in wanted} for item in items]
 
 
 def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
-    """Return the fields of each row, without the values that only its place needs."""
-    # Quicker than to ask each row for its names.
+    """Return the fields of each row, without the values that only its position needs."""
+    # Faster than to ask each row for its names.
     items: list[dict[str, Any]] = list(map(dict, map(zip, repeat(statement.names), rows)))
     for name in statement.instants:
         for item in items:

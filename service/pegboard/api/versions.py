@@ -1,4 +1,4 @@
-"""Versions of rows: how they are made, told as entity tags, and demanded by clients."""
+"""Versions of rows: how they are created, sent as entity tags, and required by clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pegboard.schema.ddl import VERSION
 
 
 def new() -> int:
-    """Return a version that no state of the item had before."""
+    """Return a new random version, different from all earlier ones of the item."""
     return random.getrandbits(63)
 
 
@@ -20,8 +20,8 @@ def tag(item: Mapping[str, Any]) -> str:
     return f"{item[VERSION]:x}"
 
 
-def demanded(conditions: Conditions) -> list[int] | None:
-    """Return the versions of which the item must have one; None where any will do."""
+def required(conditions: Conditions) -> list[int] | None:
+    """Return the versions of which the item must have one, or None if any is allowed."""
     wanted = conditions.if_match
     if wanted is None or wanted.any_tag:
         return None

@@ -1,1 +1,1 @@
-"""Who may use the service: clients, their credentials and their grants."""
+"""Authentication and authorization: clients, their credentials and their grants."""

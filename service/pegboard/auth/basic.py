@@ -1,4 +1,4 @@
-"""Basic authentication of every request: credentials verified once, remembered for a while, forgotten on a change."""
+"""Basic authentication: credentials are verified once, cached for a while, and dropped when the client changes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from aiohttp_basicauth import BasicAuthMiddleware
 
 from pegboard import errors
 from pegboard.auth import clients, credentials, passwords, throttle
-from pegboard.auth.clients import Client, Clients, Stored, shown
+from pegboard.auth.clients import Client, Clients, Stored, quoted_username
 from pegboard.auth.credentials import Malformed
-from pegboard.auth.notifications import Notices
+from pegboard.auth.notifications import Notifications
 from pegboard.auth.throttle import Throttle
 from pegboard.errors import ApiError
 from pegboard.http.request import STATE
@@ -31,19 +31,19 @@ from pegboard.settings import Settings
 
 REALM = "pegboard"
 OUTCOMES = ("remembered", "verified", "failed", "throttled", "malformed", "missing")
-"""What may become of the credentials of a request."""
+"""The outcomes of checking the credentials of a request."""
 
 _LOGINS = "pegboard_login"
-_UNHEARD = 0.8  # seconds that a remembered credential is good for while nothing is heard of changes
-_MOST = 10_000
+_RECHECK_AFTER = 0.8  # seconds for which a cached credential is valid while no notifications of changes arrive
+_MAX_ENTRIES = 10_000
 _DATABASE_ERRORS = (ApiError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 log = logging.getLogger("pegboard.auth")
 
 
 @dataclass(slots=True)
-class Remembered:
-    """Hold a credential that was verified: whose it is, against which hash, until when, and when that was last read."""
+class CachedCredential:
+    """Hold a verified credential: its client and the hash, when it expires, and when the client was last read."""
 
     client: Client
     password: str
@@ -53,7 +53,7 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Hold what one attempt to log in is about; `digest` stands for the header as it was sent."""
+    """Describe one login attempt; `digest` is a keyed digest of the `Authorization` header."""
 
     digest: bytes
     username: str
@@ -62,31 +62,31 @@ class Login:
     request_id: str
 
 
-class Memory:
-    """Remember credentials by a keyed digest, at most so many, those of a client that has changed no longer.
+class CredentialCache:
+    """Cache credentials by a keyed digest, up to `max_entries`, until their client changes.
 
-    `generation` grows with everything forgotten, so that a check which began before that is not remembered after it.
+    `generation` increases with every change of a client, so that a check which began before it is not cached after it.
     """
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, max_entries: int = _MAX_ENTRIES) -> None:
         self.generation = 0
-        self.entries: dict[bytes, Remembered] = {}
+        self.entries: dict[bytes, CachedCredential] = {}
         self._digests: dict[str, set[bytes]] = {}
-        self._most = most
+        self._max_entries = max_entries
 
-    def put(self, digest: bytes, entry: Remembered) -> None:
-        """Remember `entry`, and drop those that are over."""
+    def put(self, digest: bytes, entry: CachedCredential) -> None:
+        """Add `entry`, and drop those that have expired."""
         self.drop(digest)
         self.entries[digest] = entry
         self._digests.setdefault(entry.client.id, set()).add(digest)
-        # The oldest come first, and all live equally long.
+        # The oldest come first, and all have the same lifetime.
         oldest = next(iter(self.entries))
-        while len(self.entries) > self._most or self.entries[oldest].until < entry.checked:
+        while len(self.entries) > self._max_entries or self.entries[oldest].until < entry.checked:
             self.drop(oldest)
             oldest = next(iter(self.entries))
 
     def drop(self, digest: bytes) -> None:
-        """Forget one credential."""
+        """Drop one credential."""
         entry = self.entries.pop(digest, None)
         if entry is not None:
             digests = self._digests[entry.client.id]
@@ -95,19 +95,19 @@ class Memory:
                 del self._digests[entry.client.id]
 
     def forget(self, client_id: str) -> None:
-        """Forget all credentials of a client."""
+        """Drop all credentials of a client."""
         self.generation += 1
         for digest in self._digests.pop(client_id, ()):
             del self.entries[digest]
 
 
 class Authentication(BasicAuthMiddleware):
-    """Let in those whose credentials are right, as a middleware, and note whose they are in the state of the request.
+    """Authenticate requests, as a middleware, and set the client in the state of the request.
 
-    What the path that the request goes to says is public needs none. `open` and `close` begin and end the hearing of
-    changes, without which a remembered credential is looked up again about every second. While the database is away,
-    what is remembered is good to its end. `outcomes` counts what became of credentials. Raises `ApiError`: 401, 429
-    with `Retry-After`, and 503 when it cannot be told who somebody is.
+    Public endpoints require no credentials. `open` and `close` start and stop listening for changes of clients; while
+    nothing arrives, cached credentials are checked again about every second. While the database is unavailable, they
+    are valid until they expire. `outcomes` counts the results. Raises `ApiError`: 401, 429 with `Retry-After`, and 503
+    if credentials cannot be checked.
     """
 
     def __init__(self, store: Clients, settings: Settings) -> None:
@@ -115,24 +115,24 @@ class Authentication(BasicAuthMiddleware):
         self._store = store
         self._settings = settings
         self._keyed = blake2b(key=secrets.token_bytes(64), digest_size=16)
-        self._memory = Memory()
-        self._entries = self._memory.entries
+        self._cache = CredentialCache()
+        self._entries = self._cache.entries
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self._throttle = Throttle()
-        # Credentials that were right here once wait for no failures, whoever's: nobody else can send them.
+        # Credentials that were verified here before are never throttled: only their owner can send them.
         self._proven: dict[bytes, None] = {}
         self._checks: dict[bytes, asyncio.Task[Client | None]] = {}
-        self._notices = Notices({clients.CHANNEL: self._memory.forget, _LOGINS: self._throttle.hear})
+        self._notifications = Notifications({clients.CHANNEL: self._cache.forget, _LOGINS: self._throttle.receive})
         self._listening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Begin to listen, unless that is done already."""
+        """Start listening for changes, unless already started."""
         if self._listening is None:
-            listening = self._notices.run(self._settings.direct_url)
+            listening = self._notifications.run(self._settings.direct_url)
             self._listening = asyncio.get_running_loop().create_task(listening)
 
     async def close(self) -> None:
-        """Stop listening, and break off what is being checked."""
+        """Stop listening, and cancel running checks."""
         tasks = [task for task in (self._listening, *self._checks.values()) if task is not None]
         for task in tasks:
             task.cancel()
@@ -140,35 +140,35 @@ class Authentication(BasicAuthMiddleware):
 
     @property
     def remembered(self) -> int:
-        """Return how many credentials are remembered."""
+        """Return the number of cached credentials."""
         return len(self._entries)
 
-    def __call__(  # type: ignore[override]  # no coroutine is needed where the credential is remembered
+    def __call__(  # type: ignore[override]  # no coroutine is needed for a cached credential
         self, request: web.Request, handler: Handler
     ) -> Awaitable[web.StreamResponse]:
-        """Pass a request with a remembered credential on at once; check that of any other."""
+        """Pass a request with a cached credential to the handler; check the credentials of others first."""
         state = request[STATE]
         values = request.headers.getall(hdrs.AUTHORIZATION, ())
         if len(values) == 1:
             entry = self._entries.get(self._digest(values[0]))
             if entry is not None:
-                now, notices = monotonic(), self._notices
-                heard = now < notices.until and entry.checked >= notices.since
-                if now < entry.until and (heard or now < entry.checked + _UNHEARD):
+                now, notifications = monotonic(), self._notifications
+                current = now < notifications.until and entry.checked >= notifications.since
+                if now < entry.until and (current or now < entry.checked + _RECHECK_AFTER):
                     state.client = entry.client
                     self.outcomes["remembered"] += 1
                     return handler(request)
         if state.path.access(request.method).public:
             if state.path.bulkhead is None:
                 return handler(request)
-            # Nothing but their absence: credentials that are wrong or malformed are refused here, too.
+            # Only if there are none: wrong or malformed credentials are rejected here, too.
             if not values:
                 state.client = clients.ANONYMOUS
                 return handler(request)
         return super().__call__(request, handler)
 
     def parse_auth_header(self, request: Any) -> Any:
-        """Return the credential that a request carries; raise `ApiError` 401 where it has none, or a malformed one."""
+        """Return the credential of a request; raise `ApiError` 401 if it is missing or malformed."""
         try:
             credential = credentials.parse(request.headers.getall(hdrs.AUTHORIZATION, ()))
         except Malformed as error:
@@ -181,7 +181,7 @@ class Authentication(BasicAuthMiddleware):
         return credential
 
     async def check_credentials(self, username: str | None, password: str | None, request: Any) -> bool:
-        """Tell whether a credential is right, and set the client; equal ones that come together are checked once."""
+        """Return whether a credential is correct, and set the client; concurrent equal ones are checked once."""
         digest = self._digest(request.headers[hdrs.AUTHORIZATION])
         check = self._checks.get(digest)
         if check is None:
@@ -196,7 +196,7 @@ class Authentication(BasicAuthMiddleware):
         return True
 
     def challenge(self) -> NoReturn:
-        """Raise `ApiError` 401: the same for an unknown user, a wrong password and a client that is not active."""
+        """Raise `ApiError` 401, the same for an unknown user, a wrong password and an inactive client."""
         raise self._refusal(errors.WrongCredentials)
 
     def _refusal(self, kind: type[ApiError], message: str | None = None, header: str | None = None) -> ApiError:
@@ -215,13 +215,13 @@ class Authentication(BasicAuthMiddleware):
     def _checked(self, digest: bytes, check: asyncio.Task[Client | None]) -> None:
         del self._checks[digest]
         if not check.cancelled():
-            check.exception()  # Looked at here, since all who waited for it may be gone.
+            check.exception()  # Retrieved here, because all requests that awaited it may have been cancelled.
 
     async def _log_in(self, login: Login) -> Client | None:
-        """Return the client of a right credential, None for a wrong one."""
+        """Return the client for a correct credential, or None for a wrong one."""
         entry = self._entries.get(login.digest)
         if entry is not None and monotonic() < entry.until:
-            client = await self._look_up(login.digest, entry)
+            client = await self._recheck(login.digest, entry)
             if client is not None:
                 self.outcomes["remembered"] += 1
                 return client
@@ -230,75 +230,75 @@ class Authentication(BasicAuthMiddleware):
         if wait:
             self._log("throttled", login)
             raise errors.TooManyRequests(headers={"Retry-After": str(ceil(wait))})
-        first = proven or self._throttle.trusts(login.address)
+        priority = proven or self._throttle.trusts(login.address)
         self._throttle.begin(login.username, login.address)
         try:
-            client = await self._verify(login, first)
+            client = await self._verify(login, priority)
         except BaseException as error:
             self._throttle.undo(login.username, login.address)
             if isinstance(error, errors.TooManyRequests):
                 self._log("throttled", login)
             raise
-        self._take_note(login, client)
+        self._record(login, client)
         return client
 
-    async def _look_up(self, digest: bytes, entry: Remembered) -> Client | None:
-        """Return the client of a remembered credential as it is now; None, and forget it, if that has changed."""
+    async def _recheck(self, digest: bytes, entry: CachedCredential) -> Client | None:
+        """Return the current client of a cached credential; if that is no longer valid, drop it and return None."""
         now = monotonic()
         try:
             stored = await self._store.read(entry.client.username)
         except _DATABASE_ERRORS as error:
-            known = error if isinstance(error, ApiError) else database.translate(error)
-            if not isinstance(known, errors.DatabaseUnavailable):
+            translated = error if isinstance(error, ApiError) else database.translate(error)
+            if not isinstance(translated, errors.DatabaseUnavailable):
                 raise
             entry.checked = now
             return entry.client
         if stored is None or not stored.client.active or stored.password != entry.password:
-            self._memory.drop(digest)
+            self._cache.drop(digest)
             return None
         entry.client, entry.checked = stored.client, now
         return stored.client
 
-    async def _verify(self, login: Login, first: bool) -> Client | None:
+    async def _verify(self, login: Login, priority: bool) -> Client | None:
         try:
             prepared = passwords.prepare(login.password)
             clients.check_username(login.username)
         except ApiError:
-            return None  # Nobody can have such a name or such a password.
-        generation, checked = self._memory.generation, monotonic()
+            return None  # No client can have such a name or such a password.
+        generation, checked = self._cache.generation, monotonic()
         stored = await self._store.read(login.username)
-        right = await self._store.passwords.verify(stored.password if stored else None, prepared, first=first)
-        if stored is None or not right or not stored.client.active:
+        correct = await self._store.passwords.verify(stored.password if stored else None, prepared, priority=priority)
+        if stored is None or not correct or not stored.client.active:
             return None
-        if self._memory.generation == generation:
+        if self._cache.generation == generation:
             until = checked + self._settings.remember_seconds
-            self._memory.put(login.digest, Remembered(stored.client, stored.password, until, checked))
+            self._cache.put(login.digest, CachedCredential(stored.client, stored.password, until, checked))
         if self._store.passwords.outdated(stored.password):
-            await self._renew(stored, prepared)
+            await self._rehash(stored, prepared)
         return stored.client
 
-    async def _renew(self, stored: Stored, password: bytes) -> None:
+    async def _rehash(self, stored: Stored, password: bytes) -> None:
         try:
-            await self._store.renew(stored, password)
+            await self._store.rehash(stored, password)
         except _DATABASE_ERRORS as error:
             log.info("a password could not be rehashed: %s", type(error).__name__)
 
-    def _take_note(self, login: Login, client: Client | None) -> None:
-        """Count a success or a failure, here and in the other workers."""
+    def _record(self, login: Login, client: Client | None) -> None:
+        """Count a success or a failure, in this worker and in the others."""
         self._proven.pop(login.digest, None)
         if client is None:
             self._log("failed", login)
-            self._notices.say(_LOGINS, self._throttle.fail(login.username, login.address))
+            self._notifications.send(_LOGINS, self._throttle.fail(login.username, login.address))
             return
         self.outcomes["verified"] += 1
         self._proven[login.digest] = None
-        if len(self._proven) > _MOST:
+        if len(self._proven) > _MAX_ENTRIES:
             del self._proven[next(iter(self._proven))]
-        news = self._throttle.succeed(login.username, login.address)
-        if news is not None:
-            self._notices.say(_LOGINS, news)
+        message = self._throttle.succeed(login.username, login.address)
+        if message is not None:
+            self._notifications.send(_LOGINS, message)
 
-    def _log(self, what: str, login: Login) -> None:
-        self.outcomes[what] += 1
-        name = shown(login.username)
-        log.warning("login %s: user=%s address=%s request=%s", what, name, login.address, login.request_id)
+    def _log(self, outcome: str, login: Login) -> None:
+        self.outcomes[outcome] += 1
+        name = quoted_username(login.username)
+        log.warning("login %s: user=%s address=%s request=%s", outcome, name, login.address, login.request_id)

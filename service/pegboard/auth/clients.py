@@ -1,4 +1,4 @@
-"""Who may use the service: clients, the grants they hold, and where they are stored."""
+"""Clients: their grants, and how they are stored."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 EVERYTHING = "*:*"
 ADMINISTRATOR = "admin"
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 CHANNEL = "pegboard_client"
-"""Where the database tells the id of each client that has changed or is gone."""
+"""The channel on which the database sends the id of each changed or deleted client."""
 
 _VERB = "GET|POST|PUT|PATCH|DELETE"
 _NAME = r"[a-z][a-z0-9_-]{0,39}"
@@ -40,9 +40,9 @@ _ADD = f"""
 INSERT INTO pegboard.client (id, username, password, grants, active, "_version") VALUES ($1, $2, $3, $4, $5, $6)
 RETURNING {_COLUMNS}"""
 _REMOVE = f"DELETE FROM pegboard.client WHERE username = $1 RETURNING {_COLUMNS}"
-_RENEW = "UPDATE pegboard.client SET password = $2 WHERE id = $1 AND password = $3 RETURNING id"
+_REHASH = "UPDATE pegboard.client SET password = $2 WHERE id = $1 AND password = $3 RETURNING id"
 _ANY = "SELECT EXISTS (SELECT FROM pegboard.client)"
-# Of those that race one inserts the row; the others wait for it and then have a conflict.
+# Of concurrent processes, one inserts the row; the others wait for it and then have a conflict.
 _FIRST = f"""
 INSERT INTO pegboard.client (id, username, password, grants, "_version")
 SELECT $1::uuid, '{ADMINISTRATOR}', $2, ARRAY['{EVERYTHING}'], $3::bigint
@@ -54,7 +54,7 @@ log = logging.getLogger("pegboard.auth")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Be somebody who may use the service; `sufficing` says which grants are enough for what."""
+    """Represent a client of the service; `sufficient_grants` returns the grants that allow an action."""
 
     id: str
     username: str
@@ -62,12 +62,12 @@ class Client:
     active: bool = True
 
     def holds(self, grant: str) -> bool:
-        """Tell whether a grant is held, be it as a part of a wider one."""
-        return not self.grants.isdisjoint(sufficing(*grant.split(":", 1)))
+        """Return whether the client holds `grant`, directly or through a wildcard."""
+        return not self.grants.isdisjoint(sufficient_grants(*grant.split(":", 1)))
 
 
 ANONYMOUS = Client("00000000-0000-0000-0000-000000000000", "", frozenset())
-"""Whoever sends no credentials where none are needed: nobody can be called so, and it holds no grants."""
+"""The client of public requests without credentials; no other client can have this name, and it holds no grants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Say on whose behalf a client is changed, for the log."""
+    """Describe who changes a client, for the log."""
 
     username: str
     address: str
@@ -88,52 +88,52 @@ class Actor:
 
 
 OPERATOR = Actor("-", "-", "-")
-"""Whoever has the command line, or the service itself."""
+"""A user of the command line, or the service itself."""
 
 
-def sufficing(resource: str, what: str) -> frozenset[str]:
-    """Return the grants of which any one suffices for a verb or an operation of `resource`; HEAD follows GET."""
-    what = "GET" if what == "HEAD" else what
-    grants = {f"{resource}:{what}", f"{resource}:*", EVERYTHING}
-    return frozenset(grants | {f"*:{what}"} if what.isupper() else grants)
+def sufficient_grants(resource: str, action: str) -> frozenset[str]:
+    """Return the grants of which any one allows a verb or an operation of `resource`; GET includes HEAD."""
+    action = "GET" if action == "HEAD" else action
+    grants = {f"{resource}:{action}", f"{resource}:*", EVERYTHING}
+    return frozenset(grants | {f"*:{action}"} if action.isupper() else grants)
 
 
 def parse_grants(grants: Sequence[object], pointer: str = "/grants") -> tuple[str, ...]:
-    """Return `grants` in order, each once; raise `ApiError` 422 that points at every one that is malformed.
+    """Return `grants` sorted and without duplicates; raise `ApiError` 422 with a pointer to every malformed one.
 
-    A resource or an operation need not be there. There is no grant for HEAD, which follows GET, nor for OPTIONS,
-    which needs none.
+    The resource or operation need not exist. There is no grant for HEAD, which GET includes, nor for OPTIONS, which
+    requires none.
     """
-    errors.gather(*(partial(check_grant, grant, f"{pointer}/{place}") for place, grant in enumerate(grants)))
+    errors.gather(*(partial(check_grant, grant, f"{pointer}/{index}") for index, grant in enumerate(grants)))
     return tuple(sorted({str(grant) for grant in grants}))
 
 
 def check_grant(grant: object, pointer: str | None = None) -> None:
-    """Raise `ApiError` 422 for a malformed grant; it serves as a validator of a field, too."""
+    """Raise `ApiError` 422 for a malformed grant; this can be used as a field validator."""
     if not isinstance(grant, str) or not _GRANT.fullmatch(grant):
         raise errors.InvalidValue(_GRANT_FORM, pointer)
 
 
 def check_username(username: str, pointer: str = "/username") -> None:
-    """Raise `ApiError` 422 for a user name that is not taken; it serves as a validator of a field, too."""
+    """Raise `ApiError` 422 for an invalid user name; this can be used as a field validator."""
     if not username:
         raise errors.TooShort("A user name must have at least 1 character.", pointer)
-    if len(username) > LONGEST_NAME:
-        raise errors.TooLong(f"A user name can have at most {LONGEST_NAME} characters.", pointer)
+    if len(username) > MAX_NAME_LENGTH:
+        raise errors.TooLong(f"A user name can have at most {MAX_NAME_LENGTH} characters.", pointer)
     if ":" in username or not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, username)):
         raise errors.InvalidCharacters("A user name cannot contain a colon or control characters.", pointer)
 
 
-def shown(username: str) -> str:
-    """Return what was given as a user name as it can stand in a line of the log."""
-    return repr(username[:LONGEST_NAME])
+def quoted_username(username: str) -> str:
+    """Return a user name escaped and shortened for the log."""
+    return repr(username[:MAX_NAME_LENGTH])
 
 
 class Clients:
     """Store the clients, in the database that `pool` writes to.
 
-    Every change is one statement, tells all workers (`CHANNEL`) and leaves a line in the log. The database itself
-    refuses one that would leave no active client with `*:*`; that is a 409.
+    Every change is one statement, notifies all workers (`CHANNEL`) and is logged. The database itself rejects a change
+    that would leave no active client with `*:*`, which raises a 409.
     """
 
     def __init__(self, pool: Connections, passwords: Passwords | None = None) -> None:
@@ -141,11 +141,11 @@ class Clients:
         self._pool = pool
 
     async def list(self) -> Sequence[Client]:
-        """Return all clients in the order of their names."""
+        """Return all clients, sorted by name."""
         return [_client(row) for row in await self._pool.fetch(_LIST)]
 
     async def read(self, username: str) -> Stored | None:
-        """Return the client of that name as it is now, which a replica may not know yet; None where there is none."""
+        """Return the current client of that name from the primary, or None if there is none."""
         try:
             row = await self._pool.fetchrow(_READ, username)
         except asyncpg.UndefinedTableError:
@@ -162,7 +162,7 @@ class Clients:
         active: bool = True,
         actor: Actor = OPERATOR,
     ) -> Client:
-        """Add a client; raises `ApiError` 422 with all that is wrong, and 409 when the name is taken."""
+        """Add a client; raises `ApiError` 422 with all errors, and 409 if the name is taken."""
         _, prepared, parsed = errors.gather(
             partial(check_username, username),
             partial(passwords.prepare, password, "/password"),
@@ -177,41 +177,41 @@ class Clients:
         return _changed("added", row, actor)
 
     async def set_password(self, username: str, password: str, *, actor: Actor = OPERATOR) -> Client:
-        """Give a client another password; raises `ApiError` 422 and 404."""
+        """Change a client's password; raises `ApiError` 422 and 404."""
         hashed = await self.passwords.hash(passwords.prepare(password, "/password"))
         return await self._set(username, "password", hashed, actor)
 
     async def set_grants(self, username: str, grants: Sequence[str], *, actor: Actor = OPERATOR) -> Client:
-        """Give a client these grants instead of those it holds; raises `ApiError` 422, 404 and 409."""
+        """Replace a client's grants; raises `ApiError` 422, 404 and 409."""
         return await self._set(username, "grants", parse_grants(grants), actor)
 
     async def set_active(self, username: str, active: bool, *, actor: Actor = OPERATOR) -> Client:
-        """Let a client in, or keep it out without removing it; raises `ApiError` 404 and 409."""
+        """Activate or deactivate a client; raises `ApiError` 404 and 409."""
         return await self._set(username, "active", active, actor)
 
     async def remove(self, username: str, *, actor: Actor = OPERATOR) -> Client:
-        """Remove a client and return what it was; raises `ApiError` 404 and 409."""
+        """Remove a client and return it; raises `ApiError` 404 and 409."""
         return _changed("removed", await self._change(_REMOVE, username), actor)
 
-    async def renew(self, stored: Stored, password: bytes) -> None:
-        """Hash a password that was just verified again, at today's cost, unless it has changed meanwhile."""
+    async def rehash(self, stored: Stored, password: bytes) -> None:
+        """Hash a verified password again with the current cost parameters, unless it has changed meanwhile."""
         hashed = await self.passwords.hash(password)
-        await self._pool.fetchrow(_RENEW, stored.client.id, hashed, stored.password)
+        await self._pool.fetchrow(_REHASH, stored.client.id, hashed, stored.password)
 
     async def ensure_administrator(self, password: str | None = None) -> str | None:
-        """Make the first client, `admin` with all grants, where there is none.
+        """Create the first client, `admin` with all grants, if there are no clients.
 
-        Returns the password that was made up for it, to be shown once; None where `password` was given, or another
-        process came first.
+        Returns the generated password, to be shown once, or None if `password` was passed or another process has
+        created the client.
         """
         if await self._pool.fetchval(_ANY):
             return None
-        made_up = secrets.token_urlsafe(18)
-        hashed = await self.passwords.hash(passwords.prepare(password or made_up))
+        generated = secrets.token_urlsafe(18)
+        hashed = await self.passwords.hash(passwords.prepare(password or generated))
         if await self._pool.fetchrow(_FIRST, uuid7(), hashed, _version()) is None:
             return None
         _log("added", ADMINISTRATOR, OPERATOR)
-        return None if password else made_up
+        return None if password else generated
 
     async def _set(self, username: str, column: str, value: object, actor: Actor) -> Client:
         statement = f"""
@@ -227,18 +227,18 @@ class Clients:
             raise errors.Conflict("The last active client that holds *:* must keep it and stay active.") from None
 
 
-def _changed(what: str, row: asyncpg.Record | None, actor: Actor) -> Client:
+def _changed(change: str, row: asyncpg.Record | None, actor: Actor) -> Client:
     if row is None:
         raise errors.NotFound("The client does not exist.")
     client = _client(row)
-    _log(what, client.username, actor)
+    _log(change, client.username, actor)
     return client
 
 
-def _log(what: str, username: str, actor: Actor) -> None:
+def _log(change: str, username: str, actor: Actor) -> None:
     log.info(
         "client %s: user=%s by=%s address=%s request=%s",
-        *(what, shown(username), shown(actor.username), actor.address, actor.request_id),
+        *(change, quoted_username(username), quoted_username(actor.username), actor.address, actor.request_id),
     )
 
 

@@ -1,4 +1,4 @@
-"""The `Authorization` header of Basic authentication, read strictly as RFC 7617 has it."""
+"""A strict parser for the `Authorization` header of Basic authentication (RFC 7617)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 
 class Malformed(ValueError):
-    """Say what is wrong with a header, without repeating any of it."""
+    """Describe what is wrong with a header, without quoting any of it."""
 
 
 class Credential(NamedTuple):
-    """Hold what a client sent; named as the library for Basic authentication names them."""
+    """Hold the credentials that a client sent; the field names are those of `aiohttp_basicauth`."""
 
     login: str
     password: str
 
 
 def parse(values: Sequence[str]) -> Credential | None:
-    """Return the credential in the values of `Authorization`, None where there are none; raise `Malformed`."""
+    """Return the credential in the values of `Authorization`, or None if there are none; raises `Malformed`."""
     if not values:
         return None
     if len(values) > 1:

@@ -1,4 +1,4 @@
-"""Which passwords are taken, and their argon2id hashes, made and checked on few threads."""
+"""Passwords: the rules for them, and their argon2id hashes, computed and verified on a few threads."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pegboard import errors
 
 T = TypeVar("T")
 
-SHORTEST, LONGEST = 8, 1024
-_LONGEST_DECOMPOSED = 4 * LONGEST  # NFC makes one character of at most four
+MIN_LENGTH, MAX_LENGTH = 8, 1024
+_MAX_DECOMPOSED = 4 * MAX_LENGTH  # NFC composes at most four characters into one
 
 log = logging.getLogger("pegboard.auth")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Say what one hash costs: memory in KiB, passes over it, lanes. What OWASP asks at least is the default."""
+    """Hold the cost parameters of a hash: memory in KiB, passes, lanes. The defaults are OWASP's minimum."""
 
     memory: int = 19 * 1024
     passes: int = 2
@@ -36,70 +36,70 @@ class Cost:
 
 
 class Hash(str):
-    """Be the hash of a password, which needs no more hashing."""
+    """Mark a string as the hash of a password, so that it is not hashed again."""
 
     __slots__ = ()
 
 
 def prepare(password: str, pointer: str | None = None) -> bytes:
-    """Return what is hashed: the NFC form in UTF-8; raise `ApiError` 422 for a password that is not taken.
+    """Return the bytes to hash, the NFC form in UTF-8; raises `ApiError` 422 for an invalid password.
 
     Control characters cannot be sent in Basic authentication (RFC 7617 §2).
     """
-    text = unicodedata.normalize("NFC", password[: _LONGEST_DECOMPOSED + 1])
-    if len(text) < SHORTEST:
-        raise errors.TooShort(f"A password must have at least {SHORTEST} characters.", pointer)
-    if len(text) > LONGEST:
-        raise errors.TooLong(f"A password can have at most {LONGEST:,} characters.", pointer)
+    text = unicodedata.normalize("NFC", password[: _MAX_DECOMPOSED + 1])
+    if len(text) < MIN_LENGTH:
+        raise errors.TooShort(f"A password must have at least {MIN_LENGTH} characters.", pointer)
+    if len(text) > MAX_LENGTH:
+        raise errors.TooLong(f"A password can have at most {MAX_LENGTH:,} characters.", pointer)
     if not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, text)):
         raise errors.InvalidCharacters("A password cannot have control characters or lone surrogates.", pointer)
     return text.encode()
 
 
 class Passwords:
-    """Make and check hashes without holding up the event loop.
+    """Compute and verify hashes without blocking the event loop.
 
-    At most `threads` run at once, each with the memory of one hash, and at most `waiting` of each rank wait for their
-    turn; one more is told to come back (429). `running`, `waiting` and `refused` say how many.
+    At most `threads` run at once, each with the memory of one hash, and at most `waiting` wait for a thread, with and
+    without priority each; further calls are refused (429). `running`, `waiting` and `refused` count them.
     """
 
     def __init__(self, cost: Cost | None = None, *, threads: int | None = None, waiting: int = 32) -> None:
         cost = cost or Cost()
         threads = threads or max(1, min(4, (os.cpu_count() or 2) // 2))
         self._hasher = PasswordHasher(cost.passes, cost.memory, cost.lanes)
-        self._nobody = self._hasher.hash(secrets.token_bytes(32))
+        self._dummy_hash = self._hasher.hash(secrets.token_bytes(32))
         self._threads = ThreadPoolExecutor(threads, "passwords")
-        self._turns = _Turns(threads, waiting)
+        self._semaphore = _Semaphore(threads, waiting)
 
     @property
     def running(self) -> int:
-        """Return how many are being hashed or checked."""
-        return self._turns.taken
+        """Return the number of passwords being hashed or verified."""
+        return self._semaphore.acquired
 
     @property
     def waiting(self) -> int:
-        """Return how many wait for their turn."""
-        return self._turns.waiting
+        """Return the number of calls waiting for a thread."""
+        return self._semaphore.waiting
 
     @property
     def refused(self) -> int:
-        """Return how many were told to come back since too many waited."""
-        return self._turns.refused
+        """Return the number of calls refused because too many were waiting."""
+        return self._semaphore.refused
 
     async def hash(self, password: bytes) -> Hash:
-        """Return the hash of a prepared password, its parameters and salt included."""
-        return Hash(await self._run(lambda: self._hasher.hash(password), first=True))
+        """Return the hash of a prepared password, including its parameters and salt."""
+        return Hash(await self._run(lambda: self._hasher.hash(password), priority=True))
 
-    async def verify(self, stored: str | None, password: bytes, *, first: bool = False) -> bool:
-        """Tell whether `stored` is the hash of `password`; None, where there is none, takes as long and is False.
+    async def verify(self, stored: str | None, password: bytes, *, priority: bool = False) -> bool:
+        """Return whether `stored` is the hash of `password`; if it is None, this takes as long and returns False.
 
-        `first` comes before those without it. Raises `ApiError` 429 when too many wait.
+        Calls with `priority` come before those without. Raises `ApiError` 429 if too many are waiting.
         """
-        right = await self._run(lambda: self._matches(stored or self._nobody, password), first=first)
-        return right and stored is not None
+        correct = await self._run(lambda: self._matches(stored or self._dummy_hash, password), priority=priority)
+        return correct and stored is not None
 
     def outdated(self, stored: str) -> bool:
-        """Tell whether `stored` was made at another cost than is asked now."""
+        """Return whether `stored` was computed with other cost parameters than the current ones."""
         return self._hasher.check_needs_rehash(stored)
 
     def _matches(self, stored: str, password: bytes) -> bool:
@@ -111,57 +111,56 @@ class Passwords:
             log.error("a stored password cannot be verified: %s", type(error).__name__)
             return False
 
-    async def _run(self, work: Callable[[], T], *, first: bool) -> T:
-        await self._turns.take(first=first)
+    async def _run(self, work: Callable[[], T], *, priority: bool) -> T:
+        await self._semaphore.acquire(priority=priority)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._turns.give()
+            self._semaphore.release()
 
 
-class _Turns:
-    """Count the turns that are free, and hand each that ends to whoever waits longest, the first rank first."""
+class _Semaphore:
+    """Limit concurrency: first come, first served, those with priority before the others."""
 
-    def __init__(self, free: int, waiting: int) -> None:
-        self.taken = 0
+    def __init__(self, free: int, max_waiting: int) -> None:
+        self.acquired = 0
         self.refused = 0
         self._free = free
-        self._most = waiting
-        self._first: deque[asyncio.Future[None]] = deque()
-        self._rest: deque[asyncio.Future[None]] = deque()
+        self._max_waiting = max_waiting
+        self._priority: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
-        return len(self._first) + len(self._rest)
+        return len(self._priority) + len(self._others)
 
-    async def take(self, *, first: bool) -> None:
-        """Wait for a turn; raise `ApiError` 429 when too many do."""
+    async def acquire(self, *, priority: bool) -> None:
+        """Wait until one is free; raise `ApiError` 429 if too many are waiting."""
         if self._free:
             self._free -= 1
-            self.taken += 1
+            self.acquired += 1
             return
-        queue = self._first if first else self._rest
-        if len(queue) >= self._most:
+        queue = self._priority if priority else self._others
+        if len(queue) >= self._max_waiting:
             self.refused += 1
             raise errors.TooManyRequests(headers={"Retry-After": "1"})
-        turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        waiter = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.cancelled():
-                queue.remove(turn)
+            if waiter.cancelled():
+                queue.remove(waiter)
             else:
-                self.give()
+                self.release()
             raise
 
-    def give(self) -> None:
-        """Hand a turn on."""
-        for queue in (self._first, self._rest):
+    def release(self) -> None:
+        for queue in (self._priority, self._others):
             while queue:
-                turn = queue.popleft()
-                if not turn.done():
-                    turn.set_result(None)
+                waiter = queue.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
                     return
         self._free += 1
-        self.taken -= 1
+        self.acquired -= 1

@@ -1,4 +1,4 @@
-"""How failed logins slow down those that follow: by user and source address, and by address alone."""
+"""Throttling of logins after failures: by user name and source address, and by address alone."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import count
 
 LOCAL = "local"
-"""The address of those who come through a Unix socket."""
+"""The address of clients that connect through a Unix socket."""
 
 _FORGOTTEN_AFTER = 3600.0
 _TRUSTED_FOR = 24 * 3600.0
-_MOST = 20_000
+_MAX_KEYS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Allow `free` failures, then make the next attempt wait 1 second, 2, 4, up to `longest`."""
+    """Allow `free` failures, then delay the next attempts by 1 second, 2, 4, and so on, up to `max_delay`."""
 
     free: int
-    longest: float
+    max_delay: float
 
 
-PAIR = Rule(free=5, longest=900)
-"""For one user from one address."""
+PAIR = Rule(free=5, max_delay=900)
+"""For one user name from one address."""
 
-ADDRESS = Rule(free=50, longest=60)
-"""For one address, behind which many may sit."""
+ADDRESS = Rule(free=50, max_delay=60)
+"""For one address, which many clients may share."""
 
 
 class Throttle:
     """Count failures, in bounded memory.
 
-    An attempt counts as failed from its beginning until it has succeeded, so that none slips through beside others.
+    An attempt counts as failed from its start until it succeeds, so that concurrent attempts do not bypass the limit.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = _MOST) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, max_keys: int = _MAX_KEYS) -> None:
         self._clock = clock
-        self._most = most
-        self._pairs = _Failures(PAIR, most)
-        self._addresses = _Failures(ADDRESS, most)
+        self._max_keys = max_keys
+        self._pairs = _Failures(PAIR, max_keys)
+        self._addresses = _Failures(ADDRESS, max_keys)
         self._trusted: dict[str, float] = {}
-        # PostgreSQL tells what is said twice in one transaction only once.
+        # Makes each message unique, as PostgreSQL drops duplicate notifications of one transaction.
         self._serial = count()
 
     def wait(self, username: str, address: str) -> float:
-        """Return how many seconds `username` has to wait at `address`, 0 when it may try."""
+        """Return the delay in seconds before `username` may try again from `address`, or 0."""
         now, group = self._clock(), _group(address)
         return max(self._pairs.wait(_pair(username, group), now), self._addresses.wait(group, now))
 
     def trusts(self, address: str) -> bool:
-        """Tell whether a login from there succeeded lately, with few failures since."""
+        """Return whether a login from `address` succeeded recently, with few failures since."""
         now, group = self._clock(), _group(address)
-        return self._trusted.get(group, now) > now and self._addresses.within(group, now)
+        return self._trusted.get(group, now) > now and self._addresses.has_free(group, now)
 
     def begin(self, username: str, address: str) -> None:
         """Count an attempt as failed."""
@@ -64,29 +64,29 @@ class Throttle:
         self._addresses.add(group, now)
 
     def undo(self, username: str, address: str) -> None:
-        """Take an attempt back that came to no end."""
+        """Remove an attempt that was not completed."""
         group = _group(address)
-        self._pairs.take_back(_pair(username, group))
-        self._addresses.take_back(group)
+        self._pairs.remove(_pair(username, group))
+        self._addresses.remove(group)
 
     def succeed(self, username: str, address: str) -> str | None:
-        """Forget the failures of `username` at `address`; return what other workers should `hear`, if it is news."""
+        """Clear the failures of `username` at `address`; return the message for other workers, if they need one."""
         group = _group(address)
         pair, now = _pair(username, group), self._clock()
-        self._addresses.take_back(group)
-        # One failure is this very attempt's.
-        news = self._pairs.count(pair) > 1 or self._trusted.get(group, 0) < now + _TRUSTED_FOR / 2
+        self._addresses.remove(group)
+        # One failure is this attempt itself.
+        is_news = self._pairs.count(pair) > 1 or self._trusted.get(group, 0) < now + _TRUSTED_FOR / 2
         self._clear(pair, group, now)
-        return f"+ {pair} {group} {next(self._serial)}" if news else None
+        return f"+ {pair} {group} {next(self._serial)}" if is_news else None
 
     def fail(self, username: str, address: str) -> str:
-        """Return what other workers should `hear` of an attempt that failed."""
+        """Return the message to other workers about a failed attempt."""
         group = _group(address)
         return f"- {_pair(username, group)} {group} {next(self._serial)}"
 
-    def hear(self, news: str) -> None:
-        """Count what another worker has seen; raises `ValueError` for what none of them says."""
-        sign, pair, group, _ = news.split(" ")
+    def receive(self, message: str) -> None:
+        """Apply a message from another worker; raises `ValueError` for a malformed one."""
+        sign, pair, group, _ = message.split(" ")
         now = self._clock()
         if sign == "+":
             self._clear(pair, group, now)
@@ -95,57 +95,58 @@ class Throttle:
             self._addresses.add(group, now)
 
     def _clear(self, pair: str, group: str, now: float) -> None:
-        self._pairs.forget(pair)
+        self._pairs.clear(pair)
         self._trusted.pop(group, None)
         self._trusted[group] = now + _TRUSTED_FOR
-        if len(self._trusted) > self._most:
+        if len(self._trusted) > self._max_keys:
             del self._trusted[next(iter(self._trusted))]
 
 
 class _Failures:
-    """Count failures by key: how many, and when the last was; those whose last is longest ago go first."""
+    """Store the number of failures and the time of the last by key; the least recent keys are dropped first."""
 
-    def __init__(self, rule: Rule, most: int) -> None:
+    def __init__(self, rule: Rule, max_keys: int) -> None:
         self._rule = rule
-        self._most = most
+        self._max_keys = max_keys
         self._seen: dict[str, tuple[int, float]] = {}
 
     def count(self, key: str) -> int:
         return self._seen.get(key, (0, 0.0))[0]
 
-    def within(self, key: str, now: float) -> bool:
-        """Tell whether `key` has failures left that cost nothing."""
+    def has_free(self, key: str, now: float) -> bool:
+        """Return whether the next attempt of `key` is not delayed yet."""
         count, last = self._seen.get(key, (0, now))
         return count < self._rule.free or now - last > _FORGOTTEN_AFTER
 
     def wait(self, key: str, now: float) -> float:
-        if self.within(key, now):
+        if self.has_free(key, now):
             return 0.0
         count, last = self._seen[key]
-        return max(0.0, last + min(2.0 ** min(count - self._rule.free, 30), self._rule.longest) - now)
+        return max(0.0, last + min(2.0 ** min(count - self._rule.free, 30), self._rule.max_delay) - now)
 
     def add(self, key: str, now: float) -> None:
         count, last = self._seen.pop(key, (0, now))
         self._seen[key] = (1 if now - last > _FORGOTTEN_AFTER else count + 1, now)
-        if len(self._seen) > self._most:
+        if len(self._seen) > self._max_keys:
             del self._seen[next(iter(self._seen))]
 
-    def take_back(self, key: str) -> None:
+    def remove(self, key: str) -> None:
+        """Remove one failure."""
         count, last = self._seen.get(key, (0, 0.0))
         if count > 1:
             self._seen[key] = (count - 1, last)
         else:
             self._seen.pop(key, None)
 
-    def forget(self, key: str) -> None:
+    def clear(self, key: str) -> None:
         self._seen.pop(key, None)
 
 
 def source(remote: str | None, forwarded: Iterable[str], trusted: Sequence[IPv4Network | IPv6Network]) -> str:
-    """Return the address of the client: the last hop that is none of the `trusted` proxies.
+    """Return the address of the client: the last hop that is not a `trusted` proxy.
 
-    `forwarded` are the values of `X-Forwarded-For`. Whoever can add to them can only add at the beginning, so they
-    are read from the end, and no further than trusted proxies vouch for.
+    `forwarded` are the values of `X-Forwarded-For`. A client can forge only their beginning, so they are read from the
+    end, as long as the hops are trusted proxies.
     """
     address = _address(remote or "")
     if address is None:
@@ -160,7 +161,7 @@ def source(remote: str | None, forwarded: Iterable[str], trusted: Sequence[IPv4N
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address in `text`, in brackets or with a port as some proxies write it; None where there is none."""
+    """Return the address in `text`, which some proxies write in brackets or with a port, or None if it is invalid."""
     text = text.strip().removeprefix("[").partition("]")[0]
     if text.count(":") == 1:
         text = text.partition(":")[0]
@@ -172,7 +173,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _group(address: str) -> str:
-    """Return `address`, of IPv6 the network of 64 bits, in which anyone has all addresses that they want."""
+    """Return an IPv4 address unchanged, and the /64 network of an IPv6 address, all of which one client can use."""
     if ":" not in address:
         return address
     return str(IPv6Network((address.partition("%")[0], 64), strict=False))

@@ -13,7 +13,7 @@ from pegboard import errors, rendering
 from pegboard.api.context import Context
 from pegboard.api.listing import id_of
 from pegboard.api.resource import Representation, Resource
-from pegboard.auth.clients import Client, sufficing
+from pegboard.auth.clients import Client, sufficient_grants
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import mapping
 from pegboard.query.query import Query
@@ -33,7 +33,7 @@ class Expander:
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
         self._targets = mapping.references(resource.schema())
-        self._grants = {name: sufficing(target, "GET") for name, target in self._targets.items()}
+        self._grants = {name: sufficient_grants(target, "GET") for name, target in self._targets.items()}
 
     def check(self, client: Client, query: Query) -> None:
         """Raise `ApiError`: 403 if the client may not read what `query` expands, 503 if its plugin is not available."""

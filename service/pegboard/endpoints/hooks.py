@@ -21,7 +21,7 @@ class HookedActions:
 
     def __init__(self, resource: Resource) -> None:
         self._resource: Any = resource
-        self._background_tasks = resource._aftermath
+        self._background_tasks = resource._background_tasks
         self.has_before_commit = type(resource).before_commit is not Resource.before_commit
         self.has_after_commit = type(resource).after_commit is not Resource.after_commit
 
@@ -72,7 +72,7 @@ class HookedActions:
                     raise (error.within(index) if indexed else error) from None
         if self.has_after_commit:
             act = partial(self._resource.after_commit, context)
-            context.after_commit(lambda: self._background_tasks.begin(self._resource.name, act, changes))
+            context.after_commit(lambda: self._background_tasks.start(self._resource.name, act, changes))
 
 
 def wrap(resource: Resource) -> HookedActions | None:

@@ -46,7 +46,7 @@ class Reader:
             if query.expand:
                 self._expander.check(state.client, query)
         else:
-            query, preconditions = self._rules.whole, conditions.read(request.headers)
+            query, preconditions = self._rules.default_query, conditions.read(request.headers)
         context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
         item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # it exists, as its verb is declared
         shown = self._resource.represent(item, query)

@@ -20,7 +20,7 @@ def handlers(
     resource: Resource, declared: Declaration, idempotency: Idempotency, settings: Settings, path: str
 ) -> dict[str, Handler]:
     """Return the handlers of `resource` by the names that its endpoints use; `path` is that of its collection."""
-    rules = declared.rules if declared.has_uuids else declared.rules.identified(resource.parse_id)
+    rules = declared.rules if declared.has_uuids else declared.rules.with_id_parser(resource.parse_id)
     reader = Reader(resource, rules, path)
     writer = Writer(resource, rules, path, idempotency, settings.max_nesting)
     own_writer = Writer(resource, rules, path, idempotency, settings.max_nesting, resource.me_writable)

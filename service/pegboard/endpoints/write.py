@@ -17,7 +17,7 @@ from pegboard.api.changes import Change
 from pegboard.api.context import Context
 from pegboard.api.listing import id_of
 from pegboard.api.resource import Representation, Resource
-from pegboard.auth.clients import ANONYMOUS, sufficing
+from pegboard.auth.clients import ANONYMOUS, sufficient_grants
 from pegboard.endpoints import hooks
 from pegboard.endpoints.expand import Expander
 from pegboard.endpoints.idempotency import HEADER, Idempotency, key_of
@@ -68,7 +68,7 @@ class Writer:
         self._max_nesting = max_nesting
         self._writable = writable
         self._loader = Loader(resource.schema)
-        self._create_grants = sufficing(resource.name, "POST")
+        self._create_grants = sufficient_grants(resource.name, "POST")
         self._expander = Expander(resource)
 
     async def create(self, request: web.Request) -> Response:
@@ -195,7 +195,7 @@ class Writer:
             _check_writable(targets, self._writable)
         if kind == JSON_PATCH:
             item = await self._patch_item(context, identity, lambda current: patching.apply(current, value))
-        elif self._loader.needs_whole(value):
+        elif self._loader.needs_item(value):
             item = await self._patch_item(context, identity, lambda current: _merge(current, value))
         else:
             item = await self._write(
@@ -280,7 +280,7 @@ class Writer:
     async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
         """Check the conditions against the current item, and return it and its representation; raises 404 and 412."""
         item = await self._resource.retrieve(context, identity)
-        shown = self._resource.represent(item, self._rules.whole)
+        shown = self._resource.represent(item, self._rules.default_query)
         outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
             raise context.conditions.precondition_failed(shown.tag)

@@ -14,7 +14,7 @@ from pegboard import errors
 from pegboard.errors import ErrorDetail
 from pegboard.query import mapping
 from pegboard.schema import fields
-from pegboard.schema.schema import Schema, faults, messages_of
+from pegboard.schema.schema import Schema, error_details, messages_of
 from pegboard.settings import FILE_SUFFIX, PREFIX, SETTINGS, SettingsError, read_value
 
 _MESSAGES: Mapping[int, str] = {code.code: code.message for code in errors.CATALOGUE}
@@ -110,7 +110,7 @@ def _load(loader: Schema, values: Mapping[str, Any], details: list[ErrorDetail])
     try:
         loaded: dict[str, Any] = loader.load(values)
     except ValidationError as error:
-        details += [detail for detail in faults(messages_of(error)) if detail.pointer not in reported]
+        details += [detail for detail in error_details(messages_of(error)) if detail.pointer not in reported]
         return {}
     return loaded
 

@@ -1,1 +1,1 @@
-"""The way to PostgreSQL: connections, pools, and the server that comes with the service."""
+"""Access to PostgreSQL: connections, pools, and the embedded server."""

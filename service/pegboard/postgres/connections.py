@@ -1,4 +1,4 @@
-"""What lends connections to a database: a pool, a replica with the primary behind it, a plugin's share of either."""
+"""The interface of everything that provides database connections: pools, replicas, and plugins' shares of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import asyncpg
 
 
 class Connections(Protocol):
-    """Lend connections, for one statement or for as long as a block takes.
+    """Provide connections, for one statement or for the duration of a block.
 
-    Raises `ApiError` 503 where none is to be had in time, and what asyncpg raises.
+    Methods raise `ApiError` 503 if no connection becomes available in time, and the exceptions of asyncpg.
     """
 
     @abstractmethod
@@ -30,16 +30,16 @@ class Connections(Protocol):
 
     @abstractmethod
     async def execute(self, sql: str, *args: Any) -> str:
-        """Run one statement, or without `args` several, and return the status of the last, such as `UPDATE 3`."""
+        """Run one statement, or several without `args`, and return the status of the last, such as `UPDATE 3`."""
 
     @abstractmethod
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction: committed at the end, rolled back by an exception."""
+        """Provide a connection inside a transaction: committed at the end, rolled back by an exception."""
 
     @abstractmethod
     def snapshot(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction that only reads, and sees everything as it was when it began."""
+        """Provide a connection inside a read-only transaction that sees one snapshot of the database."""
 
     @abstractmethod
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection for anything; what was set in its session is taken back afterwards."""
+        """Provide a connection for any use; its session is reset afterwards."""

@@ -1,4 +1,4 @@
-"""The two pools, for reads and for writes: how they are reached, and what their errors mean to a client."""
+"""The pools for reads and for writes, their start, and the translation of database errors for clients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.replica import Replica
-from pegboard.postgres.session import found_closed
+from pegboard.postgres.session import was_closed_before_sending
 
 log = logging.getLogger("pegboard")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
-_SIGN_OF_LIFE = 2.0
+_PING_TIMEOUT = 2.0
 
 _BY_STATE: Mapping[str, type[ApiError]] = {
     "22001": errors.TooLong,  # string data right truncation
@@ -59,7 +59,7 @@ _BY_CLASS: Mapping[str, type[ApiError]] = {
     "40": errors.DatabaseUnavailable,  # transaction rollback: serialization failure, deadlock
     "53": errors.DatabaseUnavailable,  # insufficient resources: too many connections, disk full
 }
-# What went wrong before a value was sent, by the reason that asyncpg gives.
+# Errors before a value was sent, by the cause that asyncpg reports.
 _BY_CAUSE: tuple[tuple[type[BaseException], type[ApiError]], ...] = (
     (OverflowError, errors.OutOfRange),
     (UnicodeError, errors.InvalidCharacters),
@@ -75,8 +75,8 @@ NO_SUCH_ITEM = "Refers to an item that does not exist."
 _DELETES = re.compile(r"\bDELETE\b", re.IGNORECASE)
 
 
-# What /ready says of a database that cannot be used: nothing of where it is or who asks.
-_FAULTS: Mapping[str, str] = {
+# What /ready reports about an unusable database, without its address or user.
+_PROBLEMS: Mapping[str, str] = {
     "": "The database does not respond.",
     "28000": "The database rejects the connection of the service.",
     "28P01": "The database rejects the password of the service.",
@@ -89,7 +89,7 @@ _POOLER = "; this is a pooler: set PEGBOARD_DIRECT_DATABASE_URL to the database 
 
 
 class Unusable(Exception):
-    """Say in one line why a database that answers cannot be used; where it is `final`, waiting mends nothing."""
+    """Describe in one line why a database that responds cannot be used; if `final`, retries cannot succeed."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -99,8 +99,8 @@ class Unusable(Exception):
 class Database:
     """Hold the pool for reads, whose sessions cannot write, and the pool for writes.
 
-    With `read_dsn`, reads go to the replica there as long as it has all that was acknowledged. `on_available` is
-    awaited once, as soon as the database answers; while it fails it is tried again. `pool` makes the pools.
+    With `read_dsn`, reads go to that replica as long as it has all acknowledged writes. `on_available` is awaited as
+    soon as the database responds, and retried until it succeeds. `pool` creates the pools.
     """
 
     def __init__(
@@ -116,67 +116,67 @@ class Database:
         pool: Callable[..., Pool] = Pool,
         on_available: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        manner: dict[str, Any] = {"timeout": timeout, "statement_timeout": statement_timeout, "prepare": prepare}
-        self.write = pool(write_dsn, size=write_size, **manner)
-        reads = pool(write_dsn, size=read_size, read_only=True, **manner)
+        options: dict[str, Any] = {"timeout": timeout, "statement_timeout": statement_timeout, "prepare": prepare}
+        self.write = pool(write_dsn, size=write_size, **options)
+        reads = pool(write_dsn, size=read_size, read_only=True, **options)
         self._replica: Replica | None = None
         if read_dsn is not None:
-            # To ask how far it is waits for no connection that requests have.
-            probes = [Pool(dsn, size=1, read_only=True, **manner) for dsn in (write_dsn, read_dsn)]
-            self._replica = Replica(pool(read_dsn, size=read_size, read_only=True, **manner), reads, *probes)
+            # With pools of their own, the checks of the replica do not wait for connections of requests.
+            probes = [Pool(dsn, size=1, read_only=True, **options) for dsn in (write_dsn, read_dsn)]
+            self._replica = Replica(pool(read_dsn, size=read_size, read_only=True, **options), reads, *probes)
         self.read: Pool | Replica = self._replica or reads
         self._on_available = on_available
-        self.fault = ""
-        """What keeps the database from being used, in words for anybody."""
-        self._told = ""
-        self._begun = asyncio.Event()
-        self._beginning: asyncio.Task[None] | None = None
+        self.problem = ""
+        """Why the database cannot be used, without any secret details."""
+        self._last_message = ""
+        self._available = asyncio.Event()
+        self._retrying: asyncio.Task[None] | None = None
 
-    async def settle(self) -> None:
-        """Wait until no read, of whatever process, can miss what was committed before this call."""
+    async def wait_until_visible(self) -> None:
+        """Wait until reads in all processes see everything that was committed before this call."""
         if self._replica is not None:
-            await self._replica.settle()
+            await self._replica.wait_until_visible()
 
     @property
     def available(self) -> bool:
-        """Return whether the database has answered since the start and `on_available` is done."""
-        return self._begun.is_set()
+        """Return whether the database has responded since the start and `on_available` has succeeded."""
+        return self._available.is_set()
 
     async def wait(self) -> None:
         """Wait until the database is `available`."""
-        await self._begun.wait()
+        await self._available.wait()
 
     async def start(self) -> None:
-        """Try once to reach the database; where that fails, go on in the background until it answers.
+        """Try to connect to the database; if that fails, retry in the background until it succeeds.
 
-        Raises `Unusable` where that is final, and `ClientConfigurationError` for a URL that asyncpg does not take.
+        Raises `Unusable` if retries cannot succeed, and `ClientConfigurationError` for a URL that asyncpg rejects.
         """
         try:
-            begun = await self._begin(first=True)
+            started = await self._try_start(first=True)
         except BaseException:
             await self.close()
             raise
-        if not begun:
-            self._beginning = asyncio.get_running_loop().create_task(self._go_on())
+        if not started:
+            self._retrying = asyncio.get_running_loop().create_task(self._retry_start())
 
     async def close(self) -> None:
         """Close both pools."""
-        if self._beginning is not None:
-            self._beginning.cancel()
+        if self._retrying is not None:
+            self._retrying.cancel()
             with suppress(asyncio.CancelledError):
-                await self._beginning
+                await self._retrying
         await asyncio.gather(self.write.close(), self.read.close())
 
     async def ping(self) -> bool:
         """Return whether both pools can run a statement."""
         try:
-            async with asyncio.timeout(_SIGN_OF_LIFE):
+            async with asyncio.timeout(_PING_TIMEOUT):
                 await asyncio.gather(self.write.fetchval("SELECT 1"), self.read.fetchval("SELECT 1"))
         except (ApiError, InterfaceError, asyncpg.PostgresError, OSError):
             return False
         return True
 
-    async def _begin(self, *, first: bool = False) -> bool:
+    async def _try_start(self, *, first: bool = False) -> bool:
         try:
             await self.write.open()
             await self.read.open()
@@ -185,38 +185,38 @@ class Database:
         except (Unusable, InterfaceError, asyncpg.PostgresError, OSError) as error:
             if first and (isinstance(error, ClientConfigurationError) or getattr(error, "final", False)):
                 raise
-            self._note(error)
+            self._report(error)
             return False
         except Exception:
             log.exception("the database responds, but the service cannot start")
             return False
-        self._begun.set()
+        self._available.set()
         if self._replica is not None:
             self._replica.watch()
         return True
 
-    def _note(self, error: Exception) -> None:
-        """Tell a fault once, until it is another."""
+    def _report(self, error: Exception) -> None:
+        """Log a warning, but not the same one twice in succession."""
         state = getattr(error, "sqlstate", None) or ""
-        self.fault = str(error) if isinstance(error, Unusable) else _FAULTS.get(state, _FAULTS[""])
+        self.problem = str(error) if isinstance(error, Unusable) else _PROBLEMS.get(state, _PROBLEMS[""])
         hint = _POOLER if _UNSUPPORTED in str(error) else ""
-        told = f"the database cannot be used yet: {' '.join(str(error).split()) or type(error).__name__}{hint}"
-        log.log(logging.DEBUG if told == self._told else logging.WARNING, "%s", told)
-        self._told = told
+        message = f"the database cannot be used yet: {' '.join(str(error).split()) or type(error).__name__}{hint}"
+        log.log(logging.DEBUG if message == self._last_message else logging.WARNING, "%s", message)
+        self._last_message = message
 
-    async def _go_on(self) -> None:
+    async def _retry_start(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             await asyncio.sleep(pause)
-            if await self._begin():
+            if await self._try_start():
                 return
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def translate(error: BaseException) -> ApiError | None:
-    """Return what an error of the database, or of the way to it, means to a client; None where it is a fault of ours.
+    """Return the error for the client for one of the database or the connection, or None for a bug of the service.
 
-    The message never holds a stored value. What a constraint is about is told by its name, `error.constraint_name`.
+    The message never contains a stored value. `error.constraint_name` identifies a violated constraint.
     """
     if isinstance(error, asyncpg.PostgresError):
         state = getattr(error, "sqlstate", None) or ""
@@ -226,14 +226,14 @@ def translate(error: BaseException) -> ApiError | None:
         if kind is errors.InvalidValue and error.__cause__ is not None:
             kind = _first(_BY_CAUSE, error.__cause__) or kind
     else:
-        kind = errors.DatabaseUnavailable if found_closed(error) else _first(_BY_TYPE, error)
+        kind = errors.DatabaseUnavailable if was_closed_before_sending(error) else _first(_BY_TYPE, error)
     if kind is None:
         return None
     return kind(headers={"Retry-After": "1"} if kind is errors.DatabaseUnavailable else {})
 
 
 def _foreign_key(error: asyncpg.PostgresError) -> ApiError:
-    """Tell the two ends of a reference apart: PostgreSQL has one SQLSTATE for both, and words in any language."""
+    """Distinguish the two ends of a reference: PostgreSQL has one SQLSTATE for both, and localized messages."""
     if str(error).startswith("update or delete") or _DELETES.search(getattr(error, "query", None) or ""):
         return errors.StillReferenced()
     return errors.InvalidValue(NO_SUCH_ITEM)
@@ -242,4 +242,4 @@ def _foreign_key(error: asyncpg.PostgresError) -> ApiError:
 def _first(
     table: tuple[tuple[type[BaseException], type[ApiError]], ...], error: BaseException
 ) -> type[ApiError] | None:
-    return next((kind for known, kind in table if isinstance(error, known)), None)
+    return next((kind for error_type, kind in table if isinstance(error, error_type)), None)

@@ -1,4 +1,4 @@
-"""How connections to one PostgreSQL are opened, lent out, mended and closed."""
+"""A connection pool for one PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -23,29 +23,36 @@ from asyncpg.transaction import Transaction
 from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres.connections import Connections
-from pegboard.postgres.session import Manner, Session, Setup, connect, found_closed, refuse_lasting
+from pegboard.postgres.session import (
+    ConnectionOptions,
+    Session,
+    Setup,
+    connect,
+    refuse_session_change,
+    was_closed_before_sending,
+)
 from pegboard.postgres.waiting import Waiters
 
 log = logging.getLogger("pegboard")
 
-# To sort all of a large table takes its time, and a client may be slow to take a part of it; but none has it for ever.
-_UNHURRIED = "SET LOCAL statement_timeout = '5min'; SET LOCAL idle_in_transaction_session_timeout = '5min'"
+# Sorting a large table takes long, and a client may be slow to read the response, but there must be a limit.
+_SNAPSHOT_TIMEOUTS = "SET LOCAL statement_timeout = '5min'; SET LOCAL idle_in_transaction_session_timeout = '5min'"
 
-_MENDING = 5.0
-_CLOSING = 5.0
+_RESTORE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 5.0
 
-# What a connection that breaks may raise.
-_LOST = (InterfaceError, InternalClientError, asyncpg.PostgresError, OSError)
-# Errors that PostgreSQL finds before a prepared statement has done anything.
-_OUTDATED = (InvalidCachedStatementError, InvalidSQLStatementNameError)
+# What a broken connection may raise.
+_CONNECTION_ERRORS = (InterfaceError, InternalClientError, asyncpg.PostgresError, OSError)
+# Errors that PostgreSQL raises before a prepared statement has any effect.
+_STALE_STATEMENT_ERRORS = (InvalidCachedStatementError, InvalidSQLStatementNameError)
 
 
 class Pool(Connections):
-    """Lend connections: the one used last first, and straight to whoever waits longest.
+    """Provide connections, the most recently used first; released ones go directly to the longest waiter.
 
-    `timeout` bounds both the wait for a connection and its opening, in seconds; then a request ends with
-    DATABASE_UNAVAILABLE. `size`, `most`, `idle` and `waiting` say how things stand, `waits` how often anybody had to
-    wait and `timeouts` how often in vain.
+    `timeout` limits both the wait for a connection and its opening, in seconds; then `errors.DatabaseUnavailable` is
+    raised. `size`, `max_size`, `idle` and `waiting` describe the current state, `waits` counts the calls that had to
+    wait, and `timeouts` those that timed out.
     """
 
     def __init__(
@@ -61,53 +68,55 @@ class Pool(Connections):
         setup: Setup | None = None,
     ) -> None:
         self.size = 0
-        self._manner = Manner(dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup)
-        self.most = size
+        self._options = ConnectionOptions(
+            dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup
+        )
+        self.max_size = size
         self.timeout = timeout
         self._read_only = read_only
-        self._local = self._manner.local()
+        self._local_settings = self._options.local_settings()
         self._idle: list[Session] = []
         self._waiters: Waiters[Session] = Waiters(timeout, _unavailable)
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._snapshots = 0
         self._closing = False
-        self._away = False
+        self._unreachable = False
 
     @property
     def idle(self) -> int:
-        """Return how many connections nobody uses."""
+        """Return the number of idle connections."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """Return how many wait for a connection."""
+        """Return the number of calls waiting for a connection."""
         return len(self._waiters)
 
     @property
     def waits(self) -> int:
-        """Return how often anybody had to wait."""
+        """Return the number of calls that had to wait."""
         return self._waiters.waits
 
     @property
     def timeouts(self) -> int:
-        """Return how often anybody waited in vain."""
+        """Return the number of waits that timed out."""
         return self._waiters.timeouts
 
     async def open(self) -> None:
-        """Open the first connection, unless there is one; raise what keeps it from opening."""
+        """Open the first connection, unless there is one; raises the errors of the attempt."""
         if self._sessions:
             return
-        session = await connect(self._manner)
+        session = await connect(self._options)
         self.size += 1
         self._sessions.add(session)
-        self._give(session)
+        self._release(session)
 
     async def close(self) -> None:
-        """Close all connections, those that are lent as they come back or after five seconds."""
+        """Close all connections; those in use are closed when released, or after five seconds."""
         self._closing = True
         self._waiters.fail(_unavailable)
-        end = asyncio.get_running_loop().time() + _CLOSING
+        end = asyncio.get_running_loop().time() + _CLOSE_TIMEOUT
         while self.size and asyncio.get_running_loop().time() < end:
             while self._idle:
                 session = self._idle.pop()
@@ -127,12 +136,12 @@ class Pool(Connections):
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows."""
         idle = self._idle
-        session = idle.pop() if idle else await self._take()
+        session = idle.pop() if idle else await self._acquire()
         try:
-            run = session.statements.get(sql) or await session.ready(sql, self._local)
+            run = session.statements.get(sql) or await session.runner(sql, self._local_settings)
             rows = await run(args, 0)
         except BaseException as error:
-            return await self._again(session, error, sql, args, 0)
+            return await self._retry(session, error, sql, args, 0)
         if self._waiters:
             self._hand_over(session)
         else:
@@ -142,12 +151,12 @@ class Pool(Connections):
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """Run one statement and return its first row, or None."""
         idle = self._idle
-        session = idle.pop() if idle else await self._take()
+        session = idle.pop() if idle else await self._acquire()
         try:
-            run = session.statements.get(sql) or await session.ready(sql, self._local)
+            run = session.statements.get(sql) or await session.runner(sql, self._local_settings)
             rows = await run(args, 1)
         except BaseException as error:
-            rows = await self._again(session, error, sql, args, 1)
+            rows = await self._retry(session, error, sql, args, 1)
         else:
             if self._waiters:
                 self._hand_over(session)
@@ -156,140 +165,141 @@ class Pool(Connections):
         return rows[0] if rows else None
 
     async def execute(self, sql: str, *args: Any) -> str:
-        """Run one statement, or without `args` several, and return the status of the last, such as `UPDATE 3`."""
-        refuse_lasting(sql)
-        if self._local:
+        """Run one statement, or several without `args`, and return the status of the last, such as `UPDATE 3`."""
+        refuse_session_change(sql)
+        if self._local_settings:
             async with self.transaction() as connection:
                 return await connection.execute(sql, *args)
-        session = await self._take()
+        session = await self._acquire()
         try:
             status = await session.execute(sql, *args)
         except BaseException as error:
-            self._settle(session, error)
+            self._check_in(session, error)
             raise
-        self._settle(session)
+        self._check_in(session)
         return status
 
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction: committed at the end, rolled back by an exception."""
+        """Provide a connection inside a transaction: committed at the end, rolled back by an exception."""
         return self._transaction({})
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a connection inside a transaction that only reads, and sees everything as it was when it began.
+        """Provide a connection inside a read-only transaction that sees one snapshot of the database.
 
-        As it may be lent for long, no more than half of the connections are: raises `ApiError` 503 for one beyond.
+        As snapshots may take long, they may use at most half of the connections: raises `ApiError` 503 for further
+        ones.
         """
-        if self._snapshots >= max(1, self.most // 2):
+        if self._snapshots >= max(1, self.max_size // 2):
             raise errors.Busy(headers={"Retry-After": "5"})
         self._snapshots += 1
         try:
             async with self._transaction({"isolation": "repeatable_read", "readonly": True}) as connection:
-                await connection.execute(_UNHURRIED)
+                await connection.execute(_SNAPSHOT_TIMEOUTS)
                 yield connection
         finally:
             self._snapshots -= 1
 
     @asynccontextmanager
-    async def _transaction(self, manner: Mapping[str, Any]) -> AsyncIterator[asyncpg.Connection]:
-        session, begun = await self._begin(manner)
+    async def _transaction(self, options: Mapping[str, Any]) -> AsyncIterator[asyncpg.Connection]:
+        session, transaction = await self._begin(options)
         try:
             try:
                 yield session
             except BaseException as error:
                 if not session.is_closed():
-                    await begun.__aexit__(type(error), error, None)
+                    await transaction.__aexit__(type(error), error, None)
                 raise
-            await begun.__aexit__(None, None, None)
+            await transaction.__aexit__(None, None, None)
         except BaseException as error:
-            self._settle(session, error)
+            self._check_in(session, error)
             raise
-        self._settle(session)
+        self._check_in(session)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a connection for anything; what was set in its session is taken back afterwards."""
-        session = await self._take()
+        """Provide a connection for any use; its session is reset afterwards."""
+        session = await self._acquire()
         try:
             yield session
         except BaseException as error:
             self._refuse_writing(error)
             raise
         finally:
-            self._mend_later(session)
+            self._restore_later(session)
 
-    async def _begin(self, manner: Mapping[str, Any]) -> tuple[Session, Transaction]:
-        again = True
+    async def _begin(self, options: Mapping[str, Any]) -> tuple[Session, Transaction]:
+        may_retry = True
         while True:
-            session = await self._take()
+            session = await self._acquire()
             # Entered by hand, because BEGIN may be tried twice.
-            begun = session.transaction(**manner)
+            transaction = session.transaction(**options)
             try:
-                await begun.__aenter__()
-                if self._local:
-                    await session.execute(self._local)
+                await transaction.__aenter__()
+                if self._local_settings:
+                    await session.execute(self._local_settings)
             except BaseException as error:
                 lost = session.is_closed() and isinstance(error, Exception)
-                self._settle(session, error)
-                if not (again and lost):
+                self._check_in(session, error)
+                if not (may_retry and lost):
                     raise
-                again = False
+                may_retry = False
             else:
-                return session, begun
+                return session, transaction
 
-    async def _again(
+    async def _retry(
         self, session: Session, error: BaseException, sql: str, args: tuple[Any, ...], limit: int
     ) -> list[asyncpg.Record]:
-        """Run a statement once more where it cannot happen twice; else raise `error`."""
-        harmless = self._is_harmless(session, error, sql)
-        self._settle(session, error)
-        if not harmless:
+        """Retry a statement if it cannot take effect twice; otherwise raise `error`."""
+        retryable = self._is_retryable(session, error, sql)
+        self._check_in(session, error)
+        if not retryable:
             raise error
-        session = await self._take()
+        session = await self._acquire()
         try:
-            # Made anew: what this session remembers may be outdated just as well.
-            run = await session.ready(sql, self._local)
+            # Prepared again, because the statements cached by this session may be outdated, too.
+            run = await session.runner(sql, self._local_settings)
             rows = await run(args, limit)
         except BaseException as second:
-            self._settle(session, second)
+            self._check_in(session, second)
             raise
-        self._give(session)
+        self._release(session)
         return rows
 
-    def _is_harmless(self, session: Session, error: BaseException, sql: str) -> bool:
-        """Tell whether a statement that failed with `error` may run again."""
-        if isinstance(error, _OUTDATED):
+    def _is_retryable(self, session: Session, error: BaseException, sql: str) -> bool:
+        """Return whether a statement that failed with `error` may run again."""
+        if isinstance(error, _STALE_STATEMENT_ERRORS):
             return True
         if not session.is_closed():
             return self._read_only and isinstance(error, OutdatedSchemaCacheError)
-        if not isinstance(error, _LOST):
+        if not isinstance(error, _CONNECTION_ERRORS):
             return False
-        if self._read_only or found_closed(error):
+        if self._read_only or was_closed_before_sending(error):
             return True
-        # Not sent to its end; or lost while the statement was being prepared.
+        # Not sent completely, or lost while the statement was being prepared.
         return isinstance(error.__cause__, BrokenPipeError) or sql not in session.statements
 
-    def _settle(self, session: Session, error: BaseException | None = None) -> None:
-        """Take back a session that was lent, in the way that `error` asks for."""
+    def _check_in(self, session: Session, error: BaseException | None = None) -> None:
+        """Release a session after use: return it to the pool, restore it or drop it, depending on `error`."""
         if session.is_closed() or (isinstance(error, ReadOnlySQLTransactionError) and not self._read_only):
-            # The server went away, or has become a standby. What is idle had its last word from it before that.
+            # The server has stopped or become a standby, which the idle sessions have not noticed yet.
             for stale in (session, *self._idle):
                 self._drop(stale)
             self._idle.clear()
         elif session.is_in_transaction() or not isinstance(error, Exception | None):
-            self._mend_later(session)
+            self._restore_later(session)
         else:
-            if isinstance(error, (*_OUTDATED, OutdatedSchemaCacheError)):
+            if isinstance(error, (*_STALE_STATEMENT_ERRORS, OutdatedSchemaCacheError)):
                 session.statements.clear()
-            self._give(session)
+            self._release(session)
         self._refuse_writing(error)
 
     def _refuse_writing(self, error: BaseException | None) -> None:
         if self._read_only and isinstance(error, ReadOnlySQLTransactionError):
             raise RuntimeError("a statement that writes was run on a read-only connection") from error
 
-    async def _take(self) -> Session:
-        """Return a connection that is not known to be closed; wait for one where there is none."""
+    async def _acquire(self) -> Session:
+        """Return a session that is not known to be closed; wait for one if none is idle."""
         while self._idle:
             session = self._idle.pop()
             if not session.is_closed():
@@ -298,13 +308,13 @@ class Pool(Connections):
         if self._closing:
             raise _unavailable()
         self._grow()
-        return await self._waiters.wait(self._give)
+        return await self._waiters.wait(self._release)
 
     def _hand_over(self, session: Session) -> None:
-        if not self._waiters.hand(session):
+        if not self._waiters.hand_over(session):
             self._idle.append(session)
 
-    def _give(self, session: Session) -> None:
+    def _release(self, session: Session) -> None:
         if session.is_closed():
             self._drop(session)
         else:
@@ -312,7 +322,7 @@ class Pool(Connections):
 
     def _drop(self, session: Session) -> None:
         if session not in self._sessions:
-            return  # Closed with the pool while it was lent.
+            return  # Closed with the pool while it was in use.
         self._sessions.remove(session)
         session.discard()
         self.size -= 1
@@ -320,46 +330,46 @@ class Pool(Connections):
             self._grow()
 
     def _grow(self) -> None:
-        """Open another connection beside what is running, unless there are enough."""
-        if self.size < self.most and not self._closing:
+        """Open another connection in the background, unless the pool has its maximum size."""
+        if self.size < self.max_size and not self._closing:
             self.size += 1
             self._spawn(self._open_another())
 
     async def _open_another(self) -> None:
         try:
-            session = await connect(self._manner)
+            session = await connect(self._options)
         except BaseException as error:
             self.size -= 1
             if self.size == 0:
-                if not self._away:
+                if not self._unreachable:
                     log.warning("no connection to the database: %s: %s", type(error).__name__, error)
-                self._away = True
-                # None is lent that could come back: nobody need wait any longer.
+                self._unreachable = True
+                # No connection is in use that could be released, so waiting is pointless.
                 self._waiters.fail(partial(_unavailable, error))
             if not isinstance(error, Exception):
                 raise
         else:
-            self._away = False
+            self._unreachable = False
             self._sessions.add(session)
-            self._give(session)
+            self._release(session)
 
-    def _mend_later(self, session: Session) -> None:
-        """Make a session as good as new, beside what is running, and give it back; its place stays taken meanwhile."""
+    def _restore_later(self, session: Session) -> None:
+        """Restore a session in the background and release it; until then, it counts as in use."""
         if session.is_closed():
             self._drop(session)
         else:
-            self._spawn(self._mend(session))
+            self._spawn(self._restore(session))
 
-    async def _mend(self, session: Session) -> None:
+    async def _restore(self, session: Session) -> None:
         try:
-            async with asyncio.timeout(_MENDING):
-                await session.mend()
+            async with asyncio.timeout(_RESTORE_TIMEOUT):
+                await session.restore()
         except BaseException as error:
             session.terminate()
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._give(session)
+            self._release(session)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

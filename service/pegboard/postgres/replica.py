@@ -1,4 +1,4 @@
-"""A replica that answers reads: whether it has all that was acknowledged, and how a write waits until it has."""
+"""Reads from a replica, as long as it has all acknowledged writes, and how writes wait for it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ T = TypeVar("T")
 log = logging.getLogger("pegboard")
 
 _LEASE = 0.25
-_MARGIN = 0.01  # seconds by which the clocks of two machines may come apart within a lease
-_PACE = _LEASE / 3
+_MARGIN = 0.01  # seconds by which the clocks of two machines may drift apart within a lease
+_CHECK_INTERVAL = _LEASE / 3
 _FIRST_POLL, _LONGEST_POLL = 0.001, 0.02
 
-# What a replica may raise that the primary would not: it is gone, or breaks off a read that holds up what it replays.
-_FALLEN = (
+# Errors of a replica that the primary would not raise: it is unavailable, or cancels a read that blocks its replay.
+_REPLICA_ERRORS = (
     ApiError,
     SerializationError,
     AdminShutdownError,
@@ -48,42 +48,43 @@ _FALLEN = (
 )
 
 _POSITION = "SELECT pg_current_wal_flush_lsn()::text"
-# A server that was promoted, or a primary that stands in for a replica, has all that it wrote itself.
-_HAS = """
+# A server that was promoted, or a primary in the role of a replica, has all that it wrote itself.
+_HAS_POSITION = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END
     >= $1::text::pg_lsn"""
 
 
 class Replica(Connections):
-    """Lend connections as a pool does: a replica's, as long as no read can miss what any process has acknowledged.
+    """Provide connections to a replica, as long as its reads see all writes that any process has acknowledged.
 
-    Otherwise those of `reads` are lent, which lead to the primary. Whoever reads from the replica knows that it had,
-    within a lease, all that was committed. Whoever writes answers once it has that write, or after a lease: by then,
-    nobody reads from a replica that lacks it. So the processes need not know of each other. `primary` and `replica` are
-    asked how far each server is; `own` lends the replica's connections.
+    Otherwise, provide those of `reads`, which are to the primary. A process reads from the replica only if, within a
+    lease, the replica had everything that was committed. A process responds to a write once the replica has it, or
+    after a lease: by then, no process reads from a replica that does not have it. Therefore the processes need not
+    communicate. `primary` and `replica` are used to query the position of each server; `own` has the replica's
+    connections.
     """
 
     def __init__(self, own: Pool, reads: Pool, primary: Pool, replica: Pool) -> None:
-        self.most = own.most
+        self.max_size = own.max_size
         self.timeout = own.timeout
         self._own = own
         self._reads = reads
         self._primary = primary
         self._probe = replica
-        self._until = 0.0
-        self._has = 0.0
+        self._lease_until = 0.0
+        self._current_at = 0.0
         self._writers = 0
-        self._wanted = asyncio.Event()
-        self._news = asyncio.Event()
+        self._writer_waits = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._behind = False
         self._watching: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Begin to watch how far the replica is."""
+        """Start watching the position of the replica."""
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def open(self) -> None:
-        """Open the first connection to the primary, unless there is one: without the replica, reads go there."""
+        """Open the first connection to the primary, unless there is one, as reads go there without the replica."""
         await self._reads.open()
 
     async def close(self) -> None:
@@ -95,32 +96,32 @@ class Replica(Connections):
         await asyncio.gather(*(pool.close() for pool in (self._own, self._reads, self._primary, self._probe)))
 
     def is_current(self) -> bool:
-        """Tell whether a read that begins now may go to the replica."""
-        return monotonic() < self._until
+        """Return whether a read that begins now may go to the replica."""
+        return monotonic() < self._lease_until
 
     @property
     def size(self) -> int:
-        """Return how many connections there are, to either server."""
+        """Return the number of connections to both servers."""
         return self._own.size + self._reads.size
 
     @property
     def idle(self) -> int:
-        """Return how many of them nobody uses."""
+        """Return the number of idle connections."""
         return self._own.idle + self._reads.idle
 
     @property
     def waiting(self) -> int:
-        """Return how many wait for a connection."""
+        """Return the number of calls waiting for a connection."""
         return self._own.waiting + self._reads.waiting
 
     @property
     def waits(self) -> int:
-        """Return how often anybody had to wait."""
+        """Return the number of calls that had to wait."""
         return self._own.waits + self._reads.waits
 
     @property
     def timeouts(self) -> int:
-        """Return how often anybody waited in vain."""
+        """Return the number of waits that timed out."""
         return self._own.timeouts + self._reads.timeouts
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
@@ -132,45 +133,45 @@ class Replica(Connections):
         return await self._read(lambda pool: pool.fetchrow(sql, *args))
 
     async def execute(self, sql: str, *args: Any) -> str:
-        """Run one statement, or without `args` several, and return the status of the last."""
+        """Run one statement, or several without `args`, and return the status of the last."""
         return await self._read(lambda pool: pool.execute(sql, *args))
 
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction: committed at the end, rolled back by an exception."""
+        """Provide a connection inside a transaction: committed at the end, rolled back by an exception."""
         return self._pool().transaction()
 
     def snapshot(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction that sees everything as it was when it began."""
+        """Provide a connection inside a transaction that sees one snapshot of the database."""
         return self._pool().snapshot()
 
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection for anything; what was set in its session is taken back afterwards."""
+        """Provide a connection for any use; its session is reset afterwards."""
         return self._pool().connection()
 
     def _pool(self) -> Pool:
         return self._own if self.is_current() else self._reads
 
     async def _read(self, work: Callable[[Pool], Awaitable[T]]) -> T:
-        """Do a read; where the replica fails, do it again on the primary, and leave the replica until it is well."""
+        """Run a read; if the replica fails, retry on the primary, and avoid the replica until it works again."""
         if not self.is_current():
             return await work(self._reads)
         try:
             return await work(self._own)
-        except _FALLEN as error:
+        except _REPLICA_ERRORS as error:
             if isinstance(error, ApiError) and not isinstance(error, errors.DatabaseUnavailable):
                 raise
-            self._until = 0.0
+            self._lease_until = 0.0
             return await work(self._reads)
 
-    async def settle(self) -> None:
-        """Wait until no read can miss what was committed before this call: at most a lease."""
+    async def wait_until_visible(self) -> None:
+        """Wait until all reads see what was committed before this call: for a lease at most."""
         committed = monotonic()
         self._writers += 1
-        self._wanted.set()
+        self._writer_waits.set()
         try:
             async with asyncio.timeout(_LEASE):
-                while self._has < committed:
-                    await self._news.wait()
+                while self._current_at < committed:
+                    await self._caught_up.wait()
         except TimeoutError:
             pass
         finally:
@@ -178,40 +179,40 @@ class Replica(Connections):
 
     async def _watch(self) -> None:
         while True:
-            asked = monotonic()
+            started = monotonic()
             try:
                 async with asyncio.timeout(_LEASE):
-                    await self._reach()
+                    await self._catch_up()
             except (ApiError, asyncpg.PostgresError, InterfaceError, OSError) as error:
-                self._note(error)
-                await asyncio.sleep(_PACE)
+                self._report(error)
+                await asyncio.sleep(_CHECK_INTERVAL)
                 continue
-            self._has, self._until = asked, asked + _LEASE - _MARGIN
-            self._note(None)
-            news, self._news = self._news, asyncio.Event()
-            news.set()
-            # Those who have waited go on now; whoever is left wrote while it was being asked.
+            self._current_at, self._lease_until = started, started + _LEASE - _MARGIN
+            self._report(None)
+            caught_up, self._caught_up = self._caught_up, asyncio.Event()
+            caught_up.set()
+            # The waiting writers continue now; any that are left wrote during the check.
             await asyncio.sleep(0)
             if not self._writers:
-                self._wanted.clear()
+                self._writer_waits.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_PACE):
-                        await self._wanted.wait()
+                    async with asyncio.timeout(_CHECK_INTERVAL):
+                        await self._writer_waits.wait()
 
-    async def _reach(self) -> None:
+    async def _catch_up(self) -> None:
         """Wait until the replica has what the primary has now."""
         position, pause = await self._primary.fetchval(_POSITION), _FIRST_POLL
-        while not await self._probe.fetchval(_HAS, position):
+        while not await self._probe.fetchval(_HAS_POSITION, position):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL)
 
-    def _note(self, error: Exception | None) -> None:
-        """Tell once that the replica cannot be used, and once that it can again."""
+    def _report(self, error: Exception | None) -> None:
+        """Log once that the replica cannot be used, and once that it can again."""
         if error is not None and not self._behind and not self.is_current():
-            said = (
+            reason = (
                 "is more than a quarter of a second behind" if isinstance(error, TimeoutError) else "does not respond"
             )
-            log.warning("the replica %s: reads go to the primary, and responses to writes are delayed", said)
+            log.warning("the replica %s: reads go to the primary, and responses to writes are delayed", reason)
             self._behind = True
         elif error is None and self._behind:
             log.warning("the replica has caught up: reads go there again")

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL: how it is opened and set up, what it has prepared, how it is made as good as new."""
+"""One connection to PostgreSQL: its setup, its prepared statements, and the reset after use."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Run = Callable[[tuple[Any, ...], int], Awaitable[list[asyncpg.Record]]]
 
 _STATEMENTS = 256
 
-_LASTING = re.compile(r"\s*(BEGIN|START|SET|RESET|DISCARD|LISTEN|PREPARE|DEALLOCATE|DECLARE)\b", re.IGNORECASE)
+_CHANGES_SESSION = re.compile(r"\s*(BEGIN|START|SET|RESET|DISCARD|LISTEN|PREPARE|DEALLOCATE|DECLARE)\b", re.IGNORECASE)
 
 _RESET = (
     "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; "
     "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DISCARD TEMP; DISCARD SEQUENCES"
 )
 
-# A peer that vanished without a word is noticed within half a minute, query or not.
-_LIVENESS = (
+# Detect a vanished peer within half a minute, even without a query.
+_KEEPALIVE_OPTIONS = (
     ("SOL_SOCKET", "SO_KEEPALIVE", 1),
     ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),
     ("IPPROTO_TCP", "TCP_KEEPINTVL", 5),
@@ -41,11 +41,11 @@ _LIVENESS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """Say how connections are opened; `statement_timeout` and `idle_in_transaction_timeout` are seconds.
+class ConnectionOptions:
+    """Hold the options of connections; `statement_timeout` and `idle_in_transaction_timeout` are in seconds.
 
-    Without `prepare`, a pooler in between may hand each transaction to another session of the server. So nothing is
-    kept between two of them: every statement is in one, and each begins with its `local` settings.
+    Without `prepare`, a pooler may run each transaction in a different session of the server. Therefore no state is
+    kept between transactions: every statement is in one, and each begins with the `local_settings`.
     """
 
     dsn: str
@@ -57,7 +57,7 @@ class Manner:
     setup: Setup | None = None
 
     def settings(self) -> dict[str, str]:
-        """Return the settings that every session starts with, and goes back to: through a pooler, those it follows."""
+        """Return the settings that every session starts with and is reset to; behind a pooler, those it supports."""
         settings = {"application_name": "pegboard", "TimeZone": "UTC", "DateStyle": "ISO"}
         if not self.prepare:
             return settings
@@ -65,8 +65,8 @@ class Manner:
             settings["default_transaction_read_only"] = "on"
         return settings | self._limits()
 
-    def local(self) -> str:
-        """Return what sets the rest within a transaction; nothing where sessions have it."""
+    def local_settings(self) -> str:
+        """Return the SQL that sets the other settings in a transaction; empty if they apply to sessions."""
         if self.prepare:
             return ""
         limits = [f"SET LOCAL {name} = {value}" for name, value in self._limits().items()]
@@ -81,7 +81,7 @@ class Manner:
 
 
 class Session(asyncpg.Connection):
-    """Be a connection that remembers what it has prepared, and whose COMMIT commits or raises."""
+    """A connection that caches its prepared statements, and whose COMMIT commits or raises."""
 
     __slots__ = ("statements",)
 
@@ -91,35 +91,35 @@ class Session(asyncpg.Connection):
         _keep_alive(transport.get_extra_info("socket"))
 
     def get_reset_query(self) -> str:
-        """Return what takes back whatever a session may have set."""
+        """Return the SQL that resets everything a session may have set."""
         return _RESET
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
-        """Execute `query`; raise where PostgreSQL makes a COMMIT into a ROLLBACK, of which it otherwise says nothing.
+        """Execute `query`; raise if PostgreSQL turns a COMMIT into a ROLLBACK, which it does without an error.
 
-        It does so after an error inside the transaction, which somebody must have caught and passed over.
+        It does so after an error inside the transaction, which some code must have caught and ignored.
         """
         status = await super().execute(query, *args, timeout=timeout)
         if status == "ROLLBACK" and query.startswith("COMMIT"):
             raise InFailedSQLTransactionError("an error was ignored inside a transaction: nothing was committed")
         return status
 
-    async def ready(self, sql: str, local: str) -> Run:
-        """Return `sql` ready to run, and remember it; the statement remembered longest is forgotten.
+    async def runner(self, sql: str, local_settings: str) -> Run:
+        """Return and cache a function that runs `sql`; when the cache is full, the oldest one is dropped.
 
-        With `local` settings it is not prepared, and runs in a transaction that begins with them.
+        With `local_settings` the statement is not prepared, and runs in a transaction that begins with them.
         """
-        refuse_lasting(sql)
-        run = _unprepared(self, sql, local) if local else _prepared(self, await self.prepare(sql))
+        refuse_session_change(sql)
+        run = _unprepared(self, sql, local_settings) if local_settings else _prepared(self, await self.prepare(sql))
         if len(self.statements) >= _STATEMENTS:
             del self.statements[next(iter(self.statements))]
         self.statements[sql] = run
         return run
 
-    async def mend(self) -> None:
-        """Make the session as good as new, whatever was cancelled, begun or set in it."""
-        # Waits for the end of what was cancelled, and takes a cancellation that comes late; only then it is known
-        # whether there is a transaction.
+    async def restore(self) -> None:
+        """Reset the session to its initial state, whatever was cancelled, begun or set in it."""
+        # Waits for the end of a cancelled query, and absorbs a late cancellation; only then is it known whether there
+        # is a transaction.
         await self.execute("SELECT 1")
         if self.is_in_transaction():
             await self.execute("ROLLBACK")
@@ -131,35 +131,35 @@ class Session(asyncpg.Connection):
         self.terminate()
 
 
-def refuse_lasting(sql: str) -> None:
-    """Raise `ValueError` for a statement that leaves its session other than it was."""
-    if _LASTING.match(sql):
+def refuse_session_change(sql: str) -> None:
+    """Raise `ValueError` for a statement that changes the state of its session."""
+    if _CHANGES_SESSION.match(sql):
         raise ValueError("a statement that changes its session requires transaction() or connection()")
 
 
-def found_closed(error: BaseException) -> bool:
-    """Tell whether `error` says that the connection was closed before anything was sent."""
+def was_closed_before_sending(error: BaseException) -> bool:
+    """Return whether `error` means that the connection was closed before anything was sent."""
     if isinstance(error, InterfaceError):
         return "connection is closed" in str(error)
-    # asyncpg has read the server's farewell, but not yet the end of the stream.
+    # asyncpg has read the server's last message, but not yet the end of the stream.
     return isinstance(error, InternalClientError) and str(error).startswith("cannot switch to state")
 
 
-async def connect(manner: Manner) -> Session:
-    """Open a session; raise what keeps it from opening, `TimeoutError` included."""
-    async with asyncio.timeout(manner.timeout):
+async def connect(options: ConnectionOptions) -> Session:
+    """Open a session; raises the errors of the attempt, including `TimeoutError`."""
+    async with asyncio.timeout(options.timeout):
         session: Session = await hosts.connect(
-            manner.dsn,
-            manner.timeout,
+            options.dsn,
+            options.timeout,
             connection_class=Session,
-            statement_cache_size=100 if manner.prepare else 0,
-            server_settings=manner.settings(),
+            statement_cache_size=100 if options.prepare else 0,
+            server_settings=options.settings(),
         )
         try:
             for name in ("json", "jsonb"):
                 await session.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads)
-            if manner.setup is not None:
-                await manner.setup(session)
+            if options.setup is not None:
+                await options.setup(session)
         except BaseException:
             session.discard()
             raise
@@ -171,17 +171,18 @@ def _prepared(session: Session, statement: PreparedStatement) -> Run:
     bind_execute = session._protocol.bind_execute  # type: ignore[attr-defined]  # Not in the stubs.
     state = statement._state  # type: ignore[attr-defined]  # Not in the stubs.
 
-    # asyncpg closes a statement when the last that refers to it is gone, hence `_kept`.
-    def run(args: tuple[Any, ...], limit: int, _kept: PreparedStatement = statement) -> Awaitable[list[asyncpg.Record]]:
+    # asyncpg closes a statement with the last reference to it, hence `_keep`.
+    def run(args: tuple[Any, ...], limit: int, _keep: PreparedStatement = statement) -> Awaitable[list[asyncpg.Record]]:
         rows: Awaitable[list[asyncpg.Record]] = bind_execute(state, args, "", limit, False, NO_TIMEOUT)
         return rows
 
     return run
 
 
-def _unprepared(session: Session, sql: str, local: str) -> Run:
-    # asyncpg sends a statement and its arguments apart; outside a transaction, a pooler may part them.
-    begin = f"BEGIN; {local}"
+def _unprepared(session: Session, sql: str, local_settings: str) -> Run:
+    # asyncpg sends a statement and its arguments separately; outside a transaction, a pooler may send them to different
+    # sessions.
+    begin = f"BEGIN; {local_settings}"
 
     async def run(args: tuple[Any, ...], _limit: int) -> list[asyncpg.Record]:
         await session.execute(begin)
@@ -205,9 +206,9 @@ def _milliseconds(seconds: float) -> str:
     return str(max(1, round(seconds * 1000)))
 
 
-def _keep_alive(connected: Any) -> None:
-    if connected is None or connected.family == socket.AF_UNIX:
+def _keep_alive(connected_socket: Any) -> None:
+    if connected_socket is None or connected_socket.family == socket.AF_UNIX:
         return
-    for level, name, value in _LIVENESS:
+    for level, name, value in _KEEPALIVE_OPTIONS:
         if hasattr(socket, name):
-            connected.setsockopt(getattr(socket, level), getattr(socket, name), value)
+            connected_socket.setsockopt(getattr(socket, level), getattr(socket, name), value)

@@ -1,4 +1,4 @@
-"""A plugin's share of the pools: how many connections it may have at once, and how it waits for its turn."""
+"""A plugin's share of the connection pools: the limit on its connections, and the queue for them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ _MESSAGE = "All database connections available to the plugin are in use; try aga
 
 
 class Share(Connections):
-    """Lend connections of `pool` as it does, but no more than `most` at once.
+    """Provide connections of `pool`, but at most `max_size` at once.
 
-    Who is beyond waits, at most `timeout` seconds; then its request ends with BUSY. `used` says how many are lent or
-    waited for in the pool, `waiting` how many wait for their turn, `waits` how often anybody had to.
+    Further calls wait for at most `timeout` seconds; then they raise `errors.Busy`. `used` is the number of connections
+    that are in use or awaited from the pool, `waiting` the number of calls that wait for the share, and `waits` counts
+    all calls that had to.
     """
 
-    def __init__(self, pool: Connections, most: int, timeout: float) -> None:
+    def __init__(self, pool: Connections, max_size: int, timeout: float) -> None:
         self.used = 0
         self._pool = pool
-        self._most = most
+        self._max_size = max_size
         self._snapshots = 0
         self._waiters: Waiters[None] = Waiters(timeout, _busy)
 
     @property
     def waiting(self) -> int:
-        """Return how many wait for their turn."""
+        """Return the number of calls waiting."""
         return len(self._waiters)
 
     @property
     def waits(self) -> int:
-        """Return how often anybody had to."""
+        """Return the number of calls that had to wait."""
         return self._waiters.waits
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows."""
-        if self.used >= self._most:
+        if self.used >= self._max_size:
             await self._waiters.wait(self._leave)
         else:
             self.used += 1
@@ -55,7 +56,7 @@ class Share(Connections):
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """Run one statement and return its first row, or None."""
-        if self.used >= self._most:
+        if self.used >= self._max_size:
             await self._waiters.wait(self._leave)
         else:
             self.used += 1
@@ -65,7 +66,7 @@ class Share(Connections):
             self._leave()
 
     async def execute(self, sql: str, *args: Any) -> str:
-        """Run one statement, or without `args` several, and return the status of the last, such as `UPDATE 3`."""
+        """Run one statement, or several without `args`, and return the status of the last, such as `UPDATE 3`."""
         await self._enter()
         try:
             return await self._pool.execute(sql, *args)
@@ -73,61 +74,64 @@ class Share(Connections):
             self._leave()
 
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction: committed at the end, rolled back by an exception."""
-        return self._lent(self._pool.transaction())
+        """Provide a connection inside a transaction: committed at the end, rolled back by an exception."""
+        return self._limited(self._pool.transaction())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a connection inside a transaction that only reads, and sees everything as it was when it began.
+        """Provide a connection inside a read-only transaction that sees one snapshot of the database.
 
-        As it may be lent for long, no more than half of the share is: raises `ApiError` 503 for one beyond.
+        As snapshots may take long, they may use at most half of the share: raises `ApiError` 503 for further ones.
         """
-        if self._snapshots >= max(1, self._most // 2):
+        if self._snapshots >= max(1, self._max_size // 2):
             raise errors.Busy(headers={"Retry-After": "5"})
         self._snapshots += 1
         try:
-            async with self._lent(self._pool.snapshot()) as connection:
+            async with self._limited(self._pool.snapshot()) as connection:
                 yield connection
         finally:
             self._snapshots -= 1
 
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection for anything; what was set in its session is taken back afterwards."""
-        return self._lent(self._pool.connection())
+        """Provide a connection for any use; its session is reset afterwards."""
+        return self._limited(self._pool.connection())
 
     @asynccontextmanager
-    async def _lent(self, lent: AbstractAsyncContextManager[asyncpg.Connection]) -> AsyncIterator[asyncpg.Connection]:
+    async def _limited(
+        self, manager: AbstractAsyncContextManager[asyncpg.Connection]
+    ) -> AsyncIterator[asyncpg.Connection]:
         await self._enter()
         try:
-            async with lent as connection:
+            async with manager as connection:
                 yield connection
         finally:
             self._leave()
 
     async def _enter(self) -> None:
-        if self.used >= self._most:
+        if self.used >= self._max_size:
             await self._waiters.wait(self._leave)
         else:
             self.used += 1
 
     def _leave(self, _: None = None) -> None:
-        """Hand the place over to whoever waits longest."""
-        if not self._waiters.hand(None):
+        """Free a connection for the longest waiter."""
+        if not self._waiters.hand_over(None):
             self.used -= 1
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Hold one plugin's shares of the two pools, which look to it as the pools do."""
+    """Hold one plugin's shares of the two pools, with the same interface as the pools."""
 
     read: Share
     write: Share
 
     @classmethod
     def of(cls, database: Database, percent: int) -> Shares:
-        """Return shares of so many percent, of one connection at the least."""
+        """Return shares of `percent` of the connections, at least one each."""
         read, write = (
-            Share(pool, max(1, pool.most * percent // 100), pool.timeout) for pool in (database.read, database.write)
+            Share(pool, max(1, pool.max_size * percent // 100), pool.timeout)
+            for pool in (database.read, database.write)
         )
         return cls(read, write)
 

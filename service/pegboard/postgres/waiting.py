@@ -1,4 +1,4 @@
-"""Those who wait for something that is lent: first come, first served, and nobody for ever."""
+"""A queue of waiters for a limited resource: first come, first served, with a timeout."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Waiters(Generic[T]):
-    """Hold who waits for a `T`, each for at most `timeout` seconds; then `wait` raises what `refusal` returns.
+    """Queue those who wait for a `T`, each for at most `timeout` seconds; then `wait` raises what `refusal` returns.
 
-    `waits` counts how often anybody had to wait, `timeouts` how often in vain.
+    `waits` counts the calls of `wait`, `timeouts` those that timed out.
     """
 
     def __init__(self, timeout: float, refusal: Callable[[], Exception]) -> None:
@@ -22,15 +22,15 @@ class Waiters(Generic[T]):
         self._timeout = timeout
         self._refusal = refusal
         self._queue: deque[tuple[float, asyncio.Future[T]]] = deque()
-        # One for all: they have waited equally long when their time is over, so it is always the first one's.
+        # One timer is enough: all waiters have the same timeout, so the first in the queue always expires first.
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiters."""
         return len(self._queue)
 
     async def wait(self, put_back: Callable[[T], object]) -> T:
-        """Return what is handed over; what comes at the moment when the caller is cancelled goes to `put_back`."""
+        """Return what is handed over; if the caller is cancelled at that very moment, pass it to `put_back`."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
         entry = (loop.time() + self._timeout, waiter)
@@ -47,17 +47,17 @@ class Waiters(Generic[T]):
                 put_back(waiter.result())
             raise
 
-    def hand(self, lent: T) -> bool:
-        """Give `lent` to whoever waits longest; return False where nobody waits."""
+    def hand_over(self, value: T) -> bool:
+        """Pass `value` to the longest waiter; return False if there is none."""
         while self._queue:
             _, waiter = self._queue.popleft()
             if not waiter.done():
-                waiter.set_result(lent)
+                waiter.set_result(value)
                 return True
         return False
 
     def fail(self, refusal: Callable[[], Exception]) -> None:
-        """Let nobody wait any longer: each gets what `refusal` returns."""
+        """Make all waiters raise what `refusal` returns."""
         while self._queue:
             _, waiter = self._queue.popleft()
             if not waiter.done():

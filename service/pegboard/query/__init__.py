@@ -1,1 +1,1 @@
-"""What is asked of a collection, from the parameters of a URL to the statements of one table."""
+"""Queries of collections, from URL parameters to SQL statements."""

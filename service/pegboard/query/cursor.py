@@ -1,4 +1,4 @@
-"""Cursors: a place in a sorted collection as an opaque text that only this service can make."""
+"""Cursors: positions in a sorted collection as opaque, authenticated text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import orjson
 
 _SEAL = 16  # bytes
 
-# What comes first wins: a bool is an int, a datetime is a date.
+# The first match wins, because a bool is an int, and a datetime is a date.
 _KINDS: tuple[tuple[type, str, Callable[[Any], str], Callable[[str], Any]], ...] = (
     (str, "s", str.__str__, str),
     (datetime, "t", datetime.isoformat, datetime.fromisoformat),
@@ -32,35 +32,35 @@ _READERS = {tag: read for _, tag, _, read in _KINDS}
 
 
 class Sealer:
-    """Seal what is of use for one `scope`, with a `secret` of up to 64 bytes."""
+    """Authenticate payloads that are valid for one `scope`, with a `secret` of up to 64 bytes."""
 
     def __init__(self, secret: bytes, scope: bytes) -> None:
-        # BLAKE2b takes a key (RFC 7693), and costs a third of HMAC-SHA256.
-        self._begun = blake2b(len(scope).to_bytes(4, "big") + scope, key=secret, digest_size=_SEAL)
+        # Keyed BLAKE2b (RFC 7693) costs a third of HMAC-SHA256.
+        self._hash = blake2b(len(scope).to_bytes(4, "big") + scope, key=secret, digest_size=_SEAL)
 
     def seal(self, payload: bytes) -> bytes:
         """Return the seal of `payload`."""
-        seal = self._begun.copy()
+        seal = self._hash.copy()
         seal.update(payload)
         return seal.digest()
 
 
 def encode(sealer: Sealer, values: tuple[Any, ...]) -> str:
-    """Return `values` as a text that stands in a URL as it is, sealed.
+    """Return `values` as sealed text that needs no escaping in a URL.
 
-    Raises `TypeError` for a value of a type that is not known here.
+    Raises `TypeError` for a value of an unsupported type.
     """
     payload = orjson.dumps([_tagged(value) for value in values])
     return _text(sealer.seal(payload) + payload)
 
 
 def decode(sealer: Sealer, text: str) -> tuple[Any, ...]:
-    """Return the values that `text` was made of; raises `ValueError` when it was not made by an equal sealer."""
+    """Return the values encoded in `text`; raises `ValueError` if it was not created with an equal sealer."""
     if not text.isascii():
         raise ValueError("not a cursor")
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     seal, payload = raw[:_SEAL], raw[_SEAL:]
-    # Base64 has several spellings of some bytes; only ours is taken.
+    # Base64 has several encodings of some bytes; only the canonical one is accepted.
     if not compare_digest(seal, sealer.seal(payload)) or _text(raw) != text:
         raise ValueError("not a cursor of this scope")
     return tuple([_READERS[value[0]](value[1:]) for value in orjson.loads(payload)])

@@ -1,4 +1,4 @@
-"""Filters and full-text search as SQL: the conditions they make, and the arguments of these."""
+"""Filters and full-text search as SQL conditions with their arguments."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pegboard.query.query import Filter
 from pegboard.schema.column import Column, parameter, quoted
 
 SEARCH = "_search"
-"""The column of what full-text search reads."""
+"""The column for full-text search."""
 
 _WORDS = "websearch_to_tsquery('simple', $1::text)"
 
 RANK = f"ts_rank(t.{quoted(SEARCH)}, {_WORDS})::double precision"
-"""How well a row fits what is searched for; the search is the first argument of its statement."""
+"""The relevance of a row for a search, which is the first argument of its statement."""
 
 _CONDITIONS: Mapping[str, str] = {
     "eq": "{column} = {0}",
@@ -26,56 +26,59 @@ _CONDITIONS: Mapping[str, str] = {
     "gte": "{ordered} >= {0}",
     "in": "{column} = ANY({0})",
     "prefix": "{ordered} >= {0} AND {ordered} < {1}",
-    # Collation C knows the case of ASCII only.
+    # Collation C handles the case of ASCII letters only.
     "contains": '{column} COLLATE "default" ILIKE {0}',
     "has": "{column} @> {0}",
 }
-"""What a filter demands; `ordered` is the column in the order of its code points."""
+"""The condition for each operator; `ordered` is the column in code point order."""
 
 _WILD = re.compile(r"([\\%_])")
 
 
 def conditions(filters: tuple[Filter, ...], first: int, q: str | None = None) -> list[str]:
-    """Return the conditions of a search and of filters, whose arguments begin with number `first`."""
-    found = []
+    """Return the conditions of a search and of filters; `first` is the number of their first argument."""
+    parts = []
     if q is not None:
-        found.append(f"t.{quoted(SEARCH)} @@ {_WORDS}")
+        parts.append(f"t.{quoted(SEARCH)} @@ {_WORDS}")
         first += 1
-    for one in filters:
-        count = len(_arguments(one))
-        found.append(_condition(one, range(first, first + count)))
+    for filter in filters:
+        count = len(_arguments(filter))
+        parts.append(_condition(filter, range(first, first + count)))
         first += count
-    return found
+    return parts
 
 
 def arguments(filters: tuple[Filter, ...], q: str | None = None) -> list[Any]:
-    """Return the arguments of these conditions."""
-    found = [] if q is None else [q]
-    for one in filters:
-        found += _arguments(one)
-    return found
+    """Return the arguments of the conditions of a search and of filters."""
+    values = [] if q is None else [q]
+    for filter in filters:
+        values += _arguments(filter)
+    return values
 
 
 def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
-    """Return what decides the text of the conditions."""
+    """Return a key that is equal for filters whose conditions have the same text."""
     if not filters:
         return ()
     return tuple(
-        [(one.column.name, one.operator, one.operator == "isnull" and one.value, _count(one)) for one in filters]
+        [
+            (filter.column.name, filter.operator, filter.operator == "isnull" and filter.value, _count(filter))
+            for filter in filters
+        ]
     )
 
 
-def _condition(one: Filter, numbers: range) -> str:
-    column = f"t.{quoted(one.column.name)}"
-    if one.operator == "isnull":
-        return f"{column} IS {'NULL' if one.value else 'NOT NULL'}"
-    ordered = f'{column} COLLATE "C"' if one.column.is_text else column
-    type_of = _TYPES.get(one.operator, _single)
-    template = _CONDITIONS[one.operator]
-    if one.operator == "prefix" and len(numbers) == 1:
+def _condition(filter: Filter, numbers: range) -> str:
+    column = f"t.{quoted(filter.column.name)}"
+    if filter.operator == "isnull":
+        return f"{column} IS {'NULL' if filter.value else 'NOT NULL'}"
+    ordered = f'{column} COLLATE "C"' if filter.column.is_text else column
+    type_of = _TYPES.get(filter.operator, _single)
+    template = _CONDITIONS[filter.operator]
+    if filter.operator == "prefix" and len(numbers) == 1:
         template = _CONDITIONS["gte"]
     return template.format(
-        *(parameter(number, type_of(one.column)) for number in numbers), column=column, ordered=ordered
+        *(parameter(number, type_of(filter.column)) for number in numbers), column=column, ordered=ordered
     )
 
 
@@ -89,17 +92,17 @@ _TYPES: Mapping[str, Callable[[Column], str]] = {
 }
 
 
-def _count(one: Filter) -> int:
-    return len(_arguments(one)) if one.operator in _ARGUMENTS else 1
+def _count(filter: Filter) -> int:
+    return len(_arguments(filter)) if filter.operator in _ARGUMENTS else 1
 
 
-def _arguments(one: Filter) -> tuple[Any, ...]:
-    make = _ARGUMENTS.get(one.operator)
-    return (one.value,) if make is None else make(one.value)
+def _arguments(filter: Filter) -> tuple[Any, ...]:
+    make = _ARGUMENTS.get(filter.operator)
+    return (filter.value,) if make is None else make(filter.value)
 
 
 def _range(prefix: str) -> tuple[str, ...]:
-    """Return the least text that begins with `prefix`, and the least of those that are beyond, where there are any."""
+    """Return the range of texts that begin with `prefix`: its start, and its exclusive end if there is one."""
     kept = prefix
     while kept:
         last = ord(kept[-1])

@@ -1,4 +1,4 @@
-"""The order of a collection: the keys it is sorted by, and the conditions that find what lies beyond a place in it."""
+"""Sorting and keyset pagination: sort keys, and the conditions for the rows after a position."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pegboard.query.query import Query, Sort
 from pegboard.schema.column import Column, quoted
 
-_CUT = 500
-"""So many characters of a long text are sorted by: a cursor, and an index, could not hold all."""
+_SORTED_LENGTH = 500
+"""The number of characters of a long text to sort by, as cursors and indexes cannot hold all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Hold one thing that rows are sorted by; `name` is the field that shows its value, where one does."""
+    """Describe one sort key; `name` is the field whose value it is, if any."""
 
     expression: str
     type: str
@@ -24,23 +24,23 @@ class Key:
     name: str | None = None
 
     def order(self, backwards: bool) -> str:
-        """Return the key as `ORDER BY` takes it. Nulls stand where PostgreSQL puts them: last, descending first."""
+        """Return the key for `ORDER BY`. Nulls are where PostgreSQL puts them: last, or first if descending."""
         return f"{self.expression} DESC" if self.descending != backwards else self.expression
 
 
 def keys(query: Query, identity: Column, rank: str) -> tuple[Key, ...]:
-    """Return the keys of a query; the id, the last of them, breaks ties in the direction of the one before.
+    """Return the sort keys of a query; the last is the id, a tie-breaker in the direction of the key before it.
 
-    `rank` is the expression that a search without a sort is ordered by, best first.
+    `rank` is the expression to sort a search by, descending, if the query has no sort.
     """
     if query.sort:
-        found = [_key(sort) for sort in query.sort]
+        requested = [_key(sort) for sort in query.sort]
         names = [sort.column.field for sort in query.sort]
         if identity.field in names:
-            return tuple(found[: names.index(identity.field) + 1])
+            return tuple(requested[: names.index(identity.field) + 1])
     else:
-        found = [] if query.q is None else [Key(rank, "double precision", descending=True)]
-    return (*found, _key(Sort(identity, bool(found) and found[-1].descending)))
+        requested = [] if query.q is None else [Key(rank, "double precision", descending=True)]
+    return (*requested, _key(Sort(identity, bool(requested) and requested[-1].descending)))
 
 
 def _key(sort: Sort) -> Key:
@@ -48,45 +48,45 @@ def _key(sort: Sort) -> Key:
     plain = f"t.{quoted(column.name)}"
     expression, name = plain, column.field
     if column.is_long:
-        expression, name = f"left({plain}, {_CUT})", ""
+        expression, name = f"left({plain}, {_SORTED_LENGTH})", ""
     if column.is_text:
         expression += ' COLLATE "C"'
     return Key(expression, column.query_type, sort.descending, column.nullable, plain, name or None)
 
 
-def beyond(keys: Sequence[Key], values: Sequence[str | None], backwards: bool) -> list[str]:
-    """Return the conditions of the rows beyond a place, in the order in which the rows follow.
+def after(keys: Sequence[Key], values: Sequence[str | None], backwards: bool) -> list[str]:
+    """Return the conditions for the rows after a position, in the order of the rows.
 
-    `values` are the SQL of the place's values, None for a null. Each condition is one range of an index on the keys,
-    which no single condition over nulls or mixed directions would be.
+    `values` are the values of the position as SQL, None for a null. Each condition is one range of an index on the
+    keys; a single condition for all rows would not be one if there are nulls or mixed directions.
     """
     first = len(keys) - 1
     while first and not keys[first - 1].nullable and keys[first - 1].descending == keys[first].descending:
         first -= 1
-    conditions = [[*_same(keys[:first], values), _row(keys[first:], values[first:], backwards)]]
+    conditions = [[*_equal(keys[:first], values), _row_comparison(keys[first:], values[first:], backwards)]]
     for index in range(first - 1, -1, -1):
         conditions += [
-            [*_same(keys[:index], values), further] for further in _further(keys[index], values[index], backwards)
+            [*_equal(keys[:index], values), condition] for condition in _after(keys[index], values[index], backwards)
         ]
     return [" AND ".join(parts) for parts in conditions]
 
 
-def _row(keys: Sequence[Key], values: Sequence[str | None], backwards: bool) -> str:
+def _row_comparison(keys: Sequence[Key], values: Sequence[str | None], backwards: bool) -> str:
     operator = "<" if keys[0].descending != backwards else ">"
     if len(keys) == 1:
         return f"{keys[0].expression} {operator} {values[0]}"
     return f"({', '.join(key.expression for key in keys)}) {operator} ({', '.join(str(value) for value in values)})"
 
 
-def _same(keys: Sequence[Key], values: Sequence[str | None]) -> list[str]:
+def _equal(keys: Sequence[Key], values: Sequence[str | None]) -> list[str]:
     return [
         f"{key.column} IS NULL" if value is None else f"{key.expression} = {value}"
         for key, value in zip(keys, values, strict=False)
     ]
 
 
-def _further(key: Key, value: str | None, backwards: bool) -> list[str]:
-    """Return the ranges of one key's values that come after `value`, the nearer first."""
+def _after(key: Key, value: str | None, backwards: bool) -> list[str]:
+    """Return the conditions for the values of one key after `value`, the nearest first."""
     descending = key.descending != backwards
     if value is None:
         return [f"{key.column} IS NOT NULL"] if descending else []

@@ -1,1 +1,1 @@
-"""What comes in and what is stored: schemas, their fields, how bodies are loaded, and the table that is declared."""
+"""Schemas and their fields, the loading of request bodies, and the declaration of tables."""

@@ -1,4 +1,4 @@
-"""The kinds of fields a schema is made of: what each takes, and the column it is stored in."""
+"""The field types of schemas: the values they accept, and the columns that store them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = (
 )  # fmt: skip
 
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
+_INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _BIGINT = 2**63
 _EXACT_FLOAT = 2**53
 
 
 class String(marshmallow.String):
-    """Take text, exactly as it comes; U+0000 is refused since PostgreSQL cannot hold it. Stored as `text`."""
+    """Accept text unchanged, without U+0000, which PostgreSQL cannot store. Stored as `text`."""
 
     column_type: ClassVar[str] = "text"
     default_error_messages = {
@@ -49,7 +49,7 @@ class String(marshmallow.String):
 
 
 class Email(String):
-    """Take an email address."""
+    """Accept an email address. Stored as `text`."""
 
     default_error_messages = {"email": "Not a valid email address."}
 
@@ -59,7 +59,7 @@ class Email(String):
 
 
 class Url(String):
-    """Take an absolute URL, by default of the schemes http, https, ftp and ftps."""
+    """Accept an absolute URL, by default with the scheme http, https, ftp or ftps. Stored as `text`."""
 
     default_error_messages = {"url": "Not a valid URL."}
 
@@ -70,9 +70,9 @@ class Url(String):
 
 
 class Password(String):
-    """Take a password of 8 to 1,024 characters (in NFC), which never goes out. Stored as its argon2id hash, `text`.
+    """Accept a password of 8 to 1,024 characters (in NFC). Stored as its argon2id hash, `text`.
 
-    It is always write-only. A table resource hashes it before it writes; others do so by `Resource.hashed`.
+    The field is always write-only. Table resources hash passwords before writing; others must call `Resource.hashed`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -81,7 +81,7 @@ class Password(String):
 
 
 class UUID(Field[uuid.UUID]):
-    """Take a UUID as RFC 9562 writes it, in either case. Stored as `uuid`."""
+    """Accept a UUID in the format of RFC 9562, in upper or lower case. Stored as `uuid`."""
 
     column_type: ClassVar[str] = "uuid"
     default_error_messages = {"type": "Not a valid string.", "uuid": "Not a valid UUID."}
@@ -95,9 +95,10 @@ class UUID(Field[uuid.UUID]):
 
 
 class Reference(UUID):
-    """Take the id of an item of the resource that answers at `resource`, which may be the field's own.
+    """Accept the id of an item of the resource named `resource`, which may be the field's own.
 
-    Stored as `uuid` with a foreign key: an id that leads nowhere is a fault, and what is referred to cannot be deleted.
+    Stored as `uuid` with a foreign key: the id of a missing item is an error, and an item that others refer to cannot
+    be deleted.
     """
 
     def __init__(self, resource: str, **kwargs: Any) -> None:
@@ -106,7 +107,7 @@ class Reference(UUID):
 
 
 class Integer(Field[int]):
-    """Take a whole number from -2^63 to 2^63-1; `1.0` is one too, as JSON Schema has it. Stored as `bigint`."""
+    """Accept an integer from -2^63 to 2^63-1, including `1.0`, as in JSON Schema. Stored as `bigint`."""
 
     column_type: ClassVar[str] = "bigint"
     default_error_messages = {
@@ -124,7 +125,7 @@ class Integer(Field[int]):
         return value
 
     def _from_float(self, value: float) -> int:
-        """Read a number that JSON wrote with a point or an exponent, or too large for 64 bits."""
+        """Load a number that JSON has with a point or an exponent, or that is too large for 64 bits."""
         if not math.isfinite(value) or abs(value) > _EXACT_FLOAT:
             raise self.make_error("range")
         if not value.is_integer():
@@ -132,14 +133,14 @@ class Integer(Field[int]):
         return int(value)
 
     def parse(self, text: str) -> int:
-        """Read a query parameter's value."""
-        if not _WHOLE.fullmatch(text):
+        """Parse the value of a query parameter."""
+        if not _INTEGER.fullmatch(text):
             raise self.make_error("type")
         return self._deserialize(int(text), None, None)
 
 
 class Float(Field[float]):
-    """Take a finite number. Stored as `double precision`."""
+    """Accept a finite number. Stored as `double precision`."""
 
     column_type: ClassVar[str] = "double precision"
     default_error_messages = {
@@ -159,16 +160,16 @@ class Float(Field[float]):
         return number
 
     def parse(self, text: str) -> float:
-        """Read a query parameter's value."""
+        """Parse the value of a query parameter."""
         if not _NUMBER.fullmatch(text):
             raise self.make_error("type")
         return self._deserialize(float(text), None, None)
 
 
 class Decimal(Field[Number]):
-    """Take an exact number as a string or a JSON number, and write it as a string. Stored as `numeric`.
+    """Accept an exact number as a string or a JSON number, and dump it as a string. Stored as `numeric`.
 
-    `places`: at most so many digits after the point, 0 to 100 (default 20). At most 100 digits before it.
+    `places` is the maximum number of digits after the point, from 0 to 100. At most 100 digits may precede it.
     """
 
     column_type: ClassVar[str] = "numeric"
@@ -187,7 +188,7 @@ class Decimal(Field[Number]):
         return self.parse(str(value))
 
     def parse(self, text: str) -> Number:
-        """Read a number from its decimal digits."""
+        """Parse a decimal number."""
         if len(text) > 400 or not _NUMBER.fullmatch(text):
             raise self.make_error("type")
         try:
@@ -201,7 +202,7 @@ class Decimal(Field[Number]):
 
 
 class Boolean(Field[bool]):
-    """Take `true` or `false` and nothing else. Stored as `boolean`."""
+    """Accept only `true` or `false`. Stored as `boolean`."""
 
     column_type: ClassVar[str] = "boolean"
     default_error_messages = {"type": "Not a valid boolean."}
@@ -212,14 +213,14 @@ class Boolean(Field[bool]):
         return value
 
     def parse(self, text: str) -> bool:
-        """Read a query parameter's value."""
+        """Parse the value of a query parameter."""
         if text not in ("true", "false"):
             raise self.make_error("type")
         return text == "true"
 
 
 class Date(Field[date]):
-    """Take a calendar date, `2015-02-15` and nothing else. Stored as `date`."""
+    """Accept a calendar date, only in the format `2015-02-15`. Stored as `date`."""
 
     column_type: ClassVar[str] = "date"
     default_error_messages = {
@@ -237,7 +238,7 @@ class Date(Field[date]):
 
 
 class Time(Field[time]):
-    """Take a time of day without an offset, `05:21:07`; fractions of a second are dropped. Stored as `time`."""
+    """Accept a time of day without an offset, `05:21:07`; fractions of a second are dropped. Stored as `time`."""
 
     column_type: ClassVar[str] = "time"
     default_error_messages = {
@@ -255,9 +256,9 @@ class Time(Field[time]):
 
 
 class DateTime(Field[datetime]):
-    """Take an instant as RFC 3339 writes it and keep it in UTC with whole seconds. Stored as `timestamptz`.
+    """Accept an instant in the format of RFC 3339, converted to UTC without fractions. Stored as `timestamptz`.
 
-    Without an offset it is taken as UTC. A leap second counts as the second that follows it.
+    Without an offset it is interpreted as UTC. A leap second counts as the second that follows it.
     """
 
     column_type: ClassVar[str] = "timestamptz"
@@ -276,13 +277,13 @@ class DateTime(Field[datetime]):
 
 
 class List(marshmallow.List[Any]):
-    """Take a list of elements of one kind. Stored as an array, or as `jsonb` where the elements are objects."""
+    """Accept a list of elements of one type. Stored as an array, or as `jsonb` if the elements are objects."""
 
     default_error_messages = {"type": "Not a valid list."}
 
     @property
     def column_type(self) -> str:
-        """Return the PostgreSQL type that holds the list."""
+        """Return the PostgreSQL type that stores the list."""
         inner = getattr(self.inner, "column_type", "jsonb")
         return "jsonb" if inner == "jsonb" or inner.endswith("[]") else f"{inner}[]"
 
@@ -293,7 +294,7 @@ class List(marshmallow.List[Any]):
 
 
 class Dict(marshmallow.Dict):
-    """Take a JSON object. Stored as `jsonb`."""
+    """Accept a JSON object. Stored as `jsonb`."""
 
     column_type: ClassVar[str] = "jsonb"
     default_error_messages = {
@@ -316,14 +317,14 @@ class Dict(marshmallow.Dict):
 
 
 def _without_parts(messages: Any) -> Any:
-    """Leave out marshmallow's steps "key" and "value", so that a pointer leads to the place in the body."""
+    """Remove marshmallow's steps "key" and "value", so that pointers match the body."""
     if not isinstance(messages, dict):
         return messages
     return {key: inner.get("value", inner.get("key")) for key, inner in messages.items()}
 
 
 class Raw(marshmallow.Raw):
-    """Take any JSON value. Stored as `jsonb`."""
+    """Accept any JSON value. Stored as `jsonb`."""
 
     column_type: ClassVar[str] = "jsonb"
     default_error_messages = {"characters": "U+0000 cannot be stored."}
@@ -343,7 +344,7 @@ def _has_null_character(value: Any) -> bool:
 
 
 def column_type(field: Field[Any]) -> str | None:
-    """Return the PostgreSQL type that stores what `field` loads; None where the author has to name it."""
+    """Return the PostgreSQL type that stores the values of `field`, or None if the author must declare it."""
     if isinstance(field, Nested):
         return "jsonb"
     declared = field.metadata.get("column_type", getattr(field, "column_type", None))
@@ -351,13 +352,13 @@ def column_type(field: Field[Any]) -> str | None:
 
 
 def query_parser(field: Field[Any]) -> Callable[[str], Any]:
-    """Return what reads a query parameter's text as a value of `field`; it raises `ValueError` saying what is wrong."""
+    """Return a parser of query parameters with values of `field`, which raises `ValueError` for an invalid one."""
     parse: Callable[[str], Any] = getattr(field, "parse", None) or (lambda text: field._deserialize(text, None, None))
 
-    def read(text: str) -> Any:
+    def parse_text(text: str) -> Any:
         try:
             return parse(text)
         except ValidationError as error:
             raise ValueError(str(error.messages[0])) from None
 
-    return read
+    return parse_text

@@ -14,8 +14,8 @@ from pegboard.errors import ApiError
 _INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _ESCAPE = re.compile(r"~(?![01])")
 
-MOST_OPERATIONS = 1_000
-_MOST_COPIED = 100_000
+MAX_OPERATIONS = 1_000
+_MAX_COPIED = 100_000
 
 Steps = tuple[str, ...]
 Operation = Mapping[str, Any]
@@ -37,17 +37,17 @@ def merge(target: Any, patch: Any) -> Any:
 def operations(patch: Any) -> list[Operation]:
     """Return the operations of the JSON Patch `patch` (RFC 6902) for `apply`.
 
-    Raises `ApiError`: 400 with a pointer for a patch that is malformed, 413 for one with too many operations.
+    Raises `ApiError`: 400 with a pointer for a malformed patch, 413 for one with too many operations.
     """
     if not isinstance(patch, list):
         raise errors.InvalidBody("A JSON Patch must be a list of operations.", pointer="")
-    if len(patch) > MOST_OPERATIONS:
-        raise errors.BodyTooLarge(f"A JSON Patch can contain at most {MOST_OPERATIONS} operations.")
-    return errors.gather(*(partial(_checked, index, entry) for index, entry in enumerate(patch)))
+    if len(patch) > MAX_OPERATIONS:
+        raise errors.BodyTooLarge(f"A JSON Patch can contain at most {MAX_OPERATIONS} operations.")
+    return errors.gather(*(partial(_parse, index, entry) for index, entry in enumerate(patch)))
 
 
 def targets(patch: Sequence[Operation]) -> list[tuple[int, str]]:
-    """Return what `patch` would change: operations by their index, and the members of the document; "" is all of it."""
+    """Return what `patch` would change: pairs of an operation's index and a member of the document, or "" for all."""
     members = {"test": (), "move": ("from", "path")}
     return [
         (index, entry[member][1] if len(entry[member]) > 1 else "")
@@ -57,10 +57,10 @@ def targets(patch: Sequence[Operation]) -> list[tuple[int, str]]:
 
 
 def apply(document: Any, patch: Sequence[Operation]) -> Any:
-    """Return a copy of `document` with every operation done, in order; `document` stays as it is.
+    """Return a copy of `document` with all operations applied in order; `document` itself is not changed.
 
-    Raises `ApiError`: 409 for a failed `test` or a missing path, 413 for copies of copies without end, 422 for what is
-    nested too deep to be handled.
+    Raises `ApiError`: 409 for a failed `test` or a missing path, 413 for too many copied values, 422 for values that
+    are nested too deeply.
     """
     root = {"": copy.deepcopy(document)}
     copied = 0
@@ -68,7 +68,7 @@ def apply(document: Any, patch: Sequence[Operation]) -> Any:
         try:
             if entry["op"] == "copy":
                 copied += _size(_get(root, entry["from"]))
-                _limit(copied)
+                _check_copied(copied)
             _OPERATIONS[entry["op"]](root, entry)
         except (LookupError, ValueError) as error:
             detail = str(error.args[0]) if isinstance(error, ValueError) else "the path does not exist"
@@ -79,8 +79,8 @@ def apply(document: Any, patch: Sequence[Operation]) -> Any:
     return root.get("")
 
 
-def _checked(index: int, entry: Any) -> Operation:
-    """Return an operation whose members are all there, its paths split into steps."""
+def _parse(index: int, entry: Any) -> Operation:
+    """Return an operation with all required members and its paths split into steps."""
 
     def malformed(message: str, member: str = "") -> ApiError:
         return errors.InvalidBody(message, pointer=f"/{index}{member}")
@@ -151,10 +151,10 @@ def _size(value: Any) -> int:
     return 1 + sum(map(_size, value)) if isinstance(value, list) else 1
 
 
-def _limit(copied: int) -> None:
-    """Stop a patch whose copies of copies would fill the memory."""
-    if copied > _MOST_COPIED:
-        raise errors.BodyTooLarge(f"A JSON Patch can copy at most {_MOST_COPIED} values.")
+def _check_copied(copied: int) -> None:
+    """Reject a patch whose repeated copies would exhaust the memory."""
+    if copied > _MAX_COPIED:
+        raise errors.BodyTooLarge(f"A JSON Patch can copy at most {_MAX_COPIED} values.")
 
 
 def _test(root: Any, entry: Operation) -> None:
@@ -172,12 +172,12 @@ _OPERATIONS: Mapping[str, Callable[[Any, Operation], Any]] = {
 }
 
 
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are equal as RFC 6902 §4.6 has it: `1` equals `1.0`, but not `true`."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return bool(one == other)
+def same(left: Any, right: Any) -> bool:
+    """Return whether two JSON values are equal as defined in RFC 6902 §4.6: `1` equals `1.0`, but not `true`."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    return bool(left == right)

@@ -1,4 +1,4 @@
-"""Read the fields of bodies that are as they should be, faster than marshmallow, which is asked for all others."""
+"""A fast path for loading valid values; marshmallow loads all others."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from marshmallow import ValidationError, missing, validate
 from marshmallow.fields import Field
 
 from pegboard.schema.fields import List, String
-from pegboard.schema.schema import Coded
+from pegboard.schema.schema import CodedValidator
 
 Read = Callable[[Any, str | None, Any], Any]
-"""Takes a value, the name of its field and the body, and returns what the value is loaded as."""
+"""A function that takes a value, the name of its field and the body, and returns the loaded value."""
 
 
 def reader(field: Field[Any]) -> Read:
-    """Return what reads a value as `field.deserialize` does, with what never changes worked out beforehand.
+    """Return a function that loads a value as `field.deserialize` does, but with precomputed checks.
 
-    It raises `ValidationError` where that does, without saying what is wrong.
+    It raises `ValidationError` in the same cases, but without a message.
     """
     cls = type(field)
     if cls.deserialize is not Field.deserialize or cls._validate is not Field._validate:
@@ -47,11 +47,11 @@ def reader(field: Field[Any]) -> Read:
 
 
 def _unchecked(field: Field[Any]) -> Read | None:
-    """Return what reads a value before it is validated; None for text, which is taken as it is."""
-    how = type(field)._deserialize
-    if how is String._deserialize:
+    """Return the function that loads a value without validators, or None for text, which is not converted."""
+    deserialize = type(field)._deserialize
+    if deserialize is String._deserialize:
         return None
-    if not isinstance(field, List) or how is not List._deserialize:
+    if not isinstance(field, List) or deserialize is not List._deserialize:
         return field._deserialize
     read = reader(field.inner)
 
@@ -64,10 +64,10 @@ def _unchecked(field: Field[Any]) -> Read | None:
 
 
 def _checks(field: Field[Any]) -> tuple[float, float, list[Callable[[Any], Any]]]:
-    """Return the least and the greatest length that a field's validators allow, and what else they check."""
+    """Return the minimum and maximum length that a field's validators allow, and the other validators."""
     shortest, longest, others = 0.0, math.inf, []
     for validator in field.validators:
-        check: Any = validator.check if isinstance(validator, Coded) else validator
+        check: Any = validator.check if isinstance(validator, CodedValidator) else validator
         if type(check) is not validate.Length:
             others.append(check)
         elif check.equal is not None:

@@ -1,4 +1,4 @@
-"""Instants, dates and times of day as RFC 3339 writes them, and nothing else."""
+"""Strict parsers for instants, dates and times of day in the formats of RFC 3339."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TIME = re.compile(_CLOCK, re.ASCII)
 
 
 def instant(text: str) -> datetime:
-    """Return an instant in UTC, its fraction of a second dropped; raises `ValueError`.
+    """Parse an instant, convert it to UTC and drop its fraction of a second; raises `ValueError`.
 
-    Without an offset it is taken as UTC. A leap second counts as the second that follows it.
+    Without an offset it is interpreted as UTC. A leap second counts as the second that follows it.
     """
     if not _INSTANT.fullmatch(text):
-        raise ValueError("no instant of RFC 3339")
+        raise ValueError("not an RFC 3339 instant")
     leap = text[17:19] == "60"
     local = datetime.fromisoformat((f"{text[:17]}59{text[19:]}" if leap else text).upper())
     if local.microsecond:
@@ -28,25 +28,25 @@ def instant(text: str) -> datetime:
         moment = local.replace(tzinfo=UTC) if local.tzinfo is None else local.astimezone(UTC)
         return _after_leap_second(moment) if leap else moment
     except OverflowError:
-        raise ValueError("UTC moves it out of the years 1 to 9999") from None
+        raise ValueError("in UTC, it is not in the years 1 to 9999") from None
 
 
 def day(text: str) -> date:
-    """Return a calendar date written as `2015-02-15`; raises `ValueError`."""
+    """Parse a calendar date such as `2015-02-15`; raises `ValueError`."""
     if not _DAY.fullmatch(text):
-        raise ValueError("no date of RFC 3339")
+        raise ValueError("not an RFC 3339 date")
     return date.fromisoformat(text)
 
 
 def clock(text: str) -> time:
-    """Return a time of day without an offset, its fraction of a second dropped; raises `ValueError`."""
+    """Parse a time of day without an offset, and drop its fraction of a second; raises `ValueError`."""
     if not _TIME.fullmatch(text):
-        raise ValueError("no time of RFC 3339")
+        raise ValueError("not an RFC 3339 time")
     return time.fromisoformat(text[:8])
 
 
 def _after_leap_second(moment: datetime) -> datetime:
     last_day = monthrange(moment.year, moment.month)[1]
     if (moment.day, moment.hour, moment.minute) != (last_day, 23, 59):
-        raise ValueError("no leap second can be here")
+        raise ValueError("not a valid leap second")
     return moment + timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""Schemas: marshmallow with an error code for every fault, strict about what it does not know."""
+"""`Schema`: a marshmallow schema with error codes, which rejects unknown fields."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pegboard.errors import ApiError, ErrorDetail
 
 
 class Message(str):
-    """Carry a fault's code through marshmallow, which knows only texts."""
+    """An error message with a code, which marshmallow passes on like any string."""
 
     code: int
 
     def __new__(cls, text: str, code: int) -> Message:
-        """Make a message of `text` that stands for the error `code`."""
+        """Create a message with an error code."""
         message = super().__new__(cls, text)
         message.code = code
         return message
 
     def format(self, *args: object, **kwargs: object) -> Message:
-        """Fill in the text's placeholders and keep the code."""
+        """Format the text and keep the code."""
         return Message(str.format(self, *args, **kwargs), self.code)
 
 
@@ -74,8 +74,8 @@ _VALIDATOR_CODES: tuple[tuple[type[validate.Validator], Callable[[Any, Any], typ
 )
 
 
-class Coded(validate.Validator):
-    """Run one of marshmallow's validators and give its fault the code it has in the catalogue."""
+class CodedValidator(validate.Validator):
+    """Run one of marshmallow's validators, and add the error code of the catalogue to its messages."""
 
     def __init__(self, check: Any, code: Callable[[Any, Any], type[ApiError]]) -> None:
         self.check = check
@@ -90,23 +90,23 @@ class Coded(validate.Validator):
             raise ValidationError([Message(text, code) for text in error.messages]) from None
 
 
-class Telling(validate.Validator):
-    """Run a validator that may raise `ApiError`, whose code is kept, or return False, which refuses the value."""
+class CustomValidator(validate.Validator):
+    """Run an author's validator, which may raise `ApiError` or return False to reject a value."""
 
     def __init__(self, check: Any) -> None:
         self.check = check
-        # Those of marshmallow's kind return the value, which may be False itself.
+        # Validators of marshmallow's type return the value, which may be False itself.
         self._returns_value = isinstance(check, validate.Validator)
 
     def __call__(self, value: Any) -> Any:
-        """Return what the validator does, or raise marshmallow's `ValidationError` with coded messages."""
+        """Return the validator's result, or raise marshmallow's `ValidationError` with coded messages."""
         try:
-            told = self.check(value)
+            result = self.check(value)
         except ApiError as error:
-            raise ValidationError([Message(fault.message, fault.code) for fault in error.details]) from None
-        if told is False and not (self._returns_value and value is False):
+            raise ValidationError([Message(detail.message, detail.code) for detail in error.details]) from None
+        if result is False and not (self._returns_value and value is False):
             raise _refusal()
-        return told
+        return result
 
 
 def _refusal() -> ValidationError:
@@ -114,18 +114,18 @@ def _refusal() -> ValidationError:
 
 
 def _coded(check: Any) -> Any:
-    if isinstance(check, Coded | Telling):
+    if isinstance(check, CodedValidator | CustomValidator):
         return check
     if type(check) is validate.And:
-        return Telling(validate.And(*map(_coded, check.validators)))
+        return CustomValidator(validate.And(*map(_coded, check.validators)))
     for kind, code in _VALIDATOR_CODES:
         if isinstance(check, kind):
-            return Coded(check, code)
-    return Telling(check)
+            return CodedValidator(check, code)
+    return CustomValidator(check)
 
 
-def _held(method: Callable[..., Any], name: str, *, validates: bool) -> Callable[..., Any]:
-    """Return a decorated method of a schema, its result held against what is expected of it."""
+def _checked(method: Callable[..., Any], name: str, *, validates: bool) -> Callable[..., Any]:
+    """Wrap a hook of a schema, a method decorated by marshmallow, to check its result."""
 
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -139,8 +139,8 @@ def _held(method: Callable[..., Any], name: str, *, validates: bool) -> Callable
     return call
 
 
-def _give_codes(field: Any) -> None:
-    """Put codes into the messages of a field, of its validators and of the fields inside it."""
+def _add_codes(field: Any) -> None:
+    """Add error codes to the messages of a field, of its validators and of the fields inside it."""
     field.error_messages = {
         key: text if isinstance(text, Message) else Message(text, _FIELD_CODES.get(key, errors.InvalidValue).code)
         for key, text in field.error_messages.items()
@@ -150,21 +150,21 @@ def _give_codes(field: Any) -> None:
     for part in ("inner", "key_field", "value_field"):
         inner = getattr(field, part, None)
         if inner is not None:
-            _give_codes(inner)
+            _add_codes(inner)
     for inner in getattr(field, "tuple_fields", ()):
-        _give_codes(inner)
+        _add_codes(inner)
 
 
 class Schema(marshmallow.Schema):
-    """Describe the fields of a resource's items; subclass it as any marshmallow schema.
+    """Describe the fields of a resource's items; subclass it like any marshmallow schema.
 
-    A field it does not name is a fault, the fields keep their order, and every fault has a code of the catalogue.
+    Unknown fields are rejected, fields keep their order, and every error has a code of the catalogue.
     """
 
     error_messages = dict(_SCHEMA_MESSAGES)
 
     class Meta:
-        """Refuse fields that are not declared."""
+        """Reject fields that are not declared."""
 
         unknown = marshmallow.RAISE
 
@@ -173,29 +173,29 @@ class Schema(marshmallow.Schema):
         tags = {name: tag for tag, hooks in self._hooks.items() for name, *_ in hooks}
         for name, tag in tags.items():
             validates = tag in (VALIDATES, VALIDATES_SCHEMA)
-            setattr(self, name, _held(getattr(self, name), f"{type(self).__name__}.{name}", validates=validates))
+            setattr(self, name, _checked(getattr(self, name), f"{type(self).__name__}.{name}", validates=validates))
 
     def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
-        """Give the field's messages their codes when marshmallow binds it."""
-        _give_codes(field_obj)
+        """Add error codes to the field's messages when marshmallow binds it."""
+        _add_codes(field_obj)
 
 
-def faults(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[ErrorDetail]:
-    """Yield a fault with its pointer for every message of a marshmallow `ValidationError`."""
+def error_details(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[ErrorDetail]:
+    """Yield an error detail with a pointer for every message of a marshmallow `ValidationError`."""
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
-            yield from faults(inner, steps if key == SCHEMA else (*steps, key))
+            yield from error_details(inner, steps if key == SCHEMA else (*steps, key))
     elif isinstance(messages, list | tuple):
         for inner in messages:
-            yield from faults(inner, steps)
+            yield from error_details(inner, steps)
     else:
         code = getattr(messages, "code", errors.InvalidValue.code)
         yield ErrorDetail(code, str(messages), pointer=errors.pointer(steps))
 
 
 def invalid(error: ValidationError, steps: tuple[str | int, ...] = ()) -> ApiError:
-    """Return the 422 that tells all faults of `error`, whose place in the body begins with `steps`."""
-    return errors.InvalidValue(details=tuple(faults(messages_of(error), steps)))
+    """Return a 422 with all messages of `error`, whose pointers begin with `steps`."""
+    return errors.InvalidValue(details=tuple(error_details(messages_of(error), steps)))
 
 
 def messages_of(error: ValidationError) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Metrics:
         for name, pool in (("read", self._database.read), ("write", self._database.write)):
             snapshot["pegboard_pool_connections", name] = [pool.size]
             snapshot["pegboard_pool_connections_idle", name] = [pool.idle]
-            snapshot["pegboard_pool_connections_limit", name] = [pool.most]
+            snapshot["pegboard_pool_connections_limit", name] = [pool.max_size]
             snapshot["pegboard_pool_waiting", name] = [pool.waiting]
             snapshot["pegboard_pool_waits_total", name] = [pool.waits]
             snapshot["pegboard_pool_timeouts_total", name] = [pool.timeouts]

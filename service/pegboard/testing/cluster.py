@@ -18,7 +18,7 @@ def server(folder: Path, cache: Path | None) -> EmbeddedServer:
     The server does not survive a crash of the machine, which makes it faster. Without `cache`, its data directory is
     created each time. Raises `EmbeddedError`.
     """
-    server = EmbeddedServer(folder, lasting=False)
+    server = EmbeddedServer(folder, durable=False)
     if cache is None:
         return server
     # A cache for each version, since others may create the data directory differently.

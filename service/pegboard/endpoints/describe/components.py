@@ -101,7 +101,7 @@ def _step(about: str, operations: Sequence[str], **more: Any) -> dict[str, Any]:
 PATCH: Mapping[str, Any] = {
     "type": "array",
     "description": "Operations that are applied in order, all or none (RFC 6902).",
-    "maxItems": patching.MOST_OPERATIONS,
+    "maxItems": patching.MAX_OPERATIONS,
     "items": {
         "anyOf": [
             _step("Adds, replaces or tests a value.", ("add", "replace", "test"), value={"description": "The value."}),

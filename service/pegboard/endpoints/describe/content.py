@@ -61,7 +61,7 @@ class ContentEndpoints(ResourceEndpoints):
             path=path,
             handler=partial(self._guard.call, "content.write" if verb == "PUT" else "content.read"),
             plugin=self._name,
-            access=Access(grants=(clients.sufficing(self._name, verb),)),
+            access=Access(grants=(clients.sufficient_grants(self._name, verb),)),
             name=f"{self._name}.{kind}",
             action=kind,
             summary=title,

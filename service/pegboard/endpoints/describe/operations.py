@@ -45,7 +45,7 @@ class OperationEndpoints(ResourceEndpoints):
             path=path,
             handler=partial(self._guard.call, f"operation.{operation.name}"),
             plugin=self._name,
-            access=Access(grants=(clients.sufficing(self._name, operation.name),)),
+            access=Access(grants=(clients.sufficient_grants(self._name, operation.name),)),
             name=f"{self._name}.{level}{operation.name}",
             action=operation.name,
             summary=operation.summary,

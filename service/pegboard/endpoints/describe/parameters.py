@@ -85,7 +85,7 @@ SHARED: Mapping[str, Parameter] = {
     "q": _query(
         "q",
         "Only items that contain these words.",
-        {"type": "string", "minLength": 1, "maxLength": parsing.LONGEST_SEARCH, "pattern": r"\S"},
+        {"type": "string", "minLength": 1, "maxLength": parsing.MAX_SEARCH_LENGTH, "pattern": r"\S"},
     ),
     "X-Request-Id": _header(
         "X-Request-Id",

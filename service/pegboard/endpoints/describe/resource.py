@@ -102,7 +102,7 @@ class ResourceEndpoints:
             return ANY_CLIENT
         if verb in self._declared.public_verbs:
             return PUBLIC
-        return Access(grants=(clients.sufficing(self._name, verb),))
+        return Access(grants=(clients.sufficient_grants(self._name, verb),))
 
     def _options(
         self, path: str, level: str, name: str, summary: str = "", about: str = "", *, accept_patch: bool = False

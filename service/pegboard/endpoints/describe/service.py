@@ -113,7 +113,7 @@ def _table(docs_public: bool) -> Mapping[str, _ServicePath]:
             "The installed plugins, and why one of them does not serve. Needs the grant `plugins:GET`.",
             ref("Plugins"),
             (errors.Forbidden,),
-            grants=(clients.sufficing("plugins", "GET"),),
+            grants=(clients.sufficient_grants("plugins", "GET"),),
         ),
         "/metrics": _ServicePath(
             "metrics",
@@ -121,7 +121,7 @@ def _table(docs_public: bool) -> Mapping[str, _ServicePath]:
             "In the text format of Prometheus, or in that of OpenMetrics. Needs the grant `metrics:GET`.",
             {"type": "string"},
             (errors.Forbidden,),
-            grants=(clients.sufficing("metrics", "GET"),),
+            grants=(clients.sufficient_grants("metrics", "GET"),),
             media_type=TEXT,
             others=(OPENMETRICS,),
         ),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pegboard.api.operation import Operation, is_ours, operations
+from pegboard.api.operation import Operation, is_core_class, operations
 from pegboard.api.resource import Resource
 from pegboard.schema.schema import Schema
 
@@ -35,7 +35,7 @@ def declared(found: type[Resource]) -> Iterator[str]:
 def _problems(resource: type, name: str, operation: Operation) -> Iterator[str]:
     if not _NAME.fullmatch(name) or name != operation.name:
         yield "has an invalid name: use 1 to 40 characters of a-z, 0-9 and _, starting with a letter"
-    if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if is_ours(parent)):
+    if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if is_core_class(parent)):
         yield f"has the same name as {_TAKEN.get(name, 'a member of every resource')}: rename it"
     if operation.on not in _PARAMETERS:
         yield f'is on {operation.on!r}: write on="item" or on="collection"'

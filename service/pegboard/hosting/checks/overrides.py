@@ -72,7 +72,7 @@ MANAGER = Kind(
 def service_attributes(found: type[Resource]) -> Iterator[str]:
     """Check that no attribute has the name of one that the service sets on the instance."""
     for name in instance_names():
-        if any(name in vars(parent) for parent in found.__mro__ if not operation.is_ours(parent)):
+        if any(name in vars(parent) for parent in found.__mro__ if not operation.is_core_class(parent)):
             yield f"the service sets the attribute {name} on each resource: rename yours"
 
 
@@ -115,7 +115,7 @@ def ours(found: type[Resource]) -> Mapping[str, Any]:
     if found.content is not None:
         named |= {name: vars(ContentResource)[name] for name in CONTENT_ACTIONS.values()}
     for parent in reversed(found.__mro__):
-        if operation.is_ours(parent):
+        if operation.is_core_class(parent):
             named |= dict.fromkeys(inspect.get_annotations(parent)) | dict(vars(parent))
     return {name: value for name, value in named.items() if not name.startswith("_")}
 
@@ -146,7 +146,7 @@ def _overridden(found: type) -> set[str]:
     names: dict[str, type] = {}
     for parent in reversed(found.__mro__):
         names |= dict.fromkeys(vars(parent), parent)
-    return {name for name, parent in names.items() if not operation.is_ours(parent)}
+    return {name for name, parent in names.items() if not operation.is_core_class(parent)}
 
 
 def _form(found: type[Resource], name: str, own: Any) -> Iterator[str]:

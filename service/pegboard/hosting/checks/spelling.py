@@ -49,7 +49,7 @@ def methods(found: type[Resource]) -> Iterator[str]:
 def _written(found: type, known: Container[str]) -> Iterable[tuple[str, Any]]:
     """Yield the author's public members, without operations and what has one of our names."""
     for parent in found.__mro__:
-        if operation.is_ours(parent):
+        if operation.is_core_class(parent):
             continue
         declared = operation.operations(parent)
         for name, value in vars(parent).items():
