@@ -92,12 +92,12 @@ def database_url(pegboard_database: str) -> str:
 
 def plugin(name: str, resource: type, package: str = "none", **about: Any) -> Plugin:
     """Return a plugin as discovery would, for a resource that is written in a test."""
-    fault = problem(resource)
-    found = Plugin(name, about.pop("distribution", "tests"), about.pop("version", "1"), package=package, **about)
-    found.resource = resource
-    if fault:
-        found.fail(fault)
-    return found
+    error = problem(resource)
+    result = Plugin(name, about.pop("distribution", "tests"), about.pop("version", "1"), package=package, **about)
+    result.resource = resource
+    if error:
+        result.fail(error)
+    return result
 
 
 def document_of(plugins: Sequence[Plugin], **changes: Any) -> dict[str, Any]:

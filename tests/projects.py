@@ -56,13 +56,13 @@ class Site:
             root.setLevel(level)
             root.handlers[:] = handlers
 
-    def does(self, *arguments: str) -> str:
+    def run(self, *arguments: str) -> str:
         """Return what a command prints that does its work."""
         result = self.pegboard(*arguments)
         assert result.exit_code == 0, result.output
         return result.output
 
-    def refuses(self, *arguments: str, stdin: str = "") -> str:
+    def expect_error(self, *arguments: str, stdin: str = "") -> str:
         """Return the one line by which a command refuses."""
         result = self.pegboard(*arguments, stdin=stdin)
         assert (result.exit_code, result.stdout) == (1, ""), result.output

@@ -48,8 +48,8 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "pegboard":
             below = node.module.partition(".")[2]
             for alias in node.names:
-                whole = f"{below}.{alias.name}".removeprefix(".")
-                found.add(whole if whole in MODULES else below)
+                name = f"{below}.{alias.name}".removeprefix(".")
+                found.add(name if name in MODULES else below)
         elif isinstance(node, ast.Import):
             found |= {
                 alias.name.removeprefix("pegboard.") for alias in node.names if alias.name.startswith("pegboard.")

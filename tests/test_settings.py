@@ -19,7 +19,7 @@ SECRETS = {
 }
 
 
-def fault(environ: dict[str, str], plugin_names: tuple[str, ...] = ()) -> str:
+def error_message(environ: dict[str, str], plugin_names: tuple[str, ...] = ()) -> str:
     with pytest.raises(SettingsError) as caught:
         Settings.load(environ, plugin_names)
     message = str(caught.value)
@@ -206,7 +206,7 @@ BAD_VALUES = [
 @pytest.mark.parametrize(("name", "value"), BAD_VALUES, ids=str.__repr__)
 def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: str) -> None:
     variable = f"PEGBOARD_{name.upper()}"
-    message = fault({variable: value})
+    message = error_message({variable: value})
     assert message.startswith(f"{variable} must be ")
     assert len(message) < 250
     if name in SECRETS:
@@ -215,7 +215,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: st
 
 def test_a_refusal_says_what_is_expected_and_what_came() -> None:
     expected = "PEGBOARD_PORT must be an integer from 0 to 65535, not 'http\\n'."
-    assert fault({"PEGBOARD_PORT": "http\n"}) == expected
+    assert error_message({"PEGBOARD_PORT": "http\n"}) == expected
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -224,7 +224,7 @@ def test_an_empty_variable_counts_as_not_set(setting: Setting) -> None:
 
 
 def test_a_limit_for_a_plugin_that_is_not_installed_is_refused() -> None:
-    message = fault({"PEGBOARD_PLUGIN_TIMEOUT": "30,reprots=120"}, ("contacts", "reports"))
+    message = error_message({"PEGBOARD_PLUGIN_TIMEOUT": "30,reprots=120"}, ("contacts", "reports"))
     assert message == "PEGBOARD_PLUGIN_TIMEOUT names the plugin reprots, which is not installed. Did you mean reports?"
 
 
@@ -250,7 +250,7 @@ def test_a_file_gives_a_value_without_its_last_newline(tmp_path: Path, content: 
 def test_only_one_newline_of_a_file_is_dropped(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("correct horse\n\n")
-    assert fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).startswith(
+    assert error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).startswith(
         "The content of PEGBOARD_ADMIN_PASSWORD_FILE must be 8 to 1024 characters long"
     )
 
@@ -270,39 +270,39 @@ def test_an_empty_file_is_an_empty_value(tmp_path: Path) -> None:
     file = tmp_path / "empty"
     file.touch()
     assert Settings.load({"PEGBOARD_PLUGINS_FILE": str(file)}).plugins == ()
-    assert fault({"PEGBOARD_PORT_FILE": str(file)}) == (
+    assert error_message({"PEGBOARD_PORT_FILE": str(file)}) == (
         "The content of PEGBOARD_PORT_FILE must be an integer from 0 to 65535, not ''."
     )
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "nowhere"
-    message = fault({"PEGBOARD_PORT_FILE": str(file)})
+    message = error_message({"PEGBOARD_PORT_FILE": str(file)})
     assert message == f"PEGBOARD_PORT_FILE: cannot read {str(file)!r}: No such file or directory."
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert fault({"PEGBOARD_PORT_FILE": str(tmp_path)}).endswith(": Is a directory.")
+    assert error_message({"PEGBOARD_PORT_FILE": str(tmp_path)}).endswith(": Is a directory.")
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     # A link to itself: unlike a file without permissions, the superuser cannot read it either.
     file = tmp_path / "loop"
     file.symlink_to(file)
-    message = fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)})
+    message = error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)})
     assert message == f"PEGBOARD_ADMIN_PASSWORD_FILE: cannot read {str(file)!r}: Too many levels of symbolic links."
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_bytes(b"\xff\xfe")
-    assert fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}) == (
+    assert error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}) == (
         f"PEGBOARD_ADMIN_PASSWORD_FILE: {str(file)!r} does not hold UTF-8 text."
     )
 
 
 def test_a_variable_and_its_file_together_are_refused() -> None:
-    assert fault({"PEGBOARD_PORT": "80", "PEGBOARD_PORT_FILE": "/run/port"}) == (
+    assert error_message({"PEGBOARD_PORT": "80", "PEGBOARD_PORT_FILE": "/run/port"}) == (
         "PEGBOARD_PORT and PEGBOARD_PORT_FILE are both set: set one of them."
     )
 
@@ -318,20 +318,20 @@ def test_a_variable_and_its_file_together_are_refused() -> None:
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest_known(unknown: str, nearest: str) -> None:
-    assert fault({unknown: "1"}) == (
+    assert error_message({unknown: "1"}) == (
         f"{unknown} is not a setting of the service or of an installed plugin. Did you mean {nearest}?"
     )
 
 
 def test_nothing_is_suggested_where_nothing_is_near() -> None:
-    message = fault({"PEGBOARD_XYZZY": "1"})
+    message = error_message({"PEGBOARD_XYZZY": "1"})
     assert message == "PEGBOARD_XYZZY is not a setting of the service or of an installed plugin."
 
 
 def test_variables_of_installed_plugins_are_left_to_them() -> None:
     environ = {"PEGBOARD_CONTACTS_REGION": "CH", "PEGBOARD_PRICE_LISTS_CURRENCY_FILE": "/run/currency"}
     assert Settings.load(environ, ["contacts", "price-lists"]) == Settings()
-    assert fault(environ, ("contacts",)).startswith("PEGBOARD_PRICE_LISTS_CURRENCY_FILE is not a setting")
+    assert error_message(environ, ("contacts",)).startswith("PEGBOARD_PRICE_LISTS_CURRENCY_FILE is not a setting")
 
 
 def test_a_plugin_cannot_take_a_setting_of_the_service() -> None:
@@ -340,7 +340,7 @@ def test_a_plugin_cannot_take_a_setting_of_the_service() -> None:
 
 def test_a_required_plugin_cannot_be_left_out() -> None:
     environ = {"PEGBOARD_PLUGINS": "contacts", "PEGBOARD_PLUGINS_REQUIRED": "contacts,orders"}
-    assert fault(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS leaves out."
+    assert error_message(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS leaves out."
     assert Settings.load({"PEGBOARD_PLUGINS_REQUIRED": "orders"}).plugins_required == ("orders",)
 
 

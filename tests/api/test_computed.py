@@ -45,9 +45,9 @@ async def running(serve: Serve) -> Api:
 
 
 async def test_a_computed_field_is_shown_everywhere_and_ignored_in_bodies(running: Api) -> None:
-    made = await running.post("/boxes", {"width": 2, "height": 3, "area": 100})
-    assert (made.status, made.json["area"]) == (201, 6)
-    path = made.headers["Location"]
+    created = await running.post("/boxes", {"width": 2, "height": 3, "area": 100})
+    assert (created.status, created.json["area"]) == (201, 6)
+    path = created.headers["Location"]
     assert (await running.patch(path, {"height": 5})).json["area"] == 10
     assert (await running.get(path)).json["area"] == 10
     assert [item["area"] for item in (await running.get("/boxes")).json["items"]] == [10]
@@ -68,6 +68,6 @@ async def test_a_computed_field_cannot_be_filtered_or_sorted_by(running: Api) ->
 
 
 async def test_a_read_only_field_is_what_the_action_makes_it(running: Api) -> None:
-    made = await running.post("/labels", [{"text": "a"}, {"text": "b", "shout": "no"}])
-    assert [item["shout"] for item in made.json["items"]] == ["A", "B"]
+    created = await running.post("/labels", [{"text": "a"}, {"text": "b", "shout": "no"}])
+    assert [item["shout"] for item in created.json["items"]] == ["A", "B"]
     assert [item["text"] for item in (await running.get("/labels?shout=B")).json["items"]] == ["b"]

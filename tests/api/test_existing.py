@@ -15,7 +15,7 @@ from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-LACKS = "created_at", "updated_at", "_version"
+MISSING_COLUMNS = "created_at", "updated_at", "_version"
 
 LEGACY = """
 CREATE SCHEMA legacy;
@@ -42,7 +42,7 @@ class People(TableResource):
 
     schema = Person
     verbs = ALL
-    table = Existing("legacy.people", key="person_no", type="bigint", lacks=LACKS)
+    table = Existing("legacy.people", key="person_no", type="bigint", lacks=MISSING_COLUMNS)
 
     @operation
     async def age(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
@@ -74,7 +74,7 @@ class Tokens(TableResource):
 
     schema = Label
     verbs = ALL
-    table = Existing("legacy.tokens", key="token", lacks=LACKS)
+    table = Existing("legacy.tokens", key="token", lacks=MISSING_COLUMNS)
 
 
 class Teams(TableResource):
@@ -105,7 +105,7 @@ class Empties(TableResource):
 
     schema = Bare
     verbs = ALL
-    table = Existing("legacy.empties", key="no", type="bigint", lacks=LACKS)
+    table = Existing("legacy.empties", key="no", type="bigint", lacks=MISSING_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +126,14 @@ async def api(running: Api) -> Api:
     return running
 
 
-async def made(api: Api, path: str, **values: Any) -> Any:
+async def create(api: Api, path: str, **values: Any) -> Any:
     response = await api.post(path, values)
     assert response.status == 201, response.body
     return response
 
 
 async def test_an_item_has_the_id_of_its_row_and_only_what_the_table_has(api: Api) -> None:
-    response = await made(api, "/people", name="Ada", title="Countess")
+    response = await create(api, "/people", name="Ada", title="Countess")
     assert response.json == {"id": "1", "name": "Ada", "age": None, "title": "Countess"}
     assert response.headers["Location"] == "/people/1"
     assert "Last-Modified" not in response.headers
@@ -145,7 +145,7 @@ async def test_an_item_has_the_id_of_its_row_and_only_what_the_table_has(api: Ap
 
 
 async def test_every_write_works(api: Api) -> None:
-    await made(api, "/people", name="Ada")
+    await create(api, "/people", name="Ada")
     put = await api.put("/people/1", {"id": "1", "name": "Eve", "age": 5})
     assert (put.status, put.json) == (200, {"id": "1", "name": "Eve", "age": 5, "title": None})
     assert (await api.patch("/people/1", {"age": 6})).json["age"] == 6
@@ -160,7 +160,7 @@ async def test_every_write_works(api: Api) -> None:
 
 
 async def test_the_entity_tag_is_of_all_that_is_in_the_row(api: Api) -> None:
-    tag = (await made(api, "/people", name="Ada", age=1)).headers["ETag"]
+    tag = (await create(api, "/people", name="Ada", age=1)).headers["ETag"]
     assert (await api.patch("/people/1", {"age": 1})).headers["ETag"] == tag
     await api.service.database.write.execute("UPDATE legacy.people SET secret = 'other'")
     late = await api.patch("/people/1", {"age": 2}, headers={"If-Match": tag})
@@ -193,7 +193,7 @@ async def test_pages_filters_and_sorting_go_by_its_own_columns(api: Api) -> None
 
 
 async def test_a_key_that_is_text_comes_with_the_item(api: Api) -> None:
-    response = await made(api, "/countries", code="CH", name="Switzerland")
+    response = await create(api, "/countries", code="CH", name="Switzerland")
     assert (response.json["id"], response.json["code"]) == ("CH", "CH")
     assert response.headers["Last-Modified"]
     assert list(response.json) == ["id", "code", "name", "updated_at"]
@@ -206,26 +206,26 @@ async def test_a_key_that_is_text_comes_with_the_item(api: Api) -> None:
     new = await api.put("/countries/de", {"code": "de", "name": "Deutschland"})
     assert (new.status, new.headers["Location"]) == (201, "/countries/de")
     assert (await api.put("/countries/fr", {"code": "FR", "name": "France"})).status == 422
-    await made(api, "/countries", code="a/b c", name="odd")
+    await create(api, "/countries", code="a/b c", name="odd")
     assert (await api.get("/countries/a%2Fb%20c")).json["name"] == "odd"
     assert [item["id"] for item in (await api.get("/countries?sort=id")).json["items"]] == ["CH", "a/b c", "de"]
 
 
 async def test_a_key_that_is_a_uuid_may_have_any_name(api: Api) -> None:
-    response = await made(api, "/tokens", label="one")
+    response = await create(api, "/tokens", label="one")
     path = response.headers["Location"]
     assert (await api.patch(path.upper().replace("/TOKENS", "/tokens"), {"label": "two"})).json["label"] == "two"
 
 
 async def test_a_row_may_have_no_more_than_its_key(api: Api) -> None:
-    response = await made(api, "/empties")
+    response = await create(api, "/empties")
     assert response.json == {"id": "1"}
     assert (await api.put("/empties/1", {})).json == {"id": "1"}
 
 
 async def test_items_can_refer_to_a_row_whose_key_is_a_uuid(api: Api) -> None:
-    team = await made(api, "/teams", label="red")
-    member = await made(api, "/members", team=team.json["id"])
+    team = await create(api, "/teams", label="red")
+    member = await create(api, "/members", team=team.json["id"])
     shown = await api.get(f"{member.headers['Location']}?expand=team")
     assert shown.json["team"] == team.json
     assert (await api.delete(team.headers["Location"])).errors == [(13003, None)]
@@ -248,7 +248,7 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "changes", "fault"),
+    ("table", "changes", "message"),
     [
         (Existing("people"), {}, "table is 'people': name it with its schema"),
         (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # That is it.
@@ -257,9 +257,9 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
         (Existing("l.p"), {"search": ("label",)}, "has no column for search: leave it out"),
     ],
 )
-def test_what_cannot_be_is_found_at_the_start(table: Existing, changes: Mapping[str, Any], fault: str) -> None:
+def test_what_cannot_be_is_found_at_the_start(table: Existing, changes: Mapping[str, Any], message: str) -> None:
     wrong = type("Wrong", (Tokens,), {"table": table, **changes})
-    assert fault in (problem(wrong) or "")
+    assert message in (problem(wrong) or "")
 
 
 def test_no_reference_can_hold_another_kind_of_key() -> None:

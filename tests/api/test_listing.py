@@ -97,19 +97,19 @@ async def test_filters_and_sorts_mean_what_they_mean_on_a_table(running: Api, qu
     "sort", ["", "&sort=degrees", "&sort=-degrees", "&sort=-degrees,place", "&sort=place,-degrees"]
 )
 async def test_pages_lead_through_all_items_and_back(running: Api, sort: str) -> None:
-    whole = numbers(await running.get(f"/readings?limit=100{sort}"))
+    expected = numbers(await running.get(f"/readings?limit=100{sort}"))
     forward: list[int] = []
     path, last = f"/readings?limit=7{sort}", None
     while path:
         page = await running.get(path)
         forward, last, path = forward + numbers(page), page, page.json["next"]
-    assert forward == whole
+    assert forward == expected
     backward = numbers(last)
     while last and (prev := last.json["prev"]):
         last = await running.get(prev)
         backward = numbers(last) + backward
-    assert backward == whole
-    degrees = [n % 7 if n % 5 else None for n in whole]
+    assert backward == expected
+    degrees = [n % 7 if n % 5 else None for n in expected]
     if sort == "&sort=degrees":
         assert degrees[-6:] == [None] * 6
     if sort == "&sort=-degrees":

@@ -143,14 +143,14 @@ async def api(serve: Serve) -> Api:
     return await serve([plugin("bills", Bills), plugin("notes", Notes), plugin("bells", Bells)])
 
 
-async def made(api: Api, **values: Any) -> Any:
+async def create_bill(api: Api, **values: Any) -> Any:
     response = await api.post("/bills", {"title": "rent", **values})
     assert response.status == 201, response.body
     return response.json
 
 
 async def test_an_operation_on_an_item_answers_with_the_item(api: Api) -> None:
-    bill = await made(api)
+    bill = await create_bill(api)
     path = f"/bills/{bill['id']}"
     response = await api.post(f"{path}/pay", {"by": "Ada"})
     assert (response.status, response.json["paid"], response.json["by"]) == (200, True, "Ada")
@@ -166,13 +166,13 @@ async def test_an_operation_on_an_item_answers_with_the_item(api: Api) -> None:
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{}"])
 async def test_without_a_request_schema_no_body_is_needed(api: Api, body: bytes) -> None:
-    path = f"/bills/{(await made(api))['id']}/reopen"
+    path = f"/bills/{(await create_bill(api))['id']}/reopen"
     headers = {"Content-Type": "application/json"} if body else {}
     assert (await api.request("POST", path, data=body, headers=headers)).status == 200
 
 
 async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None:
-    path = f"/bills/{(await made(api))['id']}"
+    path = f"/bills/{(await create_bill(api))['id']}"
     cases: list[tuple[str, Any, int, list[Any]]] = [
         ("pay", {}, 422, [(11001, "/by")]),
         ("pay", {"by": "", "id": 5, "created_at": 7}, 422, [(11005, "/by"), (11002, "/id"), (11002, "/created_at")]),
@@ -180,9 +180,9 @@ async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None
         ("reopen", {"by": "Ada"}, 422, [(11002, "/by")]),
         ("reopen", 5, 400, [(10001, "")]),
     ]
-    for name, body, status, faults in cases:
+    for name, body, status, expected in cases:
         response = await api.post(f"{path}/{name}", body)
-        assert (response.status, sorted(response.errors, key=str)) == (status, sorted(faults, key=str)), (name, body)
+        assert (response.status, sorted(response.errors, key=str)) == (status, sorted(expected, key=str)), (name, body)
     empty = await api.request("POST", f"{path}/pay", headers={"Content-Type": "application/json"})
     assert (empty.status, empty.errors) == (400, [(10002, None)])
     text = await api.request("POST", f"{path}/reopen", data=b"x", headers={"Content-Type": "text/plain"})
@@ -190,18 +190,18 @@ async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None
 
 
 async def test_an_operation_on_the_collection_is_one_transaction(api: Api) -> None:
-    one, two = await made(api, title="one"), await made(api, title="two")
+    one, two = await create_bill(api, title="one"), await create_bill(api, title="two")
     response = await api.post("/bills/merge", {"bills": [one["id"], two["id"]]})
     assert (response.status, response.json["title"]) == (200, "one and two")
     assert response.headers["Content-Location"] == f"/bills/{response.json['id']}"
-    three = await made(api, title="three")
+    three = await create_bill(api, title="three")
     undone = await api.post("/bills/merge", {"bills": [three["id"], one["id"]]})
     assert undone.status == 404
     assert (await api.get(f"/bills/{three['id']}")).status == 200
 
 
 async def test_an_operation_may_answer_with_something_else_or_nothing(api: Api) -> None:
-    bill = await made(api)
+    bill = await create_bill(api)
     response = await api.post("/bills/tally")
     assert (response.status, response.headers["Cache-Control"], "ETag" in response.headers) == (200, "no-store", False)
     assert response.json["bills"] >= 1
@@ -212,12 +212,12 @@ async def test_an_operation_may_answer_with_something_else_or_nothing(api: Api) 
 
 
 async def test_fields_expand_and_prefer_serve_where_an_item_is_answered(api: Api) -> None:
-    parent = await made(api, title="parent")
-    bill = await made(api, parent=parent["id"])
+    parent = await create_bill(api, title="parent")
+    bill = await create_bill(api, parent=parent["id"])
     path = f"/bills/{bill['id']}"
-    some = await api.post(f"{path}/reopen?fields=title,parent&expand=parent")
-    assert list(some.json) == ["id", "title", "parent"]
-    assert some.json["parent"]["title"] == "parent"
+    response = await api.post(f"{path}/reopen?fields=title,parent&expand=parent")
+    assert list(response.json) == ["id", "title", "parent"]
+    assert response.json["parent"]["title"] == "parent"
     assert (await api.post(f"{path}/reopen?limit=5")).errors == [(10013, "limit")]
     minimal = {"Prefer": "return=minimal"}
     nothing = await api.post(f"{path}/reopen", headers=minimal)
@@ -227,7 +227,7 @@ async def test_fields_expand_and_prefer_serve_where_an_item_is_answered(api: Api
 
 
 async def test_conditions_are_held_against_the_item(api: Api) -> None:
-    bill = await made(api)
+    bill = await create_bill(api)
     path = f"/bills/{bill['id']}"
     tag = (await api.get(path)).headers["ETag"]
     late = await api.post(f"{path}/pay", {"by": "Eve"}, headers={"If-Match": '"0"'})
@@ -246,7 +246,7 @@ async def test_where_writes_need_if_match_operations_on_items_do(api: Api) -> No
 
 
 async def test_a_retry_with_the_same_key_does_nothing_twice(api: Api) -> None:
-    path = f"/bills/{(await made(api))['id']}/pay"
+    path = f"/bills/{(await create_bill(api))['id']}/pay"
     headers = {"Idempotency-Key": "pay once"}
     first = await api.post(path, {"by": "Ada"}, headers=headers)
     again = await api.post(path, {"by": "Ada"}, headers=headers)
@@ -260,7 +260,7 @@ async def test_a_retry_with_the_same_key_does_nothing_twice(api: Api) -> None:
 
 
 async def test_an_operation_has_a_grant_of_its_own(api: Api) -> None:
-    path = f"/bills/{(await made(api))['id']}/reopen"
+    path = f"/bills/{(await create_bill(api))['id']}/reopen"
     for name, grants, status in (
         ("clerk", ["bills:reopen"], 200),
         ("all-bills", ["bills:*"], 200),
@@ -281,7 +281,7 @@ async def test_what_another_owns_is_not_there(api: Api) -> None:
 
 
 async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: Api) -> None:
-    item, away = f"/bills/{(await made(api))['id']}", f"/bills/{uuid4()}"
+    item, away = f"/bills/{(await create_bill(api))['id']}", f"/bills/{uuid4()}"
     tag = {"If-Match": '"0"'}
     text = {"Content-Type": "text/plain"}
     cases: list[tuple[str, Any, dict[str, str], int]] = [
@@ -299,7 +299,7 @@ async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: A
 
 
 async def test_other_verbs_at_its_path_are_told_what_is_allowed(api: Api) -> None:
-    item = f"/bills/{(await made(api))['id']}"
+    item = f"/bills/{(await create_bill(api))['id']}"
     for path in (f"{item}/pay", "/bills/merge"):
         response = await api.get(path)
         assert (response.status, response.headers["Allow"]) == (405, "POST, OPTIONS")
@@ -319,13 +319,13 @@ async def test_a_resource_without_a_table_has_operations_too(api: Api) -> None:
 
 
 async def test_nonsense_of_an_author_is_told_to_the_log_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    for path, told in (("/bells/big/crack", "bells"), ("/bills/forget", "bills")):
+    for path, name in (("/bells/big/crack", "bells"), ("/bills/forget", "bills")):
         caplog.clear()
         response = await api.post(path)
         assert (response.status, response.errors) == (500, [(15000, None)])
-        assert told.encode() not in response.body
+        assert name.encode() not in response.body
         (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-        assert record.getMessage().endswith(f"failed in {told}")
+        assert record.getMessage().endswith(f"failed in {name}")
 
 
 async def test_the_document_tells_of_operations(api: Api) -> None:
@@ -361,7 +361,7 @@ async def test_the_reference_shows_operations(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "fault"),
+    ("code", "message"),
     [
         ("@operation\n    def archive(self, context, identity, data): pass", "write async def archive"),
         ("@operation\n    async def archive(self, context, data): pass", "(self, context, identity, data)"),
@@ -378,13 +378,13 @@ async def test_the_reference_shows_operations(api: Api) -> None:
         ("@operation(response='x')\n    async def archive(self, context, identity, data): pass", "for its response"),
     ],
 )
-def test_a_wrong_operation_is_found_at_the_start(code: str, fault: str) -> None:
-    there: dict[str, Any] = {"operation": operation, "TableResource": TableResource, "Bill": Bill}
-    exec(f"class Wrong(TableResource):\n    schema = Bill\n    verbs = ('GET',)\n    {code}\n", there)
-    told = problem(there["Wrong"])
-    assert told is not None
-    assert told.startswith("the operation ")
-    assert fault in told
+def test_a_wrong_operation_is_found_at_the_start(code: str, message: str) -> None:
+    namespace: dict[str, Any] = {"operation": operation, "TableResource": TableResource, "Bill": Bill}
+    exec(f"class Wrong(TableResource):\n    schema = Bill\n    verbs = ('GET',)\n    {code}\n", namespace)
+    error = problem(namespace["Wrong"])
+    assert error is not None
+    assert error.startswith("the operation ")
+    assert message in error
 
 
 def test_an_operation_on_an_item_needs_one_to_be_found() -> None:

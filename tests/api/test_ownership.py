@@ -60,12 +60,12 @@ class Comments(TableResource):
 
 
 RESOURCES: dict[str, type[TableResource]] = {"notes": Notes, "strict": Strict, "comments": Comments}
-OWN = ["notes:GET", "notes:POST", "notes:PUT", "notes:PATCH", "notes:DELETE"]
+OWN_GRANTS = ["notes:GET", "notes:POST", "notes:PUT", "notes:PATCH", "notes:DELETE"]
 OTHERS = ["*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE"]
 CLIENTS = {
-    "ada": [*OWN, *OTHERS],
-    "bob": [*OWN, *OTHERS],
-    "any": [*OWN, "notes:any"],
+    "ada": [*OWN_GRANTS, *OTHERS],
+    "bob": [*OWN_GRANTS, *OTHERS],
+    "any": [*OWN_GRANTS, "notes:any"],
     "star": ["notes:*"],
     "deaf": ["notes:any"],
 }
@@ -96,7 +96,7 @@ def bob(api: Api) -> Api:
     return api.as_client("bob", SECRET)
 
 
-async def made(api: Api, path: str = "/notes", **values: Any) -> Any:
+async def create(api: Api, path: str = "/notes", **values: Any) -> Any:
     response = await api.post(path, {"text": "hers", **values} if path != "/comments" else values)
     assert response.status == 201, response.body
     return response.json
@@ -106,14 +106,14 @@ async def texts(api: Api, query: str = "") -> list[str]:
     return [item["text"] for item in (await api.get(f"/notes?{query}")).json["items"]]
 
 
-def plain(response: Response) -> tuple[Any, ...]:
+def comparable(response: Response) -> tuple[Any, ...]:
     """Return all of an answer that could tell whether something is there."""
-    passing = ("date", "x-request-id")
-    return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in passing]
+    varying = ("date", "x-request-id")
+    return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in varying]
 
 
 async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
-    item = await made(ada)
+    item = await create(ada)
     assert list(item) == ["id", "text", "slug", "label", "parent", "created_at", "updated_at"]
     for query in ("_owner=x", "sort=_owner", "fields=_owner", "_owner__isnull=true"):
         assert (await ada.get(f"/notes?{query}")).status == 400
@@ -122,7 +122,7 @@ async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
 
 
 async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: Api, ada: Api) -> None:
-    path = f"/notes/{(await made(ada))['id']}"
+    path = f"/notes/{(await create(ada))['id']}"
     for name in ("any", "star"):
         other = api.as_client(name, SECRET)
         assert (await other.get(path)).status == 200
@@ -133,7 +133,7 @@ async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: 
     assert (await api.as_client("bob", SECRET).get(path)).status == 404
     assert (await api.as_client("deaf", SECRET).get(path)).status == 403
     # Whoever changes it, it stays hers; and what they make is theirs.
-    theirs = await made(api.as_client("any", SECRET), text="theirs")
+    theirs = await create(api.as_client("any", SECRET), text="theirs")
     assert (await ada.get(f"/notes/{theirs['id']}")).status == 404
     assert (await api.as_client("star", SECRET).delete(f"/notes/{theirs['id']}")).status == 204
 
@@ -166,15 +166,15 @@ ATTEMPTS: dict[str, Attempt] = {
 @pytest.mark.parametrize("path", ["/notes", "/strict"])
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
 async def test_anothers_item_answers_as_one_that_is_not_there(ada: Api, bob: Api, attempt: Attempt, path: str) -> None:
-    item = await made(ada, path)
-    there, nowhere = await attempt(bob, f"{path}/{item['id']}"), await attempt(bob, f"{path}/{uuid4()}")
-    assert there.status == 404
-    assert plain(there) == plain(nowhere)
+    item = await create(ada, path)
+    hidden, missing = await attempt(bob, f"{path}/{item['id']}"), await attempt(bob, f"{path}/{uuid4()}")
+    assert hidden.status == 404
+    assert comparable(hidden) == comparable(missing)
     assert (await ada.get(f"{path}/{item['id']}")).json == item
 
 
 async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> None:
-    item = await made(ada)
+    item = await create(ada)
     for headers in ({}, {"If-None-Match": "*"}, {"If-Match": "*"}):
         response = await bob.put(f"/notes/{item['id']}", ITEM, headers=headers)
         assert (response.status, response.errors) == (404, [(NOT_FOUND, None)])
@@ -196,8 +196,8 @@ async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api
 
 async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Api, bob: Api) -> None:
     for number in range(5):
-        await made(ada, text=f"word {number}")
-    await made(bob, text="word 9")
+        await create(ada, text=f"word {number}")
+    await create(bob, text="word 9")
     own, everyones = [f"word {number}" for number in range(5)], [*(f"word {number}" for number in range(5)), "word 9"]
     for client, expected in (
         (ada, own),
@@ -221,8 +221,8 @@ async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Ap
 
 async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -> None:
     for number in range(6):
-        await made(ada, text=f"a{number}")
-        await made(bob, text=f"b{number}")
+        await create(ada, text=f"a{number}")
+        await create(bob, text=f"b{number}")
     found, url = [], "/notes?limit=2&sort=-text"
     pages = []
     while url:
@@ -257,7 +257,7 @@ async def test_ones_own_are_found_by_an_index(api: Api) -> None:
 
 
 async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api, bob: Api) -> None:
-    await made(ada, slug="taken", label="mine")
+    await create(ada, slug="taken", label="mine")
     response = await bob.post("/notes", {"text": "his", "slug": "taken"})
     assert (response.status, response.errors) == (409, [(CONFLICT, "/slug")])
     assert b"taken" not in response.body
@@ -267,7 +267,7 @@ async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api
 
 
 async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api, bob: Api) -> None:
-    hers, his = await made(ada), await made(bob)
+    hers, his = await create(ada), await create(bob)
     for reference in (hers["id"], str(uuid4())):
         for response in (
             await bob.post("/comments", {"note": reference}),
@@ -278,19 +278,19 @@ async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api
         assert (response.status, response.errors) == (422, [(INVALID, "/1/note")])
         response = await bob.post("/comments", [{"note": reference}])
         assert (response.status, response.errors) == (422, [(INVALID, "/0/note")])
-        comment = await made(bob, "/comments", note=his["id"])
+        comment = await create(bob, "/comments", note=his["id"])
         for response in (
             await bob.patch(f"/comments/{comment['id']}", {"note": reference}),
             await bob.put(f"/comments/{comment['id']}", {"note": reference}),
             await bob.patch(f"/notes/{his['id']}", {"parent": reference}),
         ):
             assert (response.status, response.errors[0][0]) == (422, INVALID)
-    assert (await made(api, "/comments", note=hers["id"]))["note"] == hers["id"]
-    assert (await made(bob, parent=his["id"]))["parent"] == his["id"]
+    assert (await create(api, "/comments", note=hers["id"]))["note"] == hers["id"]
+    assert (await create(bob, parent=his["id"]))["parent"] == his["id"]
 
 
 async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, bob: Api) -> None:
-    hers, his = await made(ada), await made(bob)
+    hers, his = await create(ada), await create(bob)
     for reply in (str(uuid4()), hers["id"]):
         comment = {"note": hers["id"], "reply": reply}
         assert (await bob.post("/comments", comment)).errors == [(INVALID, "/note"), (INVALID, "/reply")]
@@ -299,8 +299,8 @@ async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, b
 
 
 async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: Api, bob: Api) -> None:
-    hers = await made(ada)
-    comment = await made(ada, "/comments", note=hers["id"])
+    hers = await create(ada)
+    comment = await create(ada, "/comments", note=hers["id"])
     path = f"/comments/{comment['id']}?expand=note"
     assert (await ada.get(path)).json["note"] == hers
     assert (await api.get(path)).json["note"] == hers
@@ -331,7 +331,7 @@ async def test_items_made_at_once_are_ones_own(ada: Api, bob: Api) -> None:
 
 
 async def test_a_grant_is_felt_at_once_in_what_is_seen(api: Api, ada: Api) -> None:
-    await made(ada)
+    await create(ada)
     await api.service.clients.add("late", SECRET, ["notes:GET"])
     late = api.as_client("late", SECRET)
     assert await texts(late) == []
@@ -366,12 +366,12 @@ class Owned(Plain):
 async def test_rows_that_belong_to_nobody_are_for_the_author_to_give(postgres: str, serve: Serve) -> None:
     url = await new_database(postgres)
     before = await serve([plugin("texts", Plain)], database_url=url)
-    await made(before, "/texts", text="whose?")
+    await create(before, "/texts", text="whose?")
     after = await serve([plugin("texts", Owned)], database_url=url)
     assert (await after.get("/texts")).status == 503
-    [found] = (await after.get("/plugins")).json["items"]
-    assert "the column _owner is new" in found["fault"]
-    assert 'ADD COLUMN "_owner" uuid' in found["fault"]
+    [row] = (await after.get("/plugins")).json["items"]
+    assert "the column _owner is new" in row["fault"]
+    assert 'ADD COLUMN "_owner" uuid' in row["fault"]
 
 
 async def test_an_empty_table_is_made_anew(postgres: str, serve: Serve) -> None:

@@ -41,7 +41,7 @@ async def start(serve: Start) -> Start:
     async def start(**changes: Any) -> Any:
         api = await serve([], **{"trusted_proxies": ANY_PROXY, **changes})
         api.service.clients.passwords = Passwords(CHEAP)
-        await listening(api)
+        await wait_for_listener(api)
         return api
 
     return start
@@ -51,7 +51,7 @@ async def start(serve: Start) -> Start:
 async def worker(serve: Start) -> Any:
     api = await serve([], trusted_proxies=ANY_PROXY)
     api.service.clients.passwords = Passwords(CHEAP)
-    await listening(api)
+    await wait_for_listener(api)
     return api
 
 
@@ -60,21 +60,21 @@ async def other_worker(start: Start) -> Any:
     return await start()
 
 
-async def listening(api: Any) -> None:
-    await until(lambda: api.service.authentication._notifications.until > time.monotonic())
+async def wait_for_listener(api: Any) -> None:
+    await wait_until(lambda: api.service.authentication._notifications.until > time.monotonic())
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async def ask() -> bool:
-        return true()
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async def check() -> bool:
+        return condition()
 
-    await within(5, ask)
+    await within(5, check)
 
 
-async def within(seconds: float, true: Callable[[], Awaitable[bool]]) -> None:
+async def within(seconds: float, condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(seconds):
         while True:
-            if await true():
+            if await condition():
                 return
             await asyncio.sleep(0.01)
 
@@ -91,7 +91,7 @@ async def status(api: Any, username: str, password: str = SECRET, address: str =
     return response.status
 
 
-async def raw(api: Any, *headers: bytes, path: bytes = b"/") -> tuple[int, dict[str, str], Any]:
+async def send_raw(api: Any, *headers: bytes, path: bytes = b"/") -> tuple[int, dict[str, str], Any]:
     """Send a request with these header lines and return the status, the headers and the JSON of its answer."""
     parts = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -113,7 +113,7 @@ GOOD = authorization(f"admin:{SECRET}")
 
 @pytest.mark.parametrize("scheme", [b"Basic ", b"basic ", b"BASIC ", b"BaSiC ", b"Basic    "])
 async def test_right_credentials_are_let_in(worker: Any, scheme: bytes) -> None:
-    assert (await raw(worker, authorization(f"admin:{SECRET}", scheme)))[0] == 200
+    assert (await send_raw(worker, authorization(f"admin:{SECRET}", scheme)))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -130,17 +130,17 @@ async def test_user_names_and_passwords_are_utf8(worker: Any, username: str, pas
     with suppress(Exception):
         await worker.service.clients.remove(username)
     await worker.service.clients.add(username, password)
-    assert (await raw(worker, authorization(f"{username}:{password}")))[0] == 200
+    assert (await send_raw(worker, authorization(f"{username}:{password}")))[0] == 200
 
 
 async def test_a_password_may_be_sent_decomposed(worker: Any) -> None:
     username = await new_client(worker)
     await worker.service.clients.set_password(username, "caf\N{LATIN SMALL LETTER E WITH ACUTE} noir")
-    assert (await raw(worker, authorization(f"{username}:cafe\N{COMBINING ACUTE ACCENT} noir")))[0] == 200
+    assert (await send_raw(worker, authorization(f"{username}:cafe\N{COMBINING ACUTE ACCENT} noir")))[0] == 200
 
 
 async def test_without_credentials_they_are_asked_for(worker: Any) -> None:
-    status, headers, body = await raw(worker)
+    status, headers, body = await send_raw(worker)
     assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     assert headers["Content-Type"] == "application/json"
     assert headers["Cache-Control"] == "no-store"
@@ -183,7 +183,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("lines", MALFORMED.values(), ids=MALFORMED)
 async def test_a_malformed_header_is_401_that_says_so(worker: Any, lines: list[bytes]) -> None:
-    status, headers, body = await raw(worker, *lines)
+    status, headers, body = await send_raw(worker, *lines)
     assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     [error] = body["errors"]
     assert (error["code"], error["header"]) == (NOT_AUTHENTICATED, "Authorization")
@@ -209,7 +209,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("number", "pair"), [*enumerate(WRONG.values())], ids=WRONG)
 async def test_wrong_credentials_all_get_the_same_answer(worker: Any, number: int, pair: str) -> None:
-    status, headers, body = await raw(worker, authorization(pair), b"X-Forwarded-For: 203.0.113.%d" % number)
+    status, headers, body = await send_raw(worker, authorization(pair), b"X-Forwarded-For: 203.0.113.%d" % number)
     assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     expected = {"message": "The user name or the password is wrong.", "code": WRONG_CREDENTIALS}
     assert body == {"errors": [expected]}
@@ -218,20 +218,20 @@ async def test_wrong_credentials_all_get_the_same_answer(worker: Any, number: in
 async def test_a_client_that_is_not_active_gets_the_same_answer(worker: Any) -> None:
     username = await new_client(worker)
     await worker.service.clients.set_active(username, False)
-    status, _, body = await raw(worker, authorization(f"{username}:{SECRET}"))
+    status, _, body = await send_raw(worker, authorization(f"{username}:{SECRET}"))
     assert (status, [error["code"] for error in body["errors"]]) == (401, [WRONG_CREDENTIALS])
 
 
 async def test_public_paths_need_no_credentials_and_look_at_none(worker: Any) -> None:
     for lines in ([], [authorization("admin:wrong horse")], [b"Authorization: Bearer x"], [GOOD, GOOD]):
-        assert (await raw(worker, *lines, path=b"/health"))[0] == 200
+        assert (await send_raw(worker, *lines, path=b"/health"))[0] == 200
 
 
 @pytest.mark.parametrize(
     "path", [b"/nothing", b"/errors", b"/plugins", b"/health/", b"/Health", b"/healt%68x", b"//health"]
 )
 async def test_all_other_paths_do(worker: Any, path: bytes) -> None:
-    assert (await raw(worker, path=path))[0] == 401
+    assert (await send_raw(worker, path=path))[0] == 401
 
 
 async def test_a_hundred_first_requests_with_one_credential_are_one_check(start: Start) -> None:
@@ -247,7 +247,7 @@ async def test_nothing_in_memory_or_log_is_a_secret(worker: Any, caplog: pytest.
     assert await status(worker, username) == 200
     assert await status(worker, username, "wrong zebra") == 401
     assert await status(worker, "some\nbody", SECRET) == 401
-    await raw(worker, authorization(f"{username}{SECRET}"))
+    await send_raw(worker, authorization(f"{username}{SECRET}"))
     authentication = worker.service.authentication
     held = repr([*authentication._entries.items(), *authentication._proven, vars(authentication._throttle)])
     assert username in held
@@ -260,7 +260,7 @@ async def test_nothing_in_memory_or_log_is_a_secret(worker: Any, caplog: pytest.
 async def test_each_failure_leaves_one_line(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
     address, username = "198.51.100.20", "eve\u202e"
     for number in range(7):
-        await raw(
+        await send_raw(
             worker,
             authorization(f"{username}:guess {number:04}"),
             b"X-Forwarded-For: 198.51.100.20",
@@ -286,14 +286,14 @@ async def test_every_worker_forgets_within_a_second(worker: Any, other_worker: A
     for api in (worker, other_worker):
         assert await status(api, username) == 200
     await change(worker.service.clients, username)
-    await within_a_second(worker, other_worker, username)
+    await assert_applied_within_a_second(worker, other_worker, username)
 
 
-async def within_a_second(worker: Any, other_worker: Any, username: str) -> None:
-    async def out() -> bool:
+async def assert_applied_within_a_second(worker: Any, other_worker: Any, username: str) -> None:
+    async def locked_out() -> bool:
         return [await status(api, username) for api in (worker, other_worker)] == [401, 401]
 
-    await within(1, out)
+    await within(1, locked_out)
 
 
 async def test_other_grants_hold_within_a_second(worker: Any, other_worker: Any) -> None:
@@ -313,7 +313,7 @@ async def test_a_change_of_one_client_leaves_the_others_remembered(worker: Any) 
     assert [await status(worker, name) for name in (kept, changed)] == [200, 200]
     size = len(worker.service.authentication._entries)
     await worker.service.clients.remove(changed)
-    await until(lambda: len(worker.service.authentication._entries) == size - 1)
+    await wait_until(lambda: len(worker.service.authentication._entries) == size - 1)
     entries = worker.service.authentication._entries.values()
     assert kept in [entry.client.username for entry in entries]
 
@@ -323,10 +323,10 @@ async def test_a_password_changed_during_its_check_is_not_remembered(worker: Any
     username = f"client-{uuid4().hex}"
     await slow.add(username, SECRET)
     running = asyncio.ensure_future(status(worker, username))
-    await until(lambda: bool(worker.service.authentication._checks))
+    await wait_until(lambda: bool(worker.service.authentication._checks))
     await asyncio.sleep(0.02)
     await worker.service.clients.set_password(username, "another horse")
-    await until(lambda: worker.service.authentication._cache.generation > 0)
+    await wait_until(lambda: worker.service.authentication._cache.generation > 0)
     assert not running.done()
     assert await running in (200, 401)
     assert await status(worker, username) == 401
@@ -344,23 +344,23 @@ async def test_a_lost_connection_hides_no_change(worker: Any, other_worker: Any)
     )
     await connection.close()
     await worker.service.clients.remove(username)
-    await within_a_second(worker, other_worker, username)
+    await assert_applied_within_a_second(worker, other_worker, username)
     for api in (worker, other_worker):
-        await listening(api)
+        await wait_for_listener(api)
         assert await status(api, "admin") == 200
 
 
 @asynccontextmanager
-async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
+async def pooler_without_notifications(dsn: str) -> AsyncIterator[str]:
     """Stand in for a pooler in transaction mode: all passes but notifications."""
     writers: list[asyncio.StreamWriter] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = urlsplit(dsn).query.partition("host=")[2].partition("&")[0].replace("%2F", "/")
-        upstream, onward = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
-        writers.extend((writer, onward))
+        upstream, upstream_writer = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+        writers.extend((writer, upstream_writer))
 
-        async def back() -> None:
+        async def relay_responses() -> None:
             try:
                 while True:
                     head = await upstream.readexactly(5)
@@ -370,13 +370,13 @@ async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
             finally:
                 writer.close()
 
-        backward = asyncio.ensure_future(back())
+        responses = asyncio.ensure_future(relay_responses())
         while data := await reader.read(65536):
-            onward.write(data)
-        backward.cancel()
+            upstream_writer.write(data)
+        responses.cancel()
         with suppress(asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
-            await backward
-        onward.close()
+            await responses
+        upstream_writer.close()
         writer.close()
 
     server = await asyncio.start_server(relay, "127.0.0.1")
@@ -390,7 +390,7 @@ async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
 
 
 async def test_where_notifications_do_not_pass_changes_are_looked_up(serve: Start, worker: Any) -> None:
-    async with deaf_pooler(worker.service.settings.direct_url) as dsn:
+    async with pooler_without_notifications(worker.service.settings.direct_url) as dsn:
         api = await serve([], trusted_proxies=ANY_PROXY, database_url=dsn)
         api.service.clients.passwords = Passwords(CHEAP)
         username = await new_client(worker)
@@ -416,16 +416,16 @@ async def test_while_the_database_is_away_who_is_remembered_stays(
     try:
         assert await status(api, "admin") == 200
         await asyncio.to_thread(server.stop)
-        await until(lambda: api.service.authentication._notifications.until < time.monotonic() - 0.2)
+        await wait_until(lambda: api.service.authentication._notifications.until < time.monotonic() - 0.2)
         for _ in range(3):
             assert await status(api, "admin") == 200
-        status_, headers, body = await raw(api, authorization("admin:unknown horse"))
+        status_, headers, body = await send_raw(api, authorization("admin:unknown horse"))
         assert (status_, headers["Retry-After"]) == (503, "1")
         assert [error["code"] for error in body["errors"]] == [DATABASE_UNAVAILABLE]
-        assert (await raw(api, authorization("nobody:unknown horse")))[0] == 503
-        assert (await raw(api))[0] == 401
+        assert (await send_raw(api, authorization("nobody:unknown horse")))[0] == 503
+        assert (await send_raw(api))[0] == 401
         await asyncio.to_thread(server.start)
-        await listening(api)
+        await wait_for_listener(api)
         assert await status(api, "admin", "unknown horse") == 401
         assert await status(api, "admin") == 200
     finally:
@@ -461,7 +461,9 @@ async def test_repeated_failures_wait_and_say_how_long(worker: Any) -> None:
     username = await new_client(worker)
     statuses = [await status(worker, username, f"guess {n:04}", "198.51.100.30") for n in range(8)]
     assert statuses == [401] * 5 + [429] * 3
-    code, headers, body = await raw(worker, authorization(f"{username}:guess 9999"), b"X-Forwarded-For: 198.51.100.30")
+    code, headers, body = await send_raw(
+        worker, authorization(f"{username}:guess 9999"), b"X-Forwarded-For: 198.51.100.30"
+    )
     assert (code, headers["Retry-After"]) == (429, "1")
     assert [error["code"] for error in body["errors"]] == [TOO_MANY_REQUESTS]
     assert await status(worker, username, SECRET, "198.51.100.30") == 429
@@ -501,7 +503,7 @@ async def test_workers_count_together(worker: Any, other_worker: Any) -> None:
     for number in range(5):
         assert await status(worker, username, f"guess {number:04}", "198.51.100.60") == 401
     throttle = other_worker.service.authentication._throttle
-    await until(lambda: throttle.wait(username, "198.51.100.60") > 0)
+    await wait_until(lambda: throttle.wait(username, "198.51.100.60") > 0)
     assert await status(other_worker, username, "guess 9999", "198.51.100.60") == 429
 
 
@@ -515,14 +517,14 @@ async def test_only_a_trusted_proxy_is_believed(start: Start) -> None:
 async def test_a_flood_from_everywhere_leaves_room_for_who_is_known(start: Start) -> None:
     api = await start()
     api.service.clients.passwords = Passwords(replace(SLOW, memory=8 * 1024), threads=1, waiting=8)
-    known, newcomer = await new_client(api), await new_client(api)
-    assert await status(api, known, address="192.0.2.1") == 200
+    cached, newcomer = await new_client(api), await new_client(api)
+    assert await status(api, cached, address="192.0.2.1") == 200
     flood = [
         asyncio.ensure_future(status(api, f"user {n}", f"guess {n:04}", f"203.0.{n // 250}.{n % 250}"))
         for n in range(100)
     ]
     await asyncio.sleep(0.05)
-    assert await status(api, known, address="192.0.2.1") == 200
+    assert await status(api, cached, address="192.0.2.1") == 200
     assert await status(api, newcomer, address="192.0.2.1") == 200
     assert not all(task.done() for task in flood)
     statuses = await asyncio.gather(*flood)

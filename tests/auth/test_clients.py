@@ -38,7 +38,7 @@ async def clients(pool: Pool) -> Clients:
     return clients
 
 
-async def refused(action: Coroutine[Any, Any, Any]) -> ApiError:
+async def client_error(action: Coroutine[Any, Any, Any]) -> ApiError:
     with pytest.raises(ApiError) as caught:
         await action
     return caught.value
@@ -59,8 +59,8 @@ def test_one_of_the_sufficing_grants_is_enough(resource: str, what: str, expecte
 
 
 def test_grants_are_kept_in_order_and_once() -> None:
-    given = ["contacts:*", "*:GET", "address-book_2:archive", "not_there:any", "contacts:*", "*:*", "a:PATCH"]
-    assert parse_grants(given) == (
+    grants = ["contacts:*", "*:GET", "address-book_2:archive", "not_there:any", "contacts:*", "*:*", "a:PATCH"]
+    assert parse_grants(grants) == (
         "*:*", "*:GET", "a:PATCH", "address-book_2:archive", "contacts:*", "not_there:any",
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_a_malformed_grant_is_pointed_at(grant: object) -> None:
     with pytest.raises(ApiError) as caught:
         parse_grants(["*:*", grant, "contacts:*", grant])
     assert caught.value.status == 422
-    assert [fault.pointer for fault in caught.value.details] == ["/grants/1", "/grants/3"]
+    assert [detail.pointer for detail in caught.value.details] == ["/grants/1", "/grants/3"]
 
 
 async def test_a_client_is_stored_without_its_password(clients: Clients, pool: Pool) -> None:
@@ -98,8 +98,8 @@ async def test_a_client_is_stored_without_its_password(clients: Clients, pool: P
 
 
 async def test_all_that_is_wrong_with_a_new_client_is_told_at_once(clients: Clients) -> None:
-    error = await refused(clients.add("a:b", "short", ["x"]))
-    assert [fault.pointer for fault in error.details] == ["/username", "/password", "/grants/0"]
+    error = await client_error(clients.add("a:b", "short", ["x"]))
+    assert [detail.pointer for detail in error.details] == ["/username", "/password", "/grants/0"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_all_that_is_wrong_with_a_new_client_is_told_at_once(clients: Clie
     ],
 )
 async def test_a_bad_user_name_is_refused(clients: Clients, username: str, kind: type[ApiError]) -> None:
-    assert type(await refused(clients.add(username, SECRET))) is kind
+    assert type(await client_error(clients.add(username, SECRET))) is kind
 
 
 @pytest.mark.parametrize("username", ["x" * 201, "", "a:b", "a\tb", "a\x7fb", "a\x9fb"])
@@ -130,7 +130,7 @@ async def test_names_of_200_characters_are_taken(clients: Clients) -> None:
 
 async def test_a_user_name_is_taken_once(clients: Clients) -> None:
     await clients.add("ada", SECRET)
-    error = await refused(clients.add("ada", SECRET))
+    error = await client_error(clients.add("ada", SECRET))
     assert (type(error), error.details[0].pointer) == (errors.Conflict, "/username")
     assert (await clients.add("Ada", SECRET)).username == "Ada"
 
@@ -167,18 +167,18 @@ CHANGES: dict[str, Callable[[Clients, str], Coroutine[Any, Any, Any]]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_an_unknown_client_is_404(clients: Clients, change: Callable[..., Any]) -> None:
-    assert type(await refused(change(clients, "nobody"))) is errors.NotFound
+    assert type(await client_error(change(clients, "nobody"))) is errors.NotFound
 
 
 async def test_setting_the_password_of_an_unknown_client_is_404(clients: Clients) -> None:
-    assert type(await refused(clients.set_password("nobody", SECRET))) is errors.NotFound
+    assert type(await client_error(clients.set_password("nobody", SECRET))) is errors.NotFound
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_the_last_administrator_stays(clients: Clients, change: Callable[..., Any]) -> None:
     await clients.add("sleeper", SECRET, ["*:*"], active=False)
     await clients.add("ada", SECRET, ["*:GET", "*:POST", "contacts:*"])
-    assert type(await refused(change(clients, "admin"))) is errors.Conflict
+    assert type(await client_error(change(clients, "admin"))) is errors.Conflict
     stored = await clients.read("admin")
     assert stored is not None
     assert (stored.client.active, stored.client.grants) == (True, frozenset({"*:*"}))
@@ -188,7 +188,7 @@ async def test_the_last_administrator_stays(clients: Clients, change: Callable[.
 async def test_another_administrator_lets_the_first_go(clients: Clients, change: Callable[..., Any]) -> None:
     await clients.add("ada", SECRET, ["*:*"])
     await change(clients, "admin")
-    assert type(await refused(change(clients, "ada"))) is errors.Conflict
+    assert type(await client_error(change(clients, "ada"))) is errors.Conflict
 
 
 async def test_the_last_administrator_may_have_another_password_and_further_grants(clients: Clients) -> None:
@@ -217,13 +217,15 @@ async def test_the_database_itself_keeps_the_last_administrator(clients: Clients
 async def test_the_first_administrator_is_made_once(pool: Pool) -> None:
     await pool.execute("TRUNCATE pegboard.client")
     replicas = [Clients(pool, Passwords(Cost(memory=8, passes=1))) for _ in range(8)]
-    told = [password for password in await asyncio.gather(*(r.ensure_administrator() for r in replicas)) if password]
-    assert len(told) == 1
+    passwords = [
+        password for password in await asyncio.gather(*(r.ensure_administrator() for r in replicas)) if password
+    ]
+    assert len(passwords) == 1
     stored = await replicas[0].read("admin")
     assert stored is not None
     assert stored.client.grants == {"*:*"}
-    assert len(told[0]) >= 20
-    assert await replicas[0].passwords.verify(stored.password, told[0].encode())
+    assert len(passwords[0]) >= 20
+    assert await replicas[0].passwords.verify(stored.password, passwords[0].encode())
     assert await replicas[0].ensure_administrator() is None
     assert len(await replicas[0].list()) == 1
 
@@ -247,7 +249,7 @@ async def test_before_the_migrations_nobody_is_known_and_nobody_refused(postgres
     pool = Pool(postgres)
     await pool.open()
     try:
-        assert type(await refused(Clients(pool).read("admin"))) is errors.DatabaseUnavailable
+        assert type(await client_error(Clients(pool).read("admin"))) is errors.DatabaseUnavailable
     finally:
         await pool.close()
 
@@ -262,6 +264,6 @@ async def test_each_change_leaves_a_line_without_a_secret(clients: Clients, capl
     await clients.remove("ada", actor=actor)
     rest = "user='ada' by='boss\\n' address=192.0.2.1 request=r-1"
     done = ("added", "password set", "grants set", "active set", "removed")
-    assert caplog.messages == [f"client {what}: {rest}" for what in done]
+    assert caplog.messages == [f"client {change}: {rest}" for change in done]
     assert "horse" not in caplog.text
     assert "argon2" not in caplog.text

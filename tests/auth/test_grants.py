@@ -19,7 +19,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PUBLIC = {"/health", "/ready", "/docs", "/openapi.json"}
 """What needs not even credentials, with all that stands below it."""
-FREE = {"/", "/errors", "*"}
+UNRESTRICTED = {"/", "/errors", "*"}
 """What needs credentials, and no grant."""
 NOT_ALLOWED = 12002
 
@@ -59,41 +59,43 @@ class Box(TableResource):
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
     """Run a service with all that is installed, and what is declared in other ways."""
-    own = {"notes": Notes, "moods": Moods, "box": Box}
+    special = {"notes": Notes, "moods": Moods, "box": Box}
     installed = discovery.discover(discovery.installed())
-    api = await serve([*installed, *(plugin(name, resource) for name, resource in own.items())])
+    api = await serve([*installed, *(plugin(name, resource) for name, resource in special.items())])
     api.service.clients.passwords = Passwords(Cost(memory=8, passes=1))
     return api
 
 
 @pytest.fixture(scope="module")
-async def names(api: Api) -> list[str]:
+async def resource_names(api: Api) -> list[str]:
     """Return the names of all resources."""
     return [entry["name"] for entry in (await api.get("/")).json["resources"]]
 
 
 @pytest.fixture(scope="module")
-async def clients(api: Api, names: list[str]) -> dict[str, Api]:
+async def clients(api: Api, resource_names: list[str]) -> dict[str, Api]:
     """Return a client for each grant that there can be, under that grant; one without any is under the empty one."""
-    own = [path[1:] for path in own_paths(api) if path.count("/") == 1 and path not in PUBLIC | FREE]
-    whats = [*VERBS, "*", "any", "archive"]
+    service_names = [
+        path[1:] for path in service_paths(api) if path.count("/") == 1 and path not in PUBLIC | UNRESTRICTED
+    ]
+    actions = [*VERBS, "*", "any", "archive"]
     grants = [
         "",
         "*:*",
         *(f"*:{verb}" for verb in VERBS),
-        *(f"{name}:{what}" for name in [*names, *own, "other"] for what in whats),
+        *(f"{name}:{action}" for name in [*resource_names, *service_names, "other"] for action in actions),
     ]
     for grant in grants:
         await api.service.clients.add(f"with {grant.replace(':', ' ')}", SECRET, [grant] if grant else [])
     return {grant: api.as_client(f"with {grant.replace(':', ' ')}", SECRET) for grant in grants}
 
 
-def own_paths(api: Api) -> list[str]:
-    own = [path for path, there in api.service.table.paths.items() if there.bulkhead is None]
-    return [path.replace("{resource}", "contacts") for path in own]
+def service_paths(api: Api) -> list[str]:
+    paths = [path for path, route in api.service.table.paths.items() if route.bulkhead is None]
+    return [path.replace("{resource}", "contacts") for path in paths]
 
 
-def sufficing(name: str, method: str) -> set[str]:
+def sufficient_grants(name: str, method: str) -> set[str]:
     verb = "GET" if method == "HEAD" else method
     return {f"{name}:{verb}", f"{name}:*", f"*:{verb}", "*:*"}
 
@@ -105,7 +107,7 @@ def routes(name: str) -> Iterator[tuple[str, str]]:
     yield f"/{name}/me", f"/{name}/me"
 
 
-async def allowed(api: Api, path: str) -> list[str]:
+async def allowed_methods_of(api: Api, path: str) -> list[str]:
     """Return the verbs of a path, which are told without a grant; none where there is no such path."""
     response = await api.request("OPTIONS", path)
     if response.status == 404:
@@ -115,37 +117,39 @@ async def allowed(api: Api, path: str) -> list[str]:
 
 
 async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice(
-    api: Api, names: list[str], clients: dict[str, Api]
+    api: Api, resource_names: list[str], clients: dict[str, Api]
 ) -> None:
     checked = set()
-    for name in names:
+    for name in resource_names:
         for template, path in routes(name):
-            there = await allowed(clients[""], path)
+            allowed_methods = await allowed_methods_of(clients[""], path)
             mine = template.endswith("/me")
-            for method in METHODS if there else ():
+            for method in METHODS if allowed_methods else ():
                 for grant, client in clients.items():
                     # A body that is none: what is let through is refused before it does anything.
                     response = await client.request(
                         method, path, data=b"{", headers={"Content-Type": "application/json"}
                     )
                     what = f"{method} {path} with {grant!r}: {response.status}"
-                    if method not in there:
+                    if method not in allowed_methods:
                         assert response.status == 405, what
-                    elif mine or grant in sufficing(name, method):
+                    elif mine or grant in sufficient_grants(name, method):
                         assert response.status in (200, 400, 404), what
                     else:
                         assert response.status == 403, what
                         assert method == "HEAD" or response.errors == [(NOT_ALLOWED, None)], what
-            if there:
+            if allowed_methods:
                 checked.add(template)
-    mounted = {path for path, there in api.service.table.paths.items() if there.bulkhead is not None}
+    mounted = {
+        path for path, allowed_methods in api.service.table.paths.items() if allowed_methods.bulkhead is not None
+    }
     assert checked == mounted
 
 
 async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are_free(
     api: Api, clients: dict[str, Api]
 ) -> None:
-    for path in own_paths(api):
+    for path in service_paths(api):
         if path == "*":
             continue
         public = path in PUBLIC or path.startswith("/docs/")
@@ -154,7 +158,7 @@ async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are
             # What takes no credentials takes those of one without grants, too, and so those of all others.
             for grant, client in {"": clients[""]}.items() if public else clients.items():
                 response = await client.request(method, path, headers={"Accept": "*/*"})
-                free = public or path in FREE or grant in sufficing(path[1:], method)
+                free = public or path in UNRESTRICTED or grant in sufficient_grants(path[1:], method)
                 assert (response.status == 403) is not free, f"{method} {path} with {grant!r}: {response.status}"
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             assert (await clients["*:*"].request(method, path)).status == 405, f"{method} {path}"

@@ -108,17 +108,17 @@ def test_an_address_is_trusted_from_a_success_until_it_fails_too_often(throttle:
 
 
 def test_other_workers_count_what_they_hear(clock: Clock) -> None:
-    here, there = Throttle(clock), Throttle(clock)
+    first, second = Throttle(clock), Throttle(clock)
     for _ in range(6):
-        here.begin("ada", "2001:db8::1")
-        there.receive(here.fail("ada", "2001:db8::1"))
-    assert there.wait("ada", "2001:db8::1") == here.wait("ada", "2001:db8::1") == 2
-    here.begin("ada", "2001:db8::1")
-    message = here.succeed("ada", "2001:db8::1")
+        first.begin("ada", "2001:db8::1")
+        second.receive(first.fail("ada", "2001:db8::1"))
+    assert second.wait("ada", "2001:db8::1") == first.wait("ada", "2001:db8::1") == 2
+    first.begin("ada", "2001:db8::1")
+    message = first.succeed("ada", "2001:db8::1")
     assert message is not None
-    there.receive(message)
-    assert there.wait("ada", "2001:db8::1") == 0
-    assert there.trusts("2001:db8::1")
+    second.receive(message)
+    assert second.wait("ada", "2001:db8::1") == 0
+    assert second.trusts("2001:db8::1")
 
 
 def test_a_success_is_news_once(throttle: Throttle) -> None:

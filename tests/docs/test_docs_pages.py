@@ -16,7 +16,7 @@ from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}
 # Elements that hold text and what belongs to text, and those that cannot stand in them.
-PHRASES = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "title", "summary", "button", "code", "span"}
+PHRASING = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "title", "summary", "button", "code", "span"}
 BLOCKS = {"p", "div", "table", "ul", "ol", "pre", "section", "details", "h1", "h2", "h3", "h4", "form"}
 HOSTILE = '"><script>alert(1)</script><img src=http://elsewhere.example/x.png onerror=alert(1)>'
 
@@ -37,7 +37,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs), f"an attribute of <{tag}> is there twice"
-        assert not (tag in BLOCKS and PHRASES.intersection(self.open)), f"<{tag}> in {self.open}"
+        assert not (tag in BLOCKS and PHRASING.intersection(self.open)), f"<{tag}> in {self.open}"
         assert not (tag == "a" and "a" in self.open)
         self.tags.append((tag, dict(attrs)))
         if re.fullmatch(r"h\d", tag):
@@ -57,13 +57,13 @@ class Page(HTMLParser):
 
     @property
     def links(self) -> set[str]:
-        return {str(one["href"]) for one in self.all("a")}
+        return {str(link["href"]) for link in self.all("a")}
 
     @property
     def addresses(self) -> set[str]:
         """All that the page loads or leads to."""
         names = ("href", "src", "action", "srcset", "data")
-        return {str(value) for _, given in self.tags for name, value in given.items() if name in names}
+        return {str(value) for _, attributes in self.tags for name, value in attributes.items() if name in names}
 
 
 class Line(Schema):
@@ -138,12 +138,12 @@ async def test_a_page_is_well_formed_and_in_order(documented: Api, path: str) ->
         assert len(page.all(landmark)) == 1
     assert page.headings[0] == 1
     assert all(later <= earlier + 1 for earlier, later in zip(page.headings, page.headings[1:], strict=False))
-    anchors = [given["id"] for _, given in page.tags if "id" in given]
+    anchors = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(anchors)) == len(anchors)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(anchors)
     assert page.links.issuperset({"#main", "/docs"})
     assert [link["href"] for link in page.all("a") if link.get("aria-current")] == [path] * 2
-    labels = [given for tag, given in page.tags if tag in ("input", "textarea", "label")]
+    labels = [attributes for tag, attributes in page.tags if tag in ("input", "textarea", "label")]
     assert len(labels) == 2 * len(page.all("label")), "a field without a label"
 
 
@@ -179,7 +179,7 @@ async def test_the_overview_tells_what_the_user_wrote(documented: Api) -> None:
 
 async def test_the_overview_has_every_error_code(documented: Api) -> None:
     page = await read(documented, "/docs")
-    rows = [given["id"] for given in page.all("tr") if "id" in given]
+    rows = [attributes["id"] for attributes in page.all("tr") if "id" in attributes]
     codes: tuple[type[ApiError], ...] = (*errors.CATALOGUE, *Bills.error_codes)
     assert rows == [f"error-{code.code}" for code in codes]
     for code in codes:
@@ -253,17 +253,17 @@ async def test_a_resource_s_page_tells_its_fields(documented: Api) -> None:
         "lines[].amount",
         "created_atinstant read-only",
     )
-    places = [text.find(row) for row in rows]
-    assert -1 not in places, dict(zip(rows, places, strict=True))
+    positions = [text.find(row) for row in rows]
+    assert -1 not in positions, dict(zip(rows, positions, strict=True))
 
 
 async def test_a_resource_s_page_tells_its_verbs_and_no_other(documented: Api) -> None:
     page = await read(documented, "/docs/notes")
-    assert {given["data-verb"] for given in page.all("form")} == {"GET"}
-    assert {given["data-path"] for given in page.all("form")} == {"/notes", "/notes/{id}"}
+    assert {attributes["data-verb"] for attributes in page.all("form")} == {"GET"}
+    assert {attributes["data-path"] for attributes in page.all("form")} == {"/notes", "/notes/{id}"}
     assert "PATCH" not in page.text
     bills = await read(documented, "/docs/bills")
-    verbs = {(given["data-verb"], given["data-path"]) for given in bills.all("form")}
+    verbs = {(attributes["data-verb"], attributes["data-path"]) for attributes in bills.all("form")}
     assert verbs == {
         *(("GET", "/bills"), ("HEAD", "/bills"), ("POST", "/bills")),
         *((verb, "/bills/{id}") for verb in ("GET", "HEAD", "PATCH", "DELETE")),
@@ -286,7 +286,7 @@ async def test_what_a_plugin_says_is_text_and_nothing_else(documented: Api) -> N
         page = await read(documented, path)
         assert len(page.all("script")) == 1
         assert not page.all("img")
-        assert not any(name.startswith("on") or name == "style" for _, given in page.tags for name in given)
+        assert not any(name.startswith("on") or name == "style" for _, attributes in page.tags for name in attributes)
         assert not any(address.lower().startswith(("javascript:", "data:")) for address in page.addresses)
     text = (await read(documented, "/docs/bills")).text
     assert f"Bills & what they are for: {HOSTILE}" in text
@@ -340,7 +340,7 @@ async def test_every_address_honours_the_prefix(serve: Serve) -> None:
     for path in ("/docs", "/docs/bills", "/docs/away"):
         page = await read(api, path)
         assert all(address.startswith(("/api/", "#")) for address in page.addresses), page.addresses
-        assert all(str(given["data-path"]).startswith("/api/bills") for given in page.all("form"))
+        assert all(str(attributes["data-path"]).startswith("/api/bills") for attributes in page.all("form"))
     assert "curl https://api.example.org/api/bills " in (await read(api, "/docs/bills")).text
 
 
@@ -354,4 +354,4 @@ async def test_the_reference_can_be_kept_for_clients(serve: Serve) -> None:
 async def test_the_reference_of_the_installed_plugins_is_whole(running: Api) -> None:
     for item in running.service.plugins:
         page = await read(running, f"/docs/{item.name}")
-        assert {given["data-verb"] for given in page.all("form")} >= set(item.verbs)
+        assert {attributes["data-verb"] for attributes in page.all("form")} >= set(item.verbs)

@@ -311,17 +311,17 @@ def test_a_resource_that_wants_conditions_says_so(document: Document) -> None:
 
 def codes(document: Document, path: str, verb: str) -> dict[int, str]:
     """Return every code that an operation tells, and the status it is told with."""
-    found = {}
+    result = {}
     for status, response in document["paths"][path][verb]["responses"].items():
         for code in re.findall(r"^- `(\d{5})`", resolved(document, response)["description"], re.MULTILINE):
-            found[int(code)] = status
-    return found
+            result[int(code)] = status
+    return result
 
 
 def test_every_code_is_told_where_it_is_met(document: Document) -> None:
-    told = codes(document, "/things", "post")
-    assert {code.code for code in ACTIONS["create"]} <= told.keys()
-    assert told[Locked.code] == "409"
+    codes_of_post = codes(document, "/things", "post")
+    assert {code.code for code in ACTIONS["create"]} <= codes_of_post.keys()
+    assert codes_of_post[Locked.code] == "409"
     assert Locked.code not in codes(document, "/makers", "post")
     everywhere = {
         code
@@ -335,9 +335,9 @@ def test_every_code_is_told_where_it_is_met(document: Document) -> None:
 
 
 def test_the_faults_of_a_body_are_real_ones(document: Document) -> None:
-    refusal = resolved(document, document["paths"]["/things"]["post"]["responses"]["422"])
-    faults = refusal["content"]["application/json"]["examples"]["faults"]["value"]["errors"]
-    assert {(fault["code"], fault["pointer"]) for fault in faults} == {(11001, "/name"), (11001, "/price")}
+    response = resolved(document, document["paths"]["/things"]["post"]["responses"]["422"])
+    errors = response["content"]["application/json"]["examples"]["faults"]["value"]["errors"]
+    assert {(error["code"], error["pointer"]) for error in errors} == {(11001, "/name"), (11001, "/price")}
 
 
 def test_only_what_is_open_does_without_credentials() -> None:

@@ -80,9 +80,9 @@ def tools() -> Path:
     lock = TOOLS / "package-lock.json"
     if shutil.which("npm") is None and "CI" not in os.environ:
         pytest.skip("npm is not installed")
-    with (TOOLS / "package.json").open() as held:
+    with (TOOLS / "package.json").open() as lock_file:
         # One of several test processes installs, the others wait for it.
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != lock.read_text():
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=TOOLS, check=True)
             stamp.write_text(lock.read_text())
@@ -109,9 +109,9 @@ async def run(*command: object, cwd: Path | None = None, **environment: str) -> 
     process = await asyncio.create_subprocess_exec(
         *map(str, command), cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    said = (await process.communicate())[0].decode(errors="replace")
-    assert process.returncode == 0, said
-    return said
+    output = (await process.communicate())[0].decode(errors="replace")
+    assert process.returncode == 0, output
+    return output
 
 
 def token(api: Api) -> str:
@@ -119,9 +119,9 @@ def token(api: Api) -> str:
 
 
 async def test_redocly_finds_nothing(tools: Path, document: Path) -> None:
-    said = await run(tools / "redocly", "lint", "--format=json", document, REDOCLY_TELEMETRY="off")
-    found = json.loads(said[said.index("{") : said.rindex("}") + 1])
-    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, said
+    output = await run(tools / "redocly", "lint", "--format=json", document, REDOCLY_TELEMETRY="off")
+    found = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, output
 
 
 async def test_spectral_finds_nothing(tools: Path, document: Path) -> None:
@@ -134,8 +134,8 @@ async def test_a_client_in_python_works(document: Path, open_api: Api, tmp_path:
     overrides = {"application/json-patch+json": "left/out", "*/*": "application/octet-stream"}
     config.write_text(json.dumps({"content_type_overrides": overrides}))
     options = ("--path", document, "--output-path", tmp_path / "client", "--meta", "none", "--config", config)
-    said = await run(BIN / "openapi-python-client", "generate", *options, cwd=tmp_path)
-    assert set(re.findall(r"(?:Unsupported|Invalid|Missing|Could not|Cannot).*", said)) == {
+    output = await run(BIN / "openapi-python-client", "generate", *options, cwd=tmp_path)
+    assert set(re.findall(r"(?:Unsupported|Invalid|Missing|Could not|Cannot).*", output)) == {
         "Unsupported content type left/out"
     }
     (tmp_path / "try.py").write_text(PYTHON_CLIENT)
@@ -158,7 +158,7 @@ async def test_no_request_that_schemathesis_makes_is_answered_in_another_way(
 ) -> None:
     me = (await open_api.get("/clients/me")).json["id"]
     options = ("--config-file", HERE / "schemathesis.toml")
-    said = await run(
+    output = await run(
         *(BIN / "schemathesis", *options, "run", f"{open_api.url}/openapi.json", "--auth", f"{ADMIN}:{PASSWORD}"),
         cwd=tmp_path,
         # By itself, since a distribution that is installed has a package `tests`, too.
@@ -166,6 +166,6 @@ async def test_no_request_that_schemathesis_makes_is_answered_in_another_way(
         SCHEMATHESIS_HOOKS="schemathesis_hooks",
         PEGBOARD_TESTED_BY=me,
     )
-    generated, passed = map(int, re.findall(r"(\d+) generated, (\d+) passed", said)[0])
-    assert generated == passed > 1000, said
+    generated, passed = map(int, re.findall(r"(\d+) generated, (\d+) passed", output)[0])
+    assert generated == passed > 1000, output
     assert (await open_api.get("/clients/me")).status == 200

@@ -125,7 +125,7 @@ async def api(running: Api) -> Api:
     return running
 
 
-async def settled(api: Api) -> None:
+async def wait_until_idle(api: Api) -> None:
     """Wait until nobody uses a connection for reads."""
     pool = api.service.database.read
     async with asyncio.timeout(10):
@@ -133,18 +133,18 @@ async def settled(api: Api) -> None:
             await asyncio.sleep(0.01)
 
 
-def table(response: Response) -> list[dict[str, str]]:
+def parse_csv(response: Response) -> list[dict[str, str]]:
     assert response.status == 200, response.body
     return list(csv.DictReader(io.StringIO(response.body.decode(), newline=""), strict=True))
 
 
-def objects(response: Response) -> list[dict[str, Any]]:
+def parse_lines(response: Response) -> list[dict[str, Any]]:
     assert response.status == 200, response.body
     assert response.body.endswith(b"\n") or not response.body
     return [orjson.loads(line) for line in response.body.splitlines()]
 
 
-async def fill(api: Api, path: str, items: list[Any]) -> list[dict[str, Any]]:
+async def create(api: Api, path: str, items: list[Any]) -> list[dict[str, Any]]:
     response = await api.post(path, items)
     assert response.status == 201, response.body
     return list(response.json["items"])
@@ -213,13 +213,13 @@ async def test_every_cell_is_as_it_was(api: Api) -> None:
     values: list[dict[str, Any]] = [{"text": text, "tags": [text], "extra": {"a": text}} for text in HOSTILE]
     values.append({"text": None, "number": -(2**40), "price": "-12.50", "ratio": -1e-7, "day": "2015-02-15"})
     values.append({"at": "2015-02-15T06:21:07+01:00", "on": False, "extra": None})
-    items = await fill(api, "/things", values)
+    items = await create(api, "/things", values)
     response = await api.get("/things", headers=CSV)
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["Vary"] == "Accept, Accept-Encoding"
     assert "ETag" not in response.headers
-    rows = table(response)
+    rows = parse_csv(response)
     assert list(rows[0]) == list(items[0])
     assert response.body.endswith(b"\r\n")
     for row, item in zip(rows, items, strict=True):
@@ -233,17 +233,17 @@ async def test_every_cell_is_as_it_was(api: Api) -> None:
 
 
 async def test_null_and_empty_text_are_told_apart(api: Api) -> None:
-    await fill(api, "/things", [{"text": None}, {"text": ""}])
+    await create(api, "/things", [{"text": None}, {"text": ""}])
     response = await api.get("/things?fields=text", headers=CSV)
     assert [line.partition(b",")[2] for line in response.body.split(b"\r\n")] == [b"text", b"", b'""', b""]
 
 
 async def test_lines_are_the_items_as_a_page_shows_them(api: Api) -> None:
-    items = await fill(api, "/things", [{"text": text, "at": "2015-02-15T06:21:07+01:00"} for text in HOSTILE])
+    items = await create(api, "/things", [{"text": text, "at": "2015-02-15T06:21:07+01:00"} for text in HOSTILE])
     response = await api.get("/things", headers=NDJSON)
     assert response.headers["Content-Type"] == "application/x-ndjson"
     assert response.body.count(b"\n") == len(items)
-    assert objects(response) == items
+    assert parse_lines(response) == items
 
 
 @FORMATS
@@ -253,14 +253,14 @@ async def test_an_empty_collection_is_an_empty_export(api: Api, accept: dict[str
 
 
 async def test_filters_sort_fields_limit_and_count_do_what_they_do_in_pages(api: Api) -> None:
-    await fill(api, "/things", [{"number": number, "text": "x"} for number in (3, 1, 2, 5, 4)])
+    await create(api, "/things", [{"number": number, "text": "x"} for number in (3, 1, 2, 5, 4)])
     response = await api.get("/things?number__gt=1&sort=-number&fields=number&limit=3&count=exact", headers=CSV)
-    assert [row["number"] for row in table(response)] == ["5", "4", "3"]
-    assert list(table(response)[0]) == ["id", "number"]
+    assert [row["number"] for row in parse_csv(response)] == ["5", "4", "3"]
+    assert list(parse_csv(response)[0]) == ["id", "number"]
     assert response.headers["X-Total-Count"] == "4"
     response = await api.get("/things?sort=number&fields=number&count=estimated", headers=NDJSON)
-    assert [item["number"] for item in objects(response)] == [1, 2, 3, 4, 5]
-    assert [list(item) for item in objects(response)] == [["id", "number"]] * 5
+    assert [item["number"] for item in parse_lines(response)] == [1, 2, 3, 4, 5]
+    assert [list(item) for item in parse_lines(response)] == [["id", "number"]] * 5
     assert response.headers["X-Total-Count"] == "5"
 
 
@@ -268,7 +268,7 @@ async def test_filters_sort_fields_limit_and_count_do_what_they_do_in_pages(api:
 async def test_a_limit_may_be_larger_than_any_page(running: Api, accept: dict[str, str]) -> None:
     for limit in (1, 250, 1000, 1001):
         response = await running.get(f"/crowd?limit={limit}&sort=-number&fields=number", headers=accept)
-        numbers = [int(row["number"]) for row in (objects if accept is NDJSON else table)(response)]
+        numbers = [int(row["number"]) for row in (parse_lines if accept is NDJSON else parse_csv)(response)]
         assert numbers == list(range(100_000, 100_000 - limit, -1))
     assert (await running.get("/words?limit=999999999999999999", headers=accept)).status == 200
 
@@ -323,7 +323,7 @@ async def test_the_client_chooses_the_form(running: Api, accept: str, status: in
 
 
 async def test_an_item_has_no_such_form(api: Api) -> None:
-    (item,) = await fill(api, "/things", [{"text": "x"}])
+    (item,) = await create(api, "/things", [{"text": "x"}])
     assert (await api.get(f"/things/{item['id']}", headers=CSV)).errors == [(10004, "Accept")]
     assert (await api.post("/things", {"text": "x"}, headers=CSV)).status == 406
 
@@ -339,7 +339,7 @@ async def test_head_has_the_headers_and_no_body(running: Api, accept: dict[str, 
     response = await running.head("/crowd?count=exact", headers=accept)
     assert (response.status, response.body, response.headers["X-Total-Count"]) == (200, b"", "100000")
     assert response.headers["Content-Type"].startswith(accept["Accept"])
-    await settled(running)
+    await wait_until_idle(running)
 
 
 @FORMATS
@@ -352,51 +352,53 @@ async def test_an_export_is_compressed_where_the_client_takes_it(running: Api, a
 
 
 async def test_computed_fields_are_exported(api: Api) -> None:
-    items = await fill(api, "/shouts", [{"text": text} for text in HOSTILE])
-    assert objects(await api.get("/shouts", headers=NDJSON)) == items
+    items = await create(api, "/shouts", [{"text": text} for text in HOSTILE])
+    assert parse_lines(await api.get("/shouts", headers=NDJSON)) == items
     response = await api.get("/shouts?sort=created_at", headers=CSV)
-    assert list(table(response)[0]) == list(items[0])
-    assert [row["louder"].removeprefix("'") for row in table(response)] == [
+    assert list(parse_csv(response)[0]) == list(items[0])
+    assert [row["louder"].removeprefix("'") for row in parse_csv(response)] == [
         item["louder"].removeprefix("'") for item in items
     ]
 
 
 @FORMATS
 async def test_a_search_is_exported_best_first(api: Api, accept: dict[str, str]) -> None:
-    await fill(api, "/shouts", [{"text": text} for text in ("far away", "near", "near near near", "near near")])
+    await create(api, "/shouts", [{"text": text} for text in ("far away", "near", "near near near", "near near")])
     response = await api.get("/shouts?q=near&text__ne=none&limit=2", headers=accept)
-    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
+    rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
     assert [row["text"] for row in rows] == ["near near near", "near near"]
 
 
 @FORMATS
 async def test_nulls_stand_where_they_do_in_pages(api: Api, accept: dict[str, str]) -> None:
-    items = await fill(api, "/things", [{"number": number, "text": text} for number in (2, None, 1) for text in "bab"])
+    items = await create(
+        api, "/things", [{"number": number, "text": text} for number in (2, None, 1) for text in "bab"]
+    )
     for sort in ("number,-text", "-number,text"):
         pages = (await api.get(f"/things?sort={sort}")).json["items"]
         response = await api.get(f"/things?sort={sort}", headers=accept)
-        rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
+        rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
         assert [row["id"] for row in rows] == [item["id"] for item in pages]
         assert len(rows) == len(items)
 
 
 @FORMATS
 async def test_what_list_hides_an_export_hides(api: Api, accept: dict[str, str]) -> None:
-    await fill(api, "/hidden", [{"text": "secret" if n % 3 else f"{n}", "tags": ["secret"]} for n in range(900)])
+    await create(api, "/hidden", [{"text": "secret" if n % 3 else f"{n}", "tags": ["secret"]} for n in range(900)])
     response = await api.get("/hidden", headers=accept)
     assert b"secret" not in response.body
-    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
+    rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
     assert [row["text"] for row in rows] == [f"{n}" for n in range(0, 900, 3)]
 
 
 async def test_a_resource_without_a_table_is_exported(running: Api) -> None:
-    assert [item["text"] for item in objects(await running.get("/words", headers=NDJSON))] == HOSTILE
-    rows = table(await running.get("/words?limit=3&count=exact", headers=CSV))
+    assert [item["text"] for item in parse_lines(await running.get("/words", headers=NDJSON))] == HOSTILE
+    rows = parse_csv(await running.get("/words?limit=3&count=exact", headers=CSV))
     assert [row["text"] for row in rows] == HOSTILE[:3]
 
 
 @asynccontextmanager
-async def opened(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
+async def open_export(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
     """Begin an export, and read no more of it than the test does; then go away."""
     headers = {**api.headers, **NDJSON, "Accept-Encoding": "identity"}
     async with aiohttp.ClientSession() as session:
@@ -408,7 +410,7 @@ async def opened(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
 
 async def test_an_export_shows_one_moment(running: Api) -> None:
     write = running.service.database.write
-    async with opened(running, "/crowd?sort=number") as content:
+    async with open_export(running, "/crowd?sort=number") as content:
         lines = [await content.readline()]
         await write.execute("UPDATE crowd.crowd SET number = -number WHERE number > 99000")
         await write.execute("DELETE FROM crowd.crowd WHERE number BETWEEN 98000 AND 99000")
@@ -421,16 +423,16 @@ async def test_an_export_shows_one_moment(running: Api) -> None:
 
 async def test_a_client_that_goes_away_leaves_no_connection_behind(running: Api) -> None:
     for _ in range(5):
-        async with opened(running, "/crowd") as one, opened(running, "/crowd?sort=-text") as other:
-            await one.readline()
-            await other.readline()
-        await settled(running)
+        async with open_export(running, "/crowd") as first, open_export(running, "/crowd?sort=-text") as second:
+            await first.readline()
+            await second.readline()
+        await wait_until_idle(running)
     rows = await running.service.database.write.fetch("SELECT state FROM pg_stat_activity WHERE state LIKE 'idle in%'")
     assert rows == []
 
 
 async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
-    async with opened(running, "/crowd") as content:
+    async with open_export(running, "/crowd") as content:
         await content.readline()
         ended = await running.service.database.write.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
@@ -445,7 +447,7 @@ async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
 
 
 async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(running: Api) -> None:
-    async with opened(running, "/crowd") as one, opened(running, "/crowd") as other:
+    async with open_export(running, "/crowd") as one, open_export(running, "/crowd") as other:
         await one.readline()
         await other.readline()
         response = await running.get("/crowd", headers=CSV)
@@ -453,7 +455,7 @@ async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(runnin
         assert response.headers["Retry-After"] == "5"
         assert (await running.get("/crowd")).status == 200
         assert (await running.get("/words", headers=CSV)).status == 200
-    await settled(running)
+    await wait_until_idle(running)
     assert (await running.get("/crowd?limit=1", headers=CSV)).status == 200
 
 
@@ -470,7 +472,7 @@ WHERE indrelid = 'contacts.contacts'::regclass AND NOT indisunique"""
 
 
 @pytest.fixture(scope="module")
-async def apart(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
+async def separate_service(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
     """Run a service in a process of its own, with a hundred thousand contacts."""
     url = await new_database(postgres)
     environment = {
@@ -505,13 +507,13 @@ async def apart(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
 @FORMATS
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 async def test_memory_does_not_grow_with_the_collection(
-    apart: tuple[str, psutil.Process], accept: dict[str, str], coding: str
+    separate_service: tuple[str, psutil.Process], accept: dict[str, str], coding: str
 ) -> None:
-    url, process = apart
+    url, process = separate_service
     headers = {**basic(ADMIN, PASSWORD), **accept, "Accept-Encoding": coding}
     async with aiohttp.ClientSession(headers=headers, auto_decompress=False) as session:
 
-        async def most(limit: int) -> tuple[int, int]:
+        async def peak_memory(limit: int) -> tuple[int, int]:
             """Return the most memory that was in use, and how much was sent."""
             highest = sent = 0
             async with session.get(f"{url}/contacts?limit={limit}") as response:
@@ -520,8 +522,8 @@ async def test_memory_does_not_grow_with_the_collection(
                     highest = max(highest, process.memory_info().rss)
             return highest, sent
 
-        before, _ = await most(2_000)
-        after, sent = await most(100_000)
+        before, _ = await peak_memory(2_000)
+        after, sent = await peak_memory(100_000)
     if coding == "identity":
         assert sent > 60_000_000
     assert after - before < 6_000_000

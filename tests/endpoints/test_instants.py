@@ -14,7 +14,7 @@ FILL = """
 INSERT INTO moments.moments (id, _version, at) SELECT ('0192f000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, at
 FROM unnest($1::text[]::timestamptz[]) WITH ORDINALITY AS moment (at, n)"""
 
-HELD = {
+STORED = {
     "2015-02-15T05:21:07Z": "2015-02-15T05:21:07Z",
     "2015-02-15T05:21:07.999999Z": "2015-02-15T05:21:07Z",
     "2015-02-15T23:30:00-05:30": "2015-02-16T05:00:00Z",
@@ -51,13 +51,13 @@ class Moments(TableResource):
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
     api = await serve([plugin("moments", Moments)])
-    await api.service.database.write.execute(FILL, list(HELD))
+    await api.service.database.write.execute(FILL, list(STORED))
     return api
 
 
 async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
     items = (await api.get("/moments")).json["items"]
-    assert [item["at"] for item in items] == list(HELD.values())
+    assert [item["at"] for item in items] == list(STORED.values())
     for item in items:
         assert (await api.get(f"/moments/{item['id']}")).json == item
     assert (await api.get("/moments?id__in=" + ",".join(item["id"] for item in items))).json["items"] == items
@@ -67,14 +67,14 @@ async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
 
 @pytest.mark.parametrize("sort", ["at", "-at", "at,created_at", "-created_at"])
 async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort: str) -> None:
-    whole = (await api.get(f"/moments?sort={sort}")).json["items"]
+    expected = (await api.get(f"/moments?sort={sort}")).json["items"]
     target, found, last = f"/moments?sort={sort}&limit=1", [], ""
     while target:
         page = (await api.get(target)).json
         found += page["items"]
         target, last = page["next"], target
-    assert found == whole
-    assert len(found) == len(HELD)
+    assert found == expected
+    assert len(found) == len(STORED)
     while (target := (await api.get(last)).json["prev"]) is not None:
         page = (await api.get(target)).json
         found.pop()
@@ -116,4 +116,4 @@ async def test_the_form_of_instants_is_that_of_no_role_or_database(api: Api) -> 
         assert await session.fetchval("SELECT timestamptz '2015-02-15 05:21:07Z'::text") == "2015-02-15 05:21:07+00"
     finally:
         await session.close()
-    assert [item["at"] for item in (await api.get("/moments")).json["items"]] == list(HELD.values())
+    assert [item["at"] for item in (await api.get("/moments")).json["items"]] == list(STORED.values())

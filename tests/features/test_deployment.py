@@ -23,10 +23,10 @@ PROXIES = {name: (ROOT / "deploy" / name).read_text() for name in ("haproxy.cfg"
 
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE], ids=["Dockerfile", "docker-compose.yml"])
 def test_only_settings_that_there_are_are_named(text: str) -> None:
-    known = {name for setting in SETTINGS for name in (setting.variable, setting.file_variable)}
+    variables = {name for setting in SETTINGS for name in (setting.variable, setting.file_variable)}
     named = set(re.findall(r"\bPEGBOARD_[A-Z_]+", text))
     assert named
-    assert named <= known
+    assert named <= variables
 
 
 def test_running_requests_get_their_time_to_end() -> None:
@@ -41,9 +41,9 @@ def test_running_requests_get_their_time_to_end() -> None:
 def test_what_a_proxy_tells_itself_has_the_form_and_the_codes_of_the_service(proxy: str) -> None:
     bodies = [json.loads(body) for body in re.findall(r"""[`']({"errors":.*})[`']""", PROXIES[proxy])]
     assert len(bodies) >= 3
-    known = {code.code for code in errors.CATALOGUE}
+    codes = {code.code for code in errors.CATALOGUE}
     for body in bodies:
-        assert all(entry["code"] in known and entry["message"] for entry in body["errors"])
+        assert all(entry["code"] in codes and entry["message"] for entry in body["errors"])
 
 
 def test_the_image_runs_as_the_user_for_whom_the_secrets_are() -> None:

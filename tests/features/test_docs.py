@@ -45,7 +45,7 @@ NAMED = re.compile(
 )
 ELISION = "…"
 """What a page leaves out of a response."""
-PASSING = (
+VARYING = (
     (re.compile(r'("(?:created_at|updated_at)":)"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'), r'\1"..."'),
     (re.compile(r"^((?:Date|Last-Modified|X-Request-Id): ).+$", re.MULTILINE), r"\1..."),
     (re.compile(r'("version":|pegboard-\w+ )"?\d+\.\d+\.\d+"?'), r"\1..."),
@@ -150,7 +150,7 @@ class Session:
             pointer.unlink(missing_ok=True)
         self.removed.add(distribution)
 
-    def python(self, *arguments: str) -> None:
+    def run_module(self, *arguments: str) -> None:
         """Run a module of Python, which has to end well."""
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
@@ -183,32 +183,32 @@ class Session:
 
     def compare(self, command: str, shown: str, real: str) -> None:
         """Hold an answer against the one that the page shows, and remember what is named otherwise."""
-        for ours, theirs in zip(NAMED.findall(shown), NAMED.findall(real), strict=False):
-            known = self.names.setdefault(ours, theirs)
-            assert known == theirs, f"{command}: {ours} was {known} before"
-            if ours.startswith("ETag"):
-                self.names["If-Match" + ours[4:]] = "If-Match" + theirs[4:]
-        for ours, theirs in self.names.items():
-            shown = shown.replace(ours, theirs)
-        parts = map(re.escape, plain(shown).split(ELISION))
-        assert re.fullmatch(".*".join(parts), plain(real), re.DOTALL), f"{command}: {real}"
+        for shown_name, real_name in zip(NAMED.findall(shown), NAMED.findall(real), strict=False):
+            expected = self.names.setdefault(shown_name, real_name)
+            assert expected == real_name, f"{command}: {shown_name} was {expected} before"
+            if shown_name.startswith("ETag"):
+                self.names["If-Match" + shown_name[4:]] = "If-Match" + real_name[4:]
+        for shown_name, real_name in self.names.items():
+            shown = shown.replace(shown_name, real_name)
+        parts = map(re.escape, normalize(shown).split(ELISION))
+        assert re.fullmatch(".*".join(parts), normalize(real), re.DOTALL), f"{command}: {real}"
 
 
-def plain(text: str) -> str:
-    for pattern, replacement in PASSING:
+def normalize(text: str) -> str:
+    for pattern, replacement in VARYING:
         text = pattern.sub(replacement, text)
     return text
 
 
 def snippets(page: Path) -> list[Snippet]:
     text = page.read_text()
-    found = [
+    blocks = [
         Snippet(match[2], match[1] or "", match[3], text.count("\n", 0, match.start(2)) + 1)
         for match in FENCE.finditer(text)
     ]
-    assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(found), "a block that cannot be read"
+    assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(blocks), "a block that cannot be read"
     assert not re.search(r"\n\n {4}", FENCE.sub("", text)), "an indented block, which cannot be run"
-    return found
+    return blocks
 
 
 def commands(snippet: Snippet) -> Iterator[tuple[str, str]]:
@@ -236,23 +236,23 @@ def programs(command: str) -> Iterator[list[str]]:
             words.append(word)
 
 
-def variables(words: list[str]) -> tuple[dict[str, str], list[str]]:
+def split_assignments(words: list[str]) -> tuple[dict[str, str], list[str]]:
     """Split off the assignments before a program."""
-    given: dict[str, str] = {}
+    assignments: dict[str, str] = {}
     rest = words[1:] if words[0] == "export" else words
     while rest and re.match(r"[A-Z_]+=", rest[0]):
         name, _, value = rest[0].partition("=")
-        given[name], rest = value, rest[1:]
-    return given, rest
+        assignments[name], rest = value, rest[1:]
+    return assignments, rest
 
 
-def check_settings(given: dict[str, str]) -> None:
+def check_settings(assignments: dict[str, str]) -> None:
     """Hold each variable for the service against what there is to set."""
-    known = {setting.variable: setting for setting in SETTINGS}
+    settings = {setting.variable: setting for setting in SETTINGS}
     files = {setting.file_variable for setting in SETTINGS}
-    for name, value in given.items():
+    for name, value in assignments.items():
         if name.startswith("PEGBOARD_") and name not in files:
-            known[name].parse(value)
+            settings[name].parse(value)
 
 
 def check_make(words: list[str], _: Session) -> None:
@@ -278,13 +278,13 @@ def check_pip(words: list[str], session: Session) -> None:
 def check_pytest(words: list[str], session: Session) -> None:
     """Run the tests of a project of the page, which have to pass."""
     [project] = words[1:]
-    session.python("pytest", "-q", "-p", "no:cacheprovider", project)
+    session.run_module("pytest", "-q", "-p", "no:cacheprovider", project)
 
 
 def check_python(words: list[str], session: Session) -> None:
     """Build a project of the page; the network is left out of it."""
     assert words[1:3] == ["-m", "build"]
-    session.python("build", "--wheel", "--no-isolation", *words[3:])
+    session.run_module("build", "--wheel", "--no-isolation", *words[3:])
 
 
 def check_serve(words: list[str], session: Session) -> None:
@@ -329,7 +329,7 @@ CHECKS: dict[str, Callable[[list[str], Session], None]] = {
 }
 
 
-def runs(words: list[str], session: Session) -> bool:
+def is_run_unchanged(words: list[str], session: Session) -> bool:
     """Tell whether a program is run as it stands; do or check in another way what is not."""
     program = Path(words[0]).name
     if program in ("curl", "echo") or (program == "pegboard" and words[1] != "serve"):
@@ -339,19 +339,19 @@ def runs(words: list[str], session: Session) -> bool:
     return False
 
 
-def follow(command: str, session: Session) -> str | None:
+def run_command(command: str, session: Session) -> str | None:
     """Do what a command says and return its output; None for one that is done in another way."""
     run = True
     for words in programs(command):
-        given, rest = variables(words)
-        check_settings(given)
-        run = bool(rest) and runs(rest, session) and run
+        assignments, rest = split_assignments(words)
+        check_settings(assignments)
+        run = bool(rest) and is_run_unchanged(rest, session) and run
     return session.run(command) if run else None
 
 
 def run_console(snippet: Snippet, session: Session) -> None:
     for command, shown in commands(snippet):
-        real = follow(command, session)
+        real = run_command(command, session)
         if real is None:
             assert not shown, f"{command}: what it prints is shown, and no test holds it against anything"
         else:
@@ -408,9 +408,9 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://", "#")):
             file, _, heading = target.partition("#")
-            there = (page.parent / file).resolve()
-            assert there.exists(), target
-            assert not heading or heading in headings(there), target
+            target_page = (page.parent / file).resolve()
+            assert target_page.exists(), target
+            assert not heading or heading in headings(target_page), target
 
 
 def test_every_decision_is_listed_and_has_its_parts() -> None:
@@ -423,8 +423,8 @@ def test_every_decision_is_listed_and_has_its_parts() -> None:
 
 
 def headings(page: Path) -> set[str]:
-    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in titles}
 
 
 def rows(page: str) -> list[list[str]]:
@@ -454,10 +454,10 @@ def test_every_metric_is_documented_and_no_other() -> None:
     ]
 
 
-def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+def leaf_commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            yield from leaves(inner, f"{path} {name}")
+            yield from leaf_commands(inner, f"{path} {name}")
     else:
         yield path, command
 
@@ -466,7 +466,7 @@ def test_every_command_is_documented_and_no_other() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text()
     listed = dict(re.findall(r"^## `(pegboard .+?)`\n(.*?)(?=^## |\Z)", text, re.M | re.S))
     expected = {}
-    for path, command in leaves(main, "pegboard"):
+    for path, command in leaf_commands(main, "pegboard"):
         pieces = command.collect_usage_pieces(click.Context(command))
         expected[" ".join((path, *pieces))] = {option for option in command.params if isinstance(option, click.Option)}
     assert listed.keys() == expected.keys()

@@ -34,7 +34,7 @@ from pegboard.testing.client import ADMIN, PASSWORD, basic
 from pegboard.testing.service import settings_for
 from tests.conftest import AiohttpClient, plugin
 from tests.projects import Site, site
-from tests.servers import answers
+from tests.servers import is_listening
 
 __all__ = ("site",)
 
@@ -411,53 +411,53 @@ async def test_a_response_that_others_compress_is_written_by_aiohttp(
 @web.middleware
 async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Do what `X-Do` says."""
-    what = request.headers.get("X-Do", "")
-    if what == "answer":
+    action = request.headers.get("X-Do", "")
+    if action == "answer":
         return web.Response(text="mine")
-    if what == "forbid":
+    if action == "forbid":
         raise web.HTTPForbidden(text="no")
-    if what == "read":
+    if action == "read":
         await request.read()
-    if what == "part":
+    if action == "part":
         await request.content.read(5)
-    if what == "chunks":
+    if action == "chunks":
         async for _ in request.content.iter_chunked(4):
             pass
-    if what == "none":
+    if action == "none":
         return None  # type: ignore[return-value]  # as people forget to return
-    if what == "cookie":
-        gone = web.HTTPUnauthorized()
-        gone.del_cookie("session")
-        raise gone
-    if what == "found":
+    if action == "cookie":
+        error = web.HTTPUnauthorized()
+        error.del_cookie("session")
+        raise error
+    if action == "found":
         found = web.HTTPFound("/")
         found.set_cookie("session", "1")
         raise found
-    if what == "ok":
+    if action == "ok":
         raise web.HTTPOk(text="fine")
-    if what in ("bytes", "bad bytes"):
-        kind = web.HTTPOk if what == "bytes" else web.HTTPBadRequest
+    if action in ("bytes", "bad bytes"):
+        kind = web.HTTPOk if action == "bytes" else web.HTTPBadRequest
         raised = kind(content_type="image/png")
         raised.body = b"\xff\xfe"
         raise raised
-    if what == "nothing":
+    if action == "nothing":
         raise web.HTTPNoContent
-    if what == "two":
+    if action == "two":
         raise web.HTTPUnauthorized(headers=[("WWW-Authenticate", "Basic"), ("WWW-Authenticate", "Bearer")])
     response = await handler(request)
-    if what == "raise":
+    if action == "raise":
         raise LookupError("secret")
-    if what.startswith("header "):
-        response.headers["X-Name"] = what.removeprefix("header ")
-    if what.startswith("own "):
-        response.headers[what.removeprefix("own ")] = "own"
+    if action.startswith("header "):
+        response.headers["X-Name"] = action.removeprefix("header ")
+    if action.startswith("own "):
+        response.headers[action.removeprefix("own ")] = "own"
     return response
 
 
 @pytest.fixture(scope="module", params=["first", "last", "parent"])
 async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient, database_url: str) -> Any:
     """Put a middleware before all of ours, behind them, or into a parent; return the client and the prefix."""
-    files = next(one for one in discovery.discover(discovery.installed()) if one.name == "files")
+    files = next(entry for entry in discovery.discover(discovery.installed()) if entry.name == "files")
     app = create_app(settings(database_url), [plugin("notes", Notes), files], CHEAP)
     if request.param == "parent":
         parent = web.Application(middlewares=[meddle], client_max_size=10 << 20)
@@ -468,12 +468,12 @@ async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient,
 
 
 async def test_what_a_middleware_of_others_answers_by_itself_is_sent(meddled: Any) -> None:
-    client, prefix, place = meddled
-    answered = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
-    assert (answered.status, await answered.text()) == (200, "mine")
+    client, prefix, position = meddled
+    response = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
+    assert (response.status, await response.text()) == (200, "mine")
     refused = await client.get(f"{prefix}/notes", headers={"X-Do": "forbid"})
     assert refused.status == 403
-    if place == "last":
+    if position == "last":
         assert (await refused.json())["errors"] == [{"message": "no", "code": 12002}]
     assert (await client.get(f"{prefix}/notes")).status == 200
 
@@ -493,41 +493,41 @@ async def test_content_that_a_middleware_of_others_has_consumed_is_never_stored(
     made = await client.post(f"{prefix}/files", json={"name": "x"})
     path = f"{made.headers['Location']}/content"
     assert (await client.put(path, data=b"before", headers={"Content-Type": "text/plain"})).status == 201
-    for what in ("part", "chunks"):
-        sent = {"Content-Type": "text/plain", "X-Do": what}
+    for action in ("part", "chunks"):
+        sent = {"Content-Type": "text/plain", "X-Do": action}
         assert (await client.put(path, data=b"0123456789", headers=sent)).status == 500
-        assert (await client.post(f"{prefix}/notes", json={"text": "x"}, headers={"X-Do": what})).status == 500
+        assert (await client.post(f"{prefix}/notes", json={"text": "x"}, headers={"X-Do": action})).status == 500
     assert await (await client.get(path)).read() == b"before"
 
 
 async def test_what_is_no_response_is_a_500_of_one_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
-    client, prefix, place = meddled
-    for what in ("none",) * (place == "last") + ("raise",):
+    client, prefix, position = meddled
+    for action in ("none",) * (position == "last") + ("raise",):
         caplog.clear()
-        response = await client.get(f"{prefix}/notes", headers={"X-Do": what})
+        response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
         text = await response.text()
         assert response.status == 500
         assert "secret" not in text
-        if place != "parent":
-            known = response.headers["X-Request-Id"]
-            assert known in text
-            assert known in caplog.text
+        if position != "parent":
+            request_id = response.headers["X-Request-Id"]
+            assert request_id in text
+            assert request_id in caplog.text
 
 
-@pytest.mark.parametrize(("what", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
-async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, what: str, status: int) -> None:
+@pytest.mark.parametrize(("action", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
+async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, action: str, status: int) -> None:
     client, prefix, _ = meddled
-    response = await client.get(f"{prefix}/notes", headers={"X-Do": what}, allow_redirects=False)
+    response = await client.get(f"{prefix}/notes", headers={"X-Do": action}, allow_redirects=False)
     assert response.status == status
-    assert ("session" in response.headers.get("Set-Cookie", "")) is (what != "ok")
-    if what == "ok":
+    assert ("session" in response.headers.get("Set-Cookie", "")) is (action != "ok")
+    if action == "ok":
         assert await response.text() == "fine"
 
 
 async def test_what_others_raise_keeps_its_bytes_and_its_headers(meddled: Any) -> None:
     client, prefix, _ = meddled
-    for what, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
-        response = await client.get(f"{prefix}/notes", headers={"X-Do": what})
+    for action, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
+        response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
         assert (response.status, await response.read()) == (status, body)
     assert (await client.get(f"{prefix}/notes", headers={"X-Do": "bad bytes"})).status == 400
     two = await client.get(f"{prefix}/notes", headers={"X-Do": "two"})
@@ -583,15 +583,15 @@ async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
         assert (record.fields["status"], record.fields["bytes"]) == (status, size)
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("position", ["first", "last"])
 async def test_a_body_that_others_read_has_its_time_and_its_form(
-    aiohttp_client: AiohttpClient, database_url: str, place: str
+    aiohttp_client: AiohttpClient, database_url: str, position: str
 ) -> None:
     async def read(request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
 
     app = application(database_url, receive_timeout="0.5")
-    app.middlewares.insert(0 if place == "first" else len(app.middlewares), meddle)
+    app.middlewares.insert(0 if position == "first" else len(app.middlewares), meddle)
     app.router.add_post("/read", read)
     client = await aiohttp_client(app)
     host = f"Host: a\r\nAuthorization: {AUTH['Authorization']}\r\nX-Do: read\r\n"
@@ -710,7 +710,7 @@ async def test_an_operators_middlewares_are_named_by_a_setting(
 
 
 @contextmanager
-def served(folder: Path, database_url: str, *command: str, **more: str) -> Iterator[int]:
+def serve_script(folder: Path, database_url: str, *command: str, **more: str) -> Iterator[int]:
     """Run the script of an application of somebody's own."""
     (folder / "script.py").write_text(SCRIPT)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -729,7 +729,7 @@ def served(folder: Path, database_url: str, *command: str, **more: str) -> Itera
     )
     try:
         deadline = time.monotonic() + 30
-        while not answers(port):
+        while not is_listening(port):
             assert process.poll() is None, process.stderr and process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -763,7 +763,7 @@ async def test_other_servers_serve_it_with_our_protocol(
     tmp_path: Path, database_url: str, command: tuple[str, ...]
 ) -> None:
     def check() -> None:
-        with served(tmp_path, database_url, *command) as port:
+        with serve_script(tmp_path, database_url, *command) as port:
             connection = HTTPConnection("127.0.0.1", port, timeout=10)
             connection.request("GET", "/contacts", headers=AUTH)
             response = connection.getresponse()
@@ -786,9 +786,9 @@ def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
     for name, text in re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    with served(tmp_path, database_url, "app.py") as port:
-        assert fetched(port, "/hello") == (200, "Hello.\n")
-        status, text = fetched(port, "/api/")
+    with serve_script(tmp_path, database_url, "app.py") as port:
+        assert fetch(port, "/hello") == (200, "Hello.\n")
+        status, text = fetch(port, "/api/")
         assert (status, "/api/contacts" in text) == (200, True)
     environment = {**os.environ, "PEGBOARD_DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path)}
     check = "import extended; app = extended.extended(); assert app.middlewares[0] is extended.measure; print(app.router['contacts.Id'])"
@@ -813,14 +813,14 @@ def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
     (about / "METADATA").write_text("Metadata-Version: 2.4\nName: tenants\nVersion: 1.0.0\n")
     (about / "entry_points.txt").write_text("[pegboard.middlewares]\ntenant = tenants:tenant\n")
     paths = os.pathsep.join((str(tmp_path), str(tmp_path / "tenants")))
-    with served(tmp_path, database_url, "script.py", PEGBOARD_MIDDLEWARES="tenant", PYTHONPATH=paths) as port:
-        assert fetched(port, "/health")[0] == 200
-        status, text = fetched(port, "/contacts")
+    with serve_script(tmp_path, database_url, "script.py", PEGBOARD_MIDDLEWARES="tenant", PYTHONPATH=paths) as port:
+        assert fetch(port, "/health")[0] == 200
+        status, text = fetch(port, "/contacts")
         assert (status, json.loads(text)["errors"]) == (400, [{"message": "X-Tenant is missing", "code": 10016}])
-        assert fetched(port, "/contacts", {"X-Tenant": "one"})[0] == 200
+        assert fetch(port, "/contacts", {"X-Tenant": "one"})[0] == 200
 
 
-def fetched(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+def fetch(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", path, headers=AUTH | (headers or {}))
     response = connection.getresponse()

@@ -77,7 +77,7 @@ def modules(wheel: Wheel) -> Iterator[str]:
             yield target.partition(":")[0].replace(".", "/")
 
 
-def assert_entry_points_lead_somewhere(wheel: Wheel) -> None:
+def assert_entry_points_are_importable(wheel: Wheel) -> None:
     for module in modules(wheel):
         assert wheel.files & {f"{module}.py", f"{module}/__init__.py"}, module
 
@@ -93,7 +93,7 @@ def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Pat
     assert wheel.metadata["Description-Content-Type"] == "text/markdown"
     assert wheel.entry_points["console_scripts"] == {"pegboard": "pegboard.cli:main"}
     assert wheel.entry_points["pytest11"] == {"pegboard": "pytest_pegboard"}
-    assert_entry_points_lead_somewhere(wheel)
+    assert_entry_points_are_importable(wheel)
 
 
 @pytest.mark.parametrize("name", PLUGINS)
@@ -110,7 +110,7 @@ def test_the_wheel_of_a_plugin_holds_its_package_and_nothing_else(source: Path, 
     needed = ["pegboard", *(f"pegboard-{other}" for other in REFERS_TO.get(name, ()))]
     assert wheel.metadata.get_all("Requires-Dist") == [f"{project}<0.2,>=0.1" for project in needed]
     assert wheel.entry_points == {"pegboard.resources": {name: f"{package}:{name.title().replace('-', '')}"}}
-    assert_entry_points_lead_somewhere(wheel)
+    assert_entry_points_are_importable(wheel)
 
 
 def test_every_library_that_the_service_imports_is_declared() -> None:
@@ -121,12 +121,12 @@ def test_every_library_that_the_service_imports_is_declared() -> None:
         module: {name.replace("_", "-").lower() for name in names} for module, names in packages_distributions().items()
     }
     for file in (ROOT / "service").rglob("*.py"):
-        for module in imported(file) - sys.stdlib_module_names - {"pegboard"}:
+        for module in imported_libraries(file) - sys.stdlib_module_names - {"pegboard"}:
             assert declared.intersection(distributions.get(module, ())), f"{file.name} imports {module}"
 
 
-def imported(file: Path) -> set[str]:
+def imported_libraries(file: Path) -> set[str]:
     nodes = list(ast.walk(ast.parse(file.read_text())))
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    given = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
-    return {name.partition(".")[0] for name in plain | given}
+    direct_imports = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    from_imports = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.partition(".")[0] for name in direct_imports | from_imports}

@@ -35,8 +35,8 @@ def listed(text: str) -> Iterator[str]:
 def public(cls: type) -> set[str]:
     """Return the public names of a class that it does not have from another: of the class, and of its instances."""
     inherited = {name for parent in cls.__mro__[1:] for name in (*vars(parent), *inspect.get_annotations(parent))}
-    made = re.findall(r"^ +self\.(\w+)(?::.+)? =", inspect.getsource(cls), re.MULTILINE)
-    names = {*vars(cls), *inspect.get_annotations(cls), *made}
+    instance_attributes = re.findall(r"^ +self\.(\w+)(?::.+)? =", inspect.getsource(cls), re.MULTILINE)
+    names = {*vars(cls), *inspect.get_annotations(cls), *instance_attributes}
     return {name for name in names - inherited if not name.startswith("_")}
 
 

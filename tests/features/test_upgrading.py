@@ -33,11 +33,11 @@ async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve
 
 async def test_items_and_their_tags_are_what_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
-    for path, known in seen["gets"].items():
+    for path, expected in seen["gets"].items():
         response = await api.get(path)
-        assert (response.status, response.body.decode()) == (200, known["body"]), path
-        assert response.headers["ETag"] == known["etag"], path
-        assert (await api.get(path, headers={"If-None-Match": known["etag"]})).status == 304, path
+        assert (response.status, response.body.decode()) == (200, expected["body"]), path
+        assert response.headers["ETag"] == expected["etag"], path
+        assert (await api.get(path, headers={"If-None-Match": expected["etag"]})).status == 304, path
 
 
 async def test_cursors_go_on_where_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
@@ -58,10 +58,10 @@ async def test_a_retry_of_before_gets_the_answer_of_before(upgraded: tuple[Api, 
     api, seen, _ = upgraded
     # What is kept is kept for a day.
     await api.service.database.write.execute("UPDATE pegboard.idempotency SET created_at = now()")
-    for one in seen["replays"]:
-        headers = {"Idempotency-Key": one["key"], "Content-Type": "application/json"}
-        response = await api.request("POST", one["path"], data=one["body"].encode(), headers=headers)
-        assert (response.status, response.json) == (one["status"], one["answer"])
+    for replay in seen["replays"]:
+        headers = {"Idempotency-Key": replay["key"], "Content-Type": "application/json"}
+        response = await api.request("POST", replay["path"], data=replay["body"].encode(), headers=headers)
+        assert (response.status, response.json) == (replay["status"], replay["answer"])
         assert response.headers["Idempotency-Replayed"] == "true"
 
 

@@ -177,13 +177,13 @@ async def api(troubled: Api) -> Api:
     return troubled
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - nothing there tells when it changes
+        while not condition():  # noqa: ASYNC110 - nothing there tells when it changes
             await asyncio.sleep(0.02)
 
 
-async def neighbour(api: Api, times: int = 20) -> None:
+async def assert_neighbour_serves(api: Api, times: int = 20) -> None:
     """See that the neighbour serves."""
     for _ in range(times):
         assert (await api.get("/quiet")).status == 200
@@ -195,8 +195,8 @@ async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     before = bulkhead.timed_out
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
-    await until(lambda: bulkhead.running == 3)
-    await neighbour(api)
+    await wait_until(lambda: bulkhead.running == 3)
+    await assert_neighbour_serves(api)
     responses = await hanging
     assert [(response.status, response.errors) for response in responses] == [(504, [(15005, None)])] * 3
     assert (bulkhead.running, bulkhead.timed_out - before) == (0, 3)
@@ -206,7 +206,7 @@ async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
 async def test_what_was_cut_leaves_no_transaction_and_no_connection_behind(api: Api) -> None:
     database = api.service.database
     assert (await api.get("/trouble/hold")).errors == [(15005, None)]
-    await until(lambda: database.write.idle == database.write.size)
+    await wait_until(lambda: database.write.idle == database.write.size)
     running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(60)%'"
     assert await database.read.fetchval(f"{running} AND state <> 'idle' AND pid <> pg_backend_pid()") == 0
     assert await database.read.fetchval("SELECT to_regclass('public.never_there')") is None
@@ -217,11 +217,11 @@ async def test_more_requests_at_once_than_it_may_have_are_refused(api: Api) -> N
     bulkhead = api.service.bulkheads["trouble"]
     refused = bulkhead.refused
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
-    await until(lambda: bulkhead.running == 3)
+    await wait_until(lambda: bulkhead.running == 3)
     response = await api.get("/trouble/fine")
     assert (response.status, response.errors, response.headers["Retry-After"]) == (503, [(15006, None)], "1")
     assert bulkhead.refused == refused + 1
-    await neighbour(api)
+    await assert_neighbour_serves(api)
     assert (await api.request("OPTIONS", "/trouble")).status == 204
     await hanging
     assert (await api.get("/trouble/fine")).status == 200
@@ -233,7 +233,7 @@ async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
     assert [(await api.get("/trouble/leak")).status for _ in range(2)] == [200, 200]
     waits = bulkhead.pool_waits
     refused = asyncio.gather(api.get("/trouble/borrow"), api.get("/trouble/borrow"))
-    await neighbour(api)
+    await assert_neighbour_serves(api)
     for response in await refused:
         # Its own deadline and the wait for its turn end at about the same time.
         assert (response.status, response.errors[0][0]) in ((503, 15006), (504, 15005))
@@ -245,26 +245,28 @@ async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
     assert (await api.get("/trouble/borrow")).status == 200
 
 
-@pytest.mark.parametrize(("how", "where"), [("spin", "spin_for"), ("later", "spin_later")])
-async def test_who_blocks_the_loop_is_named(api: Api, caplog: pytest.LogCaptureFixture, how: str, where: str) -> None:
+@pytest.mark.parametrize(("word", "function"), [("spin", "spin_for"), ("later", "spin_later")])
+async def test_who_blocks_the_loop_is_named(
+    api: Api, caplog: pytest.LogCaptureFixture, word: str, function: str
+) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     blocked = bulkhead.blocked
     with caplog.at_level(logging.WARNING, "pegboard.plugins"):
-        await api.get(f"/trouble/{how}")
-        await until(lambda: "the event loop resumed" in caplog.text)
-    told = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
-    assert len(told) == 1
-    assert told[0].startswith("the plugin trouble blocks the event loop")
-    assert where in told[0]
+        await api.get(f"/trouble/{word}")
+        await wait_until(lambda: "the event loop resumed" in caplog.text)
+    messages = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
+    assert len(messages) == 1
+    assert messages[0].startswith("the plugin trouble blocks the event loop")
+    assert function in messages[0]
     assert bulkhead.blocked == blocked + 1
-    await neighbour(api)
+    await assert_neighbour_serves(api)
 
 
 @pytest.mark.parametrize("how", ["exit", "cancel", "odd"])
 async def test_what_would_end_the_service_is_an_error_of_the_plugin(api: Api, how: str) -> None:
     response = await api.get(f"/trouble/{how}")
     assert (response.status, response.errors) == (500, [(15000, None)])
-    await neighbour(api, 1)
+    await assert_neighbour_serves(api, 1)
     assert api.service.bulkheads["trouble"].running == 0
 
 
@@ -279,8 +281,8 @@ async def test_one_that_goes_on_after_its_deadline_loses_its_client(
     with pytest.raises(aiohttp.ClientError):
         await api.get("/trouble/stubborn")
     assert "the plugin trouble still runs after it was cancelled" in caplog.text
-    await neighbour(api)
-    await until(lambda: api.service.bulkheads["trouble"].running == 0)
+    await assert_neighbour_serves(api)
+    await wait_until(lambda: api.service.bulkheads["trouble"].running == 0)
     assert (await api.get("/trouble/fine")).status == 200
 
 
@@ -298,9 +300,9 @@ async def test_a_retry_after_the_deadline_does_the_work_once(api: Api) -> None:
 async def test_a_client_that_hangs_up_leaves_its_place_at_the_deadline(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     task = asyncio.ensure_future(api.get("/trouble/hang"))
-    await until(lambda: bulkhead.running == 1)
+    await wait_until(lambda: bulkhead.running == 1)
     task.cancel()
-    await until(lambda: bulkhead.running == 0)
+    await wait_until(lambda: bulkhead.running == 0)
     assert (await api.get("/trouble/fine")).status == 200
 
 
@@ -321,11 +323,11 @@ async def test_the_time_does_not_run_while_a_body_arrives(api: Api) -> None:
 async def test_a_stream_has_the_time_for_each_step_and_holds_its_place(api: Api) -> None:
     bulkhead = api.service.bulkheads["flow"]
     flowing = asyncio.ensure_future(api.get("/flow", headers={"Accept": "application/x-ndjson"}))
-    await until(lambda: bulkhead.running == 1)
+    await wait_until(lambda: bulkhead.running == 1)
     assert (await api.get("/flow")).errors == [(15006, None)]
     response = await flowing
     assert (response.status, response.body.count(b"\n")) == (200, 5)
-    await until(lambda: bulkhead.running == 0)
+    await wait_until(lambda: bulkhead.running == 0)
     assert (await api.get("/flow")).status == 200
 
 
@@ -334,5 +336,5 @@ async def test_a_stream_that_hangs_is_cut(api: Api, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Flow, "hangs", True)
     with pytest.raises(aiohttp.ClientError):
         await api.get("/flow", headers={"Accept": "application/x-ndjson"})
-    await until(lambda: bulkhead.running == 0)
+    await wait_until(lambda: bulkhead.running == 0)
     assert (await api.get("/flow")).status == 200

@@ -86,7 +86,7 @@ def test_what_is_not_set_has_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "fault"),
+    ("variables", "message"),
     [
         ({}, "PEGBOARD_MAIL_BOX_HOST is not set: Missing data for required field"),
         ({"MAIL_BOX_HOST": ""}, "PEGBOARD_MAIL_BOX_HOST is not set: Missing data for required field"),
@@ -105,13 +105,13 @@ def test_what_is_not_set_has_its_default() -> None:
         ({"MAIL_BOX_HOST_FILE": "/nowhere", "MAIL_BOX_HOST": "h"}, "are both set: set one of them"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_variable(variables: dict[str, str], fault: str) -> None:
+def test_what_is_wrong_is_told_with_its_variable(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read(**({"MAIL_BOX_HOST": "h"} if variables and "HOST" not in str(variables) else {}), **variables)
-    told = str(caught.value)
-    assert fault in told
-    assert "\n" not in told
-    assert "wrong secret" not in told
+    error = str(caught.value)
+    assert message in error
+    assert "\n" not in error
+    assert "wrong secret" not in error
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -131,14 +131,14 @@ def test_a_variable_belongs_to_the_longest_name_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "schema", "fault"),
+    ("name", "schema", "message"),
     [
         ("log", {"level": fields.String()}, "the setting PEGBOARD_LOG_LEVEL belongs to the service"),
         ("mail", {"key": fields.String(), "key_file": fields.String()}, "PEGBOARD_MAIL_KEY_FILE is the file"),
     ],
 )
-def test_a_setting_cannot_be_called_like_another(name: str, schema: Any, fault: str) -> None:
-    with pytest.raises(SettingsError, match=fault):
+def test_a_setting_cannot_be_called_like_another(name: str, schema: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         plugin_settings.read(type("Settings", (Schema,), schema), name, {})
 
 
@@ -172,8 +172,8 @@ async def test_a_plugin_finds_its_settings_and_one_that_is_wrong_is_out_alone(si
         "PEGBOARD_BLUE_LAMPS_AMPERE": "7",
     }
     plugins = discovery.discover(site.points(), environ=environ)
-    faults = {one.name: one.error for one in plugins}
-    assert faults == {
+    errors = {plugin.name: plugin.error for plugin in plugins}
+    assert errors == {
         "blue-lamps": "PEGBOARD_BLUE_LAMPS_AMPERE is not a setting of blue-lamps; did you mean PEGBOARD_BLUE_LAMPS_AMPERES?",
         "lost-lamps": "PEGBOARD_LOST_LAMPS_COLOR is not set: Missing data for required field",
         "red-lamps": None,

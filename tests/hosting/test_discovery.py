@@ -15,7 +15,7 @@ from tests.conftest import Api, Serve, new_database
 
 Install = Callable[..., None]
 
-SOUND = """
+VALID = """
 from pegboard import Schema, TableResource, fields
 
 class Thing(Schema):
@@ -81,7 +81,7 @@ def test_the_plugins_that_are_installed_are_found() -> None:
 
 
 def test_a_sound_plugin_is_ready(site: Site) -> None:
-    package = site.install("pegboard-things", SOUND, "things")
+    package = site.install("pegboard-things", VALID, "things")
     plugin = only(discover(site.points()))
     assert (plugin.name, plugin.distribution, plugin.version) == ("things", "pegboard-things", "1.2")
     assert (plugin.state, plugin.error, plugin.package) == (State.READY, None, package)
@@ -89,7 +89,7 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "fault"),
+    ("code", "message"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
@@ -102,51 +102,51 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         ("x = 1", "AttributeError"),
         ("Things = 5", "a subclass of pegboard.Resource"),
         ("class Things: pass", "a subclass of pegboard.Resource"),
-        (SOUND.replace("schema = Thing", ""), "set schema to a subclass of pegboard.Schema"),
-        (SOUND.replace("schema = Thing", "schema = Thing()"), "set schema to a subclass of pegboard.Schema"),
-        (SOUND.replace("(Schema)", ""), "set schema to a subclass of pegboard.Schema"),
-        (SOUND.replace('verbs = "GET", "POST"', ""), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', '"GET", "get"'), "verbs contains 'get'"),
-        (SOUND.replace('"GET", "POST"', '"GET", "GET"'), "verbs names a method twice"),
-        (SOUND.replace('"GET", "POST"', '"GET", "BREW"'), "verbs contains 'BREW'"),
-        (SOUND.replace("TableResource", "Resource"), "verbs contains GET, but there is no action"),
-        (SOUND + "    async def delete(self, context, id): pass\n", "the action delete is defined"),
+        (VALID.replace("schema = Thing", ""), "set schema to a subclass of pegboard.Schema"),
+        (VALID.replace("schema = Thing", "schema = Thing()"), "set schema to a subclass of pegboard.Schema"),
+        (VALID.replace("(Schema)", ""), "set schema to a subclass of pegboard.Schema"),
+        (VALID.replace('verbs = "GET", "POST"', ""), "set verbs to a tuple"),
+        (VALID.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
+        (VALID.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
+        (VALID.replace('"GET", "POST"', '"GET", "get"'), "verbs contains 'get'"),
+        (VALID.replace('"GET", "POST"', '"GET", "GET"'), "verbs names a method twice"),
+        (VALID.replace('"GET", "POST"', '"GET", "BREW"'), "verbs contains 'BREW'"),
+        (VALID.replace("TableResource", "Resource"), "verbs contains GET, but there is no action"),
+        (VALID + "    async def delete(self, context, id): pass\n", "the action delete is defined"),
         (
-            SOUND.replace("TableResource", "Resource").replace('"GET", "POST"', '("DELETE",)')
+            VALID.replace("TableResource", "Resource").replace('"GET", "POST"', '("DELETE",)')
             + "    async def delete(self, context, id): pass\n",
             "verbs contains DELETE, whose preconditions need the current item: write async def retrieve",
         ),
-        (SOUND + "    def create(self, context, data): pass\n", "the action create must be a coroutine"),
-        (SOUND.replace("fields.String(", "fields.Field("), "the field name has no column type"),
-        (SOUND.replace("name =", "created_at ="), "the field created_at is a standard field"),
-        (SOUND + "    indexes = ('name',)\n", "an index over name needs validate.Length"),
-        (SOUND.replace("required=True", "nonsense=1"), "TypeError"),
-        (SOUND + "    error_codes = (5,)\n", "error_codes contains 5"),
+        (VALID + "    def create(self, context, data): pass\n", "the action create must be a coroutine"),
+        (VALID.replace("fields.String(", "fields.Field("), "the field name has no column type"),
+        (VALID.replace("name =", "created_at ="), "the field created_at is a standard field"),
+        (VALID + "    indexes = ('name',)\n", "an index over name needs validate.Length"),
+        (VALID.replace("required=True", "nonsense=1"), "TypeError"),
+        (VALID + "    error_codes = (5,)\n", "error_codes contains 5"),
         (
-            SOUND
+            VALID
             + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=13000, status=409, message='x'),)\n",
             "the error code 13000 is reserved for the service",
         ),
         (
-            SOUND
+            VALID
             + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=20000, status=200, message='x'),)\n",
             "the error code 20000 has the status 200",
         ),
         (
-            SOUND + "    from pegboard import ApiError\n"
+            VALID + "    from pegboard import ApiError\n"
             "    error_codes = type('Own', (ApiError,), {}, code=20000, status=409, message='x'), type('Own', (ApiError,), {}, code=20000, status=422, message='y')\n",
             "the error code 20000 is declared twice",
         ),
     ],
 )
-def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, fault: str) -> None:
+def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, message: str) -> None:
     site.install("pegboard-wrong", code, "wrong")
-    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-things", VALID, "things")
     things, wrong = discover(site.points())
     assert (wrong.state, things.state) == (State.FAILED, State.READY)
-    assert fault in (wrong.error or "")
+    assert message in (wrong.error or "")
     assert "\n" not in (wrong.error or "")
     assert wrong.verbs == ()
 
@@ -159,7 +159,7 @@ def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, faul
     ],
 )
 def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
-    site.install("pegboard-things", SOUND, name)
+    site.install("pegboard-things", VALID, name)
     plugin = only(discover(site.points()))
     assert plugin.state is State.FAILED
     assert f"the name {name!r} is not valid for a resource" in (plugin.error or "")
@@ -167,7 +167,7 @@ def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
 
 
 def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
-    code = SOUND + "print('imported')"
+    code = VALID + "print('imported')"
     site.install("pegboard-one", code, "things")
     site.install("pegboard-two", code, "things", "others")
     plugins = discover(site.points())
@@ -182,7 +182,7 @@ def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
 
 def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
     code = (
-        SOUND
+        VALID
         + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {{}}, code={}, status=409, message='x'),)\n"
     )
     site.install("pegboard-one", code.format(20001), "ones")
@@ -199,7 +199,7 @@ def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
 
 def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:
     site.install("pegboard-broken", "raise SystemExit", "broken")
-    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-things", VALID, "things")
     broken, things = discover(site.points(), enabled=("things",))
     assert (broken.state, broken.error, things.state) == (State.DISABLED, None, State.READY)
 
@@ -231,7 +231,7 @@ async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., ob
 
 
 async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all: Callable[..., object]) -> None:
-    site.install("pegboard-things", SOUND, "things", _0001_make=MAKING, _0002_fill=FILLING)
+    site.install("pegboard-things", VALID, "things", _0001_make=MAKING, _0002_fill=FILLING)
     api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
     page = (await api.get("/things")).json
     assert [item["name"] for item in page["items"]] == ["made by a file"]
@@ -245,8 +245,8 @@ async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all
 
 @pytest.mark.parametrize("sql", ["CREATE TABLE things (", "SELECT 1 / 0", "DROP TABLE nothing_there"])
 async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Callable[..., object], sql: str) -> None:
-    site.install("pegboard-broken", SOUND, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
-    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-broken", VALID, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
+    site.install("pegboard-things", VALID, "things")
     site.install("pegboard-fallen", "1 / 0", "fallen")
     api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
     for path in ("/broken", "/fallen"):
@@ -270,17 +270,17 @@ async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Call
 @pytest.mark.parametrize(
     "code",
     [
-        SOUND + "    def __init__(self, name, services): raise LookupError('no luck')\n",
-        SOUND.replace("name =", "sort ="),
-        SOUND + "    default_limit = 0\n",
-        SOUND + "    indexes = ('nothing',)\n",
+        VALID + "    def __init__(self, name, services): raise LookupError('no luck')\n",
+        VALID.replace("name =", "sort ="),
+        VALID + "    default_limit = 0\n",
+        VALID + "    indexes = ('nothing',)\n",
     ],
 )
 async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
     site: Site, serve_all: Callable[..., object], code: str
 ) -> None:
     site.install("pegboard-broken", code, "broken")
-    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-things", VALID, "things")
     api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
     assert (await api.get("/broken")).status == 503
     assert (await api.get("/things")).status == 200
@@ -289,9 +289,9 @@ async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
 
 
 async def test_names_in_conflict_answer_503(site: Site, serve_all: Callable[..., object]) -> None:
-    site.install("pegboard-one", SOUND, "things")
-    site.install("pegboard-two", SOUND, "things")
-    site.install("pegboard-health", SOUND, "health")
+    site.install("pegboard-one", VALID, "things")
+    site.install("pegboard-two", VALID, "things")
+    site.install("pegboard-health", VALID, "health")
     api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
     assert (await api.get("/things")).status == 503
     assert (await api.get("/ready")).status == 503

@@ -139,8 +139,8 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     EVENTS.clear()
     runner = await started(database_url, [plugin(name, resource) for name, resource in RESOURCES.items()])
     service = runner.app[SERVICE]
-    faults = {one.name: one.error for one in service.plugins if one.state is not State.READY}
-    assert faults == {
+    errors = {failed.name: failed.error for failed in service.plugins if failed.state is not State.READY}
+    assert errors == {
         "failing": "its lifespan failed at the start: SystemExit: no queue",
         "hanging": "its lifespan did not start within 0.4 s",
     }
@@ -158,8 +158,8 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     await runner.cleanup()
     assert (await running).status == 200
     assert EVENTS[2:] == ["alpha lists", "alpha has listed", "beta ends", "alpha ends"]
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert messages == [
         "the lifespan of staying did not stop within 0.4 s",
         "the lifespan of clinging failed when the service stopped",
     ]

@@ -30,33 +30,33 @@ class Case(NamedTuple):
     headers: dict[str, str] = {}
 
 
-def post(body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
-    return write("POST", COLLECTION, body, status, *faults, **headers)
+def post(body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
+    return write("POST", COLLECTION, body, status, *errors, **headers)
 
 
-def put(body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
-    return write("PUT", ITEM, body, status, *faults, **headers)
+def put(body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
+    return write("PUT", ITEM, body, status, *errors, **headers)
 
 
-def patch(body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
-    return write("PATCH", ITEM, body, status, *faults, **headers)
+def patch(body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
+    return write("PATCH", ITEM, body, status, *errors, **headers)
 
 
-def operations(body: Any, status: int, *faults: tuple[int, str | None]) -> Case:
-    return patch(body, status, *faults, Content_Type=PATCH)
+def operations(body: Any, status: int, *errors: tuple[int, str | None]) -> Case:
+    return patch(body, status, *errors, Content_Type=PATCH)
 
 
 def write(
-    method: str, path: str, body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str
+    method: str, path: str, body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str
 ) -> Case:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    told = {"Content-Type": JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return Case(method, path, status, set(faults), data, told)
+    all_headers = {"Content-Type": JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return Case(method, path, status, set(errors), data, all_headers)
 
 
-def get(path: str, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
+def get(path: str, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
     return Case(
-        "GET", path, status, set(faults), None, {name.replace("_", "-"): text for name, text in headers.items()}
+        "GET", path, status, set(errors), None, {name.replace("_", "-"): text for name, text in headers.items()}
     )
 
 
@@ -414,11 +414,11 @@ def name_of(case: Case) -> str:
 async def test_a_bad_request_is_told_what_is_wrong(running: Api, item: str, case: Case) -> None:
     path = case.path.replace("{id}", item)
     # As bytes on the wire, since a client library would mend some of it.
-    response = await sent(running, case.method, path, case.body, case.headers)
+    response = await send(running, case.method, path, case.body, case.headers)
     assert response.status == case.status, response.body
     if case.status >= 400:
         check_error(response, case)
-    check_every_answer(response)
+    check_headers(response)
     alive = await running.get(f"/contacts/{item}")
     assert alive.status == 200
 
@@ -446,21 +446,21 @@ def check_error(response: Response, case: Case) -> None:
         assert response.headers["X-Request-Id"] in response.body.decode()
 
 
-def check_every_answer(response: Response) -> None:
+def check_headers(response: Response) -> None:
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] in ("no-store", "private, no-cache")
 
 
-async def sent(api: Api, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
+async def send(api: Api, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
     lines = {"Host": "test", **api.headers, **headers, "Connection": "close"}
     if body is not None:
         lines["Content-Length"] = str(len(body))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return await raw(api, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b""))
+    return await send_raw(api, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b""))
 
 
-async def raw(api: Api, data: bytes) -> Response:
+async def send_raw(api: Api, data: bytes) -> Response:
     """Send bytes, and return the one answer that comes before the connection ends."""
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -503,9 +503,9 @@ RAW: tuple[tuple[bytes, int, int], ...] = (
 
 @pytest.mark.parametrize(("data", "status", "code"), RAW, ids=range(len(RAW)))
 async def test_what_is_no_http_is_told_so(running: Api, item: str, data: bytes, status: int, code: int) -> None:
-    response = await raw(running, data)
+    response = await send_raw(running, data)
     assert (response.status, [code for code, _ in response.errors]) == (status, [code])
-    check_every_answer(response)
+    check_headers(response)
     assert response.headers["Connection"] == "close"
     assert (await running.get(f"/contacts/{item}")).status == 200
 

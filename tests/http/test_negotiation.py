@@ -105,7 +105,7 @@ def test_an_answer_is_compressed_where_the_client_likes_that_as_well(accepted: s
 
 
 @pytest.mark.parametrize(
-    ("content_type", "found"),
+    ("content_type", "expected"),
     [
         (None, ""),
         (JSON, JSON),
@@ -118,12 +118,12 @@ def test_an_answer_is_compressed_where_the_client_likes_that_as_well(accepted: s
         ("application/json charset=utf-8", ""),
     ],
 )
-def test_a_media_type_is_read_strictly(content_type: str | None, found: str) -> None:
-    assert negotiation.media_type(content_type) == found
+def test_a_media_type_is_read_strictly(content_type: str | None, expected: str) -> None:
+    assert negotiation.media_type(content_type) == expected
 
 
 @pytest.mark.parametrize(
-    ("headers", "found"),
+    ("headers", "expected"),
     [
         ({"Content-Type": JSON}, JSON),
         ({"Content-Type": "application/json;charset=utf-8"}, JSON),
@@ -134,8 +134,8 @@ def test_a_media_type_is_read_strictly(content_type: str | None, found: str) -> 
         ({"Content-Length": "0"}, JSON),
     ],
 )
-def test_a_type_that_is_taken_is_told(headers: dict[str, str], found: str) -> None:
-    assert negotiation.check_content(headers, (JSON, MERGE), "Accept-Patch") == found
+def test_a_type_that_is_taken_is_told(headers: dict[str, str], expected: str) -> None:
+    assert negotiation.check_content(headers, (JSON, MERGE), "Accept-Patch") == expected
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "expected"),
     [
         ("return=minimal", {"return=minimal"}),
         ("Return = minimal", {"return=minimal"}),
@@ -178,8 +178,8 @@ def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> 
         ("=, return=", set()),
     ],
 )
-def test_preferences_are_read(value: str, found: set[str]) -> None:
-    assert negotiation.preferences(value) == found
+def test_preferences_are_read(value: str, expected: set[str]) -> None:
+    assert negotiation.preferences(value) == expected
 
 
 def test_compression_gives_the_same_bytes_for_the_same_body() -> None:

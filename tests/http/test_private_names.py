@@ -60,7 +60,7 @@ def source_of(owner: Any) -> str:
     return inspect.getsource(owner)
 
 
-def private(path: Path) -> set[str]:
+def private_names(path: Path) -> set[str]:
     """Return the private names of others that a module uses: of what is not itself."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -86,7 +86,7 @@ def test_aiohttps_private_names_are_used_in_one_module(module: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.AnnAssign) and isinstance(target := node.target, ast.Name)
     }
-    assert not (private(MODULES[module]) & names) - own
+    assert not (private_names(MODULES[module]) & names) - own
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp"):
             assert node.module not in ("aiohttp.web_protocol", "aiohttp.base_protocol", "aiohttp.http_parser")
@@ -101,7 +101,7 @@ def test_every_private_name_of_the_module_is_listed() -> None:
         for name in (*vars(owner), *getattr(owner, "__slots__", ()))
     } | {"_app", "_cors", "_inspection", "_period", "_refusals", "_settings"}
     # A tuple's own.
-    assert private(MODULES[OURS]) - of_ours - {"_replace"} <= listed
+    assert private_names(MODULES[OURS]) - of_ours - {"_replace"} <= listed
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ def test_every_private_name_of_the_module_is_listed() -> None:
     ids=lambda part: str(part)[-40:],
 )
 def test_aiohttp_has_the_private_names_that_are_used(owner: Any, name: str) -> None:
-    there = hasattr(owner, name) or any(
+    exists = hasattr(owner, name) or any(
         f"self.{name}" in source_of(base) for base in owner.__mro__[:-1] if base.__module__.startswith("aiohttp")
     )
-    assert there, f"{owner.__name__} has no {name} any more"
+    assert exists, f"{owner.__name__} has no {name} any more"
 
 
 @pytest.mark.parametrize("function", PARAMETERS, ids=lambda function: function.__qualname__)

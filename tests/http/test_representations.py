@@ -15,7 +15,7 @@ LONG = {**ADA, "notes": "x" * 2000}
 ZIPPED = {"Accept-Encoding": "gzip"}
 
 
-async def created(api: Api, **fields: Any) -> str:
+async def create_contact(api: Api, **fields: Any) -> str:
     response = await api.post("/contacts", {**ADA, **fields})
     assert response.status == 201, response.body
     return f"/contacts/{response.json['id']}"
@@ -50,7 +50,7 @@ async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -
 )
 @pytest.mark.parametrize("path", ["/contacts", "{item}", "/", "/errors", "/plugins", "/health"])
 async def test_an_accept_that_takes_no_json_is_406(api: Api, accept: str, path: str) -> None:
-    response = await api.get(path.replace("{item}", await created(api)), headers={"Accept": accept})
+    response = await api.get(path.replace("{item}", await create_contact(api)), headers={"Accept": accept})
     assert (response.status, response.errors) == (406, [(10004, "Accept")])
     assert response.headers["Vary"] == "Accept, Accept-Encoding"
     assert response.headers["Content-Type"] == "application/json"
@@ -72,7 +72,7 @@ async def test_a_body_of_json_in_utf_8_is_taken(api: Api, content_type: str) -> 
 
 
 async def test_a_type_that_is_not_taken_is_told_what_is(api: Api) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     for method, path, header in (
         ("POST", "/contacts", "Accept"),
         ("PUT", item, "Accept"),
@@ -92,20 +92,20 @@ async def test_a_body_without_a_type_is_415(api: Api) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 async def test_a_body_where_there_should_be_none_is_ignored(api: Api, method: str) -> None:
-    response = await api.request(method, await created(api), data=b"{]", headers={"Content-Type": "text/csv"})
+    response = await api.request(method, await create_contact(api), data=b"{]", headers={"Content-Type": "text/csv"})
     assert response.status in (200, 204)
 
 
 async def test_text_is_kept_as_it_came(api: Api) -> None:
     text = ' \u200be\u0301\ufeff\U0001f469\u200d\U0001f680\u202e\x7f\\"</script> '
-    item = await created(api, name=text)
+    item = await create_contact(api, name=text)
     response = await api.get(item)
     assert response.json["name"] == text
     assert "\U0001f469".encode() in response.body
 
 
 async def test_length_is_counted_in_code_points(api: Api) -> None:
-    await created(api, name="\U0001f680" * 200)
+    await create_contact(api, name="\U0001f680" * 200)
     response = await api.post("/contacts", {"name": "\U0001f680" * 201, "email": "b@example.org"})
     assert response.errors == [(11006, "/name")]
 
@@ -120,7 +120,7 @@ async def test_the_last_of_a_key_given_twice_counts(api: Api) -> None:
 
 
 async def test_what_is_long_is_compressed_where_that_is_taken(api: Api) -> None:
-    item = await created(api, notes="x" * 2000)
+    item = await create_contact(api, notes="x" * 2000)
     for path in (item, "/contacts"):
         plain, zipped = await api.get(path), await api.get(path, headers=ZIPPED)
         assert "Content-Encoding" not in plain.headers
@@ -131,7 +131,7 @@ async def test_what_is_long_is_compressed_where_that_is_taken(api: Api) -> None:
 
 
 async def test_what_is_short_is_not_compressed(api: Api) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     response = await api.get(item, headers=ZIPPED)
     assert "Content-Encoding" not in response.headers
     assert response.json["name"] == "Ada"
@@ -139,12 +139,12 @@ async def test_what_is_short_is_not_compressed(api: Api) -> None:
 
 @pytest.mark.parametrize("coding", ["identity", "gzip;q=0", "br, deflate", "gzip;q=0.1, identity;q=0.5", ""])
 async def test_a_client_that_takes_no_gzip_gets_none(api: Api, coding: str) -> None:
-    item = await created(api, notes="x" * 2000)
+    item = await create_contact(api, notes="x" * 2000)
     assert "Content-Encoding" not in (await api.get(item, headers={"Accept-Encoding": coding})).headers
 
 
 async def test_either_tag_is_taken_in_conditions(api: Api) -> None:
-    item = await created(api, notes="x" * 2000)
+    item = await create_contact(api, notes="x" * 2000)
     for headers in ({}, ZIPPED):
         tag = (await api.get(item, headers=headers)).headers["ETag"]
         for other in ({}, ZIPPED):
@@ -165,7 +165,7 @@ async def test_errors_are_compressed_too(api: Api) -> None:
 
 
 async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
-    item = await created(api, notes="x" * 2000)
+    item = await create_contact(api, notes="x" * 2000)
     for headers in ({}, ZIPPED):
         get, head = await api.get(item, headers=headers), await api.head(item, headers=headers)
         assert head.headers["Content-Length"] == str(len(get.body))
@@ -195,7 +195,7 @@ async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
     ],
 )
 async def test_every_answer_has_its_headers(api: Api, method: str, path: str, cached: bool) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     json: Any = {} if method == "PATCH" else None
     response = await api.request(method, path.replace("{item}", item), json)
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
@@ -206,16 +206,16 @@ async def test_every_answer_has_its_headers(api: Api, method: str, path: str, ca
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("abc-1._X", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
+    ("request_id", "kept"), [("abc-1._X", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
 )
 @pytest.mark.parametrize("path", ["/contacts", "/nothing", "/health"])
-async def test_a_sane_request_id_comes_back(api: Api, given: str, kept: bool, path: str) -> None:
-    response = await api.get(path, headers={"X-Request-Id": given})
-    assert (response.headers["X-Request-Id"] == given) is kept
+async def test_a_sane_request_id_comes_back(api: Api, request_id: str, kept: bool, path: str) -> None:
+    response = await api.get(path, headers={"X-Request-Id": request_id})
+    assert (response.headers["X-Request-Id"] == request_id) is kept
 
 
 async def test_a_304_has_the_headers_of_the_200_but_no_type(api: Api) -> None:
-    for path in (await created(api), "/contacts"):
+    for path in (await create_contact(api), "/contacts"):
         full = await api.get(path)
         response = await api.get(path, headers={"If-None-Match": full.headers["ETag"]})
         assert response.status == 304
@@ -226,7 +226,7 @@ async def test_a_304_has_the_headers_of_the_200_but_no_type(api: Api) -> None:
 
 
 async def test_head_says_the_length_and_sends_nothing(api: Api) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     for path in (item, "/contacts", "/", "/errors", "/plugins", "/health", "/ready", "/nothing"):
         get, head = await api.get(path), await api.head(path)
         assert (head.status, head.body) == (get.status, b"")
@@ -269,7 +269,7 @@ async def test_a_preference_is_found_in_any_line(api: Api) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
 async def test_a_slash_at_the_end_redirects(api: Api, method: str) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     for path in ("/contacts", item, "/errors"):
         for slashes, query in (("/", ""), ("//", "?limit=1&name=%C3%A9")):
             response = await api.request(method, path + slashes + query)
@@ -285,7 +285,7 @@ async def test_a_slash_after_nothing_is_404(api: Api, path: str) -> None:
 
 
 async def test_ids_are_read_in_either_case_and_written_in_lower(api: Api) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     upper = "/contacts/" + item.rpartition("/")[2].upper()
     assert (await api.get(upper)).json["id"] == item.rpartition("/")[2]
     assert (await api.patch(upper, {"phone": "1"})).status == 200
@@ -294,7 +294,7 @@ async def test_ids_are_read_in_either_case_and_written_in_lower(api: Api) -> Non
 
 
 async def test_an_escape_in_a_path_means_what_it_says(api: Api) -> None:
-    item = await created(api)
+    item = await create_contact(api)
     assert (await api.get(item.replace("contacts", "%63ontacts").replace("-", "%2D"))).status == 200
     assert (await api.get("/%65rrors")).status == 200
     assert (await api.get("/contacts%2F" + item.rpartition("/")[2])).status == 404

@@ -80,11 +80,11 @@ class Peer:
         await self.reader.readline()
         return body
 
-    async def ask(self, data: bytes) -> Received:
+    async def exchange(self, data: bytes) -> Received:
         await self.send(data)
         return await self.response()
 
-    async def rest(self) -> bytes:
+    async def read_to_end(self) -> bytes:
         """Return what comes until the server ends the connection."""
         async with asyncio.timeout(5):
             return await self.reader.read()
@@ -137,24 +137,24 @@ async def serving(respond: Handler, settings: Settings = SETTINGS) -> AsyncItera
         await runner.cleanup()
 
 
-async def show(request: web.Request) -> Response:
+async def echo(request: web.Request) -> Response:
     """Received like a handler does, with the errors told and the rest shown."""
-    known = request[STATE].id
+    request_id = request[STATE].id
     try:
         if raw_path(request) == "/unread":
-            return Response(401, {"X-Request-Id": known}, b"no")
+            return Response(401, {"X-Request-Id": request_id}, b"no")
         if raw_path(request) == "/slow":
             await asyncio.sleep(0.1)
         body = await read_body(request)
     except ApiError as error:
-        return error_response(error, known)
-    told = {"method": request.method, "path": raw_path(request), "query": raw_query(request), "body": body.decode()}
-    return Response(200, {"X-Request-Id": known}, json.dumps(told).encode())
+        return error_response(error, request_id)
+    parts = {"method": request.method, "path": raw_path(request), "query": raw_query(request), "body": body.decode()}
+    return Response(200, {"X-Request-Id": request_id}, json.dumps(parts).encode())
 
 
 @pytest.fixture(scope="module")
 async def service() -> AsyncIterator[Service]:
-    async with serving(show) as running:
+    async with serving(echo) as running:
         yield running
 
 
@@ -247,9 +247,9 @@ async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
-    assert (await (await service.connect()).ask(GET)).status == 200
+    assert (await (await service.connect()).exchange(GET)).status == 200
 
 
 async def test_what_was_sent_is_never_echoed(service: Service) -> None:
@@ -258,7 +258,7 @@ async def test_what_was_sent_is_never_echoed(service: Service) -> None:
         b"GET /<secret> HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nsecret\r\n\r\n",
     ):
-        response = await (await service.connect()).ask(data)
+        response = await (await service.connect()).exchange(data)
         assert b"secret" not in response.body
 
 
@@ -275,12 +275,12 @@ async def test_the_answers_due_come_before_the_refusal(service: Service) -> None
     await peer.send(b"garbage\r\n\r\n")
     assert (await peer.response()).status == 200
     assert (await peer.response()).status == 400
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
 
 
 async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
     for method in ("FOO", "get", "X-Y"):
-        response = await (await service.connect()).ask(head(f"{method} / HTTP/1.1", "Host: a"))
+        response = await (await service.connect()).exchange(head(f"{method} / HTTP/1.1", "Host: a"))
         assert (response.status, response.error["code"]) == (501, 15001)
         assert response.headers["Connection"] == "close"
 
@@ -302,15 +302,15 @@ async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
     ],
 )
 async def test_the_target_is_given_as_it_was_sent(service: Service, line: str, path: str, query: str) -> None:
-    response = await (await service.connect()).ask(head(line, "Host: a"))
-    told = json.loads(response.body)
-    assert (told["path"], told["query"]) == (path, query)
+    response = await (await service.connect()).exchange(head(line, "Host: a"))
+    received = json.loads(response.body)
+    assert (received["path"], received["query"]) == (path, query)
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "CONNECT"])
 async def test_a_method_that_the_parser_knows_reaches_the_pipeline(service: Service, method: str) -> None:
     target = "a:443" if method == "CONNECT" else "/"
-    response = await (await service.connect()).ask(head(f"{method} {target} HTTP/1.1", "Host: a"))
+    response = await (await service.connect()).exchange(head(f"{method} {target} HTTP/1.1", "Host: a"))
     assert json.loads(response.body)["method"] == method
 
 
@@ -319,7 +319,7 @@ async def test_a_head_just_within_the_limit_is_taken(service: Service) -> None:
     for size, status in ((4096, 200), (4097, 431)):
         data = head("GET / HTTP/1.1", "Host: a", "X: " + "a" * (size - fixed))
         assert len(data) == size
-        assert (await (await service.connect()).ask(data)).status == status
+        assert (await (await service.connect()).exchange(data)).status == status
 
 
 async def test_a_head_too_large_is_found_behind_another_request(service: Service) -> None:
@@ -333,21 +333,21 @@ async def test_a_head_too_large_is_found_behind_another_request(service: Service
 async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
     peer = await service.connect()
     for supplied in ("a", "A-b.c_1", "x" * 128):
-        assert (await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))).headers[
+        assert (await peer.exchange(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))).headers[
             "X-Request-Id"
         ] == supplied
     seen = set()
     for supplied in ("", "x" * 129, "a b", "\xe9", "a/b"):
-        response = await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
+        response = await peer.exchange(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
         seen.add(response.headers["X-Request-Id"])
     assert len(seen) == 5
     assert not seen & {"", "x" * 129, "a b", "\xe9", "a/b"}
 
 
 async def test_a_head_that_is_too_slow_is_told_so() -> None:
-    async with serving(show, HURRIED) as service:
+    async with serving(echo, HURRIED) as service:
         slow, silent, second = await service.connect(), await service.connect(), await service.connect()
-        assert (await second.ask(GET)).status == 200
+        assert (await second.exchange(GET)).status == 200
         await second.send(GET[:10])
         for number in range(12):
             await asyncio.sleep(0.03)
@@ -356,23 +356,23 @@ async def test_a_head_that_is_too_slow_is_told_so() -> None:
         for peer in (slow, silent, second):
             response = await peer.response()
             assert (response.status, response.error["code"]) == (408, 10009)
-            assert await peer.rest() == b""
+            assert await peer.read_to_end() == b""
 
 
 async def test_an_idle_connection_is_closed_without_a_word() -> None:
-    async with serving(show, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
+    async with serving(echo, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
         peer = await service.connect()
-        assert (await peer.ask(GET)).status == 200
-        assert await peer.rest() == b""
+        assert (await peer.exchange(GET)).status == 200
+        assert await peer.read_to_end() == b""
 
 
 async def test_a_head_that_has_begun_outlives_the_idle_time() -> None:
-    async with serving(show, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
+    async with serving(echo, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
         peer = await service.connect()
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
         await peer.send(GET[:10])
         await asyncio.sleep(0.5)
-        assert (await peer.ask(GET[10:])).status == 200
+        assert (await peer.exchange(GET[10:])).status == 200
 
 
 # Bodies ------------------------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
                 peer.writer.write(data[start : start + size])
                 await asyncio.sleep(0)
             assert json.loads((await peer.response()).body)["body"] == "0123456789"
-    assert json.loads((await peer.ask(GET)).body)["body"] == ""
+    assert json.loads((await peer.exchange(GET)).body)["body"] == ""
 
 
 async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
@@ -400,27 +400,29 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
         CHUNKED + chunked,
         CHUNKED + chunked[:-20],
     ):
-        response = await (await service.connect()).ask(data)
+        response = await (await service.connect()).exchange(data)
         assert (response.status, response.error["code"]) == (413, 10005)
-    assert (await (await service.connect()).ask(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)).status == 200
+    assert (
+        await (await service.connect()).exchange(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)
+    ).status == 200
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service, version: str) -> None:
     peer = await service.connect()
     typed = head(f"POST /echo HTTP/{version}", "Host: a", "Content-Type: application/json")
-    response = await peer.ask(typed)
+    response = await peer.exchange(typed)
     assert (response.status, response.error["code"], response.error["header"]) == (411, 10010, "Content-Length")
     # What follows may be a body or a request, so nothing of it is taken.
     assert response.headers["Connection"] == "close"
     await peer.send(GET)
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
 
 
 async def test_a_request_that_tells_of_no_body_has_none(service: Service) -> None:
     peer = await service.connect()
     for lines in ((), ("Content-Type: application/json", "Content-Length: 0")):
-        response = await peer.ask(head("POST /echo HTTP/1.1", "Host: a", *lines))
+        response = await peer.exchange(head("POST /echo HTTP/1.1", "Host: a", *lines))
         assert (response.status, json.loads(response.body)["body"]) == (200, "")
 
 
@@ -429,16 +431,16 @@ async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> N
     peer = await service.connect()
     await peer.send(POST + expecting + b"Content-Length: 2\r\n\r\n")
     assert (await peer.response(bodiless=True)).status == 100
-    response = await peer.ask(b"ok")
+    response = await peer.exchange(b"ok")
     assert json.loads(response.body)["body"] == "ok"
     assert "Connection" not in response.headers
     refused = POST.replace(b"/echo", b"/unread") + expecting + b"Content-Length: 2\r\n\r\n"
     for data in (refused, POST + expecting + b"Content-Length: 1001\r\n\r\n"):
         peer = await service.connect()
-        response = await peer.ask(data)
+        response = await peer.exchange(data)
         assert response.status in (401, 413)
         assert response.headers["Connection"] == "close"
-        assert await peer.rest() == b""
+        assert await peer.read_to_end() == b""
     old = await service.connect()
     await old.send(POST.replace(b"1.1", b"1.0") + expecting + b"Content-Length: 2\r\n\r\nok")
     assert (await old.response()).status == 200
@@ -446,28 +448,28 @@ async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> N
 
 async def test_a_body_nobody_reads_does_not_end_the_connection(service: Service) -> None:
     peer = await service.connect()
-    response = await peer.ask(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
+    response = await peer.exchange(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
     assert response.status == 401
-    assert (await peer.ask(b"a" * 400 + GET)).status == 200
+    assert (await peer.exchange(b"a" * 400 + GET)).status == 200
 
 
 async def test_a_body_that_is_too_slow_is_told_so() -> None:
-    async with serving(show, HURRIED) as service:
+    async with serving(echo, HURRIED) as service:
         for data in (POST + b"Content-Length: 5\r\n\r\nab", CHUNKED + b"4\r\nab"):
             peer = await service.connect()
-            response = await peer.ask(data)
+            response = await peer.exchange(data)
             assert (response.status, response.error["code"]) == (408, 10009)
             assert response.headers["Connection"] == "close"
-            assert await peer.rest() == b""
+            assert await peer.read_to_end() == b""
 
 
 async def test_a_body_that_breaks_later_is_refused_at_once(service: Service) -> None:
     peer = await service.connect()
     await peer.send(CHUNKED + b"4\r\nabcd\r\n")
     await asyncio.sleep(0.05)
-    response = await peer.ask(b"oops\r\n")
+    response = await peer.exchange(b"oops\r\n")
     assert (response.status, response.error["code"]) == (400, 10016)
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
 
 
 async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
@@ -480,13 +482,13 @@ async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
         await peer.close()
     await asyncio.sleep(0.05)
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
-    assert (await (await service.connect()).ask(GET)).status == 200
+    assert (await (await service.connect()).exchange(GET)).status == 200
 
 
 # Answers -----------------------------------------------------------------------------------------------------
 
 
-async def responding(data: bytes, make: Callable[[], Response]) -> tuple[Received, bytes]:
+async def response_and_rest(data: bytes, make: Callable[[], Response]) -> tuple[Received, bytes]:
     async def handler(_: web.Request) -> Response:
         return make()
 
@@ -496,11 +498,13 @@ async def responding(data: bytes, make: Callable[[], Response]) -> tuple[Receive
         response = await peer.response(bodiless=data.startswith(b"HEAD"))
         # A second request shows where the first answer ended.
         peer.writer.write(b"GET / HTTP/1.0\r\n\r\n")
-        return response, await peer.rest()
+        return response, await peer.read_to_end()
 
 
 async def test_an_answer_has_what_every_answer_has() -> None:
-    response, _ = await responding(GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello"))
+    response, _ = await response_and_rest(
+        GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello")
+    )
     assert response.body == b"hello"
     expected = ["Server", "Date", "Content-Type", "X", "Content-Length"]
     assert list(response.headers) == expected
@@ -509,17 +513,17 @@ async def test_an_answer_has_what_every_answer_has() -> None:
 
 
 async def test_head_has_the_length_of_get_and_no_body() -> None:
-    response, rest = await responding(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
+    response, read_to_end = await response_and_rest(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
     assert response.headers["Content-Length"] == "5"
-    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert read_to_end.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
-    response, rest = await responding(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
+    response, read_to_end = await response_and_rest(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
     assert response.status == status
     assert "Content-Length" not in response.headers
-    assert rest.startswith(f"HTTP/1.1 {status} ".encode())
+    assert read_to_end.startswith(f"HTTP/1.1 {status} ".encode())
 
 
 @pytest.mark.parametrize(
@@ -539,13 +543,13 @@ async def test_the_connection_is_kept_where_the_client_expects_it(
     service: Service, data: bytes, connection: str | None
 ) -> None:
     peer = await service.connect()
-    response = await peer.ask(data)
+    response = await peer.exchange(data)
     assert response.status == 200
     assert response.headers.get("Connection") == connection
     if connection == "close":
-        assert await peer.rest() == b""
+        assert await peer.read_to_end() == b""
     else:
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
 
 
 async def test_pipelined_requests_are_answered_in_their_order(service: Service) -> None:
@@ -558,7 +562,7 @@ async def test_pipelined_requests_are_answered_in_their_order(service: Service) 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
 async def test_a_header_that_cannot_be_sent_becomes_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
-    response, _ = await responding(GET, lambda: Response(200, {"Location": value}, b""))
+    response, _ = await response_and_rest(GET, lambda: Response(200, {"Location": value}, b""))
     assert (response.status, response.error["code"]) == (500, 15000)
     assert "Location" not in response.headers
     assert response.headers["X-Request-Id"] in caplog.text
@@ -570,11 +574,11 @@ async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytes
 
     async with serving(handler) as service:
         peer = await service.connect()
-        response = await peer.ask(GET)
+        response = await peer.exchange(GET)
         assert (response.status, response.error["code"]) == (500, 15000)
         assert response.headers["X-Request-Id"] in response.error["message"]
         assert b"secret" not in response.body
-        assert await peer.rest() == b""
+        assert await peer.read_to_end() == b""
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert response.headers["X-Request-Id"] in record.getMessage()
     assert record.exc_info
@@ -585,11 +589,11 @@ async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> N
         raise ConnectionRefusedError("the database")
 
     async with serving(handler) as service:
-        assert (await (await service.connect()).ask(GET)).status == 500
+        assert (await (await service.connect()).exchange(GET)).status == 500
 
 
 async def test_error_headers_reach_the_client() -> None:
-    response, _ = await responding(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
+    response, _ = await response_and_rest(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
     assert (response.status, response.headers["Allow"]) == (404, "GET")
 
 
@@ -634,14 +638,14 @@ class Source:
     size: int = 1000
     fails_at: int = -1
     closed: bool = False
-    given: int = 0
+    yielded: int = 0
 
     async def read(self) -> AsyncGenerator[bytes, None]:
         try:
             for number in range(self.chunks):
                 if number == self.fails_at:
                     raise ConnectionResetError("the database")
-                self.given += 1
+                self.yielded += 1
                 yield b"" if number == 1 else b"%x" % (number % 16) * self.size
         finally:
             self.closed = True
@@ -658,12 +662,12 @@ async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
     source = Source(5)
     async with serving(stream(source)) as service:
         peer = await service.connect()
-        response = await peer.ask(GET)
+        response = await peer.exchange(GET)
         assert response.headers["Transfer-Encoding"] == "chunked"
         assert "Content-Length" not in response.headers
         assert response.body == b"0" * 1000 + b"2" * 1000 + b"3" * 1000 + b"4" * 1000
         assert source.closed
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
 
 
 async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
@@ -671,10 +675,10 @@ async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
     async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(head("GET / HTTP/1.0", "Connection: keep-alive"))
-        whole = await peer.rest()
-        assert b"Transfer-Encoding" not in whole
-        assert b"Connection: close\r\n" in whole
-        assert whole.endswith(b"\r\n\r\n" + b"0" * 1000 + b"2" * 1000)
+        data = await peer.read_to_end()
+        assert b"Transfer-Encoding" not in data
+        assert b"Connection: close\r\n" in data
+        assert data.endswith(b"\r\n\r\n" + b"0" * 1000 + b"2" * 1000)
 
 
 async def test_head_of_a_stream_has_no_body() -> None:
@@ -684,7 +688,7 @@ async def test_head_of_a_stream_has_no_body() -> None:
         await peer.send(GET.replace(b"GET", b"HEAD"))
         assert (await peer.response(bodiless=True)).headers["Content-Type"] == "text/csv"
         assert source.closed
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -694,7 +698,7 @@ async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytes
         peer = await service.connect()
         await peer.send(head(f"GET / HTTP/{version}", "Host: a"))
         with pytest.raises(ConnectionResetError):
-            await peer.rest()
+            await peer.read_to_end()
     assert source.closed
     assert "failed while its response was sent" in caplog.text
 
@@ -702,7 +706,7 @@ async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytes
 async def test_a_stream_that_fails_before_its_first_chunk_is_an_error() -> None:
     source = Source(10, fails_at=0)
     async with serving(stream(source)) as service:
-        assert (await (await service.connect()).ask(GET)).status == 500
+        assert (await (await service.connect()).exchange(GET)).status == 500
 
 
 async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
@@ -712,7 +716,7 @@ async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
         return await send_stream(request, 200, {"X": "a\nb"}, source.read())
 
     async with serving(handler) as service:
-        assert (await (await service.connect()).ask(GET)).status == 500
+        assert (await (await service.connect()).exchange(GET)).status == 500
         assert source.closed
 
 
@@ -723,9 +727,9 @@ async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.Log
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
         await peer.send(GET)
         await asyncio.sleep(0.2)
-        given = source.given
+        yielded = source.yielded
         await asyncio.sleep(0.1)
-        assert source.given == given
+        assert source.yielded == yielded
         peer.writer.transport.abort()
         async with asyncio.timeout(2):
             while not source.closed:  # noqa: ASYNC110 - nothing tells when a generator ends
@@ -736,44 +740,44 @@ async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.Log
 # The end -----------------------------------------------------------------------------------------------------
 
 
-async def stopping(settings: Settings, seconds: float) -> tuple[bytes, bytes, float]:
+async def stop_while_busy(settings: Settings, seconds: float) -> tuple[bytes, bytes, float]:
     """Return what a busy and an idle client read while the server stops, and how long that takes."""
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     async def handler(request: web.Request) -> Response:
         if raw_path(request) == "/slow":
-            begun.set()
+            started.set()
             await asyncio.sleep(seconds)
         return Response(200, {}, b"done")
 
     async with serving(handler, settings) as service:
         busy, idle = await service.connect(), await service.connect()
         address = service.runner.addresses[0]
-        await idle.ask(GET)
+        await idle.exchange(GET)
         await busy.send(head("GET /slow HTTP/1.1", "Host: a"))
-        await begun.wait()
+        await started.wait()
         loop = asyncio.get_running_loop()
         start = loop.time()
         end = asyncio.create_task(service.runner.cleanup())
-        left = await idle.rest()
+        idle_data = await idle.read_to_end()
         assert loop.time() - start < 0.2
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(*address)
-        told = await busy.rest()
+        busy_data = await busy.read_to_end()
         await end
-        return told, left, loop.time() - start
+        return busy_data, idle_data, loop.time() - start
 
 
 async def test_a_request_under_way_ends_before_the_server() -> None:
-    told, left, _ = await stopping(SETTINGS, 0.3)
-    assert told.endswith(b"done")
-    assert b"Connection: close\r\n" in told
+    busy_data, left, _ = await stop_while_busy(SETTINGS, 0.3)
+    assert busy_data.endswith(b"done")
+    assert b"Connection: close\r\n" in busy_data
     assert left == b""
 
 
 async def test_a_request_that_takes_too_long_is_given_up() -> None:
-    told, _, took = await stopping(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
-    assert told == b""
+    busy_data, _, took = await stop_while_busy(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
+    assert busy_data == b""
     assert took < 1.0
 
 

@@ -23,7 +23,7 @@ LAST = "The last active client that holds *:* must keep it and stay active."
 
 
 @dataclass
-class Seen:
+class Recorded:
     """All that was answered and logged in one test."""
 
     responses: list[Response]
@@ -31,36 +31,36 @@ class Seen:
 
 
 @pytest.fixture(autouse=True)
-def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
+def recorded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
     """Hold every answer and the log of each test here against the secrets that were sent."""
     caplog.set_level(logging.DEBUG)
-    seen = Seen([], caplog)
+    recorded = Recorded([], caplog)
     request = Api.request
 
-    async def remembered(api: Api, *args: Any, **options: Any) -> Response:
+    async def recording(api: Api, *args: Any, **options: Any) -> Response:
         response = await request(api, *args, **options)
-        seen.responses.append(response)
+        recorded.responses.append(response)
         return response
 
-    monkeypatch.setattr(Api, "request", remembered)
-    yield seen
-    told = [response.body + str(response.headers).encode() for response in seen.responses] + [caplog.text.encode()]
+    monkeypatch.setattr(Api, "request", recording)
+    yield recorded
+    texts = [response.body + str(response.headers).encode() for response in recorded.responses] + [caplog.text.encode()]
     for secret in (SECRET, OTHER, PASSWORD, "$argon2"):
-        assert not any(secret.encode() in text for text in told)
+        assert not any(secret.encode() in text for text in texts)
 
 
 @pytest.fixture
 async def api(running: Api) -> Api:
     """Give the running service, all clients gone but the administrator."""
-    gone = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
-    for row in await running.service.database.write.fetch(gone):
+    sql = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
+    for row in await running.service.database.write.fetch(sql):
         # At once, lest a client of the next test with the same name and password be taken for this one.
         running.service.authentication._cache.forget(row["id"])
     await running.service.database.write.execute("TRUNCATE pegboard.idempotency")
     return running
 
 
-async def made(api: Api, **fields: Any) -> Any:
+async def create(api: Api, **fields: Any) -> Any:
     response = await api.post("/clients", {**ADA, **fields})
     assert response.status == 201, response.body
     return response.json
@@ -68,15 +68,15 @@ async def made(api: Api, **fields: Any) -> Any:
 
 async def manager(api: Api, *grants: str) -> Api:
     """Return the service as seen by a client that manages others and holds `grants` beside."""
-    await made(api, username="manager", grants=["clients:*", *grants])
+    await create(api, username="manager", grants=["clients:*", *grants])
     return api.as_client("manager", SECRET)
 
 
-async def soon(true: Callable[[], Awaitable[bool]]) -> None:
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until it is true, for a second and no longer."""
     async with asyncio.timeout(1):
         while True:
-            if await true():
+            if await condition():
                 return
             await asyncio.sleep(0.01)
 
@@ -97,7 +97,7 @@ async def test_a_new_client_shows_everything_but_its_password(api: Api) -> None:
 
 async def test_clients_are_listed_filtered_sorted_and_paged(api: Api) -> None:
     for name in ("bob", "cyd", "ada"):
-        await made(api, username=name, active=name != "bob")
+        await create(api, username=name, active=name != "bob")
 
     async def names(query: str) -> list[str]:
         return [item["username"] for item in (await api.get(f"/clients?{query}")).json["items"]]
@@ -124,7 +124,7 @@ async def test_a_password_is_neither_filtered_nor_sorted_by_nor_shown(api: Api, 
 
 
 async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) -> None:
-    item = await made(api)
+    item = await create(api)
     path = f"/clients/{item['id']}"
     tag = (await api.get(path)).headers["ETag"]
     changed = await api.patch(path, {"active": False}, headers={"If-Match": tag})
@@ -145,7 +145,7 @@ async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) ->
 
 
 async def test_a_client_that_was_read_can_be_sent_back_and_keeps_its_password(api: Api) -> None:
-    item = await made(api)
+    item = await create(api)
     tag = (await api.get(f"/clients/{item['id']}")).headers["ETag"]
     response = await api.put(f"/clients/{item['id']}", item)
     assert (response.status, response.json, response.headers["ETag"]) == (200, item, tag)
@@ -175,7 +175,7 @@ async def test_a_retry_makes_one_client_and_stores_no_password(api: Api) -> None
 
 
 async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
-    item = await made(api)
+    item = await create(api)
     await api.patch(f"/clients/{item['id']}", {"password": OTHER})
     database = api.service.database.write
     tables = await database.fetch(
@@ -226,7 +226,7 @@ async def test_what_is_wrong_with_a_client_is_pointed_at(
 ) -> None:
     response = await api.post("/clients", {**ADA, **fields})
     assert (response.status, response.errors) == (422, errors)
-    item = await made(api)
+    item = await create(api)
     assert (await api.put(f"/clients/{item['id']}", {**ADA, **fields})).errors == errors
     resettable = {name for name, value in fields.items() if value is None and name in ("grants", "active")}
     if not resettable:
@@ -239,12 +239,12 @@ async def test_a_client_needs_a_name_and_a_password(api: Api) -> None:
 
 async def test_a_grant_for_what_is_not_there_is_kept_and_one_given_twice_is_there_once(api: Api) -> None:
     grants = ["not_there:archive", "contacts:any", "not_there:archive"]
-    assert (await made(api, grants=grants))["grants"] == ["not_there:archive", "contacts:any"]
+    assert (await create(api, grants=grants))["grants"] == ["not_there:archive", "contacts:any"]
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH"])
 async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
-    item = await made(api)
+    item = await create(api)
     path = "/clients" if verb == "POST" else f"/clients/{item['id']}"
     body = {"username": "admin"} if verb == "PATCH" else {**ADA, "username": "admin"}
     response = await api.request(verb, path, body)
@@ -253,7 +253,7 @@ async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
 
 
 async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api) -> None:
-    await made(api, password="e\u0301" * 8)
+    await create(api, password="e\u0301" * 8)
     assert (await api.as_client("ada", "\u00e9" * 8).get("/clients/me")).status == 200
     assert (await api.as_client("ada", "e\u0301" * 8).get("/clients/me")).status == 200
 
@@ -273,7 +273,7 @@ async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> No
 
 
 async def test_every_client_reads_itself(api: Api) -> None:
-    item = await made(api, grants=[])
+    item = await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.get("/clients/me")
     assert (response.status, response.json) == (200, item)
@@ -289,7 +289,7 @@ async def test_every_client_reads_itself(api: Api) -> None:
 
 
 async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
-    await made(api, grants=[])
+    await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.request("OPTIONS", "/clients/me")
     assert (response.status, response.headers["Allow"]) == (204, "GET, HEAD, PATCH, OPTIONS")
@@ -313,7 +313,7 @@ async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
     ],
 )
 async def test_every_client_changes_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
-    item = await made(api, grants=[])
+    item = await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.patch("/clients/me", patch, headers=headers)
     assert (response.status, response.json["id"]) == (200, item["id"])
@@ -322,11 +322,11 @@ async def test_every_client_changes_its_own_password(api: Api, patch: Any, heade
     async def gone() -> bool:
         return (await ada.get("/clients/me")).status == 401
 
-    await soon(gone)
+    await wait_until(gone)
 
 
 @pytest.mark.parametrize(
-    ("patch", "places"),
+    ("patch", "pointers"),
     [
         ({"grants": ["*:*"]}, ["/grants"]),
         ({"grants": []}, ["/grants"]),
@@ -344,17 +344,17 @@ async def test_every_client_changes_its_own_password(api: Api, patch: Any, heade
     ],
 )
 @pytest.mark.parametrize("who", ["ada", "admin"])
-async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, places: list[str]) -> None:
-    await made(api, grants=["clients:*", "*:PATCH"])
+async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, pointers: list[str]) -> None:
+    await create(api, grants=["clients:*", "*:PATCH"])
     client = api.as_client("ada", SECRET) if who == "ada" else api
     before = (await client.get("/clients/me")).json
     response = await client.patch("/clients/me", patch, headers=JSON_PATCH if isinstance(patch, list) else {})
-    assert (response.status, response.errors) == (403, [(NOT_ALLOWED, place) for place in places])
+    assert (response.status, response.errors) == (403, [(NOT_ALLOWED, pointer) for pointer in pointers])
     assert (await client.get("/clients/me")).json == before
 
 
 async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
-    await made(api, grants=[])
+    await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     assert (await ada.patch("/clients/me", {"password": "short"})).errors == [(11005, "/password")]
     assert (await ada.patch("/clients/me", {"password": None})).errors == [(11003, "/password")]
@@ -366,7 +366,7 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "given", "status"),
+    ("held", "grants", "status"),
     [
         (["contacts:GET"], ["contacts:GET"], 201),
         (["contacts:*"], ["contacts:GET", "contacts:any", "contacts:*"], 201),
@@ -381,23 +381,23 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
         (["*:GET"], ["contacts:archive"], 403),
     ],
 )
-async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], given: list[str], status: int) -> None:
+async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], grants: list[str], status: int) -> None:
     boss = await manager(api, *held)
-    response = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *given]})
+    response = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *grants]})
     assert response.status == status
-    ada = await made(api, username="bob", grants=[])
+    ada = await create(api, username="bob", grants=[])
     path = f"/clients/{ada['id']}"
     for changed in (
-        await boss.patch(path, {"grants": given}),
-        await boss.put(path, {**ADA, "username": "bob", "grants": given}),
-        await boss.patch(path, [{"op": "replace", "path": "/grants", "value": given}], headers=JSON_PATCH),
+        await boss.patch(path, {"grants": grants}),
+        await boss.put(path, {**ADA, "username": "bob", "grants": grants}),
+        await boss.patch(path, [{"op": "replace", "path": "/grants", "value": grants}], headers=JSON_PATCH),
     ):
         assert changed.status == (200 if status == 201 else 403)
     if status == 403:
         assert response.errors == [(NOT_ALLOWED, "/grants/1")]
         assert changed.errors == [(NOT_ALLOWED, "/grants/0")]
         assert (
-            await boss.post("/clients", [ADA | {"grants": []}, {**ADA, "username": "c", "grants": given}])
+            await boss.post("/clients", [ADA | {"grants": []}, {**ADA, "username": "c", "grants": grants}])
         ).errors == [(NOT_ALLOWED, "/1/grants/0")]
         assert (await api.get("/clients?username=ada&count=exact")).json["total"] == 0
 
@@ -417,10 +417,10 @@ async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], giv
 @pytest.mark.parametrize("tag", [None, "*"])
 async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body: Any, tag: str | None) -> None:
     boss = await manager(api, "*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE")
-    await made(api, username="second", grants=["*:*"])
+    await create(api, username="second", grants=["*:*"])
     headers = {"If-Match": tag} if tag else {}
     for victim in ({"grants": ["*:*"]}, {"grants": ["contacts:any"], "active": False}):
-        item = await made(api, **victim)
+        item = await create(api, **victim)
         response = await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)
         assert (response.status, response.errors) == (403, [(NOT_ALLOWED, None)])
         assert (await api.get(f"/clients/{item['id']}")).json == item
@@ -430,7 +430,7 @@ async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body
 
 async def test_who_holds_no_less_may_change_and_remove(api: Api) -> None:
     boss = await manager(api, "contacts:*")
-    path = f"/clients/{(await made(api, grants=['contacts:any', 'clients:PUT']))['id']}"
+    path = f"/clients/{(await create(api, grants=['contacts:any', 'clients:PUT']))['id']}"
     assert (await boss.patch(path, {"password": OTHER, "active": False})).status == 200
     assert (await boss.delete(path)).status == 204
 
@@ -467,7 +467,7 @@ async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(a
     ],
 )
 async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> None:
-    await made(api, grants=["*:*"], active=False)
+    await create(api, grants=["*:*"], active=False)
     path = f"/clients/{(await api.get('/clients/me')).json['id']}"
     response = await api.request(verb, path, body)
     assert (response.status, response.errors) == (409, [(CONFLICT, None)])
@@ -477,8 +477,8 @@ async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> N
 
 async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) -> None:
     for _ in range(5):
-        bob = await made(api, username="bob", grants=["*:*"])
-        ada = await made(api, username="ada", grants=["*:*"])
+        bob = await create(api, username="bob", grants=["*:*"])
+        ada = await create(api, username="ada", grants=["*:*"])
         await api.service.database.write.execute("UPDATE pegboard.client SET active = false WHERE username = 'admin'")
         ways = ((api.as_client("bob", SECRET), ada), (api.as_client("ada", SECRET), bob))
         responses = await asyncio.gather(*(who.delete(f"/clients/{whom['id']}") for who, whom in ways))
@@ -496,7 +496,7 @@ async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) 
 
 
 @pytest.fixture(scope="module")
-async def other(serve: Serve, running: Api) -> Api:
+async def other_worker(serve: Serve, running: Api) -> Api:
     return await serve()
 
 
@@ -510,11 +510,11 @@ CHANGES: dict[str, tuple[str, Any, int]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_a_change_is_felt_in_every_worker_within_a_second(
-    api: Api, other: Api, change: tuple[str, Any, int]
+    api: Api, other_worker: Api, change: tuple[str, Any, int]
 ) -> None:
     verb, body, status = change
-    item = await made(api)
-    workers = [worker.as_client("ada", SECRET) for worker in (api, other)]
+    item = await create(api)
+    workers = [worker.as_client("ada", SECRET) for worker in (api, other_worker)]
     for worker in workers:
         assert (await worker.get("/contacts")).status == 200
     assert (await api.request(verb, f"/clients/{item['id']}", body)).status in (200, 204)
@@ -522,32 +522,32 @@ async def test_a_change_is_felt_in_every_worker_within_a_second(
     async def felt() -> bool:
         return [(await worker.get("/contacts")).status for worker in workers] == [status, status]
 
-    await soon(felt)
+    await wait_until(felt)
     if "password" in (body or {}):
-        assert (await other.as_client("ada", OTHER).get("/contacts")).status == 200
+        assert (await other_worker.as_client("ada", OTHER).get("/contacts")).status == 200
 
 
-async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api, other: Api) -> None:
+async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api, other_worker: Api) -> None:
     for _ in range(5):
-        item = await made(api)
-        checks = [asyncio.create_task(other.as_client("ada", SECRET).get("/contacts")) for _ in range(3)]
+        item = await create(api)
+        checks = [asyncio.create_task(other_worker.as_client("ada", SECRET).get("/contacts")) for _ in range(3)]
         await asyncio.sleep(0.005)
         assert (await api.patch(f"/clients/{item['id']}", {"password": OTHER})).status == 200
         assert {(await check).status for check in checks} <= {200, 401}
 
         async def gone() -> bool:
-            return (await other.as_client("ada", SECRET).get("/contacts")).status == 401
+            return (await other_worker.as_client("ada", SECRET).get("/contacts")).status == 401
 
-        await soon(gone)
+        await wait_until(gone)
         await api.delete(f"/clients/{item['id']}")
 
 
 # What is left in the log.
 
 
-async def test_every_change_leaves_one_line_with_who_made_it(api: Api, seen: Seen) -> None:
-    seen.log.clear()
-    item = await made(api)
+async def test_every_change_leaves_one_line_with_who_made_it(api: Api, recorded: Recorded) -> None:
+    recorded.log.clear()
+    item = await create(api)
     path = f"/clients/{item['id']}"
     await api.patch(path, {"password": OTHER, "active": True}, headers={"X-Request-Id": "r-1"})
     await api.put(path, {**ADA, "username": "a\u202eb"})
@@ -556,7 +556,7 @@ async def test_every_change_leaves_one_line_with_who_made_it(api: Api, seen: See
     await api.post("/clients", [{**ADA, "username": "x"}, {**ADA, "username": "x"}])
     await api.post("/clients", ADA, headers={"Idempotency-Key": "log"})
     await api.post("/clients", ADA, headers={"Idempotency-Key": "log"})
-    lines = [record.getMessage() for record in seen.log.records if record.name == "pegboard.clients"]
+    lines = [record.getMessage() for record in recorded.log.records if record.name == "pegboard.clients"]
     plain = [re.sub(r"request=\S+", "request=...", line) for line in lines]
     assert plain == [
         "client added: user='ada' by='admin' request=...",

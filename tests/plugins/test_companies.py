@@ -28,14 +28,14 @@ async def api(running: Api) -> Api:
     return running
 
 
-async def company(api: Api, **fields: Any) -> Any:
+async def create_company(api: Api, **fields: Any) -> Any:
     response = await api.post("/companies", {**LOVELACE, **fields})
     assert response.status == 201, response.body
     return response.json
 
 
 async def test_a_new_company_has_every_field(api: Api) -> None:
-    item = await company(api)
+    item = await create_company(api)
     assert item == {
         **LOVELACE,
         "address": None,
@@ -65,17 +65,17 @@ async def test_a_field_of_the_wrong_form_is_refused(api: Api, field: str, value:
 
 
 async def test_no_two_companies_share_a_vat_number(api: Api) -> None:
-    await company(api)
+    await create_company(api)
     response = await api.post("/companies", {"name": "Other", "vat_number": "gb123456789"})
     assert (response.status, response.errors) == (409, [(13002, "/vat_number")])
     for _ in range(2):
-        await company(api, vat_number=None)
+        await create_company(api, vat_number=None)
 
 
 async def test_companies_are_searched_filtered_and_sorted(api: Api) -> None:
-    await company(api)
-    await company(api, name="Babbage Ltd", vat_number=None, industry="Engines", city="Totnes")
-    await company(api, name="Conti", vat_number=None, country="IT", city="Milano")
+    await create_company(api)
+    await create_company(api, name="Babbage Ltd", vat_number=None, industry="Engines", city="Totnes")
+    await create_company(api, name="Conti", vat_number=None, country="IT", city="Milano")
 
     async def names(query: str) -> list[str]:
         return [item["name"] for item in (await api.get(f"/companies?{query}")).json["items"]]
@@ -87,7 +87,7 @@ async def test_companies_are_searched_filtered_and_sorted(api: Api) -> None:
 
 
 async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
-    item = await company(api)
+    item = await create_company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
     assert contact["company"] == item["id"]
     assert (await api.get(f"/contacts/{contact['id']}?expand=company")).json == {**contact, "company": item}
@@ -104,7 +104,7 @@ async def test_a_contact_refers_to_no_company_that_is_not_there(api: Api) -> Non
 
 
 async def test_a_company_that_has_contacts_stays(api: Api) -> None:
-    item = await company(api)
+    item = await create_company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
     response = await api.delete(f"/companies/{item['id']}")
     assert (response.status, response.errors) == (409, [(13003, None)])

@@ -13,12 +13,12 @@ from tests.conftest import Api, Response
 ADA = {"name": "Ada", "email": "ada@example.org"}
 
 
-def told(response: Response) -> dict[str, str]:
+def stable_headers(response: Response) -> dict[str, str]:
     """Return the headers that do not change from answer to answer."""
     return {name: value for name, value in response.headers.items() if name.lower() not in ("date", "x-request-id")}
 
 
-async def created(api: Api, **fields: Any) -> Any:
+async def create(api: Api, **fields: Any) -> Any:
     response = await api.post("/contacts", {**ADA, **fields})
     assert response.status == 201, response.body
     return response.json
@@ -53,7 +53,7 @@ async def test_a_new_contact_has_every_field_and_its_place(api: Api) -> None:
 
 
 async def test_put_brings_absent_fields_back_to_their_defaults(api: Api) -> None:
-    item = await created(api, phone="1", tags=["x"])
+    item = await create(api, phone="1", tags=["x"])
     response = await api.put(f"/contacts/{item['id']}", {"name": "B", "email": "b@example.org"})
     assert response.status == 200
     assert (response.json["phone"], response.json["tags"], response.json["name"]) == (None, [], "B")
@@ -61,20 +61,20 @@ async def test_put_brings_absent_fields_back_to_their_defaults(api: Api) -> None
 
 
 async def test_patch_changes_only_what_it_names(api: Api) -> None:
-    item = await created(api, phone="1", tags=["x"])
+    item = await create(api, phone="1", tags=["x"])
     response = await api.patch(f"/contacts/{item['id']}", {"phone": None})
     assert response.json == {**item, "phone": None, "updated_at": response.json["updated_at"]}
 
 
 async def test_a_null_brings_the_default_back_where_null_is_not_allowed(api: Api) -> None:
-    item = await created(api, tags=["x"])
+    item = await create(api, tags=["x"])
     assert (await api.patch(f"/contacts/{item['id']}", {"tags": None})).json["tags"] == []
     refused = await api.patch(f"/contacts/{item['id']}", {"name": None})
     assert (refused.status, refused.errors) == (422, [(11003, "/name")])
 
 
 async def test_a_patch_that_changes_nothing_leaves_the_tag(api: Api) -> None:
-    item = await created(api, tags=["x"])
+    item = await create(api, tags=["x"])
     before = await api.get(f"/contacts/{item['id']}")
     response = await api.patch(f"/contacts/{item['id']}", {"name": "Ada", "tags": ["x"]})
     assert response.headers["ETag"] == before.headers["ETag"]
@@ -82,24 +82,24 @@ async def test_a_patch_that_changes_nothing_leaves_the_tag(api: Api) -> None:
 
 
 async def test_an_item_that_was_read_can_be_sent_back(api: Api) -> None:
-    item = await created(api)
+    item = await create(api)
     for method in ("PUT", "PATCH"):
         response = await api.request(method, f"/contacts/{item['id'].upper()}", item)
         assert (response.status, response.json) == (200, item)
 
 
 async def test_delete_is_204_and_then_404(api: Api) -> None:
-    item = await created(api)
+    item = await create(api)
     assert (await api.delete(f"/contacts/{item['id']}")).status == 204
     assert (await api.delete(f"/contacts/{item['id']}")).status == 404
     assert (await api.get(f"/contacts/{item['id']}")).status == 404
 
 
 async def test_head_tells_what_get_would(api: Api) -> None:
-    item = await created(api)
+    item = await create(api)
     for path in ("/contacts", f"/contacts/{item['id']}"):
         get, head = await api.get(path), await api.head(path)
-        assert told(head) == told(get)
+        assert stable_headers(head) == stable_headers(get)
         assert head.body == b""
 
 
@@ -110,7 +110,7 @@ async def test_options_tells_what_is_allowed(api: Api, path: str, allow: str | N
 
 
 async def test_options_of_an_item_names_the_patches(api: Api) -> None:
-    item = await created(api)
+    item = await create(api)
     response = await api.request("OPTIONS", f"/contacts/{item['id']}")
     assert response.headers["Allow"] == "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
     assert (
@@ -120,7 +120,7 @@ async def test_options_of_an_item_names_the_patches(api: Api) -> None:
 
 
 async def test_emails_are_unique_regardless_of_case(api: Api) -> None:
-    await created(api)
+    await create(api)
     response = await api.post("/contacts", {"name": "B", "email": "ADA@example.org"})
     assert (response.status, response.errors) == (409, [(13002, "/email")])
     assert "ada@" not in response.body.decode().lower()
@@ -160,7 +160,7 @@ async def test_pages_follow_each_other_both_ways(api: Api) -> None:
 
 
 async def test_of_many_who_race_with_one_tag_exactly_one_wins(api: Api) -> None:
-    item = await created(api)
+    item = await create(api)
     tag = (await api.get(f"/contacts/{item['id']}")).headers["ETag"]
     responses = await asyncio.gather(
         *(api.patch(f"/contacts/{item['id']}", {"name": str(n)}, headers={"If-Match": tag}) for n in range(40))

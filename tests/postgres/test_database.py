@@ -33,13 +33,13 @@ async def database(dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def told(work: Any) -> ApiError:
+async def client_error(work: Any) -> ApiError:
     """Return what a client would be told of the failure of `work`."""
     with pytest.raises(Exception) as raised:  # noqa: PT011 - the types are what the tests are about
         await work
-    known = translate(raised.value)
-    assert known is not None, raised.value
-    return known
+    error = translate(raised.value)
+    assert error is not None, raised.value
+    return error
 
 
 async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Database) -> None:
@@ -146,10 +146,10 @@ async def test_closes_while_it_is_still_trying() -> None:
 async def test_an_error_of_a_statement_has_its_code(
     database: Database, sql: str, args: tuple[Any, ...], kind: type[ApiError]
 ) -> None:
-    known = await told(database.write.fetch(sql, *args))
-    assert type(known) is kind
-    assert known.details[0].message in (kind.message, "Refers to an item that does not exist.")
-    assert dict(known.headers) == {}
+    error = await client_error(database.write.fetch(sql, *args))
+    assert type(error) is kind
+    assert error.details[0].message in (kind.message, "Refers to an item that does not exist.")
+    assert dict(error.headers) == {}
     assert database.write.idle == database.write.size
 
 
@@ -158,10 +158,10 @@ async def test_a_reference_checked_at_the_end_tells_its_two_ends_apart(database:
         async with database.write.transaction() as connection:
             await connection.execute(sql)
 
-    known = await told(run("INSERT INTO pet VALUES (8, NULL, NULL, 77)"))
-    assert (type(known), known.details[0].message) == (errors.InvalidValue, "Refers to an item that does not exist.")
+    error = await client_error(run("INSERT INTO pet VALUES (8, NULL, NULL, 77)"))
+    assert (type(error), error.details[0].message) == (errors.InvalidValue, "Refers to an item that does not exist.")
     await run("INSERT INTO pet VALUES (8, NULL, NULL, 3)")
-    assert type(await told(run("DELETE FROM owner WHERE id = 3"))) is errors.StillReferenced
+    assert type(await client_error(run("DELETE FROM owner WHERE id = 3"))) is errors.StillReferenced
 
 
 async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) -> None:
@@ -178,17 +178,17 @@ async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) 
             await connection.execute("SELECT 1")
 
     for work in (lose(), use_after_the_end()):
-        known = await told(work)
-        assert type(known) is errors.DatabaseUnavailable
-        assert known.headers == {"Retry-After": "1"}
+        error = await client_error(work)
+        assert type(error) is errors.DatabaseUnavailable
+        assert error.headers == {"Retry-After": "1"}
 
 
 async def test_a_deadlock_and_a_lock_not_given_are_to_be_tried_again_later(database: Database) -> None:
     async with database.write.transaction() as holder:
         await holder.execute("LOCK TABLE owner")
-        known = await told(database.write.execute("/* at once */ BEGIN; LOCK TABLE owner NOWAIT"))
-    assert type(known) is errors.DatabaseUnavailable
-    assert known.headers == {"Retry-After": "1"}
+        error = await client_error(database.write.execute("/* at once */ BEGIN; LOCK TABLE owner NOWAIT"))
+    assert type(error) is errors.DatabaseUnavailable
+    assert error.headers == {"Retry-After": "1"}
 
     async def cross(first: int, second: int) -> None:
         async with database.write.transaction() as connection:
@@ -203,8 +203,8 @@ async def test_a_deadlock_and_a_lock_not_given_are_to_be_tried_again_later(datab
         if isinstance(result, BaseException)
     ]
     assert [type(failure) for failure in failures] == [asyncpg.DeadlockDetectedError]
-    known = await told(_raise(failures[0]))
-    assert type(known) is errors.DatabaseUnavailable
+    error = await client_error(_raise(failures[0]))
+    assert type(error) is errors.DatabaseUnavailable
 
 
 async def _raise(error: BaseException) -> None:
@@ -225,9 +225,9 @@ async def _raise(error: BaseException) -> None:
     ],
 )
 def test_an_error_that_is_hard_to_bring_about_has_its_code(error: Exception, kind: type[ApiError]) -> None:
-    known = translate(error)
-    assert known is not None
-    assert type(known) is kind
+    translated = translate(error)
+    assert translated is not None
+    assert type(translated) is kind
 
 
 async def test_a_fault_of_ours_is_none_of_the_clients(database: Database) -> None:

@@ -11,8 +11,8 @@ class TooLong(Exception):
     pass
 
 
-async def begun(waiters: Waiters[int], put_back: list[int], number: int = 1) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(waiters.wait(put_back.append)) for _ in range(number)]
+async def start_waiters(waiters: Waiters[int], returned: list[int], number: int = 1) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(waiters.wait(returned.append)) for _ in range(number)]
     await asyncio.sleep(0)
     return tasks
 
@@ -20,7 +20,7 @@ async def begun(waiters: Waiters[int], put_back: list[int], number: int = 1) -> 
 async def test_first_come_first_served() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
     assert not waiters.hand_over(0)
-    tasks = await begun(waiters, [], 3)
+    tasks = await start_waiters(waiters, [], 3)
     assert len(waiters) == 3
     assert all(waiters.hand_over(number) for number in range(3))
     assert await asyncio.gather(*tasks) == [0, 1, 2]
@@ -30,9 +30,9 @@ async def test_first_come_first_served() -> None:
 
 async def test_each_has_its_own_time() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
-    [first] = await begun(waiters, [])
+    [first] = await start_waiters(waiters, [])
     await asyncio.sleep(0.1)
-    [second] = await begun(waiters, [])
+    [second] = await start_waiters(waiters, [])
     with pytest.raises(TooLong):
         await first
     assert not second.done()
@@ -44,7 +44,7 @@ async def test_each_has_its_own_time() -> None:
 
 async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
-    [first] = await begun(waiters, [])
+    [first] = await start_waiters(waiters, [])
     waiters.hand_over(1)
     assert await first == 1
     await asyncio.sleep(0.1)
@@ -58,14 +58,14 @@ async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others()
 @pytest.mark.parametrize("handed", [True, False])
 async def test_what_one_who_was_cancelled_has_got_is_put_back(handed: bool) -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
-    put_back: list[int] = []
-    [gone, other] = await begun(waiters, put_back, 2)
+    returned: list[int] = []
+    [cancelled, other] = await start_waiters(waiters, returned, 2)
     if handed:
         waiters.hand_over(7)
-    gone.cancel()
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await gone
-    assert put_back == [7] * handed
+        await cancelled
+    assert returned == [7] * handed
     assert len(waiters) == 1
     waiters.hand_over(8)
     assert await other == 8
@@ -73,10 +73,10 @@ async def test_what_one_who_was_cancelled_has_got_is_put_back(handed: bool) -> N
 
 async def test_all_can_be_sent_away() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
-    tasks = await begun(waiters, [], 2)
+    tasks = await start_waiters(waiters, [], 2)
     tasks[0].cancel()
     waiters.fail(lambda: OSError("gone"))
-    assert [type(found) for found in await asyncio.gather(*tasks, return_exceptions=True)] == [
+    assert [type(result) for result in await asyncio.gather(*tasks, return_exceptions=True)] == [
         asyncio.CancelledError,
         OSError,
     ]

@@ -73,7 +73,7 @@ def order(people: list[Any], sort: str) -> list[str]:
     return [item["id"] for item in ranked]
 
 
-async def walk(api: Api, path: str | None, follow: str) -> list[list[str]]:
+async def follow_pages(api: Api, path: str | None, follow: str) -> list[list[str]]:
     pages = []
     while path:
         response = await api.get(path)
@@ -93,11 +93,11 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
     query = f"/people?limit={limit}" + (f"&sort={sort}" if sort else "")
 
     expected = order(items, sort)
-    pages = await walk(running, query, "next")
+    pages = await follow_pages(running, query, "next")
     assert [identity for page in pages for identity in page] == expected
     assert all(len(page) == limit for page in pages[:-1])
 
-    gone: set[str] = set()
+    deleted: set[str] = set()
     path: str | None = query
     seen: list[str] = []
     last: Any = None
@@ -107,10 +107,10 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
         path = last["next"]
         if items and data.draw(st.booleans()):
             victim = data.draw(st.sampled_from(items))["id"]
-            gone.add(victim)
+            deleted.add(victim)
             await running.delete(f"/people/{victim}")
             await running.post("/people", {"name": data.draw(NAMES), "age": 0})
-    throughout = [identity for identity in expected if identity not in gone]
+    throughout = [identity for identity in expected if identity not in deleted]
     assert [identity for identity in seen if identity in throughout] == throughout
     assert len(seen) == len(set(seen))
 
@@ -119,7 +119,7 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
         assert last["prev"] is None
         return
     back = [item["id"] for item in last["items"]]
-    for page in await walk(running, last["prev"], "prev"):
+    for page in await follow_pages(running, last["prev"], "prev"):
         back = page + back
     assert [identity for identity in back if identity in throughout] == throughout
     assert len(back) == len(set(back))
@@ -166,8 +166,8 @@ async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_firs
     connection = await asyncpg.connect(crowd.service.settings.direct_url)
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
-        place, *expected = await connection.fetch(start, *page.args)
-        cursor = query.cursor(resource._secret, "crowd", page.position_of(tuple(place)))
+        boundary, *expected = await connection.fetch(start, *page.args)
+        cursor = query.cursor(resource._secret, "crowd", page.position_of(tuple(boundary)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
         response = await crowd.get(f"/crowd?{deep}")
         assert [item["id"] for item in response.json["items"]] == [row["id"] for row in expected]

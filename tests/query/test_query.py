@@ -49,16 +49,16 @@ BY_NAME = {column.name: column for column in COLUMNS}
 
 def only_filter(raw: str):
     query = parse(raw, RULES)
-    (found,) = query.filters
-    return found.column.field, found.operator, found.value
+    (filter_,) = query.filters
+    return filter_.column.field, filter_.operator, filter_.value
 
 
-def refused(raw: str, rules: Rules = RULES, read=parse) -> list[tuple[str | None, int, str]]:
+def rejections(raw: str, rules: Rules = RULES, read=parse) -> list[tuple[str | None, int, str]]:
     with pytest.raises(ApiError) as caught:
         read(raw, rules)
     assert caught.value.status == 400
     assert caught.value.code == caught.value.details[0].code
-    return [(fault.parameter, fault.code, fault.message) for fault in caught.value.details]
+    return [(error.parameter, error.code, error.message) for error in caught.value.details]
 
 
 BAD, UNKNOWN, CURSOR = errors.InvalidParameter.code, errors.UnknownParameter.code, errors.InvalidCursor.code
@@ -226,20 +226,20 @@ def test_filters_stand_beside_each_other() -> None:
     ],
 )  # fmt: skip
 def test_what_is_refused(raw, parameter, code) -> None:
-    (fault,) = refused(raw)
-    assert fault[:2] == (parameter, code)
+    (error,) = rejections(raw)
+    assert error[:2] == (parameter, code)
 
 
 def test_all_faults_are_told_at_once() -> None:
-    found = refused("limit=0&nme=x&age=old&sort=agee&fields=&limit=7&after=!&name=%ff&created_at__lt=now")
-    assert [fault[:2] for fault in found] == [
+    errors_found = rejections("limit=0&nme=x&age=old&sort=agee&fields=&limit=7&after=!&name=%ff&created_at__lt=now")
+    assert [error[:2] for error in errors_found] == [
         ("limit", BAD), ("nme", UNKNOWN), ("age", BAD), ("sort", BAD), ("fields", BAD), ("limit", BAD), ("after", CURSOR), ("name", BAD),
         ("created_at__lt", BAD),
     ]  # fmt: skip
 
 
 def test_a_parameter_given_often_is_told_once() -> None:
-    assert refused("name=1&name=2&name=3") == [("name", BAD, "Sent more than once; send it once.")]
+    assert rejections("name=1&name=2&name=3") == [("name", BAD, "Sent more than once; send it once.")]
 
 
 @pytest.mark.parametrize(
@@ -251,40 +251,40 @@ def test_a_parameter_given_often_is_told_once() -> None:
     ],
 )  # fmt: skip
 def test_the_nearest_name_is_told(raw, meant) -> None:
-    ((_, _, message),) = refused(raw)
+    ((_, _, message),) = rejections(raw)
     assert f"Did you mean {meant}?" in message
 
 
 @pytest.mark.parametrize("raw", ["zzzzz=5", "sort=zzzzz", "fields=zzzzz", "age__zzzzz=1", "shape=1"])
 def test_nothing_is_suggested_where_nothing_is_near(raw) -> None:
-    assert "Did you mean" not in refused(raw)[0][2]
+    assert "Did you mean" not in rejections(raw)[0][2]
 
 
 @pytest.mark.parametrize("raw", ["pasword=x", "sort=password", "fields=password", "password=x", "sort=passwor"])
 def test_a_write_only_field_is_never_named(raw) -> None:
-    ((_, _, message),) = refused(raw)
+    ((_, _, message),) = rejections(raw)
     assert "`password`" not in message.replace("`password` cannot be used here", "")
 
 
 def test_values_are_never_repeated_in_messages_beyond_a_name() -> None:
-    ((_, _, message),) = refused("age=hunter2")
+    ((_, _, message),) = rejections("age=hunter2")
     assert "hunter2" not in message
 
 
 def test_what_is_told_can_be_written_as_json() -> None:
     for raw in ("\ud800=1", "n\udcff=1", "%ff=%ff", "x" * 5_000 + "=1", "sort=" + "y" * 5_000):
-        for parameter, _, message in refused(raw):
+        for parameter, _, message in rejections(raw):
             assert f"{parameter}{message}".encode()
             assert len(f"{parameter}{message}") < 1_000
 
 
 def test_queries_have_bounds() -> None:
-    assert refused("&".join(f"x{n}=1" for n in range(101)))[0][1] == BAD
+    assert rejections("&".join(f"x{n}=1" for n in range(101)))[0][1] == BAD
     wide = Rules(tuple(column(f"f{n}", fields.Integer()) for n in range(40)))
     assert len(parse("&".join(f"f{n}=1" for n in range(32)), wide).filters) == 32
-    assert refused("&".join(f"f{n}=1" for n in range(33)), wide) == [("f32", BAD, "Send at most 32 filters.")]
+    assert rejections("&".join(f"f{n}=1" for n in range(33)), wide) == [("f32", BAD, "Send at most 32 filters.")]
     assert len(only_filter("name__in=" + ",".join("x" * 100))[2]) == 100
-    assert len(refused("&".join(f"x{n}=1" for n in range(100)))) == 100
+    assert len(rejections("&".join(f"x{n}=1" for n in range(100)))) == 100
 
 
 def test_what_a_resource_does_not_offer_is_unknown() -> None:
@@ -292,21 +292,21 @@ def test_what_a_resource_does_not_offer_is_unknown() -> None:
     assert parse("age__gt=1&sort=-age,name&limit=7", plain).limit == 7
     assert parse("age=1", plain).limit == plain.default_query.limit == 3
     for raw in ("q=x", "expand=company", "name=x", "age__has=1", "id=x"):
-        assert [fault[1] for fault in refused(raw, plain)] == [UNKNOWN]
+        assert [error[1] for error in rejections(raw, plain)] == [UNKNOWN]
     for raw in ("limit=8", "sort=score", "sort=id"):
-        assert [fault[1] for fault in refused(raw, plain)] == [BAD]
+        assert [error[1] for error in rejections(raw, plain)] == [BAD]
 
 
 def test_an_item_takes_fields_and_expand_only() -> None:
     query = parse_item("fields=name&expand=owner", RULES)
     assert (query.fields, query.expand) == (frozenset({"id", "name", "owner"}), ("owner",))
     for name in ("limit", "sort", "count", "q", "after", "before", "name", "age__gt", "nonsense"):
-        ((parameter, code, _),) = refused(f"{name}=1", read=parse_item)
+        ((parameter, code, _),) = rejections(f"{name}=1", read=parse_item)
         assert (parameter, code) == (name, UNKNOWN)
-    assert [fault[0] for fault in refused("after=x&before=y", read=parse_item)] == ["after", "before"]
-    assert [fault[0] for fault in refused("fields=nme&fields=name", read=parse_item)] == ["fields", "fields"]
-    assert "A single item" in refused("limit=5", read=parse_item)[0][2]
-    assert "`fields`" in refused("filds=5", read=parse_item)[0][2]
+    assert [error[0] for error in rejections("after=x&before=y", read=parse_item)] == ["after", "before"]
+    assert [error[0] for error in rejections("fields=nme&fields=name", read=parse_item)] == ["fields", "fields"]
+    assert "A single item" in rejections("limit=5", read=parse_item)[0][2]
+    assert "`fields`" in rejections("filds=5", read=parse_item)[0][2]
 
 
 @pytest.mark.parametrize(
@@ -323,23 +323,24 @@ def test_limits_that_contradict_each_other_are_refused_at_start(default, most) -
         Rules(COLUMNS, default_limit=default, max_limit=most)
 
 
-PLACE = ("Ann", None, 7)
+POSITION = ("Ann", None, 7)
 
 
 def test_a_cursor_leads_back_to_its_place() -> None:
     for raw in ("", "sort=-name,age&name__contains=x&q=y"):
         query = parse(raw, RULES)
-        text = query.cursor(b"secret", "contacts", PLACE)
+        text = query.cursor(b"secret", "contacts", POSITION)
         assert query.position(b"secret", "contacts") is None
         assert (
-            parse(f"{raw}&after={text}&limit=3&fields=name&count=exact", RULES).position(b"secret", "contacts") == PLACE
+            parse(f"{raw}&after={text}&limit=3&fields=name&count=exact", RULES).position(b"secret", "contacts")
+            == POSITION
         )
-        assert parse(f"{raw}&before={text}", RULES).position(b"secret", "contacts") == PLACE
+        assert parse(f"{raw}&before={text}", RULES).position(b"secret", "contacts") == POSITION
 
 
 def test_the_order_of_filters_does_not_matter_to_a_cursor() -> None:
-    text = parse("age=1&name=x&sort=age", RULES).cursor(b"secret", "contacts", PLACE)
-    assert parse(f"sort=age&name=x&after={text}&age=1", RULES).position(b"secret", "contacts") == PLACE
+    text = parse("age=1&name=x&sort=age", RULES).cursor(b"secret", "contacts", POSITION)
+    assert parse(f"sort=age&name=x&after={text}&age=1", RULES).position(b"secret", "contacts") == POSITION
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_the_order_of_filters_does_not_matter_to_a_cursor() -> None:
      "sort=name&age__in=1", "sort=name&name=1"],
 )  # fmt: skip
 def test_a_cursor_is_refused_with_another_sort_filter_or_search(other) -> None:
-    text = parse("sort=name&age=1&q=y", RULES).cursor(b"secret", "contacts", PLACE)
+    text = parse("sort=name&age=1&q=y", RULES).cursor(b"secret", "contacts", POSITION)
     for parameter in ("after", "before"):
         query = parse(f"{other}&{parameter}={text}", RULES)
         with pytest.raises(ApiError) as caught:
@@ -359,7 +360,7 @@ def test_a_cursor_is_refused_with_another_sort_filter_or_search(other) -> None:
 
 @pytest.mark.parametrize(("secret", "resource"), [(b"another", "contacts"), (b"secret", "contact")])
 def test_a_cursor_is_refused_elsewhere(secret, resource) -> None:
-    query = parse(f"after={RULES.default_query.cursor(b'secret', 'contacts', PLACE)}", RULES)
+    query = parse(f"after={RULES.default_query.cursor(b'secret', 'contacts', POSITION)}", RULES)
     with pytest.raises(ApiError):
         query.position(secret, resource)
 
@@ -372,43 +373,43 @@ def test_a_cursor_is_refused_once_its_field_has_another_type() -> None:
         parse(f"sort=n&after={text}", after).position(b"secret", "things")
 
 
-WALKED = "sort=-name&age__in=1,2&q=x&limit=7"
-SENT = "AAAA"
+PAGED = "sort=-name&age__in=1,2&q=x&limit=7"
+CURSOR_TEXT = "AAAA"
 
 
 @pytest.mark.parametrize(
     "raw",
-    [f"{WALKED}&after={SENT}", f"{WALKED}&before={SENT}", f"after={SENT}", f"&after={SENT}",
-     f"after={SENT}&{WALKED}", f"{WALKED}&%61fter={SENT}", WALKED, f"{WALKED}&", ""],
+    [f"{PAGED}&after={CURSOR_TEXT}", f"{PAGED}&before={CURSOR_TEXT}", f"after={CURSOR_TEXT}", f"&after={CURSOR_TEXT}",
+     f"after={CURSOR_TEXT}&{PAGED}", f"{PAGED}&%61fter={CURSOR_TEXT}", PAGED, f"{PAGED}&", ""],
 )  # fmt: skip
 def test_a_query_that_was_read_before_is_read_alike(raw) -> None:
     fresh = parse(raw, replace(RULES))
     rules = replace(RULES)
-    for earlier in ("", WALKED, f"{WALKED}&after=BBBB", f"after=BBBB&{WALKED}", f"{WALKED}&before=BBBB", "after=BBBB"):
+    for earlier in ("", PAGED, f"{PAGED}&after=BBBB", f"after=BBBB&{PAGED}", f"{PAGED}&before=BBBB", "after=BBBB"):
         parse(earlier, rules)
     assert parse(raw, rules) == parse(raw, rules) == fresh
-    assert fresh.cursor(b"secret", "contacts", PLACE) == parse(raw, rules).cursor(b"secret", "contacts", PLACE)
+    assert fresh.cursor(b"secret", "contacts", POSITION) == parse(raw, rules).cursor(b"secret", "contacts", POSITION)
 
 
 @pytest.mark.parametrize(
     "raw",
-    [f"{WALKED}&after=%", f"{WALKED}&after=", f"{WALKED}&after", f"{WALKED}&after={SENT}&after={SENT}",
-     f"{WALKED}&before={SENT}&after={SENT}", f"after={SENT}&{WALKED}&before={SENT}",
-     f"after={SENT}&{WALKED}&after={SENT}", f"{WALKED}&x=1&after={SENT}", f"{WALKED}&after={SENT}&x=1",
-     f"after={SENT}&after={SENT}"],
+    [f"{PAGED}&after=%", f"{PAGED}&after=", f"{PAGED}&after", f"{PAGED}&after={CURSOR_TEXT}&after={CURSOR_TEXT}",
+     f"{PAGED}&before={CURSOR_TEXT}&after={CURSOR_TEXT}", f"after={CURSOR_TEXT}&{PAGED}&before={CURSOR_TEXT}",
+     f"after={CURSOR_TEXT}&{PAGED}&after={CURSOR_TEXT}", f"{PAGED}&x=1&after={CURSOR_TEXT}", f"{PAGED}&after={CURSOR_TEXT}&x=1",
+     f"after={CURSOR_TEXT}&after={CURSOR_TEXT}"],
 )  # fmt: skip
 def test_a_query_that_was_read_before_excuses_no_fault(raw) -> None:
-    fresh = refused(raw, replace(RULES))
+    fresh = rejections(raw, replace(RULES))
     rules = replace(RULES)
-    for earlier in ("", WALKED, f"{WALKED}&after={SENT}", f"after={SENT}&{WALKED}"):
+    for earlier in ("", PAGED, f"{PAGED}&after={CURSOR_TEXT}", f"after={CURSOR_TEXT}&{PAGED}"):
         parse(earlier, rules)
-    assert refused(raw, rules) == refused(raw, rules) == fresh
+    assert rejections(raw, rules) == rejections(raw, rules) == fresh
 
 
 def test_a_stream_takes_no_cursor_whatever_was_read_before() -> None:
     rules = replace(RULES).streaming()
-    parse(WALKED, rules)
-    assert [fault[:2] for fault in refused(f"{WALKED}&after={SENT}", rules)] == [
+    parse(PAGED, rules)
+    assert [error[:2] for error in rejections(f"{PAGED}&after={CURSOR_TEXT}", rules)] == [
         ("after", errors.InvalidParameter.code)
     ]
 
@@ -416,7 +417,7 @@ def test_a_stream_takes_no_cursor_whatever_was_read_before() -> None:
 def test_no_more_queries_are_kept_than_there_is_room_for() -> None:
     rules = replace(RULES)
     for number in range(1200):
-        parse(f"age={number}&after={SENT}", rules)
+        parse(f"age={number}&after={CURSOR_TEXT}", rules)
     parse(f"name={'x' * 2000}", rules)
     assert 0 < len(rules.cache) <= 500
     assert max(map(len, rules.cache)) < 1000

@@ -64,9 +64,9 @@ OWNER = Column("secret", "text", field="secret", readable=False)
 
 
 def spec(table: Table, indexes: tuple[tuple[str, ...], ...] = (), search: tuple[str, ...] = ()) -> ddl.TableSpec:
-    own = [c for c in table.columns if c not in (ID, CREATED_AT, UPDATED_AT)]
+    custom = [c for c in table.columns if c not in (ID, CREATED_AT, UPDATED_AT)]
     return ddl.TableSpec(
-        table.schema, table.name, tuple(Column(c.name, c.type, c.nullable) for c in own),
+        table.schema, table.name, tuple(Column(c.name, c.type, c.nullable) for c in custom),
         indexes=tuple(ddl.Index(columns) for columns in indexes), search=search,
     )  # fmt: skip
 
@@ -96,11 +96,11 @@ async def empty(database) -> Any:
     return database
 
 
-async def fill(connection, rows) -> list[dict[str, Any]]:
+async def insert_rows(connection, rows) -> list[dict[str, Any]]:
     await connection.execute(f"TRUNCATE {THINGS.sql_name}")
-    given = [(row.get("id") or str(uuid4()), 1, {key: row[key] for key in row if key != "id"}) for row in rows]
+    items = [(row.get("id") or str(uuid4()), 1, {key: row[key] for key in row if key != "id"}) for row in rows]
     blank = {"company": "", "score": 0.0, "tags": []}
-    text, args = THINGS.insert_many([(identity, version, blank | values) for identity, version, values in given])
+    text, args = THINGS.insert_many([(identity, version, blank | values) for identity, version, values in items])
     return [dict(row) for row in await connection.fetch(text, *args)]
 
 
@@ -116,7 +116,7 @@ async def read(connection, raw: str, extra=()):
     return rows, more, [query.cursor(SECRET, "things", page.position_of(row)) for row in rows]
 
 
-async def walk(connection, raw: str) -> list[str]:
+async def read_forwards(connection, raw: str) -> list[str]:
     """Read all pages forwards."""
     found, rest = [], ""
     while True:
@@ -127,7 +127,7 @@ async def walk(connection, raw: str) -> list[str]:
         rest = f"&after={cursors[-1]}"
 
 
-async def walk_back(connection, raw: str, cursor: str) -> list[str]:
+async def read_backwards(connection, raw: str, cursor: str) -> list[str]:
     """Read all pages that come before a place, backwards."""
     found: list[str] = []
     while True:
@@ -138,7 +138,7 @@ async def walk_back(connection, raw: str, cursor: str) -> list[str]:
         cursor = cursors[0]
 
 
-def model(rows: list[dict[str, Any]], sort: list[tuple[str, bool]]) -> list[str]:
+def expected_order(rows: list[dict[str, Any]], sort: list[tuple[str, bool]]) -> list[str]:
     """Return the ids in the order that the contract promises."""
     keys = [*sort, ("id", bool(sort) and sort[-1][1])]
     keys = keys[: [name for name, _ in keys].index("id") + 1]
@@ -189,22 +189,22 @@ SORTS = st.lists(
 )  # fmt: skip
 
 
-def written(sort: list[tuple[str, bool]]) -> str:
+def sort_parameter(sort: list[tuple[str, bool]]) -> str:
     return "&sort=" + ",".join(("-" if descending else "") + name for name, descending in sort) if sort else ""
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 6), fields_=st.sampled_from(["", "&fields=id", "&fields=name,age"]))
 async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, sort, limit, fields_) -> None:
-    rows = await fill(database, rows)
-    raw = f"limit={limit}{written(sort)}{fields_}"
-    expected = model(rows, sort)
-    assert await walk(database, raw) == expected
+    rows = await insert_rows(database, rows)
+    raw = f"limit={limit}{sort_parameter(sort)}{fields_}"
+    expected = expected_order(rows, sort)
+    assert await read_forwards(database, raw) == expected
     if not rows:
         return
-    _, _, cursors = await read(database, f"limit=100{written(sort)}")
+    _, _, cursors = await read(database, f"limit=100{sort_parameter(sort)}")
     for index in {0, len(rows) // 2, len(rows) - 1}:
-        assert await walk_back(database, raw, cursors[index]) == expected[:index]
+        assert await read_backwards(database, raw, cursors[index]) == expected[:index]
         after, _, _ = await read(database, f"{raw}&after={cursors[index]}")
         assert [row["id"] for row in after] == expected[index + 1 :][:limit]
 
@@ -212,17 +212,17 @@ async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, data=st.data())
 async def test_a_walk_goes_on_when_its_place_is_deleted_and_others_come(database, rows, sort, data) -> None:
-    rows = await fill(database, rows)
+    rows = await insert_rows(database, rows)
     if len(rows) < 2:
         return
-    expected = model(rows, sort)
+    expected = expected_order(rows, sort)
     index = data.draw(st.integers(0, len(rows) - 1))
-    _, _, cursors = await read(database, f"limit=100{written(sort)}")
+    _, _, cursors = await read(database, f"limit=100{sort_parameter(sort)}")
     text, args = THINGS.delete(expected[index])
     assert await database.fetchval(text, *args)
     text, args = THINGS.insert(str(uuid4()), 1, {"company": "a", "score": 0.1, "tags": []})
     new = (await database.fetchrow(text, *args))["id"]
-    found, _, _ = await read(database, f"limit=100{written(sort)}&after={cursors[index]}")
+    found, _, _ = await read(database, f"limit=100{sort_parameter(sort)}&after={cursors[index]}")
     assert [row["id"] for row in found if row["id"] != new] == expected[index + 1 :]
 
 
@@ -234,27 +234,27 @@ async def test_a_walk_goes_on_when_its_place_is_deleted_and_others_come(database
     ],
 )  # fmt: skip
 async def test_the_id_orders_where_it_stands(empty, sort) -> None:
-    rows = await fill(empty, [{"name": name} for name in ["a", None, "b", "a", None, "b", "c"]])
-    assert await walk(empty, f"limit=2{written(sort)}") == model(rows, sort)
+    rows = await insert_rows(empty, [{"name": name} for name in ["a", None, "b", "a", None, "b", "c"]])
+    assert await read_forwards(empty, f"limit=2{sort_parameter(sort)}") == expected_order(rows, sort)
 
 
 async def test_texts_that_begin_alike_beyond_what_is_sorted_by_are_each_seen_once(empty) -> None:
-    rows = await fill(empty, [{"notes": "\U0001f389" * 600 + str(n % 3)} for n in range(10)])
+    rows = await insert_rows(empty, [{"notes": "\U0001f389" * 600 + str(n % 3)} for n in range(10)])
     for sort in ([("notes", False)], [("notes", True)]):
-        found = await walk(empty, f"limit=2{written(sort)}")
-        assert found == model(rows, sort)
+        found = await read_forwards(empty, f"limit=2{sort_parameter(sort)}")
+        assert found == expected_order(rows, sort)
     _, _, cursors = await read(empty, "sort=notes&limit=1")
     assert len(cursors[0]) < 4_000
 
 
 async def test_microseconds_that_were_stored_by_others_do_not_confuse_a_walk(empty) -> None:
     moment = datetime(2015, 2, 15, 5, 21, 7, tzinfo=UTC)
-    rows = await fill(empty, [{} for n in range(9)])
+    rows = await insert_rows(empty, [{} for n in range(9)])
     for index, row in enumerate(rows):
         row["seen"] = moment + timedelta(microseconds=index // 2)
         await empty.execute(f"UPDATE {THINGS.sql_name} SET seen = $1 WHERE id = $2", row["seen"], row["id"])
     for sort in ([("seen", False)], [("seen", True)]):
-        assert await walk(empty, f"limit=1{written(sort)}") == model(rows, sort)
+        assert await read_forwards(empty, f"limit=1{sort_parameter(sort)}") == expected_order(rows, sort)
 
 
 FILTERED = (
@@ -297,7 +297,7 @@ ALL = set(range(len(FILTERED)))
     ],
 )  # fmt: skip
 async def test_filters_find_what_they_say(empty, raw, expected) -> None:
-    rows = await fill(empty, FILTERED)
+    rows = await insert_rows(empty, FILTERED)
     ids = [row["id"] for row in rows]
     for sort in ("", "&sort=name", "&sort=-age,name"):
         found, _, _ = await read(empty, raw + sort)
@@ -307,15 +307,17 @@ async def test_filters_find_what_they_say(empty, raw, expected) -> None:
     assert await empty.fetchval(text, *args) == len(expected)
     text, args = THINGS.estimate(query)
     assert estimated(await empty.fetchval(text, *args)) >= 0
-    found = await walk(empty, f"{raw}&limit=2&sort=-name,age")
+    found = await read_forwards(empty, f"{raw}&limit=2&sort=-name,age")
     assert found == [
-        identity for identity in model(rows, [("name", True), ("age", False)]) if ids.index(identity) in expected
+        identity
+        for identity in expected_order(rows, [("name", True), ("age", False)])
+        if ids.index(identity) in expected
     ]
 
 
 @pytest.mark.parametrize("sort", ["", "sort=name"])
 async def test_extra_filters_stand_beside_those_of_the_query(empty, sort) -> None:
-    ids = [row["id"] for row in await fill(empty, FILTERED)]
+    ids = [row["id"] for row in await insert_rows(empty, FILTERED)]
     mine = (Filter(OWNER, "eq", "mine"),)
     rows, _, _ = await read(empty, sort, mine)
     assert [row["id"] for row in rows] == [ids[7]]
@@ -333,29 +335,29 @@ WORDS = ("apple pear", "Apple apple apple plum", "pear", "plum plum", None, "app
 
 
 async def test_a_search_finds_words_and_ranks(empty) -> None:
-    rows = await fill(empty, [{"name": name, "age": index} for index, name in enumerate(WORDS * 5)])
+    rows = await insert_rows(empty, [{"name": name, "age": index} for index, name in enumerate(WORDS * 5)])
     ages = {row["id"]: row["age"] % len(WORDS) for row in rows}
-    found = await walk(empty, "q=apple&limit=3")
+    found = await read_forwards(empty, "q=apple&limit=3")
     assert len(set(found)) == len(found) == 15
     assert [ages[identity] for identity in found[:5]] == [1] * 5
     assert {ages[identity] for identity in found} == {0, 1, 5}
-    assert await walk(empty, "q=apple&limit=100") == found
+    assert await read_forwards(empty, "q=apple&limit=100") == found
     for raw, expected in (
         ("q=apple+-plum", {0, 5}), ("q=%22apple+pear%22", {0}), ("q=pear+or+plum", {0, 1, 2, 3}), ("q=nothing", set()), ("q=apple&age=7", {1}),
         ("q=*", set()), ("q=" + "x" * 500, set()), ("q=" + "%F0%9F%8E%89" * 500, set()), ("q=%22", set()), ("q=-", set()), ("q=a:*%26!('", set()),
     ):  # fmt: skip
-        assert {ages[identity] for identity in await walk(empty, f"{raw}&limit=2")} == expected
-    assert await walk(empty, "q=apple&sort=-age&limit=4") == model(
+        assert {ages[identity] for identity in await read_forwards(empty, f"{raw}&limit=2")} == expected
+    assert await read_forwards(empty, "q=apple&sort=-age&limit=4") == expected_order(
         [r for r in rows if r["id"] in found], [("age", True)]
     )
     text, args = THINGS.count(parse("q=apple", RULES))
     assert await empty.fetchval(text, *args) == 15
     _, _, cursors = await read(empty, "q=apple&limit=100")
-    assert await walk_back(empty, "q=apple&limit=2", cursors[-1]) == found[:-1]
+    assert await read_backwards(empty, "q=apple&limit=2", cursors[-1]) == found[:-1]
 
 
 async def test_a_page_gives_the_fields_asked_for_first(empty) -> None:
-    await fill(empty, [{"name": "a", "age": 1, 'odd "column': "o"}, {"name": "b"}])
+    await insert_rows(empty, [{"name": "a", "age": 1, 'odd "column': "o"}, {"name": "b"}])
     page = THINGS.page(parse("fields=odd+%22name,name&sort=-age,price", RULES))
     assert page.names == ("id", "name", 'odd "name')
     row = dict(zip(page.names, (await empty.fetch(page.text, *page.args))[1], strict=False))
@@ -381,7 +383,7 @@ ITEM = {
 NULLS = dict.fromkeys(VALUES) | {"company": "c", "score": 1.0, "tags": []}
 
 
-def shown(row) -> dict[str, Any]:
+def values_of(row) -> dict[str, Any]:
     return {
         name: value for name, value in dict(row).items() if name not in ("id", "created_at", "updated_at", "_version")
     }
@@ -393,10 +395,10 @@ async def test_one_and_many_are_stored_alike(empty) -> None:
     one = await empty.fetchrow(text, *args)
     text, args = THINGS.insert_many([(ids[1], 2**63 - 1, VALUES), (ids[2], 3, NULLS)])
     many = await empty.fetch(text, *args)
-    assert shown(one) == shown(many[0]) == ITEM
+    assert values_of(one) == values_of(many[0]) == ITEM
     assert [row["id"] for row in (one, *many)] == ids
     assert (one["_version"], many[0]["_version"], many[1]["_version"]) == (2**63 - 1, 2**63 - 1, 3)
-    assert shown(many[1]) == dict.fromkeys(ITEM) | {"company": "c", "score": 1.0, "tags": []}
+    assert values_of(many[1]) == dict.fromkeys(ITEM) | {"company": "c", "score": 1.0, "tags": []}
     assert str(one["score"]) == str(many[0]["score"]) == "-0.0"
     for row in (one, *many):
         assert row["created_at"] == row["updated_at"]
@@ -415,12 +417,12 @@ async def test_a_thousand_rows_are_one_statement_and_keep_their_order(empty) -> 
 
 
 async def test_columns_that_only_some_rows_name_are_null_in_the_others(empty) -> None:
-    rows = await fill(empty, [{"name": "a"}, {"age": 1}])
+    rows = await insert_rows(empty, [{"name": "a"}, {"age": 1}])
     assert [(row["name"], row["age"]) for row in rows] == [("a", None), (None, 1)]
 
 
 async def test_a_select_gives_the_item_and_its_version_or_no_row(empty) -> None:
-    (row,) = await fill(empty, [{"name": "a"}])
+    (row,) = await insert_rows(empty, [{"name": "a"}])
     text, args = THINGS.select(row["id"])
     assert dict(await empty.fetchrow(text, *args)) == dict(row)
     assert row["_version"] == 1
@@ -445,7 +447,7 @@ async def test_a_change_that_changes_nothing_leaves_version_and_date(empty, item
     text, args = THINGS.update(item["id"], 2, values)
     row = await empty.fetchrow(text, *args)
     assert (row["_version"], row["updated_at"].year) == (1, 2001)
-    assert shown(row) == shown(item)
+    assert values_of(row) == values_of(item)
 
 
 CHANGES = {
@@ -457,14 +459,14 @@ CHANGES = {
 
 async def test_the_last_day_of_all_is_a_day_and_not_infinity(empty) -> None:
     last = {"birthday": date.max}
-    (row,) = await fill(empty, [last])
+    (row,) = await insert_rows(empty, [last])
     text, args = THINGS.insert(str(uuid4()), 1, {"company": "", "score": 1.0, "tags": []} | last)
     await empty.fetchrow(text, *args)
     text, args = THINGS.update(row["id"], 2, last)
     assert (await empty.fetchrow(text, *args))["_version"] == 1
     assert await empty.fetchval(f"SELECT bool_and(isfinite(birthday)) FROM {THINGS.sql_name}")
     for raw in ("birthday=9999-12-31", "birthday__in=9999-12-31", "sort=birthday", "sort=-birthday"):
-        assert len(set(await walk(empty, f"{raw}&limit=1"))) == 2
+        assert len(set(await read_forwards(empty, f"{raw}&limit=1"))) == 2
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -587,8 +589,8 @@ async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
     first, steps = await explain(big, page)
     assert steps <= {"Limit", "Index Scan"}
     offset = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {DEEP - 1} LIMIT 52"
-    place, *expected = await big.fetch(offset, *page.args)
-    cursor = query.cursor(SECRET, "big", page.position_of(place))
+    row, *expected = await big.fetch(offset, *page.args)
+    cursor = query.cursor(SECRET, "big", page.position_of(row))
     for parameter in ("after", "before"):
         deep = parse(f"{raw}{parameter}={cursor}", RULES)
         page = BIG.page(deep, deep.position(SECRET, "big"))

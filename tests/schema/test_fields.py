@@ -19,10 +19,10 @@ def load(field: Any, value: Any) -> Any:
     return schema.load({"value": value})["value"]
 
 
-def faults(field: Any, value: Any) -> list[tuple[int, str | None]]:
+def validation_errors(field: Any, value: Any) -> list[tuple[int, str | None]]:
     with pytest.raises(ValidationError) as caught:
         load(field, value)
-    return [(fault.code, fault.pointer) for fault in invalid(caught.value).details]
+    return [(detail.code, detail.pointer) for detail in invalid(caught.value).details]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_an_instant_is_kept_in_utc_with_whole_seconds(text: str, moment: datetim
     ],
 )  # fmt: skip
 def test_what_is_no_rfc_3339_instant_is_refused(text: str) -> None:
-    assert faults(fields.DateTime(), text) == [(11012, "/value")]
+    assert validation_errors(fields.DateTime(), text) == [(11012, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_what_is_no_rfc_3339_instant_is_refused(text: str) -> None:
 )
 def test_a_date_is_written_one_way_only(text: str) -> None:
     assert load(fields.Date(), "2015-02-15") == date(2015, 2, 15)
-    assert faults(fields.Date(), text) == [(11012, "/value")]
+    assert validation_errors(fields.Date(), text) == [(11012, "/value")]
 
 
 def test_a_time_of_day_drops_fractions() -> None:
     assert load(fields.Time(), "05:21:07.9") == time(5, 21, 7)
-    assert faults(fields.Time(), "05:21") == [(11012, "/value")]
-    assert faults(fields.Time(), "25:00:00") == [(11012, "/value")]
+    assert validation_errors(fields.Time(), "05:21") == [(11012, "/value")]
+    assert validation_errors(fields.Time(), "25:00:00") == [(11012, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_time_of_day_drops_fractions() -> None:
     ],
 )
 def test_each_fault_has_its_own_code(field: Any, value: Any, code: int) -> None:
-    assert faults(field, value) == [(code, "/value")]
+    assert validation_errors(field, value) == [(code, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,13 @@ def test_good_values_load_as_they_are_stored(field: Any, value: Any, loaded: Any
 
 
 def test_pointers_lead_into_lists_and_objects() -> None:
-    assert faults(fields.List(fields.String()), ["a", 1, "\x00"]) == [(11004, "/value/1"), (11013, "/value/2")]
-    assert faults(fields.Dict(keys=fields.String(), values=fields.Integer()), {"a/b": "x"}) == [(11004, "/value/a~1b")]
+    assert validation_errors(fields.List(fields.String()), ["a", 1, "\x00"]) == [
+        (11004, "/value/1"),
+        (11013, "/value/2"),
+    ]
+    assert validation_errors(fields.Dict(keys=fields.String(), values=fields.Integer()), {"a/b": "x"}) == [
+        (11004, "/value/a~1b")
+    ]
 
 
 def test_every_fault_of_a_body_is_found_at_once() -> None:
@@ -161,7 +166,7 @@ def test_an_author_who_raises_without_a_code_gets_the_general_one() -> None:
     def refuse(value: str) -> None:
         raise ValidationError("Not today.")
 
-    assert faults(fields.String(validate=refuse), "a") == [(11000, "/value")]
+    assert validation_errors(fields.String(validate=refuse), "a") == [(11000, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -201,24 +206,24 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("place", NESTED)
-def test_a_validator_that_returns_false_refuses_the_value(place: str) -> None:
-    field, value, pointer = NESTED[place](returning(False))
-    assert faults(field, value) == [(11000, pointer)]
+@pytest.mark.parametrize("nesting", NESTED)
+def test_a_validator_that_returns_false_refuses_the_value(nesting: str) -> None:
+    field, value, pointer = NESTED[nesting](returning(False))
+    assert validation_errors(field, value) == [(11000, pointer)]
 
 
-@pytest.mark.parametrize("place", NESTED)
+@pytest.mark.parametrize("nesting", NESTED)
 @pytest.mark.parametrize("response", [None, True, 0, "", [], 5])
-def test_a_validator_that_returns_anything_else_lets_the_value_pass(place: str, response: Any) -> None:
-    field, value, _ = NESTED[place](returning(response))
+def test_a_validator_that_returns_anything_else_lets_the_value_pass(nesting: str, response: Any) -> None:
+    field, value, _ = NESTED[nesting](returning(response))
     assert load(field, value) == value
 
 
 def test_marshmallows_validators_return_the_value_which_may_be_false() -> None:
     checks = [validate.Equal(False), validate.OneOf([False]), validate.And(validate.Equal(False))]
     assert load(fields.Boolean(validate=checks), False) is False
-    assert faults(fields.Boolean(validate=lambda value: value), False) == [(11000, "/value")]
+    assert validation_errors(fields.Boolean(validate=lambda value: value), False) == [(11000, "/value")]
 
 
 def test_the_codes_of_validators_within_and_are_kept() -> None:
-    assert faults(fields.String(validate=validate.And(validate.Length(max=1))), "ab") == [(11006, "/value")]
+    assert validation_errors(fields.String(validate=validate.And(validate.Length(max=1))), "ab") == [(11006, "/value")]

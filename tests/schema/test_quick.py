@@ -30,7 +30,7 @@ class Everything(Schema):
     least = fields.String(validate=validate.Length(min=2))
     exact = fields.String(validate=validate.Length(equal=2))
     both = fields.String(validate=[validate.Length(1, 4), validate.Length(2, 9), validate.OneOf(["ab", "abc", "a"])])
-    told = fields.String(validate=validate.Regexp("a+"))
+    pattern = fields.String(validate=validate.Regexp("a+"))
     shouted = Shouted(validate=validate.Length(max=3))
     email = fields.Email(validate=validate.Length(max=12))
     small = fields.Integer(validate=lambda value: value < 4)

@@ -27,11 +27,11 @@ NASTY = f"a\r\n{FORGED}\x1b[2K\x00\x7f\x85\u2028\u202e\ud800é"
 
 
 @contextmanager
-def written(form: str) -> Iterator[io.StringIO]:
+def log_stream(format: str) -> Iterator[io.StringIO]:
     """Write the log in one of its forms to what this gives."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.FORMATS[form]())
+    handler.setFormatter(logs.FORMATS[format]())
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     root.handlers = [handler]
@@ -61,7 +61,7 @@ class Echoes(Resource):
 
 
 @pytest.fixture(scope="module")
-async def echoing(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     return await serve([plugin("echoes", Echoes)])
 
 
@@ -70,9 +70,9 @@ def requests(stream: io.StringIO) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["logger"] == "pegboard.access"]
 
 
-async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> None:
-    with written("json") as stream:
-        response = await echoing.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
+async def test_a_request_leaves_one_line_that_tells_all_of_it(api: Api) -> None:
+    with log_stream("json") as stream:
+        response = await api.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
     (entry,) = requests(stream)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time"))
     assert entry.pop("ms") >= 0
@@ -91,34 +91,34 @@ async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> N
     }
 
 
-async def test_an_export_is_logged_once_it_has_ended_with_its_size(echoing: Api) -> None:
-    with written("json") as stream:
-        response = await echoing.get("/echoes", headers={"Accept": "application/x-ndjson"})
+async def test_an_export_is_logged_once_it_has_ended_with_its_size(api: Api) -> None:
+    with log_stream("json") as stream:
+        response = await api.get("/echoes", headers={"Accept": "application/x-ndjson"})
     (entry,) = requests(stream)
     assert (entry["status"], entry["template"]) == (200, "/echoes")
     assert entry["bytes"] > len(response.body)
 
 
-async def test_the_log_holds_no_secret(echoing: Api) -> None:
+async def test_the_log_holds_no_secret(api: Api) -> None:
     for form in logs.FORMATS:
-        with written(form) as stream:
-            await echoing.get("/echoes?q=hidden-in-query")
-            await echoing.post("/echoes", {"text": 5, "hidden-in-body": "hidden-in-body"})
-            await echoing.as_client("someone", "hidden-password").get("/echoes")
-            await echoing.get("/hidden-path/hidden-id")
+        with log_stream(form) as stream:
+            await api.get("/echoes?q=hidden-in-query")
+            await api.post("/echoes", {"text": 5, "hidden-in-body": "hidden-in-body"})
+            await api.as_client("someone", "hidden-password").get("/echoes")
+            await api.get("/hidden-path/hidden-id")
         text = stream.getvalue()
         assert text.count("pegboard.access") == 4
         assert "hidden" not in text
         assert PASSWORD not in text
-        assert echoing.headers["Authorization"].split()[1] not in text
+        assert api.headers["Authorization"].split()[1] not in text
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-async def test_no_request_can_begin_a_line_of_its_own(echoing: Api, form: str) -> None:
-    with written(form) as stream:
-        response = await echoing.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
-        await echoing.as_client(FORGED.replace(":", "\n"), "wrong one").get("/echoes")
-        await echoing.get("/echoes", headers={"X-Request-Id": "a b=c", "traceparent": FORGED})
+async def test_no_request_can_begin_a_line_of_its_own(api: Api, form: str) -> None:
+    with log_stream(form) as stream:
+        response = await api.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
+        await api.as_client(FORGED.replace(":", "\n"), "wrong one").get("/echoes")
+        await api.get("/echoes", headers={"X-Request-Id": "a b=c", "traceparent": FORGED})
     assert response.status == 500
     lines = stream.getvalue().split("\n")
     assert not [line for line in lines if line.startswith("2026-01-01")]
@@ -134,7 +134,7 @@ def test_whatever_is_logged_is_one_line_and_nothing_raises(form: str, capfd: pyt
             raise ValueError("no word")
 
     log = logging.getLogger("tests")
-    with written(form) as stream:
+    with log_stream(form) as stream:
         log.info(NASTY)
         log.info("%s", NASTY, extra={"fields": {"client": NASTY, "set": {1}, "large": 2**70, 5: None, "mute": Mute()}})
         log.info("%d", "no number")
@@ -162,7 +162,7 @@ def failure(detail: str) -> Exception:
 @pytest.mark.parametrize("form", logs.FORMATS)
 def test_a_traceback_holds_no_details_of_the_database(form: str) -> None:
     stored = failure("Key (email)=(hidden@example.org)\nDETAIL: exists.")
-    with written(form) as stream:
+    with log_stream(form) as stream:
         try:
             try:
                 raise ExceptionGroup("several", [stored, ValueError("seen")])
@@ -177,7 +177,7 @@ def test_a_traceback_holds_no_details_of_the_database(form: str) -> None:
 
 
 def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
-    with written("text") as stream:
+    with log_stream("text") as stream:
         try:
             raise ValueError(f"first\n{FORGED}")
         except ValueError:
@@ -219,7 +219,7 @@ def test_a_traceparent_is_taken_strictly(values: list[str], expected: str | None
     assert tracecontext.parse(values) == expected
 
 
-async def test_an_action_learns_the_trace_to_pass_on(echoing: Api) -> None:
-    for header, told in ((TRACEPARENT, TRACEPARENT), ("nonsense", "None"), (None, "None")):
-        response = await echoing.get("/echoes", headers={"traceparent": header} if header else {})
-        assert response.json["items"][0]["text"] == told
+async def test_an_action_learns_the_trace_to_pass_on(api: Api) -> None:
+    for header, expected in ((TRACEPARENT, TRACEPARENT), ("nonsense", "None"), (None, "None")):
+        response = await api.get("/echoes", headers={"traceparent": header} if header else {})
+        assert response.json["items"][0]["text"] == expected

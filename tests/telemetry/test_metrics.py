@@ -63,17 +63,21 @@ async def scrape(api: Api) -> dict[str, dict[tuple[tuple[str, str], ...], float]
     """Return every sample by its name and labels."""
     response = await api.get("/metrics")
     assert response.status == 200
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in parse_text(response.body.decode()):
         for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
+            samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return samples
 
 
 async def value(api: Api, name: str, **labels: str) -> float:
     """Return the sum of the samples that have these labels."""
     wanted = labels.items()
-    return sum(number for known, number in (await scrape(api)).get(name, {}).items() if wanted <= dict(known).items())
+    return sum(
+        number
+        for labels_of_sample, number in (await scrape(api)).get(name, {}).items()
+        if wanted <= dict(labels_of_sample).items()
+    )
 
 
 async def test_metrics_need_their_grant(metered: Api) -> None:
@@ -153,10 +157,10 @@ async def test_what_cannot_be_read_is_counted_apart(metered: Api) -> None:
 
 async def test_a_duration_is_in_its_bucket(metered: Api) -> None:
     await metered.get("/notes")
-    found = (await scrape(metered))["pegboard_request_duration_seconds_bucket"]
+    samples = (await scrape(metered))["pegboard_request_duration_seconds_bucket"]
     buckets = {
         dict(labels)["le"]: number
-        for labels, number in found.items()
+        for labels, number in samples.items()
         if ("template", "/notes") in labels and ("method", "GET") in labels and ("status", "200") in labels
     }
     assert [float(bound) for bound in buckets] == [*DURATIONS, math.inf]
@@ -196,26 +200,26 @@ async def test_logins_are_counted_by_their_outcome(metered: Api) -> None:
 
     await metered.service.clients.add("known", "right password", ["notes:GET"])
     before = await outcomes()
-    known = metered.as_client("known", "right password")
+    client = metered.as_client("known", "right password")
     for _ in range(3):
-        assert (await known.get("/notes")).status == 200
+        assert (await client.get("/notes")).status == 200
     await metered.as_client("", "").get("/notes")
     for _ in range(5):
         assert (await metered.as_client("known", "wrong password").get("/notes")).status == 401
     assert (await metered.as_client("known", "wrong again").get("/notes")).status == 429
     await metered.as_client("", "").get("/notes", headers={"Authorization": "Basic !"})
     after = await outcomes()
-    told = {name: after[name] - before[name] for name in after}
+    differences = {name: after[name] - before[name] for name in after}
     # The last scrape is remembered, too.
-    assert told == {"remembered": 3, "verified": 1, "failed": 5, "throttled": 1, "malformed": 1, "missing": 1}
+    assert differences == {"remembered": 3, "verified": 1, "failed": 5, "throttled": 1, "malformed": 1, "missing": 1}
     assert await value(metered, "pegboard_credentials_remembered") >= 2
 
 
 async def test_the_parts_tell_how_they_stand(metered: Api) -> None:
-    found = await scrape(metered)
+    samples = await scrape(metered)
     states = {
         (dict(labels)["plugin"], dict(labels)["state"]): number
-        for labels, number in found["pegboard_plugin_state"].items()
+        for labels, number in samples["pegboard_plugin_state"].items()
     }
     assert {key for key, number in states.items() if number} == {
         ("notes", "ready"),
@@ -223,17 +227,17 @@ async def test_the_parts_tell_how_they_stand(metered: Api) -> None:
         ("broken", "failed"),
     }
     assert len(states) == 3 * len(State)
-    assert found["pegboard_migrations"][("plugin", "notes"), ("state", "applied")] == 1
-    assert found["pegboard_migrations"][("plugin", "notes"), ("state", "failed")] == 0
+    assert samples["pegboard_migrations"][("plugin", "notes"), ("state", "applied")] == 1
+    assert samples["pegboard_migrations"][("plugin", "notes"), ("state", "failed")] == 0
     for pool in ("read", "write"):
         key = (("pool", pool),)
-        assert 1 <= found["pegboard_pool_connections"][key] <= found["pegboard_pool_connections_limit"][key] == 10
-        assert found["pegboard_pool_waiting"][key] == 0
-    assert found["pegboard_database_up"][()] == found["pegboard_workers"][()] == 1
-    assert found["pegboard_process_cpu_seconds_total"][()] > 0
-    assert found["pegboard_process_resident_memory_bytes"][()] > 10_000_000
-    assert 3 < found["pegboard_process_open_fds"][()] <= found["pegboard_process_max_fds"][()]
-    assert list(found["pegboard_info"]) == [(("version", metered.service.specification.version),)]
+        assert 1 <= samples["pegboard_pool_connections"][key] <= samples["pegboard_pool_connections_limit"][key] == 10
+        assert samples["pegboard_pool_waiting"][key] == 0
+    assert samples["pegboard_database_up"][()] == samples["pegboard_workers"][()] == 1
+    assert samples["pegboard_process_cpu_seconds_total"][()] > 0
+    assert samples["pegboard_process_resident_memory_bytes"][()] > 10_000_000
+    assert 3 < samples["pegboard_process_open_fds"][()] <= samples["pegboard_process_max_fds"][()]
+    assert list(samples["pegboard_info"]) == [(("version", metered.service.specification.version),)]
 
 
 async def test_a_pool_that_is_exhausted_shows(serve: Serve) -> None:
@@ -260,7 +264,7 @@ REQUESTS = ("pegboard_requests_total", "notes", "/notes", "GET", "200")
 DURATION = ("pegboard_request_duration_seconds", "notes", "/notes", "GET", "200")
 
 
-def counted(requests: int, connections: int = 1) -> Snapshot:
+def snapshot(requests: int, connections: int = 1) -> Snapshot:
     return {
         REQUESTS: [requests],
         DURATION: [requests, *[0] * len(DURATIONS), 0.5],
@@ -271,11 +275,11 @@ def counted(requests: int, connections: int = 1) -> Snapshot:
 
 
 def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
-    one, two = sharing.SharedMetrics(tmp_path, 1), sharing.SharedMetrics(tmp_path, 2)
-    one.publish(counted(5))
-    two.publish(counted(7, 4))
-    assert one.read() == two.read()
-    assert one.read() == {
+    first, second = sharing.SharedMetrics(tmp_path, 1), sharing.SharedMetrics(tmp_path, 2)
+    first.publish(snapshot(5))
+    second.publish(snapshot(7, 4))
+    assert first.read() == second.read()
+    assert first.read() == {
         REQUESTS: [12],
         DURATION: [12, *[0] * len(DURATIONS), 1.0],
         ("pegboard_pool_connections", "read"): [5],
@@ -285,40 +289,40 @@ def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
 
 
 def test_what_ended_workers_have_counted_stays_and_how_they_stood_does_not(tmp_path: Path) -> None:
-    one = sharing.SharedMetrics(tmp_path, 1)
-    one.publish(counted(5))
+    shared = sharing.SharedMetrics(tmp_path, 1)
+    shared.publish(snapshot(5))
     for worker in (2, 3, 4):
-        sharing.SharedMetrics(tmp_path, worker).publish(counted(worker, 9))
+        sharing.SharedMetrics(tmp_path, worker).publish(snapshot(worker, 9))
         sharing.merge_ended(tmp_path, worker)
     sharing.merge_ended(tmp_path, 5)  # One that never got so far.
-    assert one.read() == counted(5) | {REQUESTS: [14], DURATION: [14, *[0] * len(DURATIONS), 2.0]}
+    assert shared.read() == snapshot(5) | {REQUESTS: [14], DURATION: [14, *[0] * len(DURATIONS), 2.0]}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1.json", "ended.json"]
-    assert not [key for key in cumulative(counted(1)) if key not in (REQUESTS, DURATION)]
+    assert not [key for key in cumulative(snapshot(1)) if key not in (REQUESTS, DURATION)]
 
 
 def test_a_worker_that_has_ended_is_not_counted_twice(tmp_path: Path) -> None:
-    one = sharing.SharedMetrics(tmp_path, 1)
-    one.publish(counted(5))
+    shared = sharing.SharedMetrics(tmp_path, 1)
+    shared.publish(snapshot(5))
     file = tmp_path / "2.json"
-    sharing.SharedMetrics(tmp_path, 2).publish(counted(7))
+    sharing.SharedMetrics(tmp_path, 2).publish(snapshot(7))
     left = file.read_bytes()
     sharing.merge_ended(tmp_path, 2)
     # As it is for one who reads between the two steps of it.
     file.write_bytes(left)
-    assert one.read()[REQUESTS] == [12]
+    assert shared.read()[REQUESTS] == [12]
 
 
 def test_what_another_version_counts_is_passed_over(tmp_path: Path) -> None:
-    one = sharing.SharedMetrics(tmp_path, 1)
-    one.publish({("pegboard_unheard_of",): [1], **counted(5)})
-    assert one.read() == counted(5)
+    shared = sharing.SharedMetrics(tmp_path, 1)
+    shared.publish({("pegboard_unheard_of",): [1], **snapshot(5)})
+    assert shared.read() == snapshot(5)
 
 
 def test_a_label_can_hold_anything() -> None:
     nasty = 'a"b\\c\nd é'
     for media_type, parse in ((exposition.TEXT, parse_text), (exposition.OPENMETRICS, parse_openmetrics)):
-        told = parse(exposition.write({("pegboard_info", nasty): [1]}, media_type).decode())
-        assert [sample.labels for family in told for sample in family.samples] == [{"version": nasty}]
+        families = parse(exposition.write({("pegboard_info", nasty): [1]}, media_type).decode())
+        assert [sample.labels for family in families for sample in family.samples] == [{"version": nasty}]
 
 
 NUMBERS = (0, 1, 0.1, 1e-7, 123456.0, 123456789, 2**53, 1.5e300)
@@ -326,13 +330,15 @@ NUMBERS = (0, 1, 0.1, 1e-7, 123456.0, 123456789, 2**53, 1.5e300)
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_number_is_written_as_it_is(number: float) -> None:
-    told: Snapshot = {
+    written: Snapshot = {
         ("pegboard_workers",): [number],
         ("pegboard_requests_aborted_total",): [number],
         ("pegboard_loop_lag_seconds",): [0] * len(LAGS) + [7, number],
     }
     for media_type, parse in ((exposition.TEXT, parse_text), (exposition.OPENMETRICS, parse_openmetrics)):
-        samples = [sample for family in parse(exposition.write(told, media_type).decode()) for sample in family.samples]
+        samples = [
+            sample for family in parse(exposition.write(written, media_type).decode()) for sample in family.samples
+        ]
         values = {sample.name: sample.value for sample in samples}
         assert values == {
             "pegboard_workers": number,

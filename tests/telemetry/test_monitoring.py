@@ -56,7 +56,7 @@ def expressions() -> dict[str, str]:
     return found
 
 
-def plain(expr: str) -> str:
+def as_grafana(expr: str) -> str:
     """Return an expression of the dashboard as Grafana asks it."""
     return re.sub(r"\$(job|instance|resource)\b", ".*", expr).replace("$__rate_interval", "1m")
 
@@ -65,18 +65,18 @@ def plain(expr: str) -> str:
 
 
 def test_every_expression_names_metrics_that_there_are() -> None:
-    known = {"up", *(rule.name for rule in rules())}
+    names = {"up", *(rule.name for rule in rules())}
     for family in FAMILIES:
         parts = ("_bucket", "_sum", "_count") if family.buckets else ("",)
-        known |= {family.name + part for part in parts}
+        names |= {family.name + part for part in parts}
     labels = {family.name: {*family.labels, "job", "instance", "le"} for family in FAMILIES}
-    for place, expr in expressions().items():
+    for location, expr in expressions().items():
         named = re.findall(r"\b(?:pegboard_\w+|job:\w+:\w+|up)\b(?=[\[{ )]|$)", re.sub(r'"[^"]*"', '""', expr))
-        assert named, place
-        assert set(named) <= known, place
+        assert named, location
+        assert set(named) <= names, location
         for name, matchers in re.findall(r"(pegboard_\w+)\{([^}]*)\}", expr):
             allowed = labels[re.sub(r"_(bucket|sum|count)$", "", name)]
-            assert set(re.findall(r"(\w+)=", matchers)) <= allowed, place
+            assert set(re.findall(r"(\w+)=", matchers)) <= allowed, location
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
@@ -134,8 +134,8 @@ class Running:
 
     def children(self) -> set[int]:
         """Return the processes that serve."""
-        told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return set(map(int, told.split()))
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return set(map(int, pids.split()))
 
     async def get(self, path: str) -> str:
         # A connection of its own each time, which any worker may take.
@@ -157,7 +157,9 @@ class Running:
 
     async def value(self, name: str, **labels: str) -> float:
         return sum(
-            value for known, value in (await self.samples(name)).items() if labels.items() <= dict(known).items()
+            value
+            for labels_of_sample, value in (await self.samples(name)).items()
+            if labels.items() <= dict(labels_of_sample).items()
         )
 
 
@@ -180,14 +182,14 @@ async def workers(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
         line = await asyncio.to_thread(process.stdout.readline)
         assert "serves on" in line, (folder / "log").read_text()
         running = Running(line.split()[-1], process)
-        await until_workers(running, 2)
+        await wait_for_workers(running, 2)
         yield running
         process.terminate()
     assert process.returncode == 0
     assert [file.name for file in folder.iterdir()] == ["log"]
 
 
-async def until_workers(running: Running, number: int) -> None:
+async def wait_for_workers(running: Running, number: int) -> None:
     async with asyncio.timeout(30):
         while await running.value("pegboard_workers") != number:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.1)
@@ -197,7 +199,7 @@ async def count(running: Running) -> float:
     return await running.value("pegboard_requests_total", resource="contacts", status="200")
 
 
-async def until_count(running: Running, number: float) -> None:
+async def wait_for_count(running: Running, number: float) -> None:
     """Wait until all workers have published, and see that no number is ever smaller than one before it."""
     last = 0.0
     async with asyncio.timeout(15):
@@ -211,14 +213,14 @@ async def test_any_worker_tells_of_all_and_nothing_is_lost_when_one_is_killed(wo
     before = await count(workers)
     for _ in range(20):
         await workers.get("/contacts")
-    await until_count(workers, before + 20)
+    await wait_for_count(workers, before + 20)
     await asyncio.sleep(1.2)  # All of it is published by then, whoever counted it.
     killed, kept = workers.children()
     os.kill(killed, signal.SIGKILL)
     async with asyncio.timeout(30):
         while len(workers.children() - {killed, kept}) != 1:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.05)
-    await until_workers(workers, 2)
+    await wait_for_workers(workers, 2)
     assert await count(workers) == before + 20
     assert await workers.value("pegboard_pool_connections_limit", pool="read") == 20
 
@@ -253,12 +255,12 @@ def prometheus(workers: Running, tmp_path_factory: pytest.TempPathFactory) -> It
         process.terminate()
 
 
-async def ask(prometheus: str, session: aiohttp.ClientSession, expr: str) -> list[dict[str, Any]]:
+async def evaluate(prometheus: str, session: aiohttp.ClientSession, expr: str) -> list[dict[str, Any]]:
     async with session.post(f"{prometheus}/api/v1/query", data={"query": expr}) as response:
-        told = await response.json()
-    assert told["status"] == "success", f"{expr}: {told}"
-    found: list[dict[str, Any]] = told["data"]["result"]
-    return found
+        result = await response.json()
+    assert result["status"] == "success", f"{expr}: {result}"
+    samples: list[dict[str, Any]] = result["data"]["result"]
+    return samples
 
 
 SCRAPED = 'rate(pegboard_requests_total{job="pegboard", resource="contacts"}[1m]) > 0'
@@ -279,20 +281,23 @@ async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
             await workers.get("/contacts")
             await asyncio.sleep(0.3)
             with suppress(aiohttp.ClientError):
-                missing = [expr for expr in (SCRAPED, *NAMES) if not await ask(prometheus, session, expr)]
+                missing = [expr for expr in (SCRAPED, *NAMES) if not await evaluate(prometheus, session, expr)]
         assert not missing
         writer.close()
-        (up,) = await ask(prometheus, session, 'up{job="pegboard"}')
+        (up,) = await evaluate(prometheus, session, 'up{job="pegboard"}')
         assert up["value"][1] == "1"
         # What asks for faults finds none.
-        faults = {f"rule {rule.name}" for rule in rules() if rule.name.startswith("Pegboard")}
-        faults |= {"panel Errors by resource A", "rule job:pegboard_slow:ratio_rate1h"}
+        expected_empty = {f"rule {rule.name}" for rule in rules() if rule.name.startswith("Pegboard")}
+        expected_empty |= {"panel Errors by resource A", "rule job:pegboard_slow:ratio_rate1h"}
         empty, end = {"all"}, time.monotonic() + 30
         while empty and time.monotonic() < end:
             # A rate is there once what it is of was scraped twice.
             await asyncio.sleep(0.3)
-            found = {place: await ask(prometheus, session, plain(expr)) for place, expr in expressions().items()}
-            empty = {place for place in found if not found[place]} - faults
+            results = {
+                location: await evaluate(prometheus, session, as_grafana(expr))
+                for location, expr in expressions().items()
+            }
+            empty = {location for location in results if not results[location]} - expected_empty
         assert not empty
         async with session.get(f"{prometheus}/api/v1/alerts") as response:
             assert (await response.json())["data"]["alerts"] == []

@@ -53,7 +53,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 
 @pytest.fixture(scope="module")
-async def traced(serve: Serve, exporter: InMemorySpanExporter) -> Api:
+async def api(serve: Serve, exporter: InMemorySpanExporter) -> Api:
     api = await serve([plugin("notes", Notes)], tracing=True)
     await api.get("/notes")
     return api
@@ -66,15 +66,15 @@ async def spans(api: Api, exporter: InMemorySpanExporter, method: str, path: str
     return list(exporter.get_finished_spans())
 
 
-async def test_a_request_is_a_span_below_its_clients(traced: Api, exporter: InMemorySpanExporter) -> None:
+async def test_a_request_is_a_span_below_its_clients(api: Api, exporter: InMemorySpanExporter) -> None:
     headers = {"traceparent": TRACEPARENT, "tracestate": "vendor=1", "X-Request-Id": "mine", "User-Agent": "tests"}
-    *_, span = await spans(traced, exporter, "GET", "/notes?limit=3", headers=headers)
+    *_, span = await spans(api, exporter, "GET", "/notes?limit=3", headers=headers)
     assert span.context is not None
     assert span.parent is not None
     assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
     assert span.context.trace_state.get("vendor") == "1"
     assert (span.name, span.kind, span.status.status_code) == ("GET /notes", SpanKind.SERVER, StatusCode.UNSET)
-    port = int(traced.url.rsplit(":", 1)[1])
+    port = int(api.url.rsplit(":", 1)[1])
     assert dict(span.attributes or {}) == {
         "http.request.method": "GET",
         "http.response.status_code": 200,
@@ -91,21 +91,21 @@ async def test_a_request_is_a_span_below_its_clients(traced: Api, exporter: InMe
     }
 
 
-async def test_without_a_trace_a_request_begins_one(traced: Api, exporter: InMemorySpanExporter) -> None:
+async def test_without_a_trace_a_request_begins_one(api: Api, exporter: InMemorySpanExporter) -> None:
     for headers in ({}, {"traceparent": "nonsense"}):
-        *_, span = await spans(traced, exporter, "GET", "/notes", headers=headers)
+        *_, span = await spans(api, exporter, "GET", "/notes", headers=headers)
         assert span.parent is None
 
 
-async def test_an_action_passes_on_the_span_that_it_runs_in(traced: Api, exporter: InMemorySpanExporter) -> None:
+async def test_an_action_passes_on_the_span_that_it_runs_in(api: Api, exporter: InMemorySpanExporter) -> None:
     headers = {"traceparent": TRACEPARENT}
-    *_, span = await spans(traced, exporter, "POST", "/notes", json={"text": "one"}, headers=headers)
+    *_, span = await spans(api, exporter, "POST", "/notes", json={"text": "one"}, headers=headers)
     assert span.context is not None
     assert Notes.seen == f"00-{TRACE}-{span.context.span_id:016x}-01"
 
 
-async def test_what_is_asked_of_the_database_is_below_it(traced: Api, exporter: InMemorySpanExporter) -> None:
-    *asked, span = await spans(traced, exporter, "GET", "/notes?text=hidden")
+async def test_what_is_asked_of_the_database_is_below_it(api: Api, exporter: InMemorySpanExporter) -> None:
+    *asked, span = await spans(api, exporter, "GET", "/notes?text=hidden")
     assert span.context is not None
     (query,) = asked
     assert query.parent is not None
@@ -126,9 +126,9 @@ async def test_what_is_asked_of_the_database_is_below_it(traced: Api, exporter: 
     ],
 )
 async def test_faults_of_the_service_are_errors_and_those_of_clients_are_not(
-    traced: Api, exporter: InMemorySpanExporter, method: str, path: str, name: str, status: int, failed: bool
+    api: Api, exporter: InMemorySpanExporter, method: str, path: str, name: str, status: int, failed: bool
 ) -> None:
-    *_, span = await spans(traced, exporter, method, path, json={"text": "fail"})
+    *_, span = await spans(api, exporter, method, path, json={"text": "fail"})
     attributes = dict(span.attributes or {})
     assert (span.name, attributes["http.response.status_code"]) == (name, status)
     assert span.status.is_ok is not failed

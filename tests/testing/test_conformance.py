@@ -247,7 +247,7 @@ class Notes(Resource):
         del self.items[identity]
 
 
-SOUND: dict[str, type[Resource]] = {
+CONFORMING: dict[str, type[Resource]] = {
     "odds": Odds,
     "people": People,
     "bills": Bills,
@@ -301,8 +301,8 @@ class BlindToTags(Notes):
 
 class Merging(Notes):
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        given = {name: value for name, value in data.items() if value not in (None, [])}
-        return await self.update(context, identity, given)
+        values = {name: value for name, value in data.items() if value not in (None, [])}
+        return await self.update(context, identity, values)
 
 
 class Redefaulting(Notes):
@@ -433,8 +433,8 @@ async def _build(database: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def zoo(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
-    plugins = [plugin(name, resource) for name, resource in SOUND.items()]
+def conformance_service(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
+    plugins = [plugin(name, resource) for name, resource in CONFORMING.items()]
     plugins += [plugin(broken.__name__.lower(), broken) for broken in BROKEN]
     pegboard_loop.run(_build(pegboard_database))
     running = Running(pegboard_loop, settings_for(pegboard_database, {}), plugins)
@@ -442,19 +442,29 @@ def zoo(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
     running.close()
 
 
-@pytest.mark.parametrize("name", SOUND)
-def test_a_sound_resource_passes(zoo: Running, name: str) -> None:
+@pytest.mark.parametrize("name", CONFORMING)
+def test_a_sound_resource_passes(conformance_service: Running, name: str) -> None:
     skipped = []
     for check in CHECKS:
         try:
-            examine(check, Subject(zoo, name), phases=[hypothesis.Phase.generate], max_examples=min(2, check.examples))
+            examine(
+                check,
+                Subject(conformance_service, name),
+                phases=[hypothesis.Phase.generate],
+                max_examples=min(2, check.examples),
+            )
         except pytest.skip.Exception:
             skipped.append(str(check))
     assert len(skipped) <= {"planets": 20, "letterbox": 23, "bills": 11}.get(name, 8), skipped
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_resource_does_not(zoo: Running, broken: type[Resource]) -> None:
+def test_a_broken_resource_does_not(conformance_service: Running, broken: type[Resource]) -> None:
     rule = RULES[BROKEN[broken]]
     with pytest.raises((ContractViolation, Undescribed)):
-        examine(rule, Subject(zoo, broken.__name__.lower()), phases=[hypothesis.Phase.generate], max_examples=60)
+        examine(
+            rule,
+            Subject(conformance_service, broken.__name__.lower()),
+            phases=[hypothesis.Phase.generate],
+            max_examples=60,
+        )

@@ -13,14 +13,14 @@ from pegboard.testing.service import new_database
 RESOURCE = '[project.entry-points."pegboard.resources"]\nbooks = "pegboard_books:Books"\n'
 
 
-def passes(folder: Path, pyproject: str, test: str) -> None:
+def run_pytest(folder: Path, pyproject: str, test: str) -> None:
     (folder / "pyproject.toml").write_text(pyproject)
     (folder / "test_it.py").write_text(test)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider"]
     # In the usual place it would take the folder that all are in away from PostgreSQL, which is not run as root.
     command.append(f"--basetemp={folder.parent / 'inner'}")
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_it_brings_nothing_to_other_projects(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_nothing_is_imported():
 def test_no_fixture_is_there(request):
     assert not request._fixturemanager.getfixturedefs("client", request.node)
 """
-    passes(tmp_path, "[tool.pytest.ini_options]\n", test)
+    run_pytest(tmp_path, "[tool.pytest.ini_options]\n", test)
 
 
 def test_it_brings_its_fixtures_to_one_that_declares_a_resource(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_on_another(client):
     assert (await client.as_client("", "").get("/contacts")).status == 401
 """
     settings = '[tool.pytest.ini_options]\npegboard_plugins = ["contacts", "companies"]\n'
-    passes(tmp_path, RESOURCE + settings, test)
+    run_pytest(tmp_path, RESOURCE + settings, test)
 
 
 def test_the_files_of_postgresql_are_kept_for_the_next_session(tmp_path: Path) -> None:
