@@ -1,4 +1,4 @@
-"""PostgreSQL and PgBouncer as Debian packages them, in processes of their own, for the tests that need several."""
+"""PostgreSQL and PgBouncer as packaged by Debian, in their own processes, for tests that need several."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 SUPERUSER = "postgres"
-# The newest that is there; /usr/lib/postgresql is where Debian has them all.
+# Debian installs all versions below /usr/lib/postgresql; the last one is used.
 BIN_FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
 LOCAL = "127.0.0.1"
 
 
 def require(program: str | None, package: str) -> str:
-    """Return the path of a program; without it nothing can be shown, which is an error where everything has to be."""
+    """Return the path of a program; without it, skip the test, or fail it in CI."""
     if program is None:
         if os.environ.get("CI"):
             pytest.fail(f"{package} is missing")
@@ -37,7 +37,7 @@ def program(name: str) -> str:
 
 
 def server_account() -> dict[str, int]:
-    """Return whom servers run as: they refuse to be root's."""
+    """Return the user and group that servers run as, since they refuse to run as root."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam("postgres")
@@ -45,7 +45,7 @@ def server_account() -> dict[str, int]:
 
 
 def chown(path: Path) -> Path:
-    """Give a path to the user that servers run as."""
+    """Change the owner of a path to the user that servers run as."""
     for name, number in server_account().items():
         os.chown(path, *((number, -1) if name == "user" else (-1, number)))
     return path
@@ -66,7 +66,7 @@ def free_port() -> int:
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it took too long"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
@@ -77,7 +77,7 @@ def is_listening(port: int) -> bool:
 
 @dataclass
 class Server:
-    """One process that listens on a port of its own."""
+    """A process that listens on its own port."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -95,7 +95,7 @@ class Server:
 
 
 class Postgres(Server):
-    """A server on a cluster that is made when it is first started."""
+    """A server with a cluster that is initialized by the first start."""
 
     def url(self, database: str = "postgres", **options: str) -> str:
         query = "&".join(f"{name}={value}" for name, value in options.items())
@@ -110,7 +110,7 @@ class Postgres(Server):
             "listen_addresses": LOCAL,
             "port": str(self.port),
             "unix_socket_directories": "",
-            "fsync": "off",  # What is shown is not what a machine that loses power keeps.
+            "fsync": "off",  # No test is about power failures.
             "wal_receiver_status_interval": "1",
             **settings,
         }
@@ -139,7 +139,7 @@ class Postgres(Server):
 
 
 class Bouncer(Server):
-    """PgBouncer in transaction mode before one server, with two connections to each of its databases."""
+    """PgBouncer in transaction mode in front of one server, with two connections to each database."""
 
     def url(self, database: str) -> str:
         return f"postgresql://{SUPERUSER}@{LOCAL}:{self.port}/{database}"

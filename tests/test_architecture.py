@@ -1,4 +1,4 @@
-"""The layers of the core: what may import what."""
+"""The layers of the core, and their imports."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -30,8 +30,8 @@ LAYERS = (
     "testing",
     "cli",
 )
-"""Packages, and modules that stand by themselves, from the lowest to the highest; those of one line know nothing of each
-other. Within a package, imports go round in no circle."""
+"""Packages and standalone modules, from the lowest to the highest; those of one line do not import each
+other. Within a package, imports have no cycles."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split(", ")}
 
 MODULES = {
@@ -42,7 +42,7 @@ MODULES = {
 
 
 def imports(path: Path) -> set[str]:
-    """Return the modules of the core that one of them imports, by their names below `pegboard`."""
+    """Return the core modules that a module imports, by their names below `pegboard`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "pegboard":
@@ -58,7 +58,7 @@ def imports(path: Path) -> set[str]:
             "import_module",
             "__import__",
         ):
-            # A name that is written out is an import as any; only that of an author's package is known no sooner.
+            # A literal name counts as an import; only the name of a plugin's package is dynamic.
             assert not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("pegboard")), path
     return found - {""}
 

@@ -1,4 +1,4 @@
-"""The catalogue of errors: every code in its range, listed to clients, and told over HTTP where it belongs."""
+"""The catalogue of errors: code ranges, the list for clients, and a request for every code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Everything(Schema):
 
 
 class Things(TableResource):
-    """Things with fields of all kinds."""
+    """Things with fields of all types."""
 
     schema = Everything
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -60,7 +60,7 @@ class Things(TableResource):
 
 
 class Faulty(Resource):
-    """Fails as it is told to."""
+    """Fails in the way the id demands."""
 
     schema = Everything
     verbs = ("GET",)
@@ -88,7 +88,7 @@ class Faulty(Resource):
 
 
 class Guarded(TableResource):
-    """Things that need If-Match."""
+    """Things whose writes require If-Match."""
 
     schema = Everything
     verbs = "GET", "POST", "DELETE"
@@ -191,7 +191,7 @@ MALFORMED = (
 
 TESTED_BELOW = (errors.Forbidden, errors.TooManyRequests, errors.ShuttingDown)
 TESTED_ELSEWHERE = (errors.Busy,)
-"""Only exports meet it."""
+"""Only exports raise it."""
 
 
 # The catalogue -----------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ async def test_the_catalogue_is_told_with_the_codes_of_plugins(api: Api) -> None
 
 @pytest.fixture(scope="module")
 async def paths(api: Api) -> dict[str, str]:
-    """Return the paths of an item that another refers to, and of a guarded one."""
+    """Return the paths of a referenced item and of a guarded one."""
     item = (await api.post("/things", {"must": 7})).headers["Location"]
     guarded = (await api.post("/guarded", {"must": 1}, headers={"Idempotency-Key": "used"})).headers["Location"]
     write = api.service.database.write
@@ -260,7 +260,7 @@ async def test_a_code_is_told_where_it_belongs(api: Api, paths: dict[str, str], 
     headers = {"Content-Type": "application/json", **case.headers}
     client = await api.service.database.write.fetchval("SELECT id::text FROM pegboard.client WHERE username = 'admin'")
     async with api.service.database.write.transaction() as connection:
-        # As a first request with this key would that is still running.
+        # Like a first request with this key that is still running.
         claim = f"{client}\n/guarded\nheld"
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", claim)
         response = await api.request(case.method, path, headers=headers, **body)
@@ -316,7 +316,7 @@ async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
     assert int(response.headers["Retry-After"]) >= 1
 
 
-# What errors are made of -------------------------------------------------------------------------------------
+# Construction of errors --------------------------------------------------------------------------------------
 
 
 def test_an_error_without_faults_is_one() -> None:

@@ -1,4 +1,4 @@
-"""How values are written: instants in one format, whatever they come as."""
+"""Serialization of values: instants always have one format."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal

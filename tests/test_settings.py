@@ -1,4 +1,4 @@
-"""What an operator may set, and what is said about a mistake."""
+"""The settings of the service, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    # A link to itself: unlike a file without permissions, the superuser cannot read it either.
+    # A link to itself: unlike a file without permissions, not even the superuser can read it.
     file = tmp_path / "loop"
     file.symlink_to(file)
     message = error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)})

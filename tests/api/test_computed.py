@@ -1,4 +1,4 @@
-"""Fields that no column holds: computed from the others whenever an item goes out."""
+"""Fields without a column, computed whenever an item is dumped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Box(Schema):
 
 
 class Boxes(TableResource):
-    """Things with an area."""
+    """Boxes with an area."""
 
     schema = Box
     verbs = "GET", "HEAD", "POST", "PATCH"
@@ -30,7 +30,7 @@ class Label(Schema):
 
 
 class Labels(TableResource):
-    """Texts, also aloud."""
+    """Labels with a read-only field set by the action."""
 
     schema = Label
     verbs = "GET", "HEAD", "POST"

@@ -1,4 +1,4 @@
-"""Content of items as a plugin declares it: of tables and of anything else, in flat memory, within its limits."""
+"""Item content declared by a plugin, with and without a table: constant memory usage and size limits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Titled(Schema):
 
 
 class Pictures(ContentResource):
-    """Small pictures, each of which is somebody's."""
+    """Small pictures with an owner."""
 
     schema = Picture
     verbs = ALL
@@ -55,7 +55,7 @@ class Pictures(ContentResource):
 
 
 class Films(ContentResource):
-    """Content that is large."""
+    """Large content."""
 
     schema = Picture
     verbs = ALL
@@ -67,7 +67,7 @@ class Report(Schema):
 
 
 class Reports(Resource):
-    """Reports that are written while they are read, and kept nowhere."""
+    """Reports generated while they are read."""
 
     schema = Report
     verbs = ("GET",)
@@ -99,7 +99,7 @@ class Reports(Resource):
 
 
 class Kept(Reports):
-    """Reports whose content is taken, too."""
+    """Reports whose content can also be written."""
 
     content = Content()
     taken: dict[str, list[bytes]] = {}
@@ -169,7 +169,7 @@ async def test_content_has_a_limit_of_its_own_with_and_without_a_length(api: Api
         response = await api.put(path, data=data, headers=PNG)
         assert (response.status, response.errors) == (413, [(10005, None)])
     assert (await api.put(path, data=chunked(b"x" * 1000), headers=PNG)).status == 201
-    # That of other bodies is smaller, and none of this one's business.
+    # The lower limit of other bodies does not apply.
     films = await create_content_path(api, "films")
     assert (await api.put(films, data=b"x" * 5000)).status == 201
 
@@ -191,7 +191,7 @@ async def test_a_body_that_does_not_come_is_408(api: Api) -> None:
 
 
 async def test_memory_does_not_grow_with_what_is_sent_or_taken(api: Api) -> None:
-    """The client of this test is in the same process, so that it sends and reads little by little as well."""
+    """The client runs in the same process, so it sends and reads in small chunks, too."""
     path = await create_content_path(api, "films")
     size, block = 24 * MIB, b"\x5a" * (64 * 1024)
 
@@ -254,7 +254,7 @@ async def test_a_table_that_was_there_gets_room_for_content(serve: Serve) -> Non
         verbs = ALL
 
     class After(ContentResource):
-        """The same with content."""
+        """Pictures with content."""
 
         schema = Picture
         verbs = ALL

@@ -1,4 +1,4 @@
-"""Tables that were there before, without our columns: served as they are, and never altered."""
+"""Existing tables without the standard columns: served unchanged, never altered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Person(Schema):
 
 
 class People(TableResource):
-    """People of old."""
+    """People in a legacy table."""
 
     schema = Person
     verbs = ALL
@@ -46,7 +46,7 @@ class People(TableResource):
 
     @operation
     async def age(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        """Make somebody older."""
+        """Increase the age of a person."""
         item = await self.retrieve(context, identity)
         return await self.update(context, identity, {"age": (item["age"] or 0) + 1})
 
@@ -57,7 +57,7 @@ class Country(Schema):
 
 
 class Countries(TableResource):
-    """Countries, called by their codes."""
+    """Countries, identified by their codes."""
 
     schema = Country
     verbs = ALL
@@ -70,7 +70,7 @@ class Label(Schema):
 
 
 class Tokens(TableResource):
-    """Tokens, whose key is a UUID."""
+    """Tokens with a UUID key."""
 
     schema = Label
     verbs = ALL
@@ -78,7 +78,7 @@ class Tokens(TableResource):
 
 
 class Teams(TableResource):
-    """Teams, which others refer to."""
+    """Teams, referenced by members."""
 
     schema = Label
     verbs = ALL
@@ -90,18 +90,18 @@ class Member(Schema):
 
 
 class Members(TableResource):
-    """Who is in a team."""
+    """Members of a team."""
 
     schema = Member
     verbs = ALL
 
 
 class Bare(Schema):
-    """Nothing at all."""
+    """A schema without fields."""
 
 
 class Empties(TableResource):
-    """Rows with a key and no more."""
+    """Rows with a key only."""
 
     schema = Bare
     verbs = ALL
@@ -110,7 +110,7 @@ class Empties(TableResource):
 
 @pytest.fixture(scope="module")
 async def running(serve: Serve) -> Api:
-    # Before the service, as it will have been.
+    # The tables exist before the service starts.
     first = await serve([])
     await first.service.database.write.execute(LEGACY)
     resources = {
@@ -251,7 +251,7 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
     ("table", "changes", "message"),
     [
         (Existing("people"), {}, "table is 'people': name it with its schema"),
-        (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # That is it.
+        (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # deliberately invalid
         (Existing("l.p", lacks=("id",)), {}, "lacks names 'id'"),
         (Existing("l.p"), {"owned": True}, "has no column for owned: leave it out"),
         (Existing("l.p"), {"search": ("label",)}, "has no column for search: leave it out"),

@@ -1,4 +1,4 @@
-"""What an author builds on beyond fields and verbs: passwords, one's own item, codes, conflicts, tables that are there."""
+"""Extension points for plugins: passwords, the client's own item, error codes, conflicts, existing tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Door(Schema):
 
 
 class Doors(TableResource):
-    """Doors that open to who knows the code."""
+    """Doors that open with a code."""
 
     schema = Door
     verbs = ALL
@@ -49,7 +49,7 @@ class Booking(Schema):
 
 
 class Bookings(TableResource):
-    """Rooms in a table that is there already."""
+    """Bookings in an existing table."""
 
     schema = Booking
     verbs = ALL
@@ -64,7 +64,7 @@ class Profile(Schema):
 
 
 class Profiles(TableResource):
-    """Who everyone is; each has one under an id that is known."""
+    """Profiles, one for each client under a known id."""
 
     schema = Profile
     verbs = ALL
@@ -76,7 +76,7 @@ class Profiles(TableResource):
 
 
 class Announcements(TableResource):
-    """What tells of all that is sure to stay."""
+    """Bookings with an after-commit callback."""
 
     schema = Booking
     verbs = ALL

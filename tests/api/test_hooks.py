@@ -1,4 +1,4 @@
-"""Hooks: what an author is told before a commit and after it, and what becomes of the write."""
+"""Hooks: what they receive before and after a commit, and how they affect the write."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Log(Schema):
 
 
 class Logs(TableResource):
-    """What was done, written by the hooks of another."""
+    """Log entries written by the hooks of another resource."""
 
     schema = Log
     verbs = "GET", "POST"
 
 
 class Tasks(TableResource):
-    """Tasks of which every change leaves a line, in the same transaction."""
+    """Tasks whose every change is logged in the same transaction."""
 
     schema = Task
     verbs = ALL
@@ -46,7 +46,7 @@ class Tasks(TableResource):
     async def before_commit(self, context: Context, change: Change) -> None:
         assert context.connection is not None
         self.before_calls.append(change)
-        await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # a table's
+        await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # defined by TableResource
         if change.after and change.after["title"] == "bad":
             raise errors.InvalidValue("No bad titles.", pointer="/title")
 
@@ -64,7 +64,7 @@ class Tasks(TableResource):
 
     @operation(on="collection", response=None)
     async def clear(self, context: Context, data: Mapping[str, Any]) -> None:
-        """Do nothing much."""
+        """Clear a task."""
 
 
 class Lamps(Resource):
@@ -103,12 +103,12 @@ async def api(running: Api) -> Api:
 
 
 async def wait_for_callbacks(api: Api) -> None:
-    """Wait until all that follows a commit is done."""
+    """Wait until all after-commit callbacks have finished."""
     await api.service._background_tasks.close()
 
 
 def summarize(changes: list[Change]) -> list[tuple[str, str | None, str | None]]:
-    """Return the action of each change, and the title before and after."""
+    """Return the action and the previous and new title of each change."""
     return [
         (change.action, change.before and change.before["title"], change.after and change.after["title"])
         for change in changes
@@ -197,7 +197,7 @@ async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCa
 
 
 async def test_a_function_that_fails_after_the_commit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # of no matter here
+    context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # not used here
     context.after_commit(lambda: 1 / 0)
     assert [record.getMessage() for record in caplog.records] == ["a callback after a commit failed"]
 
@@ -221,6 +221,6 @@ async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatc
 
 def test_a_hook_has_to_be_a_coroutine() -> None:
     class Wrong(Tasks):
-        def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # That is it.
+        def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # deliberately invalid
 
     assert problem(Wrong) == "after_commit must be a coroutine: write async def after_commit"

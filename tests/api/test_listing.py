@@ -1,4 +1,4 @@
-"""A plain `Resource` whose list is filtered, sorted and paged for it, as a table's would be."""
+"""A plain `Resource` whose list is filtered, sorted and paged by the service, like a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reading(Schema):
 
 
 class Readings(Resource):
-    """What the sensors said."""
+    """Sensor readings."""
 
     schema = Reading
     verbs = "GET", "HEAD"
@@ -45,7 +45,7 @@ class Place(Schema):
 
 
 class Places(Resource):
-    """Where the sensors stand, called by number or by name."""
+    """Sensor locations, identified by number or name."""
 
     schema = Place
     verbs = ("GET",)

@@ -1,4 +1,4 @@
-"""Operations: what an author declares beyond the verbs, and what a client meets of it."""
+"""Operations declared in addition to the standard methods, as seen by a client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bill(Schema):
 
 
 class Payment(Schema):
-    """Who pays."""
+    """Payment details."""
 
     by = fields.String(required=True, validate=validate.Length(1, 20))
 
@@ -40,14 +40,14 @@ class Merging(Schema):
 
 
 class Sum(Schema):
-    """What a count comes to."""
+    """The result of a count."""
 
     bills = fields.Integer(required=True)
     at = fields.DateTime(allow_none=True)
 
 
 class Bills(TableResource):
-    """What is to be paid."""
+    """Bills to be paid."""
 
     schema = Bill
     verbs = ALL
@@ -70,12 +70,12 @@ class Bills(TableResource):
 
     @operation(response=None)
     async def shred(self, context: Context, identity: str, data: Mapping[str, Any]) -> None:
-        """Delete a bill without a word."""
+        """Delete a bill and return nothing."""
         await self.delete(context, identity)
 
     @operation(on="collection", request=Merging)
     async def merge(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Make one bill of several."""
+        """Merge several bills into one."""
         titles = []
         for identity in data["bills"]:
             titles.append((await self.retrieve(context, str(identity)))["title"])
@@ -90,11 +90,11 @@ class Bills(TableResource):
 
     @operation(on="collection", response=Sum)
     async def forget(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Answer with nothing where something was promised."""
+        """Return nothing despite a declared response schema."""
 
 
 class Notes(TableResource):
-    """Notes of one's own, whose changes need If-Match."""
+    """Own notes, whose changes require If-Match."""
 
     schema = Payment
     verbs = ALL
@@ -112,7 +112,7 @@ class Bell(Schema):
 
 
 class Bells(Resource):
-    """Bells in memory, called by their names."""
+    """Bells in memory, identified by name."""
 
     schema = Bell
     verbs = ("GET",)
@@ -134,7 +134,7 @@ class Bells(Resource):
 
     @operation
     async def crack(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        """Return what is no item."""
+        """Return an invalid item."""
         return {"rung": 5}
 
 
@@ -404,7 +404,7 @@ def test_an_operation_on_an_item_needs_one_to_be_found() -> None:
 
 def test_operations_are_inherited_and_can_be_left_out() -> None:
     class Fewer(Bills):
-        pay = None  # type: ignore[assignment]  # So it is left out.
+        pay = None  # type: ignore[assignment]  # removes the operation
 
         async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any: ...
 

@@ -1,4 +1,4 @@
-"""Items that belong to the client that made them: to all others they are not there, whatever they try."""
+"""Items owned by the client that created them: for other clients they do not exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Note(Schema):
 
 
 class Notes(TableResource):
-    """What one writes for oneself."""
+    """Private notes."""
 
     schema = Note
     verbs = ALL
@@ -39,7 +39,7 @@ class Notes(TableResource):
 
 
 class Strict(TableResource):
-    """Notes that are only written by who has read them."""
+    """Notes whose writes require If-Match."""
 
     schema = Note
     verbs = ALL
@@ -53,7 +53,7 @@ class Comment(Schema):
 
 
 class Comments(TableResource):
-    """What everyone reads, about what is one's own."""
+    """Public comments on private notes."""
 
     schema = Comment
     verbs = ALL
@@ -81,7 +81,7 @@ async def running(serve: Serve) -> Api:
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the service as the administrator sees it, empty."""
+    """Return an empty service, authenticated as the administrator."""
     await running.service.database.write.execute("TRUNCATE notes.notes, strict.strict, comments.comments")
     return running
 
@@ -107,7 +107,7 @@ async def texts(api: Api, query: str = "") -> list[str]:
 
 
 def comparable(response: Response) -> tuple[Any, ...]:
-    """Return all of an answer that could tell whether something is there."""
+    """Return all of a response that could reveal whether an item exists."""
     varying = ("date", "x-request-id")
     return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in varying]
 
@@ -132,7 +132,7 @@ async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: 
     assert (await ada.get(path)).json["text"] == "star"
     assert (await api.as_client("bob", SECRET).get(path)).status == 404
     assert (await api.as_client("deaf", SECRET).get(path)).status == 403
-    # Whoever changes it, it stays hers; and what they make is theirs.
+    # A change by another client does not change the owner; new items belong to their creator.
     theirs = await create(api.as_client("any", SECRET), text="theirs")
     assert (await ada.get(f"/notes/{theirs['id']}")).status == 404
     assert (await api.as_client("star", SECRET).delete(f"/notes/{theirs['id']}")).status == 204
@@ -234,7 +234,7 @@ async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -
     assert len(pages) == 3
     back = (await ada.get((await ada.get(pages[-1])).json["prev"])).json
     assert [item["text"] for item in back["items"]] == ["a3", "a2"]
-    # Another client's cursor leads to a place, and shows what is one's own beyond it.
+    # The cursor of another client is a position; the page after it contains own items only.
     assert [item["text"] for item in (await bob.get(pages[1])).json["items"]] == []
 
 
@@ -261,7 +261,7 @@ async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api
     response = await bob.post("/notes", {"text": "his", "slug": "taken"})
     assert (response.status, response.errors) == (409, [(CONFLICT, "/slug")])
     assert b"taken" not in response.body
-    # Unless it is declared to be so for each owner.
+    # Unless uniqueness is declared per owner.
     assert (await bob.post("/notes", {"text": "his", "label": "mine"})).status == 201
     assert (await bob.post("/notes", {"text": "his", "label": "mine"})).errors == [(CONFLICT, "/label")]
 
@@ -343,7 +343,7 @@ async def test_a_grant_is_felt_at_once_in_what_is_seen(api: Api, ada: Api) -> No
             await asyncio.sleep(0.01)
 
 
-# Tables that are there already.
+# Existing tables.
 
 
 class Text(Schema):
@@ -351,14 +351,14 @@ class Text(Schema):
 
 
 class Plain(TableResource):
-    """Texts as they were before they belonged to anybody."""
+    """Texts without an owner."""
 
     schema = Text
     verbs = ALL
 
 
 class Owned(Plain):
-    """Texts as they are from then on."""
+    """Texts with an owner."""
 
     owned = True
 

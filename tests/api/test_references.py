@@ -1,4 +1,4 @@
-"""References between resources: kept by the database, and shown in place by `?expand=`."""
+"""References between resources: enforced by the database, and expanded by `?expand=`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Company(Schema):
 
 
 class Companies(TableResource):
-    """What people work for."""
+    """Employers."""
 
     schema = Company
     verbs = ALL
@@ -48,7 +48,7 @@ class Person(Schema):
 
 
 class People(TableResource):
-    """Who works for companies, and for each other."""
+    """Employees and their managers."""
 
     schema = Person
     verbs = ALL
@@ -63,14 +63,14 @@ class Visit(Schema):
 
 
 class Visits(TableResource):
-    """Who has been where."""
+    """Visits of people to companies."""
 
     schema = Visit
     verbs = ALL
 
 
 class Hidden(TableResource):
-    """Companies of which a client sees some, and nobody more than one at a time."""
+    """Companies of which only some are visible."""
 
     schema = Company
     verbs = "GET", "POST"
@@ -83,7 +83,7 @@ class Hidden(TableResource):
 
 
 class Unread(TableResource):
-    """What can be written only."""
+    """Write-only items."""
 
     schema = Company
     verbs = ("POST",)
@@ -95,7 +95,7 @@ class Seeing(Schema):
 
 
 class Seen(TableResource):
-    """What refers to what cannot be read."""
+    """Items with references to unreadable ones."""
 
     schema = Seeing
     verbs = "GET", "POST"
@@ -106,7 +106,7 @@ class Note(Schema):
 
 
 class Notes(Resource):
-    """What is kept nowhere in the database."""
+    """Notes outside the database."""
 
     schema = Note
     verbs = ("GET",)
@@ -148,7 +148,7 @@ async def create(api: Api, path: str, **values: Any) -> Any:
     return response.json
 
 
-# What the database keeps.
+# Enforcement by the database.
 
 
 async def test_a_reference_is_an_id_in_and_out(api: Api) -> None:
@@ -217,7 +217,7 @@ async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[st
 async def test_a_reference_that_fails_takes_nothing_with_it_within_a_transaction(api: Api) -> None:
     company = (await create(api, "/companies", name="Analytical"))["id"]
     path = f"/people/{(await create(api, '/people', name='Ada', company=company))['id']}"
-    # Both references are set, in the transaction that the condition needs.
+    # Both references are set in the transaction that the precondition requires.
     headers = {"If-Unmodified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"}
     both = {"company": company, "manager": path.rpartition("/")[2]}
     assert (await api.patch(path, both, headers=headers)).status == 200
@@ -274,7 +274,7 @@ async def test_a_reference_has_an_index_and_a_foreign_key(api: Api) -> None:
     }
 
 
-# What `expand` shows.
+# Results of `expand`.
 
 
 async def test_the_item_stands_in_place_of_its_id_as_its_own_resource_shows_it(api: Api) -> None:
@@ -418,7 +418,7 @@ async def test_a_resource_that_is_no_table_can_refer_too(api: Api) -> None:
     assert shown == {ids[0]: company, ids[1]: None, ids[2]: "absent"}
 
 
-# Who may see it.
+# Authorization.
 
 
 async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
@@ -538,7 +538,7 @@ async def test_what_is_deleted_while_it_is_read_is_null_and_never_a_fault(api: A
     await asyncio.gather(*readers)
 
 
-# Plugins that are down, or not there.
+# Failed and missing plugins.
 
 
 async def test_a_target_that_is_down_is_told_and_the_rest_serves(api: Api, serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""A resource over something that is no table: what its actions return comes out as every other resource's."""
+"""A resource without a table: the values returned by its actions are serialized like those of any resource."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Value(Schema):
 
 
 class Values(Resource):
-    """Values of every kind."""
+    """Values of every type."""
 
     schema = Value
     verbs = "GET", "HEAD"
@@ -129,7 +129,7 @@ class Place(NamedTuple):
 
 
 class Places(Resource):
-    """Places, whose ids are their names, and which are objects."""
+    """Places as objects, identified by name."""
 
     schema = Named
     verbs = "GET", "POST"
@@ -145,7 +145,7 @@ class Places(Resource):
 
 
 class Odd(Resource):
-    """Answers with what cannot be written."""
+    """Returns values that cannot be serialized."""
 
     schema = Value
     verbs = ("GET",)
@@ -167,11 +167,11 @@ class Odd(Resource):
 
 
 class Careless(Resource):
-    """Returns what is no page and no item."""
+    """Returns invalid pages and items."""
 
     schema = Named
     verbs = "GET", "POST"
-    pages: dict[int, Any] = {1: None, 2: "text", 3: [None], 4: [{"name": "no id"}], 5: Page(5), 6: 6}  # type: ignore[arg-type]  # That is it.
+    pages: dict[int, Any] = {1: None, 2: "text", 3: [None], 4: [{"name": "no id"}], 5: Page(5), 6: 6}  # type: ignore[arg-type]  # deliberately invalid
 
     async def list(self, context: Context) -> Any:
         return self.pages[context.query.limit]

@@ -1,4 +1,4 @@
-"""Who is let in, who is not, and how soon a change is known to every worker."""
+"""Authentication, and how soon every worker applies a change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pegboard.auth.clients import Clients
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.postgres.embedded import EmbeddedServer
 
-# Made at once, so that a flood in a test is one of requests and not of hashes.
+# Cheap hashes, so that floods in tests are limited by requests and not by hashing.
 CHEAP = Cost(memory=8, passes=1)
 SLOW = Cost(memory=64 * 1024, passes=8)
 SECRET = "correct horse"
@@ -36,7 +36,7 @@ Start = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 async def start(serve: Start) -> Start:
-    """Start workers without plugins, behind a proxy that says where their clients are."""
+    """Start workers without plugins, behind a proxy that forwards client addresses."""
 
     async def start(**changes: Any) -> Any:
         api = await serve([], **{"trusted_proxies": ANY_PROXY, **changes})
@@ -92,7 +92,7 @@ async def status(api: Any, username: str, password: str = SECRET, address: str =
 
 
 async def send_raw(api: Any, *headers: bytes, path: bytes = b"/") -> tuple[int, dict[str, str], Any]:
-    """Send a request with these header lines and return the status, the headers and the JSON of its answer."""
+    """Send a request with these header lines and return the status, headers and JSON of the response."""
     parts = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     lines = (b"GET " + path + b" HTTP/1.1", b"Host: a", b"Connection: close", *headers)
@@ -352,7 +352,7 @@ async def test_a_lost_connection_hides_no_change(worker: Any, other_worker: Any)
 
 @asynccontextmanager
 async def pooler_without_notifications(dsn: str) -> AsyncIterator[str]:
-    """Stand in for a pooler in transaction mode: all passes but notifications."""
+    """Simulate a pooler in transaction mode: everything except notifications passes."""
     writers: list[asyncio.StreamWriter] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

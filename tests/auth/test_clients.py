@@ -1,4 +1,4 @@
-"""Clients in the database: their names, their grants, and the administrator that always stays."""
+"""Clients in the database: names, grants, and the last administrator, which cannot be removed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def clients(pool: Pool) -> Clients:
-    """Give a store that is empty but for the administrator."""
+    """Return a store that contains only the administrator."""
     await pool.execute("TRUNCATE pegboard.client")
     clients = Clients(pool, Passwords(Cost(memory=8, passes=1)))
     await clients.ensure_administrator(SECRET)

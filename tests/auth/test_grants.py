@@ -1,4 +1,4 @@
-"""What each grant opens: every client on every verb of every route that the catalogue and the service itself have."""
+"""Authorization: every grant is tried with every method of every route of the resources and the service itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SECRET = "a password"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PUBLIC = {"/health", "/ready", "/docs", "/openapi.json"}
-"""What needs not even credentials, with all that stands below it."""
+"""Paths that require no credentials, including all paths below them."""
 UNRESTRICTED = {"/", "/errors", "*"}
-"""What needs credentials, and no grant."""
+"""Paths that require credentials, but no grant."""
 NOT_ALLOWED = 12002
 
 
@@ -29,7 +29,7 @@ class Note(Schema):
 
 
 class Notes(TableResource):
-    """What belongs to whoever wrote it."""
+    """Notes with an owner."""
 
     schema = Note
     verbs = METHODS
@@ -38,7 +38,7 @@ class Notes(TableResource):
 
 
 class Moods(Resource):
-    """What can only be read, and is kept nowhere."""
+    """Read-only items without storage."""
 
     schema = Note
     verbs = "GET", "HEAD"
@@ -50,7 +50,7 @@ class Moods(Resource):
 
 
 class Box(TableResource):
-    """What can only be filled."""
+    """Write-only items."""
 
     schema = Note
     verbs = ("POST",)
@@ -58,7 +58,7 @@ class Box(TableResource):
 
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
-    """Run a service with all that is installed, and what is declared in other ways."""
+    """Run a service with all installed plugins and a few special ones."""
     special = {"notes": Notes, "moods": Moods, "box": Box}
     installed = discovery.discover(discovery.installed())
     api = await serve([*installed, *(plugin(name, resource) for name, resource in special.items())])
@@ -74,7 +74,7 @@ async def resource_names(api: Api) -> list[str]:
 
 @pytest.fixture(scope="module")
 async def clients(api: Api, resource_names: list[str]) -> dict[str, Api]:
-    """Return a client for each grant that there can be, under that grant; one without any is under the empty one."""
+    """Return a client for each possible grant, by grant; the empty string stands for a client without grants."""
     service_names = [
         path[1:] for path in service_paths(api) if path.count("/") == 1 and path not in PUBLIC | UNRESTRICTED
     ]
@@ -108,7 +108,7 @@ def routes(name: str) -> Iterator[tuple[str, str]]:
 
 
 async def allowed_methods_of(api: Api, path: str) -> list[str]:
-    """Return the verbs of a path, which are told without a grant; none where there is no such path."""
+    """Return the methods of a path, which OPTIONS lists without a grant; empty if there is no such path."""
     response = await api.request("OPTIONS", path)
     if response.status == 404:
         return []
@@ -126,7 +126,7 @@ async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice
             mine = template.endswith("/me")
             for method in METHODS if allowed_methods else ():
                 for grant, client in clients.items():
-                    # A body that is none: what is let through is refused before it does anything.
+                    # An invalid body, so that an authorized request is rejected before it has an effect.
                     response = await client.request(
                         method, path, data=b"{", headers={"Content-Type": "application/json"}
                     )
@@ -155,7 +155,7 @@ async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are
         public = path in PUBLIC or path.startswith("/docs/")
         for method in ("GET", "HEAD"):
             assert ((await api.as_client("", "").request(method, path)).status == 401) is not public, path
-            # What takes no credentials takes those of one without grants, too, and so those of all others.
+            # A public path also accepts the credentials of a client without grants, hence of any client.
             for grant, client in {"": clients[""]}.items() if public else clients.items():
                 response = await client.request(method, path, headers={"Accept": "*/*"})
                 free = public or path in UNRESTRICTED or grant in sufficient_grants(path[1:], method)

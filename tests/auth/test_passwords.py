@@ -1,4 +1,4 @@
-"""Which passwords are taken, how they are hashed and checked, and who comes first."""
+"""Passwords: validation, hashing, checking, and priorities of waiting checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that need no credentials: what anybody can do, and nothing beside it."""
+"""Methods that need no credentials: exactly the declared ones are public."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Post(Schema):
 
 
 class Authors(TableResource):
-    """Who writes."""
+    """Authors."""
 
     schema = Author
     verbs = "GET", "POST"
@@ -35,14 +35,14 @@ class Authors(TableResource):
 
 
 class Editors(TableResource):
-    """Who reads first."""
+    """Editors."""
 
     schema = Author
     verbs = "GET", "POST"
 
 
 class Posts(TableResource):
-    """What everybody may read."""
+    """Publicly readable posts."""
 
     schema = Post
     verbs = ALL
@@ -61,7 +61,7 @@ class Word(Schema):
 
 
 class Words(TableResource):
-    """What everybody may say."""
+    """Publicly writable words."""
 
     schema = Word
     verbs = "GET", "POST"

@@ -1,4 +1,4 @@
-"""How failures slow down what follows, and whose they are."""
+"""Throttling after failures, and what they are attributed to."""
 
 from __future__ import annotations
 

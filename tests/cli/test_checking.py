@@ -1,4 +1,4 @@
-"""`pegboard check`: every fault in one line, and nothing started."""
+"""`pegboard check`: one line for every error, and nothing is started."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_errors(site: Site, **settings: str) -> list[str]:
 
 def test_what_is_whole_is_said_to_be(site: Site) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), VALID)
-    # A database that cannot be reached shows that none is needed.
+    # The database is unreachable: none is needed.
     url = "postgresql://nobody@127.0.0.1:1/nothing"
     result = site.pegboard("check", database_url=url, plugins="books", plugins_required="books")
     assert (result.exit_code, result.output) == (0, "no problems found: books\n")
@@ -55,7 +55,7 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
         (VALID.replace('"GET",', '"FETCH",'), "books: pegboard_books:Books: verbs contains 'FETCH'; use only"),
         (
             VALID
-            + "\n        def __init__(self, *given):\n            super().__init__(*given)\n            self.nothing()\n",
+            + "\n        def __init__(self, *args):\n            super().__init__(*args)\n            self.nothing()\n",
             "books: it cannot be mounted: AttributeError: 'Books' object has no attribute 'nothing'",
         ),
         (

@@ -1,4 +1,4 @@
-"""The command line, as the installed console script: services are started, killed and started again."""
+"""The installed console script: services are started, killed and restarted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
     variables = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
-    # To read whom the machine trusts takes a fifth of what a process takes to start.
+    # Loading the CA certificates takes a fifth of the start-up time of a process.
     return plain | {"PEGBOARD_DATA_DIR": str(folder), "SSL_CERT_FILE": os.devnull} | variables
 
 
@@ -52,7 +52,7 @@ def pegboard(folder: Path, *arguments: str, stdin: str = "", **settings: str) ->
 
 
 class Service:
-    """A service in a process of its own; what it prints goes into files."""
+    """A service in its own process, whose output is redirected to files."""
 
     def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
@@ -97,11 +97,11 @@ class Service:
         return response.status, json.loads(content) if content else None
 
     def children(self) -> list[psutil.Process]:
-        """Return the processes that serve, where there are several."""
+        """Return the worker processes."""
         processes = psutil.Process(self.process.pid).children()
         workers = []
         for child in processes:
-            # One that has just ended is none any more.
+            # Exclude processes that have just ended.
             with suppress(psutil.NoSuchProcess):
                 workers += [child] if child.name() != "postgres" else []
         return workers
@@ -113,7 +113,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def seed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Give the data of a service that was started once, and the password that it told."""
+    """Return the data of a service that was started once, and the password it printed."""
     folder = tmp_path_factory.mktemp("seed") / "data"
     service = Service(folder)
     password = service.wait_for_line(ADMINISTRATOR)[1]
@@ -162,7 +162,7 @@ def contact_names(service: Service, password: str) -> list[str]:
 
 
 def error_line(result: tuple[int, str, str]) -> str:
-    """Return the one line that a refused command tells."""
+    """Return the single line of a failed command's error message."""
     code, out, err = result
     assert (code, out) == (1, ""), (out, err)
     [line] = err.splitlines()
@@ -360,7 +360,7 @@ def test_a_hangup_with_settings_that_name_what_is_not_there_leaves_all_as_it_was
     for name, reason in (
         ("tennant", r"PEGBOARD_MIDDLEWARES names tennant, .+ Did you mean tenant\?"),
         ("leaves", r"PEGBOARD_MIDDLEWARES: leaves:leaves cannot be imported: SystemExit: 0\."),
-        # A single process tries it in itself.
+        # A single process tries it itself.
         *[("crashes", r"A middleware in PEGBOARD_MIDDLEWARES ends the process that imports it\.")] * (workers == "2"),
     ):
         named.write_text(f"tenant,{name}")
@@ -401,7 +401,7 @@ def test_a_worker_whose_middleware_is_gone_says_so_and_is_tried_again_in_peace(
 
 
 def install_tenant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install a middleware, and one whose import ends the process; return the file that names the first."""
+    """Install a middleware, and one whose import exits the process; return the file that names the first."""
     site = folder / "site"
     info = site / "tenants-1.dist-info"
     info.mkdir(parents=True)
@@ -422,13 +422,13 @@ def install_tenant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def wait_for_tenant(service: Service, workers: int) -> None:
-    """Wait until each of the workers has the middleware: where there are several, one process has tried it before."""
+    """Wait until all workers have the middleware; if there are several, another process has tried it before."""
     each = "tenants is imported.*?" * (workers + (workers > 1))
     service.wait_for_line(re.compile(each, re.DOTALL), lambda: service.err)
 
 
 def install_notes(site: Path) -> None:
-    """Install a plugin as pip would, beside a service that runs."""
+    """Install a plugin like pip, next to a running service."""
     (site / "notes.py").write_text(
         "from pegboard import Schema, TableResource, fields\n\n"
         "class Note(Schema):\n    text = fields.String()\n\n"
@@ -456,7 +456,7 @@ def test_while_it_drains_the_service_serves_but_is_not_ready(
     response = connection.getresponse()
     assert (response.status, response.headers["Connection"]) == (200, "close")
     connection.close()
-    # A second word is the last.
+    # The second signal is final.
     assert service.end(signal.SIGINT) == 0
 
 
@@ -517,7 +517,7 @@ def test_plugins_lists_what_is_installed(folder: Path) -> None:
 def test_the_health_of_a_service_is_told_by_the_status(start: Callable[..., Service], folder: Path, host: str) -> None:
     service = start()
     port = str(service.port)
-    # A proxy is for the way out, and this never leaves the machine.
+    # Local requests do not use a proxy.
     asked = {**environment(folder, host=host, port=port), "http_proxy": "http://127.0.0.1:1"}
     done = subprocess.run([SCRIPT, "healthcheck"], env=asked, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
@@ -533,10 +533,10 @@ def test_a_service_that_hangs_or_is_another_one_is_not_healthy(tmp_path: Path) -
             f"no service responds on 127.0.0.1:{port}: timed out"
         )
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
-        answering = Thread(target=other.handle_request)
-        answering.start()
+        server_thread = Thread(target=other.handle_request)
+        server_thread.start()
         error = error_line(pegboard(tmp_path, "healthcheck", port=str(other.server_port)))
-        answering.join()
+        server_thread.join()
     assert error == f"127.0.0.1:{other.server_port} responded with status 501"
 
 

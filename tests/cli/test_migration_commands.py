@@ -1,4 +1,4 @@
-"""`pegboard make-migration`, `migrate` and `remove-plugin`, on plugins whose source is here and a real PostgreSQL."""
+"""`pegboard make-migration`, `migrate` and `remove-plugin`, with plugins defined here and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ INSERT = 'INSERT INTO books.books (id, "_version", {}) VALUES (gen_random_uuid()
 
 @pytest.fixture
 def database(postgres: str, site: Site) -> str:
-    """Make an empty database that the commands work on and give its URL."""
+    """Create an empty database for the commands and return its URL."""
     return new_environment(postgres, site)
 
 
@@ -69,7 +69,7 @@ def books(site: Site) -> Path:
 
 
 def run(url: str, *statements: str) -> list[Any]:
-    """Run statements and return the first column of the last one's rows."""
+    """Run statements and return the first column of the rows of the last one."""
 
     async def execute() -> list[Any]:
         connection = await asyncpg.connect(url)
@@ -109,7 +109,7 @@ def test_a_table_is_taken_over_and_changed_by_files(site: Site, database: str, b
     text = (books / "migrations/0002_labels_and_more.sql").read_text()
     assert "-- READ THIS.\n-- The column tags is no longer declared. Its values are lost. If it was only" in text
     assert 'RENAME COLUMN "tags" TO "labels"' in text
-    # What only its author knows stops the file, and leaves the table as it was.
+    # A file that its author has to complete fails, and leaves the table unchanged.
     refused = site.pegboard("migrate")
     assert refused.exit_code == 1
     assert 'books: 0002_labels_and_more.sql: column "author" of relation "books" contains null values' in refused.output
@@ -146,7 +146,7 @@ def test_a_change_that_was_refused_becomes_files(site: Site, database: str, book
     site.run("migrate")
     assert run(database, "SELECT published FROM books.books") == [1815]
     assert site.run("make-migration", "books").startswith("books: nothing to do")
-    # From nothing, the first file makes the table as it was.
+    # In an empty database, the first file creates the same table.
     change.unlink()
     run(database, "DROP SCHEMA books CASCADE")
     site.run("migrate")
@@ -273,13 +273,13 @@ def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, 
 
 
 def at_a_terminal(*arguments: str, response: str) -> tuple[int, str]:
-    """Run a command whose user types `answer` when asked; return its status and what is on the screen."""
+    """Run a command whose user types `response` when prompted; return its exit status and terminal output."""
     master, slave = os.openpty()
     command = [str(Path(sys.executable).parent / "pegboard"), *arguments]
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
         os.close(slave)
         screen = b""
-        # Linux ends what is read from a terminal that everybody has left with an error.
+        # On Linux, reading from a terminal that all processes have closed is an error.
         with suppress(OSError):
             while more := os.read(master, 65_536):
                 screen += more

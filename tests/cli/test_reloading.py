@@ -1,4 +1,4 @@
-"""`pegboard serve --reload`: new code is served, nobody is turned away meanwhile, and faults are waited out."""
+"""`pegboard serve --reload`: new code is served without failing requests, and errors wait for a fix."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def install(site: Path, name: str) -> Path:
     package = site / f"pegboard_{name}"
     package.mkdir()
     (package / "__init__.py").write_text(HEAD + BOOKS)
-    # Last, so that all is there once the plugin is.
+    # Written last, so that everything exists once the plugin is discovered.
     (info / "entry_points.txt").write_text(f"[pegboard.resources]\n{name} = pegboard_{name}:Books\n")
     return package
 
@@ -94,9 +94,9 @@ def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Pa
             connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
             try:
                 connection.request("GET", "/books", headers={"Authorization": encode_basic_auth("admin", PASSWORD)})
-                # Until its plugins are mounted, a service that begins says so.
+                # Until its plugins are mounted, a starting service responds with 503.
                 if connection.getresponse().status not in (200, 503):
-                    raise HTTPException("another answer")
+                    raise HTTPException("another response")
             except (OSError, HTTPException) as error:
                 failed.append(error)
             finally:

@@ -1,4 +1,4 @@
-"""`pegboard new-plugin`: what it makes is whole, clean and ready to be published, and what it refuses leaves nothing."""
+"""`pegboard new-plugin`: the generated project is complete and passes all checks; failures leave no files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_it_is_clean_by_its_own_rules(project_folder: Path) -> None:
 
 
 def test_its_types_are_sound(project_folder: Path) -> None:
-    # By the rules of this repository, which are stricter and whose cache spares the time.
+    # With the configuration of this repository, which is stricter and has a warm cache.
     run("mypy", str(project_folder / "src"), str(project_folder / "tests"), cwd=ROOT)
 
 
@@ -49,7 +49,7 @@ def test_its_tests_pass_as_they_are(project_folder: Path, tmp_path: Path) -> Non
     (info / "METADATA").write_text("Metadata-Version: 2.4\nName: pegboard-time-entries\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[pegboard.resources]\ntime-entries = pegboard_time_entries:TimeEntries\n")
     path = {"PYTHONPATH": os.pathsep.join((str(project_folder / "src"), str(tmp_path)))}
-    # Of the suite, which other resources go through as a whole, one rule.
+    # A single rule of the suite, which other tests run completely.
     chosen = "not test_contract or refuses_ids_in_bodies"
     output = run(
         "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider", "-k", chosen, cwd=project_folder, **path

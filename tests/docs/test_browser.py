@@ -1,4 +1,4 @@
-"""The reference in a browser: read, followed, tried out, on a screen and on a phone."""
+"""The reference in a browser: navigation and the try-out forms, on a desktop and on a phone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, as
 from tests.conftest import ADMIN, PASSWORD, Api
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# The first lets it run as root, as in a container; the second keeps it from asking anybody but us.
+# The first allows running as root, as in a container; the second prevents requests to other hosts.
 FLAGS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 DESKTOP, PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=360, height=740)
 
-# Every text whose contrast with what is behind it is below AA (WCAG 2.2, 1.4.3).
+# All text whose contrast with its background is below AA (WCAG 2.2, 1.4.3).
 LOW_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (color) => {
@@ -60,7 +60,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def open_page(context: BrowserContext) -> tuple[Page, list[str], list[str]]:
-    """Return a new page, what goes wrong on it, and the hosts that it asks."""
+    """Return a new page, the list of its errors, and the list of requested hosts."""
     page, console_errors, hosts = await context.new_page(), list[str](), list[str]()
     page.on("console", lambda message: console_errors.append(message.text))
     page.on("pageerror", lambda error: console_errors.append(str(error)))
@@ -97,7 +97,7 @@ async def test_reading_the_overview_and_trying_a_resource(browser: Browser, api:
     await listing.get_by_text("Headers").last.click()
     await expect(listing.get_by_role("status")).to_contain_text("x-request-id: ")
 
-    # The credentials were typed once; the example in the form can be sent as it is.
+    # The credentials were entered once; the example in the form can be sent unchanged.
     await making.get_by_text("Try it").click()
     await making.get_by_role("button", name="Send POST").click()
     await expect(making.get_by_role("status")).to_contain_text("201 Created")
@@ -124,7 +124,7 @@ async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Ap
     await trying.get_by_role("button", name="Send GET").click()
     await expect(trying.get_by_role("status")).to_contain_text("401 Unauthorized")
     await expect(trying.get_by_role("status")).to_contain_text('"code": 12000')
-    # The browser tells it of its own accord; our pages have nothing to add.
+    # The browser logs this by itself; the pages log nothing.
     assert all("401 (Unauthorized)" in error for error in console_errors)
     await context.close()
 
@@ -134,7 +134,7 @@ async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Ap
 async def test_every_text_can_be_told_from_what_is_behind_it(
     browser: Browser, running: Api, path: str, scheme: str
 ) -> None:
-    context = await browser.new_context(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]  # one of these
+    context = await browser.new_context(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]  # a plain str
     page, console_errors, _ = await open_page(context)
     await page.goto(running.url + path)
     for details in await page.locator("details:visible").all():

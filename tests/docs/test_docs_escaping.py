@@ -1,4 +1,4 @@
-"""The pages of the reference: whatever a plugin says of itself is text in them, wherever it stands."""
+"""The pages of the reference: everything that a plugin contributes is escaped."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ATTRIBUTES = {
 
 
 def hostile(label: str) -> str:
-    """Return a text that would end an attribute and begin a script; `place` says where it was put."""
+    """Return a text that would close an attribute and open a script; `label` identifies where it is inserted."""
     return f"\"'><script>alert({label})</script> &"
 
 
 def unescaped(label: str) -> str:
-    """Return the part of it that JSON and a shell leave as it is."""
+    """Return the part of it that JSON and a shell do not escape."""
     return f"><script>alert({label})</script> &"
 
 
@@ -49,14 +49,14 @@ def hostile_text(label: str) -> dict[str, Any]:
 
 
 def docstring() -> str:
-    """Return Markdown with something hostile in a paragraph, in place of an image, and in code of both kinds."""
+    """Return Markdown with hostile text in a paragraph, an image, and code spans and blocks."""
     image = f"![{hostile('image')}](http://elsewhere.example/seen.png)"
     fences = (f"```{language}\n{hostile(label)}\n```" for language, label in (("json", "json"), ("", "plain")))
     return "\n\n".join((hostile("paragraph"), image, *fences))
 
 
 def hostile_operation(verb: str) -> dict[str, Any]:
-    """Return an operation with something hostile in all of its places."""
+    """Return an operation with hostile text in all of its fields."""
     example = {hostile("key"): hostile("value"), "id": hostile("id"), "list": [hostile("element")]}
     content = {"application/json": {"schema": {"$ref": "#/item"}, "example": example}}
     return {
@@ -96,7 +96,7 @@ def document() -> dict[str, Any]:
 
 
 def check(html: bytes, *labels: str) -> None:
-    """See that a page holds what was put into it, as text or as the value of an attribute, and nothing that runs."""
+    """Check that a page contains the inserted text as text or attribute value, and no scripts."""
     page = Page(html.decode())
     values = [str(value) for _, attributes in page.tags for value in attributes.values()]
     all_text = "\n".join((page.text, *values))

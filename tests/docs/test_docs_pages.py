@@ -1,4 +1,4 @@
-"""The pages of the reference: what they tell, how they are served, and that nothing in them is run or fetched."""
+"""The pages of the reference: their contents, how they are served, and that they run and fetch nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pegboard.schema import column, fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}
-# Elements that hold text and what belongs to text, and those that cannot stand in them.
+# Elements with phrasing content, and those that they must not contain.
 PHRASING = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "title", "summary", "button", "code", "span"}
 BLOCKS = {"p", "div", "table", "ul", "ol", "pre", "section", "details", "h1", "h2", "h3", "h4", "form"}
 HOSTILE = '"><script>alert(1)</script><img src=http://elsewhere.example/x.png onerror=alert(1)>'
 
 
 class Page(HTMLParser):
-    """Read a page and see that it is well-formed."""
+    """Parse a page and check that it is well-formed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
     @property
     def addresses(self) -> set[str]:
-        """All that the page loads or leads to."""
+        """Return the URLs that the page loads or links to."""
         names = ("href", "src", "action", "srcset", "data")
         return {str(value) for _, attributes in self.tags for name, value in attributes.items() if name in names}
 
@@ -96,7 +96,7 @@ class Bills(TableResource):
 
 
 class Notes(TableResource):
-    """Read only."""
+    """Read-only notes."""
 
     schema = Line
     verbs = ("GET",)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says of resources, that it is sound, and how it is served."""
+"""The OpenAPI document: how it describes resources, that it is valid, and how it is served."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Pictures(ContentResource):
 
 
 class Readings(Resource):
-    """Readings, by the name of what is read."""
+    """Readings, identified by the name of the quantity."""
 
     class schema(Schema):
         """One reading."""
@@ -155,7 +155,7 @@ def installed() -> Document:
 
 
 def media(part: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield everything that has a schema and examples of it."""
+    """Yield everything with a schema and examples."""
     if isinstance(part, dict):
         if "schema" in part:
             yield part
@@ -310,7 +310,7 @@ def test_a_resource_that_wants_conditions_says_so(document: Document) -> None:
 
 
 def codes(document: Document, path: str, verb: str) -> dict[int, str]:
-    """Return every code that an operation tells, and the status it is told with."""
+    """Return every error code of an operation, and its status."""
     result = {}
     for status, response in document["paths"][path][verb]["responses"].items():
         for code in re.findall(r"^- `(\d{5})`", resolved(document, response)["description"], re.MULTILINE):
@@ -330,7 +330,7 @@ def test_every_code_is_told_where_it_is_met(document: Document) -> None:
         if verb != "parameters"
         for code in codes(document, path, verb)
     }
-    # What is told before there is an operation: an unknown method, and one that is not declared.
+    # Errors that occur before an operation is known: unknown and undeclared methods.
     assert {code.code for code in CATALOGUE} - everywhere == {13001, 15001}
 
 
@@ -380,7 +380,7 @@ def test_a_plugin_that_cannot_be_described_hides_no_other(
         raise RuntimeError("no rules today")
 
     found = [plugin("odd", Odd), plugin("makers", Makers)]
-    # Only now: else it would be out before.
+    # Only now: otherwise it would have failed earlier.
     monkeypatch.setattr(Odd, "rules", fail)
     document = document_of(found)
     validate_document(document)
@@ -413,7 +413,7 @@ def test_patterns_are_written_as_javascript_has_them(pattern: str, flags: int, e
     assert ecma(re.compile(pattern, flags)) == expected
 
 
-# As it is served ---------------------------------------------------------------------------------------------
+# Serving ----------------------------------------------------------------------------------------------------
 
 
 async def test_the_document_is_served_to_everyone_once(running: Api) -> None:

@@ -1,4 +1,4 @@
-"""What others make of the OpenAPI document: linters, clients that are generated from it, and a fuzzer."""
+"""The OpenAPI document in third-party tools: linters, client generators, and a fuzzer."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ console.log("done");
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """Install what comes from npm, unless it is there already, and return where its commands are."""
+    """Install the npm packages if necessary, and return the folder of their commands."""
     commands = TOOLS / "node_modules" / ".bin"
     stamp = TOOLS / "node_modules" / ".installed"
     lock = TOOLS / "package-lock.json"
     if shutil.which("npm") is None and "CI" not in os.environ:
         pytest.skip("npm is not installed")
     with (TOOLS / "package.json").open() as lock_file:
-        # One of several test processes installs, the others wait for it.
+        # One of several test processes installs them, the others wait.
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != lock.read_text():
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=TOOLS, check=True)
@@ -91,20 +91,20 @@ def tools() -> Path:
 
 @pytest.fixture(scope="module")
 async def open_api(serve: Serve) -> Api:
-    """Run a service with the plugins that are installed, which believes us where a request comes from."""
+    """Run a service with the installed plugins that trusts forwarded client addresses."""
     return await serve(trusted_proxies=(ip_network("127.0.0.0/8"),))
 
 
 @pytest.fixture(scope="module")
 async def document(open_api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the document in a file, as the service gives it."""
+    """Return a file with the document as served."""
     path = tmp_path_factory.mktemp("document") / "openapi.json"
     path.write_bytes((await open_api.get("/openapi.json")).body)
     return path
 
 
 async def run(*command: object, cwd: Path | None = None, **environment: str) -> str:
-    """Run a command to its end and return what it says; it fails if the command does."""
+    """Run a command and return its output; fail if it fails."""
     variables = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", **environment}
     process = await asyncio.create_subprocess_exec(
         *map(str, command), cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -129,7 +129,7 @@ async def test_spectral_finds_nothing(tools: Path, document: Path) -> None:
 
 
 async def test_a_client_in_python_works(document: Path, open_api: Api, tmp_path: Path) -> None:
-    # A list as one of several bodies makes the generator write code that fails when it is run; so it is left out.
+    # The generator writes failing code if a list is one of several bodies, so it is removed.
     config = tmp_path / "config.json"
     overrides = {"application/json-patch+json": "left/out", "*/*": "application/octet-stream"}
     config.write_text(json.dumps({"content_type_overrides": overrides}))
@@ -143,7 +143,7 @@ async def test_a_client_in_python_works(document: Path, open_api: Api, tmp_path:
 
 
 async def test_a_client_in_typescript_works(tools: Path, document: Path, open_api: Api, tmp_path: Path) -> None:
-    # Else what has a default would have to be given.
+    # Otherwise fields with a default would be required.
     await run(tools / "openapi-typescript", document, "-o", tmp_path / "api.d.ts", "--default-non-nullable=false")
     (tmp_path / "node_modules").symlink_to(TOOLS / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -161,7 +161,7 @@ async def test_no_request_that_schemathesis_makes_is_answered_in_another_way(
     output = await run(
         *(BIN / "schemathesis", *options, "run", f"{open_api.url}/openapi.json", "--auth", f"{ADMIN}:{PASSWORD}"),
         cwd=tmp_path,
-        # By itself, since a distribution that is installed has a package `tests`, too.
+        # Imported on its own, since an installed distribution has a package `tests`, too.
         PYTHONPATH=str(HERE),
         SCHEMATHESIS_HOOKS="schemathesis_hooks",
         PEGBOARD_TESTED_BY=me,

@@ -1,4 +1,4 @@
-"""Whole collections as NDJSON and CSV: every cell as it was, one snapshot, little memory, and no half that looks whole."""
+"""Exports of collections as NDJSON and CSV: exact values, one snapshot, constant memory, detectable truncation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Thing(Schema):
 
 
 class Things(TableResource):
-    """All kinds of values."""
+    """Items with values of all types."""
 
     schema = Thing
     verbs = "GET", "HEAD", "POST", "DELETE"
@@ -64,7 +64,7 @@ class Loud(Thing):
 
 
 class Shouts(TableResource):
-    """Texts with something that is computed."""
+    """Texts with a computed field."""
 
     schema = Loud
     verbs = "GET", "HEAD", "POST"
@@ -72,7 +72,7 @@ class Shouts(TableResource):
 
 
 class Hidden(TableResource):
-    """Items of which `list` shows only some."""
+    """Items of which `list` returns only some."""
 
     schema = Thing
     verbs = "GET", "HEAD", "POST"
@@ -87,7 +87,7 @@ class Word(Schema):
 
 
 class Words(Resource):
-    """What is in no table."""
+    """Items without a table."""
 
     schema = Word
     verbs = "GET", "HEAD"
@@ -97,7 +97,7 @@ class Words(Resource):
 
 
 class Crowd(TableResource):
-    """A hundred thousand of them."""
+    """A hundred thousand items."""
 
     schema = Thing
     verbs = "GET", "HEAD"
@@ -126,10 +126,10 @@ async def api(running: Api) -> Api:
 
 
 async def wait_until_idle(api: Api) -> None:
-    """Wait until nobody uses a connection for reads."""
+    """Wait until no read connection is in use."""
     pool = api.service.database.read
     async with asyncio.timeout(10):
-        while pool.idle != pool.size:  # noqa: ASYNC110 - nothing tells
+        while pool.idle != pool.size:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.01)
 
 
@@ -399,7 +399,7 @@ async def test_a_resource_without_a_table_is_exported(running: Api) -> None:
 
 @asynccontextmanager
 async def open_export(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
-    """Begin an export, and read no more of it than the test does; then go away."""
+    """Start an export, of which only the test reads; disconnect at the end."""
     headers = {**api.headers, **NDJSON, "Accept-Encoding": "identity"}
     async with aiohttp.ClientSession() as session:
         response = await session.get(api.url + path, headers=headers)
@@ -436,7 +436,7 @@ async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
         await content.readline()
         ended = await running.service.database.write.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            # At rest between two parts, or fetching the next.
+            # Between two batches, or fetching the next.
             "WHERE xact_start IS NOT NULL AND application_name = 'pegboard' AND datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
@@ -473,7 +473,7 @@ WHERE indrelid = 'contacts.contacts'::regclass AND NOT indisunique"""
 
 @pytest.fixture(scope="module")
 async def separate_service(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
-    """Run a service in a process of its own, with a hundred thousand contacts."""
+    """Run a service in its own process, with a hundred thousand contacts."""
     url = await new_database(postgres)
     environment = {
         "PEGBOARD_DATABASE_URL": url,
@@ -494,7 +494,7 @@ async def separate_service(postgres: str) -> AsyncIterator[tuple[str, psutil.Pro
         while (match := SERVES.search(await process.stdout.readline())) is None:
             pass
     connection = await asyncpg.connect(url)
-    # Without the indexes it takes a third of the time.
+    # Dropping the indexes takes a third of the time.
     for row in await connection.fetch(INDEXES):
         await connection.execute(f"DROP INDEX {row['name']}")
     await connection.execute(PEOPLE)
@@ -514,7 +514,7 @@ async def test_memory_does_not_grow_with_the_collection(
     async with aiohttp.ClientSession(headers=headers, auto_decompress=False) as session:
 
         async def peak_memory(limit: int) -> tuple[int, int]:
-            """Return the most memory that was in use, and how much was sent."""
+            """Return the peak memory usage, and the number of bytes sent."""
             highest = sent = 0
             async with session.get(f"{url}/contacts?limit={limit}") as response:
                 async for chunk in response.content.iter_any():

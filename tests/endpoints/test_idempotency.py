@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again is done once, and answered as the first time."""
+"""`Idempotency-Key`: a repeated POST is executed once and gets the first response again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Order(Schema):
 
 
 class Orders(TableResource):
-    """Orders, some of which fail after they were stored."""
+    """Orders, some of which fail after being stored."""
 
     schema = Order
     verbs = "GET", "POST"
@@ -42,7 +42,7 @@ class Orders(TableResource):
 
 
 class Bulk(TableResource):
-    """Orders that come in many."""
+    """Orders created in bulk."""
 
     schema = Order
     verbs = "GET", "POST"
@@ -133,7 +133,7 @@ async def test_a_replay_needs_the_grant_still(api: Api) -> None:
     assert (await leaver.post("/orders", body, headers=headers)).status == 201
     await api.service.clients.set_grants("leaver", ["orders:GET"])
     async with asyncio.timeout(5):
-        while (response := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - nothing tells
+        while (response := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
     assert response.status == 403
 
@@ -247,11 +247,11 @@ async def test_what_is_stored_tells_nothing_of_the_body_but_its_answer(api: Api)
     assert "X-Request-Id" not in row["headers"]
 
 
-# Clients that go away ----------------------------------------------------------------------------------------
+# Disconnected clients ----------------------------------------------------------------------------------------
 
 
 async def hang_up(api: Api, name: str, seconds: float, headers: dict[str, str]) -> None:
-    """Send a POST and close the connection after some time, whatever has come by then."""
+    """Send a POST and close the connection after `seconds`, without waiting for the response."""
     url = URL(api.url)
     _, writer = await asyncio.open_connection(url.host, url.port)
     body = b'[{"name": "%b-1"}, {"name": "%b-2"}]' % (name.encode(), name.encode())
@@ -271,7 +271,7 @@ async def hang_up(api: Api, name: str, seconds: float, headers: dict[str, str]) 
 async def test_clients_that_hang_up_leave_whole_writes_or_none(api: Api, database_url: str) -> None:
     await api.get("/orders")
     run = uuid4().hex[:8]
-    # The table's own `create` is not taken here: each array is many statements.
+    # Arrays do not use the bulk insert of the table: each is many statements.
     names = [f"gone-{run}-{number}" for number in range(200)]
     await asyncio.gather(
         *(hang_up(api, name, number % 40 / 1000, key() if number % 2 else {}) for number, name in enumerate(names))
@@ -279,7 +279,7 @@ async def test_clients_that_hang_up_leave_whole_writes_or_none(api: Api, databas
     connection = await asyncpg.connect(database_url)
     try:
         async with asyncio.timeout(15):
-            while await connection.fetchval(  # noqa: ASYNC110 - nothing tells
+            while await connection.fetchval(  # noqa: ASYNC110 - there is nothing to await
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
                 "application_name = 'pegboard' AND state <> 'idle'"
             ):

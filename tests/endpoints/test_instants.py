@@ -1,4 +1,4 @@
-"""Instants as a page, an export and a single item show them, whatever the database holds: always the same."""
+"""Instants are equal in pages, exports and single items, whatever the database contains."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Moments(TableResource):
 
     @operation(response=Types, on="collection")
     async def types(self, context: Context, data: Any) -> Any:
-        """Tell what a plugin that lists the items gets."""
+        """Return the types of the instants that a plugin receives from `list`."""
         page = await self.list(context)
         return {"types": sorted({type(item["created_at"]).__name__ for item in page.items})}
 

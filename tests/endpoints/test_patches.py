@@ -1,4 +1,4 @@
-"""PATCH in its three media types, and PUT that creates, over items of every shape."""
+"""PATCH in its three media types, and creating PUTs, with items of every shape."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Profile(Schema):
 
 
 class Profiles(TableResource):
-    """Profiles with fields of every kind."""
+    """Profiles with fields of every type."""
 
     schema = Profile
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -61,14 +61,14 @@ class Span(Schema):
 
 
 class Spans(TableResource):
-    """Spans, whose fields depend on each other."""
+    """Spans with interdependent fields."""
 
     schema = Span
     verbs = "GET", "POST", "PUT", "PATCH"
 
 
 class Guarded(TableResource):
-    """Items that only those change who have seen them."""
+    """Items whose changes require If-Match."""
 
     schema = Address
     verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
@@ -208,7 +208,7 @@ async def test_a_json_patch_does_its_operations(api: Api, patch: Any, changes: A
     response = await patch_item(api, item, patch, OPERATIONS)
     assert response.status == 200, response.body
     expected = {**before, **changes, "updated_at": response.json["updated_at"]}
-    # As bytes, in which true is not 1.
+    # Compared as bytes, since True equals 1.
     assert orjson.dumps(response.json, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
         expected, option=orjson.OPT_SORT_KEYS
     )
@@ -258,7 +258,7 @@ async def test_a_patch_cannot_nest_without_end(api: Api, patch: Any) -> None:
     assert (await api.get(item)).json["extra"] == ADA["extra"]
 
 
-# A PATCH that changes nothing, races, schema-wide checks -------------------------------------------------------
+# Patches without changes, races, schema-level validation -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ async def test_what_an_array_made_is_shown_as_on_a_page(api: Api) -> None:
 
 
 async def test_an_item_that_was_read_can_be_sent_back_whole(api: Api) -> None:
-    # An optional field that takes no null shows one all the same, until it is given.
+    # An optional field that does not allow null is null until it is set.
     item = (await api.post("/profiles", {"name": "Ada", "email": f"{uuid4().hex}@example.org"})).json
     path = f"/profiles/{item['id']}"
     for method in ("PUT", "PATCH"):
@@ -379,7 +379,7 @@ async def test_an_item_that_was_read_can_be_sent_back_whole(api: Api) -> None:
         assert (response.status, response.json) == (200, item)
 
 
-# PUT that creates --------------------------------------------------------------------------------------------
+# Creating PUTs -----------------------------------------------------------------------------------------------
 
 
 def new_profile(name: str = "New") -> dict[str, Any]:
@@ -430,7 +430,7 @@ async def test_of_puts_that_race_one_creates(api: Api) -> None:
         assert sorted(response.status for response in responses) == sorted([201] + [other] * 7)
 
 
-# Writes that need If-Match -----------------------------------------------------------------------------------
+# Writes that require If-Match --------------------------------------------------------------------------------
 
 
 async def test_a_write_without_if_match_is_428_where_it_is_needed(api: Api) -> None:

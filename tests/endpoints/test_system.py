@@ -1,4 +1,4 @@
-"""The service's own paths: the catalogue, the codes, the plugins, health and readiness."""
+"""The paths of the service itself: catalogue, error codes, plugins, health and readiness."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def api(serve: Serve) -> Api:
 
 @pytest.fixture(scope="module")
 def unprivileged(api: Api) -> Api:
-    """Return the service as seen by a client without grants."""
+    """Return the service authenticated as a client without grants."""
     return api.as_client("nobody", "without grants")
 
 
@@ -119,7 +119,7 @@ async def test_health_and_readiness_are_open(api: Api) -> None:
     health, ready = await stranger.get("/health"), await stranger.get("/ready")
     assert (health.status, health.json) == (200, {"status": "ok"})
     assert (ready.status, ready.json) == (200, {"status": "ready"})
-    # Wrong credentials do not matter where none are needed.
+    # Wrong credentials are ignored by public paths.
     assert (await api.as_client("x", "wrong").get("/health")).status == 200
 
 
@@ -178,7 +178,7 @@ async def test_a_service_that_drains_is_not_ready(serve: Serve) -> None:
 
 @pytest.fixture(scope="module")
 def stoppable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, str]]:
-    """Give a PostgreSQL that can be stopped, and its URL."""
+    """Provide a PostgreSQL that can be stopped, and its URL."""
     server = EmbeddedServer(tmp_path_factory.mktemp("own"))
     yield server, server.start()
     server.stop()
@@ -186,7 +186,7 @@ def stoppable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedd
 
 async def wait_until_ready(api: Api) -> None:
     async with asyncio.timeout(15):
-        while (await api.get("/ready")).status != 200:  # noqa: ASYNC110 - nothing tells
+        while (await api.get("/ready")).status != 200:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
 
 
@@ -201,7 +201,7 @@ async def test_without_the_database_the_service_is_healthy_and_not_ready(
     ready = await api.get("/ready")
     assert (ready.status, ready.errors, ready.headers["Retry-After"]) == (503, [(15003, None)], "1")
     assert (await api.get("/health")).status == 200
-    # Those who are remembered are told about the database, and so are those who are not.
+    # Cached and uncached clients get the same database error.
     for one in (api, api.as_client("somebody", "unknown here")):
         response = await one.get("/notes")
         assert (response.status, response.errors) == (503, [(15003, None)])

@@ -1,4 +1,4 @@
-"""The page on backups and upgrades: its commands are run, from one real PostgreSQL to another."""
+"""The commands of the page on backups and upgrades, run with real PostgreSQL servers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Notes(TableResource):
 
 
 def section(heading: str) -> list[tuple[str, str]]:
-    """Return the commands of a section with what each prints."""
+    """Return the commands of a section, each with its output."""
     text = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert text, heading
     commands = []
@@ -50,7 +50,7 @@ def section(heading: str) -> list[tuple[str, str]]:
 def run_commands(
     commands: list[tuple[str, str]], folder: Path, server: Postgres | None = None, **settings: str
 ) -> None:
-    """Run commands as one script in a folder, and hold what they print against the page."""
+    """Run commands as one script in a folder, and compare their output with the page."""
     script = "\n".join(("set -e", *(command for command, _ in commands)))
     if server is not None:
         script = script.replace(OLD, f"postgresql://{SUPERUSER}@{LOCAL}:{server.port}")
@@ -60,7 +60,7 @@ def run_commands(
         ["bash", "-c", script], cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False
     )
     assert result.returncode == 0, result.stderr
-    # There may be more plugins than the page names.
+    # More plugins may be installed than the page shows.
     shown = "".join(output for _, output in commands).splitlines()
     assert [line for line in result.stdout.splitlines() if line in shown] == shown
 
@@ -74,7 +74,7 @@ def base_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server(base_folder: Path) -> Iterator[Postgres]:
-    """Run Debian's PostgreSQL with the data of a service that has ended."""
+    """Run Debian's PostgreSQL with the data of a stopped service."""
     (base_folder / "server").mkdir()
     server = Postgres(base_folder / "server")
     server.start()
@@ -108,7 +108,7 @@ def test_an_old_postgresql_moves_into_the_services_own_which_is_saved_and_restor
     run_commands(section("Upgrade PostgreSQL"), folder, server)
     assert service.end(signal.SIGTERM) == 0
 
-    # Those who had a password there have it here.
+    # Passwords are kept.
     service = Service(folder / ".pegboard")
     assert (folder / ".pegboard" / "postgres" / "PG_VERSION").read_text() == "18\n"
     assert contact_names(service, PASSWORD) == ["Ada"]

@@ -1,4 +1,4 @@
-"""The files for containers, as far as they can be held against the service without an engine that runs them."""
+"""The container files, checked against the service without running a container engine."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_image_runs_as_the_user_for_whom_the_secrets_are() -> None:
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     script = re.search(r"    command:\n      - \|\n(.*?)\n    deploy:", COMPOSE, re.DOTALL)
     assert script
-    # Only root may give a file to another user.
+    # Only root may change the owner of a file.
     program = textwrap.dedent(script[1]).replace("os.chown(", "(lambda *_: None)(")
     for folder in ("secrets", "setup"):
         (tmp_path / folder).mkdir()
@@ -84,6 +84,6 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     match = re.fullmatch(r"postgresql://pegboard:([0-9a-f]{48})@postgres/pegboard", settings.database_url or "")
     assert match
     assert f"PASSWORD '{match[1]}'" in first["database.sql"]
-    # What was left half done is done again.
+    # An interrupted run is completed by the next.
     (tmp_path / "setup/database.sql").unlink()
     assert run().keys() == first.keys()

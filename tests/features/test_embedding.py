@@ -1,4 +1,4 @@
-"""The application as aiohttp's: under its test client, its runners and gunicorn, and as a part of somebody else's."""
+"""The application as an aiohttp application: under the test client, runners and gunicorn, and embedded in another one."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def test_a_target_in_absolute_form_needs_no_path(aiohttp_client: AiohttpCl
         writer.close()
 
 
-# As a part of another application ----------------------------------------------------------------------------
+# Embedded in another application -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ async def test_what_is_below_a_prefix_is_answered_as_ever(
 
 async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: TestClient[Any, Any]) -> None:
     assert (await mounted.get("/api/notes", headers={"Authorization": ""})).status == 401
-    # More than the megabyte that the application around it lets through.
+    # More than the megabyte that the parent application allows.
     large = io.BytesIO(b'{"text":"' + b"x" * 2_000_000 + b'"}')
     plain = {"Content-Type": "application/json"}
     assert (await mounted.post("/api/notes", data=large, headers=plain)).status == 201
@@ -246,7 +246,7 @@ async def test_a_proxys_prefix_stands_before_that_of_the_application(
     assert slash.headers["Location"] == "/outside/api/notes"
 
 
-# With parts of somebody else's -------------------------------------------------------------------------------
+# With third-party code ---------------------------------------------------------------------------------------
 
 
 @web.middleware
@@ -271,7 +271,7 @@ class Teapot(web.HTTPClientError):
 
 @pytest.fixture(scope="module")
 async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClient[Any, Any]:
-    """Add to an application what people add to those of aiohttp."""
+    """Add typical third-party code to an application."""
     app = application(database_url)
     app.middlewares.insert(0, stamp)
     app.middlewares.append(teapot)
@@ -325,7 +325,7 @@ async def test_what_others_do_to_headers_and_cookies_holds(extended: TestClient[
         assert response.headers.getall("Set-Cookie") == ["seen=yes; Path=/"]
         assert response.headers["Cache-Control"]
     lines = await extended.get("/notes", headers={"Accept": "application/x-ndjson"})
-    # A stream has begun when the middlewares see it.
+    # A stream has started before the middlewares get its response.
     assert (lines.headers["X-Signed"], "X-Stamp" in lines.headers) == ("yes", False)
 
 
@@ -405,12 +405,12 @@ async def test_a_response_that_others_compress_is_written_by_aiohttp(
     assert (await response.json())["items"][0]["code"] == 10000
 
 
-# What others answer by themselves, and what they get wrong ----------------------------------------------------
+# Responses and errors of third-party code ---------------------------------------------------------------------
 
 
 @web.middleware
 async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Do what `X-Do` says."""
+    """Do what `X-Do` demands."""
     action = request.headers.get("X-Do", "")
     if action == "answer":
         return web.Response(text="mine")
@@ -424,7 +424,7 @@ async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
         async for _ in request.content.iter_chunked(4):
             pass
     if action == "none":
-        return None  # type: ignore[return-value]  # as people forget to return
+        return None  # type: ignore[return-value]  # a forgotten return statement
     if action == "cookie":
         error = web.HTTPUnauthorized()
         error.del_cookie("session")
@@ -456,7 +456,7 @@ async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @pytest.fixture(scope="module", params=["first", "last", "parent"])
 async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient, database_url: str) -> Any:
-    """Put a middleware before all of ours, behind them, or into a parent; return the client and the prefix."""
+    """Insert a middleware before all of ours, after them, or into a parent; return the client and the prefix."""
     files = next(entry for entry in discovery.discover(discovery.installed()) if entry.name == "files")
     app = create_app(settings(database_url), [plugin("notes", Notes), files], CHEAP)
     if request.param == "parent":
@@ -614,7 +614,7 @@ async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     async def each(request: web.Request) -> web.StreamResponse:
-        """Answer each line as it comes."""
+        """Echo each line as it arrives."""
         response = web.StreamResponse()
         await response.prepare(request)
         while line := await request.content.readline():
@@ -622,7 +622,7 @@ async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
         return response
 
     async def slow(request: web.Request) -> web.Response:
-        """Take its own time between the parts."""
+        """Pause between the parts."""
         size = 0
         while part := await request.content.readany():
             size += len(part)
@@ -666,7 +666,7 @@ async def test_below_a_parent_an_unknown_expectation_is_refused(mounted: TestCli
     assert (response.status, (await response.json())["errors"][0]["code"]) == (417, 10007)
 
 
-# Middlewares of the operator's own ---------------------------------------------------------------------------
+# Middlewares of the operator ---------------------------------------------------------------------------------
 
 TENANT = """
 from aiohttp import web
@@ -711,7 +711,7 @@ async def test_an_operators_middlewares_are_named_by_a_setting(
 
 @contextmanager
 def serve_script(folder: Path, database_url: str, *command: str, **more: str) -> Iterator[int]:
-    """Run the script of an application of somebody's own."""
+    """Run the script of an embedding application."""
     (folder / "script.py").write_text(SCRIPT)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -769,7 +769,7 @@ async def test_other_servers_serve_it_with_our_protocol(
             response = connection.getresponse()
             assert (response.status, response.headers["Server"]) == (200, "Pegboard")
             connection.close()
-            # A head that is none is answered in JSON by our own protocol.
+            # The protocol of the service responds to a malformed head in JSON.
             with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
                 peer.sendall(b"GET / HTTP/9.9\r\nHost: a\r\n\r\n")
                 assert b'"code":10011' in peer.recv(4096)
@@ -795,7 +795,7 @@ def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
     assert subprocess.run([sys.executable, "-c", check], env=environment, check=False).returncode == 0
     text = (tmp_path / "test_app.py").read_text().replace("a password for tests", PASSWORD)
     test = text[text.index("async def") :]
-    # Two tests of one file, each with an application of its own.
+    # Two tests of one file, each with its own application.
     (tmp_path / "test_app.py").write_text(f"{text}\n\n{test.replace('async def test_', 'async def test_again_')}")
     options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_app.py")
     done = subprocess.run(
@@ -807,7 +807,7 @@ def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    # As an installation would lay it out.
+    # Laid out like an installed package.
     about = tmp_path / "tenants" / "tenants-1.0.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.4\nName: tenants\nVersion: 1.0.0\n")

@@ -1,4 +1,4 @@
-"""The order in which faults are told: of two in one request the earlier stage's answer comes, whole."""
+"""The order of errors: of two errors in one request, the complete response of the earlier stage is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Thing(Schema):
 
 
 class Things(TableResource):
-    """Things whose writes need If-Match."""
+    """Things whose writes require If-Match."""
 
     schema = Thing
     verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
@@ -31,7 +31,7 @@ class Things(TableResource):
 
 
 class RequestSpec:
-    """A request that can be made wrong at any stage."""
+    """A request into which errors of any stage can be introduced."""
 
     def __init__(self, item: str, tag: str) -> None:
         self.method, self.path, self.query = "PATCH", f"/things/{item}", ""
@@ -206,7 +206,7 @@ async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
     assert [(response.status, response.body) for response in responses] == [(403, responses[0].body)] * 2
 
 
-# All faults of a stage at once -------------------------------------------------------------------------------
+# All errors of a stage together ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a wheel holds: all of its package, and nothing of what stands beside it."""
+"""Contents of the wheels: the complete package, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_SOURCE = (".*", "__pycache__", "*.egg-info", "build", "dist")
 
 @dataclass(frozen=True)
 class Wheel:
-    """Hold what a built wheel says and holds."""
+    """Hold the metadata and files of a built wheel."""
 
     files: frozenset[str]
     metadata: Message
@@ -37,7 +37,7 @@ class Wheel:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # A copy: what an earlier build left in the tree must not find its way into the wheel.
+    # A copy: files left in the tree by an earlier build must not get into the wheel.
     return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "pegboard", ignore=ignored))
 
 

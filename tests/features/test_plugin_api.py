@@ -1,4 +1,4 @@
-"""The page of the plugin API: it has every public name, and no other."""
+"""The page of the plugin API: it documents exactly the public names."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def section(heading: str) -> str:
 
 
 def listed(text: str) -> Iterator[str]:
-    """Yield the name that each row of the tables begins with."""
+    """Yield the first name of each table row."""
     return (match[1] for match in re.finditer(r"^\| `([\w]+)(?:\(.*?\))?` \|", text, re.MULTILINE))
 
 
 def public(cls: type) -> set[str]:
-    """Return the public names of a class that it does not have from another: of the class, and of its instances."""
+    """Return the public names that a class defines itself, for the class and its instances."""
     inherited = {name for parent in cls.__mro__[1:] for name in (*vars(parent), *inspect.get_annotations(parent))}
     instance_attributes = re.findall(r"^ +self\.(\w+)(?::.+)? =", inspect.getsource(cls), re.MULTILINE)
     names = {*vars(cls), *inspect.get_annotations(cls), *instance_attributes}
@@ -52,7 +52,7 @@ def test_every_member_is_documented_and_no_other(cls: type) -> None:
     assert len(names) == len(set(names))
     expected = public(cls)
     if cls is Resource:
-        # What it calls, and leaves to its subclasses.
+        # Methods that it calls and subclasses implement.
         expected |= {"list", "retrieve", "create", "replace", "update", "delete", "read_content", "write_content"}
     assert set(names) == expected
 

@@ -1,4 +1,4 @@
-"""What others build on, pinned: a change of it is seen here before anybody is hit by it."""
+"""The pinned public API: changes are noticed here before they affect anyone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pegboard.settings import SETTINGS
 
 PINNED = Path(__file__).parent / "public_api.txt"
 ADVICE = """
-docs/compatibility.md says what may change in which version. If this change may be made now: tell it in CHANGELOG.md,
+docs/compatibility.md says what may change in which version. If this change may be made now: describe it in CHANGELOG.md,
 bring the docs up to date, and pin it by: python tests/features/test_public_api.py"""
 
 
 def describe() -> Iterator[str]:
-    """Yield a line for everything that is pinned."""
+    """Yield a line for every part of the public API."""
     for package in (pegboard, testing):
         for name in sorted(package.__all__):
             yield from _describe(f"{package.__name__}.{name}", getattr(package, name))
@@ -76,7 +76,7 @@ def _describe_class(path: str, found: type) -> Iterator[str]:
 
 
 def _signature(value: type) -> str:
-    """Return what a class is called with, where it says so itself."""
+    """Return the constructor signature of a class if it defines one."""
     definer = next(cls for cls in value.__mro__ if "__init__" in vars(cls))
     return str(inspect.signature(value)) if _is_ours(definer) else ""
 

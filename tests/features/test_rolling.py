@@ -1,4 +1,4 @@
-"""A rolling restart of two replicas behind the balancer that comes with the service, under load."""
+"""A rolling restart of two replicas under load, behind the supplied load balancer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def replica(folder: Path, database_url: str, port: str = "0") -> Service:
 
 @pytest.fixture
 def balanced(replicas: list[Service], tmp_path: Path) -> Iterator[str]:
-    """Run the balancer over the replicas, whose addresses nobody looks up here; give its URL."""
+    """Run the load balancer for the replicas, without resolving names; return its URL."""
     if HAPROXY is None:
         if "CI" in os.environ:
             pytest.fail("haproxy is missing")
@@ -77,7 +77,7 @@ def balanced(replicas: list[Service], tmp_path: Path) -> Iterator[str]:
 
 
 def ready(port: int) -> bool:
-    """Return whether the balancer has found a replica to be ready."""
+    """Return whether the load balancer considers a replica ready."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/ready")
@@ -113,7 +113,7 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_write(
             assert await asyncio.to_thread(old.end, signal.SIGTERM) == 0
             assert len(created) > before
             replicas[index] = await asyncio.to_thread(replica, old.folder.parent, database_url, str(old.port))
-            # The balancer is to know before the other one goes.
+            # Wait for the load balancer before stopping the other replica.
             await asyncio.sleep(1)
         stop.set()
         await asyncio.gather(*loading)

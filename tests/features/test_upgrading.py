@@ -1,4 +1,4 @@
-"""Databases that earlier versions have filled: nothing of them is left behind, and what clients remember holds."""
+"""Databases filled by earlier versions: all data is kept, and everything that clients have stored remains valid."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from tests.conftest import Api, Serve, new_database
 
 FILLED = sorted(Path(__file__).parent.joinpath("upgrades").glob("*.sql"))
-"""Dumps of databases, named by the version and the commit that wrote them; beside each, what its clients have seen."""
+"""Database dumps, named by the version and the commit that wrote them, each with a file of recorded responses."""
 LEDGER = "SELECT plugin, version, name FROM pegboard.migration ORDER BY plugin, version"
 
 
 @pytest.fixture(scope="module", params=FILLED, ids=lambda path: path.stem)
 async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve: Serve) -> tuple[Api, Any, Any]:
-    """Serve a database that an earlier version has filled; give what was seen of it, and the ledger as it was."""
+    """Serve a database filled by an earlier version; return the recorded responses, and the original ledger."""
     url = await new_database(pegboard_postgres)
     connection = await asyncpg.connect(url)
     try:
@@ -56,7 +56,7 @@ async def test_credentials_and_grants_hold(upgraded: tuple[Api, Mapping[str, Any
 
 async def test_a_retry_of_before_gets_the_answer_of_before(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
-    # What is kept is kept for a day.
+    # Stored responses expire after a day.
     await api.service.database.write.execute("UPDATE pegboard.idempotency SET created_at = now()")
     for replay in seen["replays"]:
         headers = {"Idempotency-Key": replay["key"], "Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""A plugin that hangs, leaks, spins or fails while it serves: what is taken from it, and what its neighbour feels."""
+"""A plugin that hangs, leaks, spins or fails while serving: how it is limited, and that its neighbour is unaffected."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class Quiet(TableResource):
 
 
 class Trouble(TableResource):
-    """Do what the id says."""
+    """Do what the id demands."""
 
     schema = Word
     verbs = "GET", "HEAD", "POST"
     leaked: ClassVar[list[Any]] = []
 
     def parse_id(self, text: str) -> str | None:
-        """Take words for ids."""
+        """Accept words as ids."""
         return text
 
     async def retrieve(self, context: Context, identity: str) -> Any:
-        """Make trouble."""
+        """Run the method named by the id."""
         await getattr(self, identity)()
         return {"id": identity, "text": "done", "_version": 1, "created_at": None, "updated_at": None}
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Write, and then be slow, if that is asked for."""
+        """Write, and then be slow if requested."""
         made = await super().create(context, data)
         if data["text"] == "slow once" and not Trouble.leaked:
             Trouble.leaked.append("seen")
@@ -59,51 +59,51 @@ class Trouble(TableResource):
         return made
 
     async def fine(self) -> None:
-        """Make none."""
+        """Return normally."""
         await self.database.read.fetchval("SELECT 1")
 
     async def hang(self) -> None:
-        """Never come back."""
+        """Never return."""
         await asyncio.sleep(60)
 
     async def hold(self) -> None:
-        """Never come back from the database, within a transaction."""
+        """Never return from the database, within a transaction."""
         async with self.database.write.transaction() as connection:
             await connection.execute("CREATE TABLE public.never_there ()")
             await connection.execute("SELECT pg_sleep(60)")
 
     async def leak(self) -> None:
-        """Borrow a connection and keep it."""
+        """Acquire a connection and keep it."""
         borrowed = self.database.write.connection()
         await borrowed.__aenter__()
         Trouble.leaked.append(borrowed)
 
     async def borrow(self) -> None:
-        """Borrow a connection for a moment."""
+        """Acquire a connection for a moment."""
         await self.database.write.fetchval("SELECT 1")
 
     async def spin(self) -> None:
-        """Block the loop."""
+        """Block the event loop."""
         spin_for(1.2)
 
     async def later(self) -> None:
-        """Block the loop in a task of one's own."""
+        """Block the event loop in a separate task."""
         Trouble.leaked.append(asyncio.get_running_loop().create_task(spin_later()))
 
     async def exit(self) -> None:
-        """Try to end the service."""
+        """Try to exit the process."""
         sys.exit(3)
 
     async def cancel(self) -> None:
-        """Say that somebody has cancelled the request."""
+        """Raise CancelledError without a cancellation."""
         raise asyncio.CancelledError
 
     async def odd(self) -> None:
-        """Raise what no `except Exception` catches."""
+        """Raise an exception that `except Exception` does not catch."""
         raise Odd
 
     async def stubborn(self) -> None:
-        """Go on whatever happens."""
+        """Ignore cancellation."""
         end = time.monotonic() + 3
         while time.monotonic() < end:
             try:
@@ -112,7 +112,7 @@ class Trouble(TableResource):
                 continue
 
     async def done(self) -> None:
-        """End well although it was cancelled."""
+        """Return normally despite cancellation."""
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -120,7 +120,7 @@ class Trouble(TableResource):
 
 
 class Odd(BaseException):
-    """Be no `Exception`."""
+    """An exception not derived from `Exception`."""
 
 
 def spin_for(seconds: float) -> None:
@@ -134,22 +134,22 @@ async def spin_later() -> None:
 
 
 class Flow(Resource):
-    """A collection that comes in parts, one of which may never come."""
+    """A streamed collection, one part of which may never arrive."""
 
     schema = Word
     verbs = ("GET",)
     hangs: ClassVar[bool] = False
 
     def parse_id(self, text: str) -> str | None:
-        """Take words for ids."""
+        """Accept words as ids."""
         return text
 
     async def list(self, context: Context) -> Any:
-        """Be empty where nothing flows."""
+        """Return no items."""
         return []
 
     async def retrieve(self, context: Context, identity: str) -> Any:
-        """Have nothing."""
+        """Find no item."""
         raise errors.NotFound
 
     async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
@@ -179,12 +179,12 @@ async def api(troubled: Api) -> Api:
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - nothing there tells when it changes
+        while not condition():  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.02)
 
 
 async def assert_neighbour_serves(api: Api, times: int = 20) -> None:
-    """See that the neighbour serves."""
+    """Check that the neighbour serves."""
     for _ in range(times):
         assert (await api.get("/quiet")).status == 200
     assert (await api.post("/quiet", {"text": "x"})).status == 201
@@ -235,7 +235,7 @@ async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
     refused = asyncio.gather(api.get("/trouble/borrow"), api.get("/trouble/borrow"))
     await assert_neighbour_serves(api)
     for response in await refused:
-        # Its own deadline and the wait for its turn end at about the same time.
+        # Its own deadline and the pool timeout expire at about the same time.
         assert (response.status, response.errors[0][0]) in ((503, 15006), (504, 15005))
     assert bulkhead.pool_waits == waits + 2
     assert bulkhead.shares.write.used == 2

@@ -1,4 +1,4 @@
-"""The settings of plugins: read from the environment by their schemas, each plugin's apart from the others'."""
+"""Settings of plugins: parsed from the environment by their schemas, separately for each plugin."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_text_is_read_by_the_fields_of_the_schema() -> None:
         "key_of": "k",
     }
     with pytest.raises(TypeError):
-        values["host"] = "elsewhere"  # type: ignore[index]  # Nobody changes them.
+        values["host"] = "elsewhere"  # type: ignore[index]  # deliberately invalid
 
 
 def test_what_is_not_set_has_its_default() -> None:

@@ -1,4 +1,4 @@
-"""Plugins as they are installed: found, loaded apart from each other, and told about where they are wrong."""
+"""Installed plugins: discovered, loaded independently, and reported if invalid."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _numbers = itertools.count()
 
 
 class Site:
-    """A folder of packages, as pip leaves them."""
+    """A folder of packages, as installed by pip."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.packages: list[str] = []
 
     def install(self, distribution: str, code: str, *names: str, target: str = "Things", **files: str) -> str:
-        """Write a distribution whose entry points `names` lead to `target`; `files` are its migrations."""
+        """Write a distribution whose entry points `names` refer to `target`; `files` are its migrations."""
         package = f"{distribution.replace('-', '_')}_{next(_numbers)}"
         self.packages.append(package)
         (self.folder / package / "migrations").mkdir(parents=True)
@@ -55,13 +55,13 @@ class Site:
         return package
 
     def points(self) -> list[EntryPoint]:
-        """Return the entry points of this folder only."""
+        """Return only the entry points of this folder."""
         return [point for point in installed() if point.module in self.packages]
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Give an empty folder on the path."""
+    """Return an empty folder on the import path."""
     monkeypatch.syspath_prepend(tmp_path)
     site = Site(tmp_path)
     yield site
@@ -204,7 +204,7 @@ def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:
     assert (broken.state, broken.error, things.state) == (State.DISABLED, None, State.READY)
 
 
-# Served ------------------------------------------------------------------------------------------------------
+# Serving -----------------------------------------------------------------------------------------------------
 
 
 MAKING = """
@@ -221,7 +221,7 @@ FILLING = "INSERT INTO things SELECT gen_random_uuid(), 'made by a file', now(),
 
 @pytest.fixture
 async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., object]:
-    """Return what serves all that is installed in the folder, on a database of its own."""
+    """Return a function that serves all plugins installed in the folder, with a separate database."""
 
     async def start(**changes: object) -> Api:
         url = changes.pop("database_url", None) or await new_database(postgres)
@@ -232,13 +232,13 @@ async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., ob
 
 async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all: Callable[..., object]) -> None:
     site.install("pegboard-things", VALID, "things", _0001_make=MAKING, _0002_fill=FILLING)
-    api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
+    api: Api = await serve_all()  # type: ignore[misc]  # returns a coroutine
     page = (await api.get("/things")).json
     assert [item["name"] for item in page["items"]] == ["made by a file"]
     assert (await api.post("/things", {"name": "made by a client"})).status == 201
     (row,) = (await api.get("/plugins")).json["items"]
     assert (row["state"], row["migrations"]) == ("ready", ["0001_make.sql", "0002_fill.sql"])
-    # Once more on the same database: nothing is applied again.
+    # Another start with the same database applies nothing.
     again: Api = await serve_all(database_url=api.service.settings.database_url)  # type: ignore[misc]  # as above
     assert len((await again.get("/things")).json["items"]) == 2
 
@@ -248,7 +248,7 @@ async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Call
     site.install("pegboard-broken", VALID, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
     site.install("pegboard-things", VALID, "things")
     site.install("pegboard-fallen", "1 / 0", "fallen")
-    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
+    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # returns a coroutine
     for path in ("/broken", "/fallen"):
         response = await api.get(path)
         assert (response.status, response.errors) == (503, [(15002, None)])
@@ -263,7 +263,7 @@ async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Call
     assert rows["broken"]["fault"].startswith("0002_break")
     assert rows["broken"]["migrations"] == ["0001_make.sql"]
     assert [entry["name"] for entry in (await api.get("/")).json["resources"]] == ["things"]
-    # What failed left nothing behind.
+    # The failed migration left nothing behind.
     assert await api.service.database.write.fetchval("SELECT count(*) FROM broken.things") == 0
 
 
@@ -281,7 +281,7 @@ async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
 ) -> None:
     site.install("pegboard-broken", code, "broken")
     site.install("pegboard-things", VALID, "things")
-    api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
+    api: Api = await serve_all()  # type: ignore[misc]  # returns a coroutine
     assert (await api.get("/broken")).status == 503
     assert (await api.get("/things")).status == 200
     rows = {row["name"]: row for row in (await api.get("/plugins")).json["items"]}
@@ -292,7 +292,7 @@ async def test_names_in_conflict_answer_503(site: Site, serve_all: Callable[...,
     site.install("pegboard-one", VALID, "things")
     site.install("pegboard-two", VALID, "things")
     site.install("pegboard-health", VALID, "health")
-    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
+    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # returns a coroutine
     assert (await api.get("/things")).status == 503
     assert (await api.get("/ready")).status == 503
     assert (await api.get("/health")).json == {"status": "ok"}

@@ -1,4 +1,4 @@
-"""Many broken plugins beside a sound one, installed as pip leaves them: each is out for its own reason, and alone."""
+"""Many broken plugins installed next to a valid one: each fails for its own reason, and only itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pegboard.hosting.discovery import State
 from tests.conftest import PASSWORD, Api, Serve, new_database
 from tests.hosting.test_discovery import VALID, Site
 
-LOAD_TIMEOUT = 0.5  # seconds that a plugin has to be loaded
+LOAD_TIMEOUT = 0.5  # seconds until loading a plugin times out
 
 WILD = """
 import asyncio, gc, logging.config, os, signal, socket, sys, threading, warnings
@@ -44,7 +44,7 @@ CODE = (
     + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=21999, status=409, message='x'),)\n"
 )
 
-# What is written in each, and what is told of it.
+# The code of each, and the expected error.
 BROKEN: dict[str, tuple[str, str]] = {
     "raises": ("\n\n1 / 0", "ZeroDivisionError: division by zero (pegboard_raises_{n}, line 3)"),
     "exits": ("import sys; sys.exit('bye')", "SystemExit: bye"),
@@ -82,7 +82,7 @@ BROKEN: dict[str, tuple[str, str]] = {
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Give an empty folder on the path."""
+    """Return an empty folder on the import path."""
     monkeypatch.syspath_prepend(tmp_path)
     site = Site(tmp_path)
     yield site
@@ -92,7 +92,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Take SIGINT as a service does, so that a KeyboardInterrupt is a plugin's own."""
+    """Handle SIGINT like a service, so that a KeyboardInterrupt is raised by a plugin."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     yield
     signal.signal(signal.SIGINT, before)
@@ -103,13 +103,13 @@ def dist_info(site: Site, package: str) -> Path:
 
 
 def install_all(site: Site) -> None:
-    """Install everything that is broken, each from a distribution of its own."""
+    """Install every broken plugin, each in its own distribution."""
     for name, (code, _) in BROKEN.items():
         site.install(f"pegboard-{name.lower().replace('.', '-')}", code, name)
     site.install("pegboard-unmoved", VALID, "unmoved", _0001_make="CREATE TABLE things (")
     site.install("pegboard-left", VALID, "pair")
     site.install("pegboard-right", VALID, "pair")
-    # One distribution of two, of which one is sound.
+    # A distribution of two plugins, one of which is valid.
     half = site.install("pegboard-half", VALID + "class Broken(Things):\n    verbs = 5\n", "sound")
     with (dist_info(site, half) / "entry_points.txt").open("a") as points:
         points.write(f"half = {half}:Broken\n")
@@ -128,7 +128,7 @@ FAILED = {*BROKEN, "unmoved", "pair", "half", "old", "garbled"}
 
 
 async def load(api: Api, paths: tuple[str, ...], done: asyncio.Event) -> list[int]:
-    """Ask for paths, one after the other, until it is done; return the statuses."""
+    """Request the paths, one after the other, until `done` is set; return the statuses."""
     statuses = []
     while not done.is_set():
         statuses += [(await api.get(path)).status for path in paths]
@@ -190,7 +190,7 @@ def test_what_an_import_changes_of_the_process_is_put_back(
         (plugin,) = discovery.discover(site.points())
     assert plugin.state is State.READY
     assert (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit()) == before
-    # As `logging.config` disables every logger that there is.
+    # Like `logging.config`, which disables all existing loggers.
     assert not neighbours.disabled
     for what in (
         "the logging configuration",
@@ -221,7 +221,7 @@ def test_elsewhere_than_on_the_main_thread_there_is_no_bound(site: Site) -> None
 
 
 def run(site: Site, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as an operator would."""
+    """Run the command like an operator."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
     variables = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
     environment = {**inherited, **variables, "PYTHONPATH": str(site.folder), "PEGBOARD_ADMIN_PASSWORD": PASSWORD}

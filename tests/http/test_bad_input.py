@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way we know: each is told what is wrong, and the service goes on."""
+"""Invalid requests of every known kind: each gets its errors, and the service keeps running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yarl import URL
 
 from tests.conftest import Api, Response
 
-NOBODY = "0193e4a0-0000-7000-8000-00000000dead"
+MISSING_ID = "0193e4a0-0000-7000-8000-00000000dead"
 GOOD = {"name": "Ada", "email": "ada@example.org"}
 JSON = "application/json"
 PATCH = "application/json-patch+json"
@@ -20,7 +20,7 @@ COLLECTION, ITEM = "/contacts", "/contacts/{id}"
 
 
 class Case(NamedTuple):
-    """One request, and the code and place of every error that it gets."""
+    """A request, and the code and location of every error in its response."""
 
     method: str
     path: str
@@ -204,7 +204,7 @@ FIELDS = (
     field("a/b~c", "Ada", 11002, "/a~1b~0c"),
     field("_version", 1, 11002),
     field("__class__", 1, 11002),
-    field("id", NOBODY, 11000),
+    field("id", MISSING_ID, 11000),
     field("id", None, 11000),
     post(
         {"id": 1, "name": 2, "email": 3, "x": 4},
@@ -215,11 +215,11 @@ FIELDS = (
         (11002, "/x"),
     ),
     put({"name": "Ada"}, 422, (11001, "/email")),
-    put({**GOOD, "id": NOBODY}, 422, (11000, "/id")),
+    put({**GOOD, "id": MISSING_ID}, 422, (11000, "/id")),
     put({**GOOD, "id": 5}, 422, (11000, "/id")),
     put({**GOOD, "tags": None}, 422, (11003, "/tags")),
     patch({"name": None}, 422, (11003, "/name")),
-    patch({"id": NOBODY}, 422, (11000, "/id")),
+    patch({"id": MISSING_ID}, 422, (11000, "/id")),
     patch({"nmae": "x"}, 422, (11002, "/nmae")),
     patch({"tags": {"0": "x"}}, 422, (11004, "/tags")),
     patch({"name": "", "birthday": "x"}, 422, (11005, "/name"), (11012, "/birthday")),
@@ -272,7 +272,7 @@ PATHS = (
     get("/contacts/{0193e4a0-0000-7000-8000-000000000000}", 404, (13000, None)),
     get("/contacts/0193e4a0000070008000000000000000", 404, (13000, None)),
     get("/contacts/urn:uuid:0193e4a0-0000-7000-8000-000000000000", 404, (13000, None)),
-    get("/contacts/" + NOBODY, 404, (13000, None)),
+    get("/contacts/" + MISSING_ID, 404, (13000, None)),
     get("/contacts/" + "x" * 5000, 404, (13000, None)),
     get("/contacts/%00", 404, (13000, None)),
     get("/contacts/%FF", 404, (13000, None)),
@@ -280,7 +280,7 @@ PATHS = (
     get("/contacts/%", 404, (13000, None)),
     get("/contacts/%zz", 404, (13000, None)),
     get("/contacts/..%2f..%2fetc%2fpasswd", 404, (13000, None)),
-    get("/contacts/" + NOBODY + "/x", 404, (13000, None)),
+    get("/contacts/" + MISSING_ID + "/x", 404, (13000, None)),
     get("/contacts/' OR 1=1 --", 400, (10016, None)),
     get("/pegboard", 404, (13000, None)),
     Case("DELETE", COLLECTION, 405, {(13001, None)}),
@@ -293,9 +293,9 @@ PATHS = (
     Case("PROPFIND", COLLECTION, 501, {(15001, None)}),
     Case("BREW", COLLECTION, 501, {(15001, None)}),
     Case("get", COLLECTION, 501, {(15001, None)}),
-    Case("DELETE", f"/contacts/{NOBODY}", 404, {(13000, None)}),
-    write("PATCH", f"/contacts/{NOBODY}", {}, 404, (13000, None)),
-    write("PUT", f"/contacts/{NOBODY}", GOOD, 404, (13000, None)),
+    Case("DELETE", f"/contacts/{MISSING_ID}", 404, {(13000, None)}),
+    write("PATCH", f"/contacts/{MISSING_ID}", {}, 404, (13000, None)),
+    write("PUT", f"/contacts/{MISSING_ID}", GOOD, 404, (13000, None)),
     get("/contacts?limit=1" + "0" * 8200, 414, (10006, None)),
 )
 
@@ -385,13 +385,13 @@ IGNORED = (
     get(ITEM, 200, X_Request_Id="a b"),
     get(ITEM, 200, Content_Type="nonsense"),
     write("GET", ITEM, b"{]", 200),
-    write("DELETE", f"{COLLECTION}/{NOBODY}", b"{]", 404, (13000, None)),
+    write("DELETE", f"{COLLECTION}/{MISSING_ID}", b"{]", 404, (13000, None)),
     patch(b'{"name": "Bob", "name": "Ada"}', 200),
     patch({"created_at": 5, "updated_at": None}, 200),
     post(b'{"name": "\\ud83d\\ude00", "email": "smile@example.org"}', 201),
     post(b'{"name": "%b", "email": "long@example.org"}' % ("\U0001f600" * 200).encode(), 201),
 )
-"""What is odd and does no harm."""
+"""Unusual but valid requests."""
 
 TABLES = (BODIES, MEDIA, FIELDS, NUMBERS, PATCHES, PATHS, QUERIES, HEADERS, IGNORED)
 CASES = [case for table in TABLES for case in table]
@@ -399,7 +399,7 @@ CASES = [case for table in TABLES for case in table]
 
 @pytest.fixture(scope="module")
 async def item(running: Api) -> str:
-    """Return the id of a contact that is there for all of them."""
+    """Return the id of a contact shared by all cases."""
     await running.service.database.write.execute("TRUNCATE contacts.contacts")
     response = await running.post("/contacts", {"name": "Item", "email": "item@example.org"})
     return str(response.json["id"])
@@ -413,7 +413,7 @@ def name_of(case: Case) -> str:
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 async def test_a_bad_request_is_told_what_is_wrong(running: Api, item: str, case: Case) -> None:
     path = case.path.replace("{id}", item)
-    # As bytes on the wire, since a client library would mend some of it.
+    # As bytes on the wire, since a client library would correct some of it.
     response = await send(running, case.method, path, case.body, case.headers)
     assert response.status == case.status, response.body
     if case.status >= 400:
@@ -461,7 +461,7 @@ async def send(api: Api, method: str, path: str, body: bytes | None, headers: di
 
 
 async def send_raw(api: Api, data: bytes) -> Response:
-    """Send bytes, and return the one answer that comes before the connection ends."""
+    """Send bytes, and return the single response before the connection is closed."""
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:

@@ -1,4 +1,4 @@
-"""Conditional requests: which headers are read, which are refused, and the order of RFC 9110 §13.2.2."""
+"""Conditional requests: which headers are accepted, which are rejected, and the order of RFC 9110 §13.2.2."""
 
 from datetime import UTC, datetime, timedelta
 

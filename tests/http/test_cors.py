@@ -1,4 +1,4 @@
-"""Pages of other origins: those that are let in, and what is said to a browser about all others."""
+"""CORS: allowed origins, and responses to all others."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PREFLIGHT = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-H
 
 @pytest.fixture(scope="module")
 async def two_origins(serve: Serve) -> Api:
-    """Let in pages of two origins."""
+    """Allow two origins."""
     return await serve(cors_origins=(APP, "http://localhost:3000"), receive_timeout=0.5)
 
 
 @pytest.fixture(scope="module")
 async def all_origins(serve: Serve) -> Api:
-    """Let in all pages."""
+    """Allow all origins."""
     return await serve(cors_origins=("*",))
 
 
@@ -36,8 +36,8 @@ def split_header(response: Response, name: str) -> set[str]:
 
 
 async def test_a_preflight_is_answered_before_authentication(two_origins: Api) -> None:
-    nobody = two_origins.as_client("", "")
-    response = await nobody.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
+    anonymous = two_origins.as_client("", "")
+    response = await anonymous.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
     assert (response.status, response.body) == (204, b"")
     assert response.headers["Access-Control-Allow-Origin"] == APP
     assert split_header(response, "Access-Control-Allow-Methods") == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
@@ -51,9 +51,9 @@ async def test_a_preflight_is_answered_before_authentication(two_origins: Api) -
 
 
 async def test_a_preflight_is_not_told_what_is_there(two_origins: Api) -> None:
-    nobody = two_origins.as_client("", "")
+    anonymous = two_origins.as_client("", "")
     responses = [
-        await nobody.request("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
+        await anonymous.request("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
         for path in ("/contacts", "/nowhere", "/clients/me")
     ]
     assert [(response.status, cors_headers(response)) for response in responses] == [
@@ -62,9 +62,9 @@ async def test_a_preflight_is_not_told_what_is_there(two_origins: Api) -> None:
 
 
 async def test_other_options_need_credentials_as_ever(two_origins: Api) -> None:
-    nobody = two_origins.as_client("", "")
+    anonymous = two_origins.as_client("", "")
     for headers in ({}, {"Origin": APP}, PREFLIGHT):
-        assert (await nobody.request("OPTIONS", "/contacts", headers=headers)).status == 401
+        assert (await anonymous.request("OPTIONS", "/contacts", headers=headers)).status == 401
     response = await two_origins.request("OPTIONS", "/contacts", headers={"Origin": APP})
     assert response.status == 204
     assert "GET" in response.headers["Allow"]
@@ -143,11 +143,11 @@ async def test_nothing_is_said_unless_it_is_set(running: Api) -> None:
     assert (preflight.status, cors_headers(preflight)) == (401, {})
 
 
-# What is told before there is a request.
+# Errors before there is a request.
 
 
 async def send_malformed(api: Api, *pieces: bytes) -> tuple[int, dict[str, str]]:
-    """Send what is no request, piece by piece, and return the status and the headers that speak of origins."""
+    """Send a malformed request, piece by piece, and return the status and the headers related to origins."""
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""What httplint, which knows HTTP well, makes of the answers to GET, HEAD and conditional requests: nothing bad."""
+"""Responses to GET, HEAD and conditional requests, checked by httplint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Paths = dict[str, str]
 
 @pytest.fixture(scope="module")
 async def paths(running: Api) -> Paths:
-    """Make enough that pages are compressed; return where what is looked at answers."""
+    """Create enough items for compressed pages; return the paths to check."""
     contacts = [{"name": f"Ada {number}", "email": f"ada{number}@example.com"} for number in range(10)]
     assert (await running.post("/contacts", contacts)).status == 201
     item = (await running.post("/contacts", {"name": "Bob", "email": "bob@example.com"})).headers["Location"]
@@ -45,7 +45,7 @@ async def paths(running: Api) -> Paths:
 
 
 def problems(method: str, url: str, headers: Mapping[str, str], response: Response) -> list[str]:
-    """Return what httplint has against an answer, in the light of its request."""
+    """Return the problems that httplint finds in the response to a request."""
     moment = time.time()
     request = HttpRequestLinter(start_time=moment)
     request.process_request_topline(method.encode(), url.encode(), b"1.1")
@@ -62,7 +62,7 @@ def problems(method: str, url: str, headers: Mapping[str, str], response: Respon
 
 
 def flatten(notes: Iterable[Note]) -> Iterator[Note]:
-    """Yield the notes, each followed by those below it."""
+    """Yield the notes, each followed by its subnotes."""
     for note in notes:
         yield note
         yield from flatten(note.subnotes)

@@ -1,4 +1,4 @@
-"""What is read from Accept, Accept-Encoding, Content-Type and Prefer."""
+"""Parsing of Accept, Accept-Encoding, Content-Type and Prefer."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""aiohttp's private names: used in one module, each of them listed here with where aiohttp has it."""
+"""Private names of aiohttp: used in one module only, and listed here with the module or class that defines them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ USED: dict[Any, tuple[str, ...]] = {
     ),
     BaseProtocol: ("_buffer_paused", "_drain_helper", "_loop", "_paused", "_upgraded"),
 }
-"""What the module uses, by the class that it belongs to; what it relies on has tests in test_server.py."""
+"""The names used by the module, by their class; test_server.py tests the behavior that it relies on."""
 
 PARAMETERS: dict[Any, tuple[str, ...]] = {
     web.Application._handle: ("self", "request"),
@@ -53,7 +53,7 @@ PARAMETERS: dict[Any, tuple[str, ...]] = {
     BaseProtocol.resume_writing: ("self",),
     streams.StreamReader.set_exception: ("self", "exc", "exc_cause"),
 }
-"""What is called, or written over, with its parameters."""
+"""The functions that are called or overridden, with their parameters."""
 
 
 def source_of(owner: Any) -> str:
@@ -61,7 +61,7 @@ def source_of(owner: Any) -> str:
 
 
 def private_names(path: Path) -> set[str]:
-    """Return the private names of others that a module uses: of what is not itself."""
+    """Return the private names that a module uses but does not define."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
@@ -75,7 +75,7 @@ def private_names(path: Path) -> set[str]:
 def test_aiohttps_private_names_are_used_in_one_module(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text())
     names = {name for own in USED.values() for name in own} | {"_read_bytes", "_rel_url", "_client_max_size", "_start"}
-    # What a class calls its own is its own.
+    # Private attributes of self belong to the class.
     own = {
         node.attr
         for node in ast.walk(tree)
@@ -100,7 +100,7 @@ def test_every_private_name_of_the_module_is_listed() -> None:
         for owner in (protocol.Protocol, protocol.Server, protocol.Response)
         for name in (*vars(owner), *getattr(owner, "__slots__", ()))
     } | {"_app", "_cors", "_inspection", "_period", "_refusals", "_settings"}
-    # A tuple's own.
+    # Methods of namedtuples.
     assert private_names(MODULES[OURS]) - of_ours - {"_replace"} <= listed
 
 
@@ -113,7 +113,7 @@ def test_aiohttp_has_the_private_names_that_are_used(owner: Any, name: str) -> N
     exists = hasattr(owner, name) or any(
         f"self.{name}" in source_of(base) for base in owner.__mro__[:-1] if base.__module__.startswith("aiohttp")
     )
-    assert exists, f"{owner.__name__} has no {name} any more"
+    assert exists, f"{owner.__name__} has no {name} anymore"
 
 
 @pytest.mark.parametrize("function", PARAMETERS, ids=lambda function: function.__qualname__)

@@ -1,4 +1,4 @@
-"""Ranges, digests and names of content: what is read from headers, and what is written into them."""
+"""Ranges, digests and file names of content: parsing and formatting of headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How requests and responses are written: media types, codings, ids, limits and the headers of every answer."""
+"""The format of requests and responses: media types, codings, ids, limits and the headers of every response."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_either_tag_is_taken_in_conditions(api: Api) -> None:
         for other in ({}, ZIPPED):
             response = await api.get(item, headers={**other, "If-None-Match": tag})
             assert (response.status, response.body) == (304, b"")
-            # A cache updates what it has by this very tag (RFC 9111 §4.3.4).
+            # A cache selects the stored response to update by exactly this ETag (RFC 9111 §4.3.4).
             assert response.headers["ETag"] == tag
         changed = await api.patch(item, {"phone": tag}, headers={"If-Match": tag})
         assert changed.status == 200
@@ -173,7 +173,7 @@ async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
         assert head.body == b""
 
 
-# Headers of every answer -------------------------------------------------------------------------------------
+# Headers of every response -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

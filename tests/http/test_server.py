@@ -1,4 +1,4 @@
-"""What a connection may do and what it is told, over real sockets."""
+"""The HTTP server over real sockets: accepted input, error responses and connection handling."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ class Received:
 
 
 class Peer:
-    """One connection to a server, with what can be done to it."""
+    """A connection to a server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -85,7 +85,7 @@ class Peer:
         return await self.response()
 
     async def read_to_end(self) -> bytes:
-        """Return what comes until the server ends the connection."""
+        """Return everything up to the end of the connection."""
         async with asyncio.timeout(5):
             return await self.reader.read()
 
@@ -96,7 +96,7 @@ class Peer:
 
 
 class Service:
-    """A running server and the ways to reach it."""
+    """A running server and its address."""
 
     def __init__(self, runner: web.AppRunner) -> None:
         self.runner = runner
@@ -111,7 +111,7 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def serving(respond: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
-    """Serve an application of which every request comes to `respond`."""
+    """Serve an application that passes every request to `respond`."""
     ids, limits = RequestIds(), Limits(settings.max_body, settings.receive_timeout)
 
     @web.middleware
@@ -138,7 +138,7 @@ async def serving(respond: Handler, settings: Settings = SETTINGS) -> AsyncItera
 
 
 async def echo(request: web.Request) -> Response:
-    """Received like a handler does, with the errors told and the rest shown."""
+    """Receive the request like a handler, and respond with its parts or the error."""
     request_id = request[STATE].id
     try:
         if raw_path(request) == "/unread":
@@ -285,7 +285,7 @@ async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
         assert response.headers["Connection"] == "close"
 
 
-# Heads -------------------------------------------------------------------------------------------------------
+# Request heads -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service
     typed = head(f"POST /echo HTTP/{version}", "Host: a", "Content-Type: application/json")
     response = await peer.exchange(typed)
     assert (response.status, response.error["code"], response.error["header"]) == (411, 10010, "Content-Length")
-    # What follows may be a body or a request, so nothing of it is taken.
+    # The following bytes may be a body or a request, so they are not parsed.
     assert response.headers["Connection"] == "close"
     await peer.send(GET)
     assert await peer.read_to_end() == b""
@@ -485,7 +485,7 @@ async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
     assert (await (await service.connect()).exchange(GET)).status == 200
 
 
-# Answers -----------------------------------------------------------------------------------------------------
+# Responses ---------------------------------------------------------------------------------------------------
 
 
 async def response_and_rest(data: bytes, make: Callable[[], Response]) -> tuple[Received, bytes]:
@@ -496,7 +496,7 @@ async def response_and_rest(data: bytes, make: Callable[[], Response]) -> tuple[
         peer = await service.connect()
         await peer.send(data)
         response = await peer.response(bodiless=data.startswith(b"HEAD"))
-        # A second request shows where the first answer ended.
+        # A second request shows where the first response ended.
         peer.writer.write(b"GET / HTTP/1.0\r\n\r\n")
         return response, await peer.read_to_end()
 
@@ -603,14 +603,14 @@ async def test_a_client_that_does_not_read_is_cut() -> None:
 
     async with serving(handler, HURRIED) as service:
         peer = await service.connect()
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # socket transports have it
         await peer.send(GET)
         await asyncio.sleep(0.2)
         server = service.runner.server
         assert server is not None
         assert server.connections
         async with asyncio.timeout(4):
-            while server.connections:  # noqa: ASYNC110 - nothing tells when a connection ends
+            while server.connections:  # noqa: ASYNC110 - there is nothing to await
                 await asyncio.sleep(0.05)
 
 
@@ -632,7 +632,7 @@ async def test_a_client_that_reads_slowly_gets_everything() -> None:
 
 @dataclass
 class Source:
-    """Chunks of an answer, and whether they were closed."""
+    """The chunks of a response, and whether the iterator was closed."""
 
     chunks: int
     size: int = 1000
@@ -724,7 +724,7 @@ async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.Log
     source = Source(1_000_000, size=100_000)
     async with serving(stream(source)) as service:
         peer = await service.connect()
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # socket transports have it
         await peer.send(GET)
         await asyncio.sleep(0.2)
         yielded = source.yielded
@@ -732,16 +732,16 @@ async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.Log
         assert source.yielded == yielded
         peer.writer.transport.abort()
         async with asyncio.timeout(2):
-            while not source.closed:  # noqa: ASYNC110 - nothing tells when a generator ends
+            while not source.closed:  # noqa: ASYNC110 - there is nothing to await
                 await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
-# The end -----------------------------------------------------------------------------------------------------
+# Shutdown ----------------------------------------------------------------------------------------------------
 
 
 async def stop_while_busy(settings: Settings, seconds: float) -> tuple[bytes, bytes, float]:
-    """Return what a busy and an idle client read while the server stops, and how long that takes."""
+    """Return what a busy and an idle client read while the server stops, and how long stopping takes."""
     started = asyncio.Event()
 
     async def handler(request: web.Request) -> Response:

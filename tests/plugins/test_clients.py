@@ -1,4 +1,4 @@
-"""Clients, as those who manage them and those who are managed meet them."""
+"""The clients resource, as seen by administrators and by the clients themselves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import PASSWORD, Api, Response, Serve
 
-SECRET = "a secret that nobody tells"
-OTHER = "another secret that nobody tells"
+SECRET = "a secret that is never exposed"
+OTHER = "another secret that is never exposed"
 ADA = {"username": "ada", "password": SECRET, "grants": ["contacts:GET"]}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 NOT_ALLOWED, CONFLICT, NOT_FOUND = 12002, 13002, 13000
@@ -24,7 +24,7 @@ LAST = "The last active client that holds *:* must keep it and stay active."
 
 @dataclass
 class Recorded:
-    """All that was answered and logged in one test."""
+    """All responses and log records of one test."""
 
     responses: list[Response]
     log: pytest.LogCaptureFixture
@@ -32,7 +32,7 @@ class Recorded:
 
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
-    """Hold every answer and the log of each test here against the secrets that were sent."""
+    """Check that no response or log record of any test contains one of the secrets sent."""
     caplog.set_level(logging.DEBUG)
     recorded = Recorded([], caplog)
     request = Api.request
@@ -51,10 +51,10 @@ def recorded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, all clients gone but the administrator."""
+    """Return the running service with all clients deleted except the administrator."""
     sql = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
     for row in await running.service.database.write.fetch(sql):
-        # At once, lest a client of the next test with the same name and password be taken for this one.
+        # Immediately, so that a client of the next test with the same name and password is not mistaken for this one.
         running.service.authentication._cache.forget(row["id"])
     await running.service.database.write.execute("TRUNCATE pegboard.idempotency")
     return running
@@ -67,13 +67,13 @@ async def create(api: Api, **fields: Any) -> Any:
 
 
 async def manager(api: Api, *grants: str) -> Api:
-    """Return the service as seen by a client that manages others and holds `grants` beside."""
+    """Return the service authenticated as a client that manages others and also holds `grants`."""
     await create(api, username="manager", grants=["clients:*", *grants])
     return api.as_client("manager", SECRET)
 
 
 async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until it is true, for a second and no longer."""
+    """Wait until the condition is true, for at most a second."""
     async with asyncio.timeout(1):
         while True:
             if await condition():
@@ -188,7 +188,7 @@ async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
         assert not any(SECRET in row["row"] or OTHER in row["row"] for row in rows)
 
 
-# What is not taken.
+# Validation.
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> No
         assert response.errors
 
 
-# One's own.
+# The client itself.
 
 
 async def test_every_client_reads_itself(api: Api) -> None:
@@ -319,10 +319,10 @@ async def test_every_client_changes_its_own_password(api: Api, patch: Any, heade
     assert (response.status, response.json["id"]) == (200, item["id"])
     assert (await api.as_client("ada", OTHER).get("/clients/me")).status == 200
 
-    async def gone() -> bool:
+    async def is_rejected() -> bool:
         return (await ada.get("/clients/me")).status == 401
 
-    await wait_until(gone)
+    await wait_until(is_rejected)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
     assert (await ada.patch("/clients/me", {})).status == 200
 
 
-# Who may give what.
+# Granting.
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
 async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(api: Api) -> None:
     boss = await manager(api, "*:*")
     own = (await boss.get("/clients/me")).json["id"]
-    # Nobody hears of it, as where notifications do not pass.
+    # No worker is notified, as with a pooler in transaction mode.
     async with api.service.database.write.transaction() as connection:
         await connection.execute("ALTER TABLE pegboard.client DISABLE TRIGGER tell_of_client")
         await connection.execute("UPDATE pegboard.client SET grants = '{clients:*}' WHERE username = 'manager'")
@@ -492,7 +492,7 @@ async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) 
         await api.service.database.write.execute("DELETE FROM pegboard.client WHERE username <> 'admin'")
 
 
-# How soon a change is felt, in another worker too.
+# How soon a change applies, also in another worker.
 
 
 @pytest.fixture(scope="module")
@@ -519,10 +519,10 @@ async def test_a_change_is_felt_in_every_worker_within_a_second(
         assert (await worker.get("/contacts")).status == 200
     assert (await api.request(verb, f"/clients/{item['id']}", body)).status in (200, 204)
 
-    async def felt() -> bool:
+    async def is_applied() -> bool:
         return [(await worker.get("/contacts")).status for worker in workers] == [status, status]
 
-    await wait_until(felt)
+    await wait_until(is_applied)
     if "password" in (body or {}):
         assert (await other_worker.as_client("ada", OTHER).get("/contacts")).status == 200
 
@@ -535,14 +535,14 @@ async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api
         assert (await api.patch(f"/clients/{item['id']}", {"password": OTHER})).status == 200
         assert {(await check).status for check in checks} <= {200, 401}
 
-        async def gone() -> bool:
+        async def is_rejected() -> bool:
             return (await other_worker.as_client("ada", SECRET).get("/contacts")).status == 401
 
-        await wait_until(gone)
+        await wait_until(is_rejected)
         await api.delete(f"/clients/{item['id']}")
 
 
-# What is left in the log.
+# Logging.
 
 
 async def test_every_change_leaves_one_line_with_who_made_it(api: Api, recorded: Recorded) -> None:

@@ -1,4 +1,4 @@
-"""Companies, and the contacts that refer to them, as a client of the API meets them."""
+"""The companies resource, and the contacts that reference it, as seen by a client of the API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, its companies and contacts gone."""
+    """Return the running service with all companies and contacts deleted."""
     await running.service.database.write.execute("TRUNCATE companies.companies, contacts.contacts")
     return running
 

@@ -1,4 +1,4 @@
-"""Contacts, as a client of the API meets them."""
+"""The contacts resource, as seen by a client of the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 
 
 def stable_headers(response: Response) -> dict[str, str]:
-    """Return the headers that do not change from answer to answer."""
+    """Return the headers that do not vary between responses."""
     return {name: value for name, value in response.headers.items() if name.lower() not in ("date", "x-request-id")}
 
 

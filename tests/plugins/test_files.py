@@ -1,4 +1,4 @@
-"""Files and their content, as a client of the API meets them."""
+"""Files and their content, as seen by a client of the API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECRET = "a long password"
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, its files and contacts gone."""
+    """Return the running service with all files and contacts deleted."""
     await running.service.database.write.execute("TRUNCATE files.files CASCADE; TRUNCATE contacts.contacts")
     return running
 
@@ -47,7 +47,7 @@ async def put(api: Api, path: str, data: bytes = HELLO, **headers: str) -> Respo
 
 
 async def create_content(api: Api, data: bytes = HELLO, **fields: Any) -> str:
-    """Return the path of the content of a new file."""
+    """Create a file with content and return the path of the content."""
     path = f"/files/{(await create(api, **fields))['id']}/content"
     assert (await put(api, path, data)).status == 201
     return path
@@ -268,7 +268,7 @@ async def test_a_file_is_attached_to_an_item_of_any_resource(api: Api) -> None:
     await create(api, name="other.png")
     found = (await api.get(f"/files?resource=contacts&item={contact}")).json["items"]
     assert [item["id"] for item in found] == [file["id"]]
-    # What it is attached to may go; the file stays, and is found.
+    # The item it is attached to may be deleted; the file is kept, and can be found.
     assert (await api.delete(f"/contacts/{contact}")).status == 204
     assert (await api.patch(f"/files/{file['id']}", {"name": "still.png"})).status == 200
     assert len((await api.get(f"/files?resource=contacts&item={contact}")).json["items"]) == 1
@@ -298,7 +298,7 @@ async def test_a_file_is_attached_to_nothing_that_the_client_does_not_see(api: A
 
 
 class Wire:
-    """A connection that sends what it is told to, and no more."""
+    """A raw connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -367,7 +367,7 @@ async def test_a_download_that_is_left_costs_no_connection(api: Api) -> None:
     for wire in wires:
         wire.send("GET", path)
         assert await wire.status() == 200
-    # All of them are in the midst of it, and wait for their clients.
+    # All of them are in progress, and wait for their clients.
     assert (await api.get(path.removesuffix("/content"))).status == 200
     for wire in wires:
         wire.abort()

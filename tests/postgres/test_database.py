@@ -1,4 +1,4 @@
-"""The two pools together, and what the errors of a real PostgreSQL mean to a client."""
+"""The read and the write pool, and the translation of real PostgreSQL errors for clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,8 +34,8 @@ async def database(dsn: str) -> AsyncIterator[Database]:
 
 
 async def client_error(work: Any) -> ApiError:
-    """Return what a client would be told of the failure of `work`."""
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - the types are what the tests are about
+    """Return the client error into which the failure of `work` is translated."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the tests check the types
         await work
     error = translate(raised.value)
     assert error is not None, raised.value
@@ -56,7 +56,7 @@ async def test_reads_go_to_their_own_server(dsn: str) -> None:
     await database.start()
     assert await database.write.fetchval("SELECT current_database()") == "pegboard"
     async with asyncio.timeout(10):
-        while await database.read.fetchval("SELECT current_database()") != "postgres":  # noqa: ASYNC110 - nothing tells
+        while await database.read.fetchval("SELECT current_database()") != "postgres":  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.01)
     await database.close()
 

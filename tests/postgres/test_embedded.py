@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started, stopped and found again, whatever happened in between."""
+"""The embedded PostgreSQL: starting, stopping and recovering."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ import pytest
 
 from pegboard.postgres.embedded import EmbeddedError, EmbeddedServer
 
-# Everything is imported before the user changes: the interpreter may lie where only root may look.
+# Everything is imported before the user changes: the interpreter may be accessible only to root.
 SERVICE = """
 import os, sys
 from pathlib import Path
@@ -38,21 +38,21 @@ server.stop()
 
 @pytest.fixture(scope="module")
 def accessible_folder() -> Iterator[Path]:
-    """Give a folder of which, unlike those of pytest, nobody closes the way while PostgreSQL uses it."""
+    """Return a folder that, unlike those of pytest, stays accessible to the user of PostgreSQL."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="module")
 def folder(accessible_folder: Path) -> Path:
-    """Return a data folder for one test after the other: to make one takes a second."""
+    """Return a data folder shared by the tests: creating one takes a second."""
     with running(accessible_folder / "data"):
         return accessible_folder / "data"
 
 
 @pytest.fixture
 def private_folder(folder: Path) -> Iterator[Path]:
-    """Give a data folder that a test may spoil."""
+    """Return a data folder that a test may corrupt."""
     with tempfile.TemporaryDirectory() as name:
         yield copy(folder, Path(name) / "data")
 
@@ -74,7 +74,7 @@ def running(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def service(folder: Path, *user: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a service of its own process on `folder`."""
+    """Run a service in its own process with the data folder."""
     command = [sys.executable, "-c", SERVICE, str(folder), *map(str, user)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -101,7 +101,7 @@ async def write_note(dsn: str, text: str) -> None:
 
 
 def has_exited(process: psutil.Process) -> bool:
-    # A killed service leaves what it started to another process to fetch.
+    # The children of a killed service are reaped by another process.
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
@@ -149,7 +149,7 @@ async def test_nobody_else_on_the_machine_gets_in(folder: Path) -> None:
         assert await fetch_value(dsn, "SHOW unix_socket_directories") == f'"{folder}/postgres"'
         connections = postmaster(folder).net_connections()
         assert {connection.family.name for connection in connections} <= {"AF_UNIX"}
-        # A Ctrl-C in the terminal is not for PostgreSQL.
+        # Ctrl-C in the terminal does not reach PostgreSQL.
         assert os.getsid(postmaster(folder).pid) != os.getsid(0)
         assert "PEGBOARD_ADMIN_PASSWORD" not in postmaster(folder).environ()
 
@@ -196,7 +196,7 @@ async def test_a_postgres_killed_under_its_service_is_started_by_the_next(folder
 
 
 def test_a_stale_pid_that_is_now_another_process_is_left_alone(folder: Path) -> None:
-    # It belongs to the user that PostgreSQL runs as, which is where PostgreSQL itself would refuse to start.
+    # It belongs to the user of PostgreSQL; otherwise PostgreSQL would refuse to start.
     owner = (folder / "postgres").stat()
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -214,7 +214,7 @@ def test_a_folder_whose_making_was_cut_short_is_made_anew(accessible_folder: Pat
     (accessible_folder / "begun/postgres.begun/base").mkdir(parents=True)
     begun = monotonic()
     with running(accessible_folder / "begun"):
-        assert monotonic() - begun < 10  # 1.3 s on a machine that does nothing else.
+        assert monotonic() - begun < 10  # 1.3 s on an idle machine.
     assert sorted(path.name for path in (accessible_folder / "begun").iterdir()) == ["lock", "postgres", "postgres.log"]
 
 
@@ -238,7 +238,7 @@ def test_a_service_that_ended_gives_the_folder_free(folder: Path) -> None:
 
 @pytest.fixture
 def socket_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the folder in which the short paths of sockets are made, for this test alone."""
+    """Return the folder for short socket paths, for this test only."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         monkeypatch.setenv("TMPDIR", folder)
@@ -308,7 +308,7 @@ def test_without_the_library_it_is_told_what_to_install(tmp_path: Path, monkeypa
 
 @contextmanager
 def owned_by(user: pwd.struct_passwd) -> Iterator[Path]:
-    """Give a folder outside those of the tests, which are root's alone."""
+    """Return a folder outside those of the tests, which belong to root."""
     with tempfile.TemporaryDirectory() as folder_name:
         os.chown(folder_name, user.pw_uid, user.pw_gid)
         yield Path(folder_name) / "data"
@@ -325,7 +325,7 @@ async def test_an_ordinary_user_runs_it_as_well() -> None:
             assert await fetch_value(dsn, "SELECT 1") == 1
             assert postmaster(folder).uids().effective == user.pw_uid
             process.communicate()
-        # Root takes over what belongs to the user, who gets it back.
+        # Root can use the folder of the user, who can use it again afterwards.
         with running(folder) as dsn:
             assert postmaster(folder).uids().effective == user.pw_uid
             await write_note(dsn, "from root")
@@ -390,6 +390,6 @@ async def test_a_failed_start_leaves_nothing_running(private_folder: Path) -> No
         pass
     assert "\n" not in str(refused.value)
     assert not (private_folder / "postgres/postmaster.pid").exists()
-    # The folder is free again, too.
+    # The folder is unlocked again.
     with pytest.raises(EmbeddedError, match="not permitted"), running(private_folder):
         pass

@@ -1,4 +1,4 @@
-"""Lending connections: never one in an odd state, never one lost, never a wait without an end."""
+"""The connection pool: connections are never in an odd state or lost, and waiting always ends."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ PID = "SELECT pg_backend_pid()"
 
 @pytest.fixture
 async def admin(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection beside the pools, and an empty table."""
+    """Return a connection outside the pools; create an empty table."""
     connection = await asyncpg.connect(dsn)
     await connection.execute("DROP TABLE IF EXISTS item; CREATE TABLE item (id bigint PRIMARY KEY, note text)")
     yield connection
@@ -44,9 +44,9 @@ async def make_pool(dsn: str, admin: asyncpg.Connection) -> AsyncIterator[MakePo
 
 
 async def wait_until_idle(pool: Pool) -> None:
-    """Wait until nobody uses a connection."""
+    """Wait until no connection is in use."""
     async with asyncio.timeout(10):
-        while pool.idle != pool.size or pool.waiting:  # noqa: ASYNC110 - nothing tells
+        while pool.idle != pool.size or pool.waiting:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.005)
 
 
@@ -363,7 +363,7 @@ async def test_a_restart_that_nobody_has_noticed_yet_costs_no_request(
     read, write = await make_pool(read_only=True), await make_pool()
     for pool in (read, write):
         await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
-    # While these run, the loop cannot: it has not heard of the lost connections when the next statement is sent.
+    # These block the event loop, so that it does not notice the lost connections before the next statement.
     server.stop()
     server.start()
     assert await read.fetchval("SELECT 1") == 1

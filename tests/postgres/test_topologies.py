@@ -1,4 +1,4 @@
-"""PostgreSQL as it is run by those who run it: behind PgBouncer, with a replica, on several hosts, over TLS."""
+"""PostgreSQL in production topologies: behind PgBouncer, with a replica, on several hosts, over TLS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ host replication all 127.0.0.1/32 trust
 @pytest.fixture(scope="module")
 def base_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pegboard-topologies-") as folder:
-        # The servers are another user's, who has to pass.
+        # The servers run as another user, who needs access.
         Path(folder).chmod(0o711)
         yield Path(folder)
 
@@ -43,7 +43,7 @@ def make_folder(base_folder: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def authority(base_folder: Path) -> Path:
-    """Make a certificate authority and a certificate of it for localhost; give the folder with both."""
+    """Create a certificate authority and a certificate for localhost; return their folder."""
     folder = make_folder(base_folder, "tls")
     for command in (
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca",
@@ -92,7 +92,7 @@ def database_url(primary: Postgres) -> str:
 
 async def wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - nothing tells
+        while not await condition():  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.02)
 
 
@@ -112,7 +112,7 @@ async def create(api: Api, name: str) -> str:
 
 async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, primary: Postgres, bouncer: Bouncer) -> None:
     url = bouncer.url(DATABASE)
-    # Two services, so that the same two sessions of the server are handed to and fro between four pools.
+    # Two services, so that four pools share the same two sessions of the server.
     services = [await serve(database_url=url, direct_database_url=primary.url(DATABASE)) for _ in range(2)]
     ids = await asyncio.gather(*(create(services[n % 2], f"bounced{n}") for n in range(20)))
 
@@ -137,7 +137,7 @@ async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, prima
     with pytest.raises(RuntimeError, match="read-only connection"):
         await database.read.execute("CREATE TABLE made_by_a_read ()")
     assert await database.read.fetchval("SELECT current_setting('statement_timeout')") == "30s"
-    # What others do to clients is heard, since notifications do not pass through the pooler.
+    # Changes of clients by other workers arrive, since notifications bypass the pooler.
     client = {"username": "bounced", "password": "a password 1", "grants": ["contacts:GET"]}
     identity = (await services[0].post("/clients", client)).json["id"]
     other = services[1].as_client("bounced", "a password 1")
@@ -145,7 +145,7 @@ async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, prima
     assert (await services[0].delete(f"/clients/{identity}")).status == 204
     await asyncio.sleep(0.3)
     assert (await other.get("/contacts?limit=1")).status == 401
-    # It goes and comes: nothing needs a restart.
+    # It stops and starts again: nothing has to be restarted.
     bouncer.stop(signal.SIGKILL)
     assert (await services[0].get(f"/contacts/{ids[0]}")).status == 503
     bouncer.start(primary)
@@ -164,7 +164,7 @@ async def test_a_pooler_that_nobody_told_of_is_told(bouncer: Bouncer, caplog: py
 
 @pytest.fixture(scope="module")
 async def pair(serve: Serve, primary: Postgres, replica: Postgres) -> tuple[Api, Api]:
-    """Run two services that read from the replica; either could be a worker of the other."""
+    """Run two services that read from the replica, like two workers."""
     first, second = [await serve(read_database_url=replica.url(DATABASE)) for _ in range(2)]
     await wait_until(lambda: reads_from_replica(first))
     return first, second
@@ -175,7 +175,7 @@ async def reads_from_replica(api: Api) -> bool:
 
 
 async def count_stale_reads(writer: Api, reader: Api, rounds: int) -> tuple[int, int]:
-    """Write by one service and read by the other; return how many reads missed the write, and went to the replica."""
+    """Write by one service and read by the other; return how many reads missed the write, and how many used the replica."""
     identity = await create(writer, "fresh")
     missed = 0
     replica: Any = reader.service.database._replica
@@ -196,13 +196,13 @@ async def test_what_was_acknowledged_is_read_whoever_wrote_it(pair: tuple[Api, A
     missed, from_replica = await count_stale_reads(*pair, rounds=40)
     assert missed == 0
     assert from_replica > 20
-    # A replica that is behind, but not far: writes wait for it.
+    # A replica that lags slightly: writes wait for it.
     replica.sql("ALTER SYSTEM SET recovery_min_apply_delay = '60ms'")
     replica.sql("SELECT pg_reload_conf()")
     await asyncio.sleep(0.1)
     missed, from_replica = await count_stale_reads(*pair, rounds=10)
     assert missed == 0
-    # The test could tell: who does not wait reads what was before.
+    # Counter-check: without waiting, the previous state is read.
     database = pair[0].service.database
     await database.write.execute("CREATE TABLE IF NOT EXISTS late (n int); INSERT INTO late VALUES (1)")
     await database.wait_until_visible()
@@ -244,7 +244,7 @@ async def test_a_read_that_the_replica_breaks_off_is_run_on_the_primary(
     assert row is not None
     assert tuple(row) == (0, 0)
     assert "cancel" in (replica.folder / "log").read_text()
-    # An export takes its snapshot where reads go.
+    # An export uses the snapshot of the replica.
     await wait_until(lambda: reads_from_replica(pair[0]))
     async with database.read.snapshot() as connection:
         assert await connection.fetchval("SELECT pg_is_in_recovery()")
@@ -285,7 +285,7 @@ async def test_a_certificate_of_the_authority_is_demanded(
     sessions = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl"
     listening = f"{sessions} AND application_name = 'pegboard notices'"
     assert await good.service.database.read.fetchval(listening) >= 1
-    # Another authority, and a name that the certificate does not have.
+    # Another authority, and a host name that the certificate does not contain.
     for bad in (
         f"{url}sslmode=verify-full&sslrootcert={authority}/other.crt",
         f"{primary.url(DATABASE)}sslmode=verify-full&sslrootcert={authority}/ca.crt",

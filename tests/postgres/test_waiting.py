@@ -1,4 +1,4 @@
-"""Those who wait for what is lent: in turn, for no longer than they may, and without losing any of it."""
+"""Waiters for a limited resource: fair, with timeouts, and without losing resources."""
 
 import asyncio
 

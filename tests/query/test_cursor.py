@@ -1,4 +1,4 @@
-"""Cursors: exact on their way out and back, and of no use when changed or taken elsewhere."""
+"""Cursors: exact round trips, and rejection if modified or used elsewhere."""
 
 import math
 import re
@@ -18,7 +18,7 @@ SECRET = b"s" * 32
 POSITION = ("Ångström", None, 7, "0190a4f2-0000-7000-8000-000000000001")
 TEXT = cursor.encode(Sealer(SECRET, b"contacts"), POSITION)
 
-# Text that PostgreSQL can hold: no lone surrogates, no U+0000.
+# Text that PostgreSQL can store: no lone surrogates, no U+0000.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
 values = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.decimals(allow_nan=False), st.uuids(),

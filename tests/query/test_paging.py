@@ -1,4 +1,4 @@
-"""Walks over collections through HTTP: every item once, whatever happens meanwhile, and the last page as cheap as the first."""
+"""Paging through collections over HTTP: every item once despite concurrent changes, and all pages equally cheap."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Person(Schema):
 
 
 class People(TableResource):
-    """People, few at a time."""
+    """People on small pages."""
 
     schema = Person
     verbs = "GET", "HEAD", "POST", "DELETE"
@@ -59,7 +59,7 @@ SORTS = st.sampled_from(["", "name", "-name", "age", "-age,name", "age,-name", "
 
 
 def order(people: list[Any], sort: str) -> list[str]:
-    """Return the ids as the contract sorts: nulls last, descending first, ties by id in the direction of the last field."""
+    """Return the ids in the documented order: nulls last (first if descending), ties by id in the direction of the last field."""
     ranked = sorted(people, key=lambda item: item["id"], reverse=sort.split(",")[-1].startswith("-"))
     for name in reversed(sort.split(",") if sort else []):
         field = name.removeprefix("-")
@@ -115,7 +115,7 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
     assert len(seen) == len(set(seen))
 
     if not last["items"]:
-        # All that was left has gone meanwhile: there is nothing that a page before it could be told by.
+        # All remaining items were deleted meanwhile, so there is no item for a link to the previous page.
         assert last["prev"] is None
         return
     back = [item["id"] for item in last["items"]]
@@ -130,7 +130,7 @@ async def crowd(running: Api) -> Api:
     connection = await asyncpg.connect(running.service.settings.direct_url)
     try:
         await connection.execute("SET synchronous_commit = off")
-        # Indexes that are made once the rows are there are made in a fraction of the time.
+        # Creating indexes after the rows takes a fraction of the time.
         indexes = await connection.fetch(INDEXES)
         for index in indexes:
             await connection.execute(f"DROP INDEX {index['name']}")
@@ -149,7 +149,7 @@ async def crowd(running: Api) -> Api:
 
 
 async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
-    """Return how many buffers PostgreSQL reads for a page."""
+    """Return the number of buffers that PostgreSQL reads for a page."""
     resource: Any = api.service.resource("crowd")
     query = parse(raw, Crowd.rules())
     page = resource._table.page(query, query.position(resource._secret, "crowd"))

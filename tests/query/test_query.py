@@ -1,4 +1,4 @@
-"""The query string of a collection: what each parameter means, and what is refused."""
+"""The query string of a collection: parsing of parameters, and errors."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -117,7 +117,7 @@ def test_what_a_parameter_means(raw, expected) -> None:
         ("name=" + b"\xc3\xa9".decode("ascii", "surrogateescape"), ("name", "eq", "é")),
         ("name=%EF%BF%BD", ("name", "eq", "\N{REPLACEMENT CHARACTER}")),
         ("name=%0A%01", ("name", "eq", "\n\x01")),
-        # A field that is called like another one with an operator.
+        # A field named like another one with an operator.
         ("name__ne=Ann", ("name__ne", "eq", "Ann")),
         ("name__ne__ne=Ann", ("name__ne", "ne", "Ann")),
         ("name__lt=Ann", ("name", "lt", "Ann")),
@@ -205,7 +205,7 @@ def test_filters_stand_beside_each_other() -> None:
         *((f"id={text}", "id", BAD) for text in ("x", "", "0190a4f2000070008000000000000001", "%7B0190a4f2-0000-7000-8000-000000000001%7D")),
         ("marks__has=x", "marks__has", BAD),
         ("name__in=" + ",".join("x" * 101), "name__in", BAD),
-        # What cannot be read.
+        # Unparsable values.
         *((f"name={text}", "name", BAD) for text in (
             "%", "%4", "%zz", "%u0041", "%ff", "%C3", "%C3%28", "%ED%A0%80", "%F5%80%80%80", "%00", "a%00b", "\ud800", "\udcff", "x\x00", "%+1",
         )),

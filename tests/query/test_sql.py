@@ -1,4 +1,4 @@
-"""The statements of a table, on a real PostgreSQL: what they find, what they change, and what they cost."""
+"""The statements of a table, with a real PostgreSQL: results, changes, and costs."""
 
 import asyncio
 import json
@@ -105,7 +105,7 @@ async def insert_rows(connection, rows) -> list[dict[str, Any]]:
 
 
 async def read(connection, raw: str, extra=()):
-    """Read one page through its URL; return the rows in their order and whether there are more, and the cursors to their places."""
+    """Read the page of a query string; return its rows in order, whether there are more, and the cursor of each row."""
     query = parse(raw, RULES)
     page = THINGS.page(query, query.position(SECRET, "things"), extra)
     rows = await connection.fetch(page.text, *page.args)
@@ -128,7 +128,7 @@ async def read_forwards(connection, raw: str) -> list[str]:
 
 
 async def read_backwards(connection, raw: str, cursor: str) -> list[str]:
-    """Read all pages that come before a place, backwards."""
+    """Read all pages before a cursor, backwards."""
     found: list[str] = []
     while True:
         rows, more, cursors = await read(connection, f"{raw}&before={cursor}")
@@ -139,7 +139,7 @@ async def read_backwards(connection, raw: str, cursor: str) -> list[str]:
 
 
 def expected_order(rows: list[dict[str, Any]], sort: list[tuple[str, bool]]) -> list[str]:
-    """Return the ids in the order that the contract promises."""
+    """Return the ids in the documented order."""
     keys = [*sort, ("id", bool(sort) and sort[-1][1])]
     keys = keys[: [name for name, _ in keys].index("id") + 1]
     for name, descending in reversed(keys):
@@ -567,7 +567,7 @@ async def big(database_url) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def explain(connection, page) -> tuple[int, set[str]]:
-    """Return how many buffers a statement reads, and the kinds of its steps."""
+    """Return the number of buffers that a statement reads, and the node types of its plan."""
     (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}", *page.args))
     steps, todo = set(), [plan["Plan"]]
     for step in todo:

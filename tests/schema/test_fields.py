@@ -1,4 +1,4 @@
-"""What each kind of field takes and refuses, and the code and pointer of every fault."""
+"""The values that each field type accepts and rejects, and the code and pointer of every error."""
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -193,13 +193,13 @@ def test_a_query_value_of_the_wrong_type_is_refused(field: Any, text: str) -> No
 
 
 def returning(response: Any) -> Any:
-    """Return a validator that returns what it is told to."""
+    """Return a validator that returns this value."""
     return lambda value: response
 
 
 NESTED = {
     "the field": lambda check: (fields.Integer(validate=check), 1, "/value"),
-    "beside another": lambda check: (fields.Integer(validate=[validate.Range(0), check]), 1, "/value"),
+    "next to another": lambda check: (fields.Integer(validate=[validate.Range(0), check]), 1, "/value"),
     "within And": lambda check: (fields.Integer(validate=validate.And(validate.Range(0), check)), 1, "/value"),
     "an element": lambda check: (fields.List(fields.Integer(validate=check)), [1], "/value/0"),
     "a value": lambda check: (fields.Dict(values=fields.Integer(validate=check)), {"a": 1}, "/value/a"),

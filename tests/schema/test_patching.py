@@ -1,4 +1,4 @@
-"""JSON merge patch by the table of RFC 7396, JSON Patch by the examples of RFC 6902."""
+"""JSON Merge Patch by the table of RFC 7396, JSON Patch by the examples of RFC 6902."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a body may say: JSON by RFC 8259, strict where other parsers are lax."""
+"""Parsing of bodies: JSON according to RFC 8259, strict where other parsers are lax."""
 
 import pytest
 

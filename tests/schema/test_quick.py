@@ -1,4 +1,4 @@
-"""The quick way to read a field, held against marshmallow's own."""
+"""The fast way to load a field, compared with marshmallow's."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from pegboard.schema.quick import reader
 
 
 class Shouted(fields.String):
-    """Take text and load it in upper case."""
+    """Load text in upper case."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return super()._deserialize(value, attr, data, **kwargs).upper()
@@ -23,7 +23,7 @@ def _not_even(value: int) -> None:
 
 
 class Everything(Schema):
-    """Fields of many kinds, with checks of many kinds."""
+    """Fields of many types, with many kinds of validators."""
 
     text = fields.String()
     optional = fields.String(allow_none=True, validate=validate.Length(max=3))

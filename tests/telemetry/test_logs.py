@@ -1,4 +1,4 @@
-"""The log: one line a request, which nobody can forge, break or get a secret out of."""
+"""The log: one line for each request, without secrets, safe from injection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NASTY = f"a\r\n{FORGED}\x1b[2K\x00\x7f\x85\u2028\u202e\ud800é"
 
 @contextmanager
 def log_stream(format: str) -> Iterator[io.StringIO]:
-    """Write the log in one of its forms to what this gives."""
+    """Write the log in one of its formats to the returned stream."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.FORMATS[format]())
@@ -48,7 +48,7 @@ class Text(Schema):
 
 
 class Echoes(Resource):
-    """What fails with whatever it is given."""
+    """Fails with the value it receives."""
 
     schema = Text
     verbs = "GET", "POST"
@@ -196,7 +196,7 @@ def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
         ([TRACEPARENT], TRACEPARENT),
         ([f" {TRACEPARENT}\t"], TRACEPARENT),
         ([f"00-{TRACE}-b7ad6b7169203331-00"], f"00-{TRACE}-b7ad6b7169203331-00"),
-        # Of a version to come, what is known.
+        # The known part of a future version.
         ([f"01-{TRACE}-b7ad6b7169203331-03-more"], TRACEPARENT),
         ([f"cc-{TRACE}-b7ad6b7169203331-02"], f"00-{TRACE}-b7ad6b7169203331-00"),
         ([], None),

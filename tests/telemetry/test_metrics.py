@@ -1,4 +1,4 @@
-"""What is told at /metrics: of requests, logins, pools, plugins and the process, by one worker or by all of them."""
+"""The metrics of requests, logins, pools, plugins and the process, of one worker or of all of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Notes(TableResource):
 
 
 class Slow(Resource):
-    """What takes until it is told."""
+    """Waits until it is released."""
 
     schema = Note
     verbs = ("GET",)
@@ -174,7 +174,7 @@ async def test_requests_in_progress_and_those_broken_off_are_told(metered: Api) 
     waiting = asyncio.create_task(metered.get("/slow"))
     # The scrape itself is one.
     async with asyncio.timeout(10):
-        while await value(metered, "pegboard_requests_in_progress") < 2:  # noqa: ASYNC110 - nothing tells
+        while await value(metered, "pegboard_requests_in_progress") < 2:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.01)
     Slow.go.set()
     assert (await waiting).status == 503
@@ -210,7 +210,7 @@ async def test_logins_are_counted_by_their_outcome(metered: Api) -> None:
     await metered.as_client("", "").get("/notes", headers={"Authorization": "Basic !"})
     after = await outcomes()
     differences = {name: after[name] - before[name] for name in after}
-    # The last scrape is remembered, too.
+    # The last scrape was authenticated from the cache, too.
     assert differences == {"remembered": 3, "verified": 1, "failed": 5, "throttled": 1, "malformed": 1, "missing": 1}
     assert await value(metered, "pegboard_credentials_remembered") >= 2
 
@@ -252,9 +252,9 @@ async def test_a_pool_that_is_exhausted_shows(serve: Serve) -> None:
 
 async def test_a_blocked_loop_shows(metered: Api) -> None:
     before = await value(metered, "pegboard_loop_lag_seconds_sum")
-    time.sleep(1.0)  # noqa: ASYNC251 - to block is what it is for
+    time.sleep(1.0)  # noqa: ASYNC251 - it blocks deliberately
     async with asyncio.timeout(10):
-        while await value(metered, "pegboard_loop_lag_seconds_sum") - before < 0.4:  # noqa: ASYNC110 - nothing tells
+        while await value(metered, "pegboard_loop_lag_seconds_sum") - before < 0.4:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
 
 
@@ -294,7 +294,7 @@ def test_what_ended_workers_have_counted_stays_and_how_they_stood_does_not(tmp_p
     for worker in (2, 3, 4):
         sharing.SharedMetrics(tmp_path, worker).publish(snapshot(worker, 9))
         sharing.merge_ended(tmp_path, worker)
-    sharing.merge_ended(tmp_path, 5)  # One that never got so far.
+    sharing.merge_ended(tmp_path, 5)  # One that never published anything.
     assert shared.read() == snapshot(5) | {REQUESTS: [14], DURATION: [14, *[0] * len(DURATIONS), 2.0]}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1.json", "ended.json"]
     assert not [key for key in cumulative(snapshot(1)) if key not in (REQUESTS, DURATION)]
@@ -307,7 +307,7 @@ def test_a_worker_that_has_ended_is_not_counted_twice(tmp_path: Path) -> None:
     sharing.SharedMetrics(tmp_path, 2).publish(snapshot(7))
     left = file.read_bytes()
     sharing.merge_ended(tmp_path, 2)
-    # As it is for one who reads between the two steps of it.
+    # As seen by a reader between the two steps.
     file.write_bytes(left)
     assert shared.read()[REQUESTS] == [12]
 

@@ -1,4 +1,4 @@
-"""The rules and the dashboard of `deploy`, tried on a real Prometheus that scrapes real services."""
+"""The rules and the dashboard in `deploy`, tested with a real Prometheus that scrapes real services."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rules() -> list[Rule]:
 
 
 def expressions() -> dict[str, str]:
-    """Return every expression of the rules and the dashboard, by where it stands."""
+    """Return every expression of the rules and the dashboard, by its location."""
     found = {f"rule {rule.name}": rule.expr for rule in rules()}
     for panel in PANELS:
         for target in panel["targets"]:
@@ -57,11 +57,11 @@ def expressions() -> dict[str, str]:
 
 
 def as_grafana(expr: str) -> str:
-    """Return an expression of the dashboard as Grafana asks it."""
+    """Return an expression of the dashboard as Grafana evaluates it."""
     return re.sub(r"\$(job|instance|resource)\b", ".*", expr).replace("$__rate_interval", "1m")
 
 
-# Whatever is written into a file, without any service -----------------------------------------------------------
+# Static checks, without a service -------------------------------------------------------------------------------
 
 
 def test_every_expression_names_metrics_that_there_are() -> None:
@@ -127,18 +127,18 @@ def test_the_rules_do_what_their_tests_say() -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """Two workers behind one address."""
+    """Two workers of one service."""
 
     url: str
     process: subprocess.Popen[str]
 
     def children(self) -> set[int]:
-        """Return the processes that serve."""
+        """Return the ids of the worker processes."""
         pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return set(map(int, pids.split()))
 
     async def get(self, path: str) -> str:
-        # A connection of its own each time, which any worker may take.
+        # A new connection each time, which any worker may accept.
         async with (
             aiohttp.ClientSession(headers=basic(ADMIN, PASSWORD)) as session,
             session.get(self.url + path) as response,
@@ -174,7 +174,7 @@ async def workers(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
     }
     command = [str(Path(sys.executable).parent / "pegboard"), "serve", "--port", "0", "--workers", "2"]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 - it takes no time
+        process = subprocess.Popen(  # noqa: ASYNC220 - it is fast
             command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
         )
     with process:
@@ -191,7 +191,7 @@ async def workers(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
 
 async def wait_for_workers(running: Running, number: int) -> None:
     async with asyncio.timeout(30):
-        while await running.value("pegboard_workers") != number:  # noqa: ASYNC110 - nothing tells
+        while await running.value("pegboard_workers") != number:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.1)
 
 
@@ -200,7 +200,7 @@ async def count(running: Running) -> float:
 
 
 async def wait_for_count(running: Running, number: float) -> None:
-    """Wait until all workers have published, and see that no number is ever smaller than one before it."""
+    """Wait until all workers have published, and check that counters never decrease."""
     last = 0.0
     async with asyncio.timeout(15):
         while last < number:
@@ -214,11 +214,11 @@ async def test_any_worker_tells_of_all_and_nothing_is_lost_when_one_is_killed(wo
     for _ in range(20):
         await workers.get("/contacts")
     await wait_for_count(workers, before + 20)
-    await asyncio.sleep(1.2)  # All of it is published by then, whoever counted it.
+    await asyncio.sleep(1.2)  # All workers have published by then.
     killed, kept = workers.children()
     os.kill(killed, signal.SIGKILL)
     async with asyncio.timeout(30):
-        while len(workers.children() - {killed, kept}) != 1:  # noqa: ASYNC110 - nothing tells
+        while len(workers.children() - {killed, kept}) != 1:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
     await wait_for_workers(workers, 2)
     assert await count(workers) == before + 20
@@ -233,7 +233,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def prometheus(workers: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a Prometheus with our configuration, but for addresses and times, and give its URL."""
+    """Run Prometheus with our configuration, except for addresses and intervals, and return its URL."""
     folder = tmp_path_factory.mktemp("prometheus")
     shutil.copy(RULES, folder)
     settings = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
@@ -273,7 +273,7 @@ async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
 ) -> None:
     host, port = workers.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"This is no request.\r\n\r\n")  # Without one there is nothing that was refused.
+    writer.write(b"This is no request.\r\n\r\n")  # Otherwise there would be no rejected request.
     async with aiohttp.ClientSession() as session:
         end = time.monotonic() + 30
         missing = [SCRAPED]
@@ -286,12 +286,12 @@ async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
         writer.close()
         (up,) = await evaluate(prometheus, session, 'up{job="pegboard"}')
         assert up["value"][1] == "1"
-        # What asks for faults finds none.
+        # Queries for errors have no results.
         expected_empty = {f"rule {rule.name}" for rule in rules() if rule.name.startswith("Pegboard")}
         expected_empty |= {"panel Errors by resource A", "rule job:pegboard_slow:ratio_rate1h"}
         empty, end = {"all"}, time.monotonic() + 30
         while empty and time.monotonic() < end:
-            # A rate is there once what it is of was scraped twice.
+            # A rate exists once its metric was scraped twice.
             await asyncio.sleep(0.3)
             results = {
                 location: await evaluate(prometheus, session, as_grafana(expr))

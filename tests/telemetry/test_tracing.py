@@ -1,4 +1,4 @@
-"""Traces: a span for each request, below the one that its client names, and for what it asks of the database."""
+"""Traces: a span for each request, below the client's span, and child spans for database queries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Note(Schema):
 
 
 class Notes(TableResource):
-    """Notes, in a trace."""
+    """Traced notes."""
 
     schema = Note
     verbs = "GET", "POST"
@@ -44,7 +44,7 @@ class Notes(TableResource):
 
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """Give what holds the spans that have ended."""
+    """Return an exporter that stores finished spans."""
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -60,7 +60,7 @@ async def api(serve: Serve, exporter: InMemorySpanExporter) -> Api:
 
 
 async def spans(api: Api, exporter: InMemorySpanExporter, method: str, path: str, **options: Any) -> list[ReadableSpan]:
-    """Return the spans of one request, its own as the last."""
+    """Return the spans of one request; the last is that of the request itself."""
     exporter.clear()
     await api.request(method, path, **options)
     return list(exporter.get_finished_spans())

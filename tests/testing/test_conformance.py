@@ -1,4 +1,4 @@
-"""The suite of the kit: what keeps the contract passes, what breaks it on purpose does not."""
+"""The conformance suite: resources that fulfil the contract pass, deliberately broken ones fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestClients(Conformance):
     effort = 0.3
 
 
-# Sound, and each odd in its own way
+# Conforming, each with some peculiarity
 
 
 class Kind(enum.Enum):
@@ -107,7 +107,7 @@ class Bill(Schema):
 
 
 class Bills(ContentResource):
-    """With content, and operations of every kind."""
+    """Content, and operations of every kind."""
 
     schema = Bill
     verbs = "GET", "POST", "DELETE"
@@ -135,7 +135,7 @@ class Plane(Schema):
 
 
 class Planes(TableResource):
-    """In a table that was there before, whose ids are numbers."""
+    """An existing table with numeric ids."""
 
     schema = Plane
     verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
@@ -172,7 +172,7 @@ class Planet(Schema):
 
 
 class Planets(Resource):
-    """From memory, with ids of their own, and nothing to write."""
+    """Read-only items in memory, with custom ids."""
 
     schema = Planet
     verbs = "GET", "HEAD"
@@ -195,7 +195,7 @@ class Letter(Schema):
 
 
 class Letterbox(Resource):
-    """To be written to, and that is all."""
+    """Write-only items."""
 
     schema = Letter
     verbs = ("POST",)
@@ -211,7 +211,7 @@ class Note(Schema):
 
 
 class Notes(Resource):
-    """In memory, all verbs."""
+    """All methods, in memory."""
 
     schema = Note
     verbs = ALL
@@ -258,7 +258,7 @@ CONFORMING: dict[str, type[Resource]] = {
 }
 
 
-# Broken, each in one way
+# Broken, each in one respect
 
 
 class Table(TableResource):

@@ -1,4 +1,4 @@
-"""What the test client holds every answer against: answers that the document does not describe do not pass."""
+"""The checks of the test client: responses that the OpenAPI document does not describe fail."""
 
 from __future__ import annotations
 
