@@ -72,19 +72,19 @@ def test_every_module_is_in_a_layer() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_go_downward(module: str) -> None:
+def test_modules_import_only_lower_layers(module: str) -> None:
     own = layer_of(module)
     others = {layer_of(other) for other in imports(MODULES[module])} - {own}
     assert not {other for other in others if LAYER[other] >= LAYER[own]}
 
 
-def test_the_tests_have_a_folder_for_each_package_and_one_for_what_takes_several() -> None:
+def test_tests_have_a_folder_for_each_package_and_one_for_features() -> None:
     folders = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
     assert folders - {"features", "plugins"} <= {layer_of(module) for module in MODULES if "." in module}
 
 
 @pytest.mark.parametrize("package", sorted({layer_of(module) for module in MODULES if "." in module}))
-def test_imports_within_a_package_go_round_in_no_circle(package: str) -> None:
+def test_there_are_no_import_cycles_within_a_package(package: str) -> None:
     within = {
         module: {other for other in imports(path) if layer_of(other) == package and other != module}
         for module, path in MODULES.items()

@@ -197,7 +197,7 @@ TESTED_ELSEWHERE = (errors.Busy,)
 # The catalogue -----------------------------------------------------------------------------------------------
 
 
-def test_every_code_is_one_of_its_range() -> None:
+def test_every_code_is_in_its_range() -> None:
     for code in CATALOGUE:
         ((_, statuses),) = [(numbers, statuses) for numbers, statuses in RANGES if code.code in numbers]
         assert code.status in statuses
@@ -205,7 +205,7 @@ def test_every_code_is_one_of_its_range() -> None:
         assert code.message == code.message.strip()
 
 
-def test_codes_are_given_once_and_in_order() -> None:
+def test_codes_are_unique_and_ordered() -> None:
     numbers = [code.code for code in CATALOGUE]
     assert numbers == sorted(set(numbers))
     assert CATALOGUE[0] is errors.InvalidJson
@@ -225,12 +225,12 @@ def test_codes_never_change() -> None:
     ]
 
 
-def test_every_code_is_shown_here() -> None:
+def test_every_code_is_tested() -> None:
     tested = {case.code for case in CASES} | {code for code, _ in MALFORMED} | {*TESTED_BELOW, *TESTED_ELSEWHERE}
     assert tested == {*CATALOGUE, Own}
 
 
-async def test_the_catalogue_is_told_with_the_codes_of_plugins(api: Api) -> None:
+async def test_the_catalogue_lists_codes_of_plugins(api: Api) -> None:
     items = (await api.get("/errors")).json["items"]
     assert [item for item in items if item["plugin"] is None] == [
         {"code": code.code, "status": code.status, "message": code.message, "plugin": None} for code in CATALOGUE
@@ -254,7 +254,7 @@ async def paths(api: Api) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.code.code))
-async def test_a_code_is_told_where_it_belongs(api: Api, paths: dict[str, str], case: Case) -> None:
+async def test_a_request_gets_its_error_code(api: Api, paths: dict[str, str], case: Case) -> None:
     path = case.path.replace("{item}", paths["item"]).replace("{guarded}", paths["guarded"])
     body = {"data": case.body} if isinstance(case.body, bytes) else {"json": case.body}
     headers = {"Content-Type": "application/json", **case.headers}
@@ -275,23 +275,23 @@ async def test_a_code_is_told_where_it_belongs(api: Api, paths: dict[str, str], 
 
 
 @pytest.mark.parametrize(("code", "data"), MALFORMED, ids=lambda value: str(getattr(value, "code", "")))
-async def test_a_code_is_told_to_what_is_hardly_http(api: Api, code: type[ApiError], data: bytes) -> None:
+async def test_malformed_http_gets_its_error_code(api: Api, code: type[ApiError], data: bytes) -> None:
     response = await send(api, data)
     assert (response.status, [number for number, _ in response.errors]) == (code.status, [code.code])
 
 
-async def test_a_verb_without_a_grant_is_told_so(api: Api) -> None:
+async def test_a_missing_grant_is_403(api: Api) -> None:
     response = await api.as_client("nobody", "without grants").get("/things")
     assert (response.status, response.errors) == (403, [(12002, None)])
 
 
-async def test_a_plugin_words_its_own_errors(api: Api) -> None:
+async def test_a_plugin_defines_its_own_error_messages(api: Api) -> None:
     response = await api.get("/faulty/own")
     assert response.json == {"errors": [{"message": "Short and stout.", "code": 20200}]}
     assert response.headers["X-Tea"] == "yes"
 
 
-async def test_a_crash_tells_nothing_and_the_log_everything(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_details_of_a_crash_are_only_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     name = uuid4().hex
     response = await api.get("/faulty/crash", headers={"X-Request-Id": name})
     assert response.json == {"errors": [{"message": f"Internal error. Request ID: {name}.", "code": 15000}]}
@@ -299,14 +299,14 @@ async def test_a_crash_tells_nothing_and_the_log_everything(api: Api, caplog: py
     assert name in record.getMessage()
 
 
-async def test_a_service_that_drains_tells_so(serve: Serve) -> None:
+async def test_a_draining_service_is_503(serve: Serve) -> None:
     api = await serve([])
     api.service.draining = True
     response = await api.get("/ready")
     assert (response.status, response.errors) == (503, [(15004, None)])
 
 
-async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
+async def test_password_guesses_are_throttled(serve: Serve) -> None:
     api = await serve([])
     guesser = api.as_client("somebody", "wrong password")
     async with asyncio.timeout(30):
@@ -319,13 +319,13 @@ async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
 # Construction of errors --------------------------------------------------------------------------------------
 
 
-def test_an_error_without_faults_is_one() -> None:
+def test_an_error_without_details_has_one_entry() -> None:
     error = errors.NotFound(pointer="/a")
     assert error.details == (ErrorDetail(13000, "Not found.", pointer="/a"),)
     assert (str(error), error.status) == ("Not found.", 404)
 
 
-def test_a_fault_says_where_only_if_there_is_a_where() -> None:
+def test_an_error_has_a_location_only_if_set() -> None:
     assert ErrorDetail(1, "x").as_json() == {"message": "x", "code": 1}
     assert ErrorDetail(1, "x", pointer="").as_json() == {"message": "x", "code": 1, "pointer": ""}
     assert ErrorDetail(1, "x", header="Accept").as_json() == {"message": "x", "code": 1, "header": "Accept"}
@@ -336,7 +336,7 @@ def test_pointers_are_escaped(steps: tuple[str | int, ...], text: str) -> None:
     assert pointer(steps) == text
 
 
-def test_gathering_tells_all_that_failed() -> None:
+def test_gathered_errors_are_reported_together() -> None:
     def fail(code: type[ApiError]) -> None:
         raise code
 

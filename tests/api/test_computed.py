@@ -44,7 +44,7 @@ async def running(serve: Serve) -> Api:
     return await serve([plugin("boxes", Boxes), plugin("labels", Labels)])
 
 
-async def test_a_computed_field_is_shown_everywhere_and_ignored_in_bodies(running: Api) -> None:
+async def test_a_computed_field_is_in_every_response_and_ignored_in_bodies(running: Api) -> None:
     created = await running.post("/boxes", {"width": 2, "height": 3, "area": 100})
     assert (created.status, created.json["area"]) == (201, 6)
     path = created.headers["Location"]
@@ -54,7 +54,7 @@ async def test_a_computed_field_is_shown_everywhere_and_ignored_in_bodies(runnin
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv"])
-async def test_a_computed_field_can_be_asked_for_alone(running: Api, accept: str) -> None:
+async def test_a_computed_field_can_be_selected_alone(running: Api, accept: str) -> None:
     await running.post("/boxes", {"width": 7, "height": 9})
     response = await running.get("/boxes?fields=area", headers={"Accept": accept})
     assert response.status == 200, response.body
@@ -62,12 +62,12 @@ async def test_a_computed_field_can_be_asked_for_alone(running: Api, accept: str
     assert b"width" not in response.body
 
 
-async def test_a_computed_field_cannot_be_filtered_or_sorted_by(running: Api) -> None:
+async def test_a_computed_field_is_neither_filterable_nor_sortable(running: Api) -> None:
     assert (await running.get("/boxes?area=6")).status == 400
     assert (await running.get("/boxes?sort=area")).status == 400
 
 
-async def test_a_read_only_field_is_what_the_action_makes_it(running: Api) -> None:
+async def test_an_action_sets_the_value_of_a_read_only_field(running: Api) -> None:
     created = await running.post("/labels", [{"text": "a"}, {"text": "b", "shout": "no"}])
     assert [item["shout"] for item in created.json["items"]] == ["A", "B"]
     assert [item["text"] for item in (await running.get("/labels?shout=B")).json["items"]] == ["b"]

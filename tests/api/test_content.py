@@ -130,7 +130,7 @@ async def create_content_path(api: Api, name: str) -> str:
 PNG = {"Content-Type": "image/png"}
 
 
-async def test_ownership_holds_for_content(api: Api) -> None:
+async def test_ownership_applies_to_content(api: Api) -> None:
     ada, bob = api.as_client("ada", SECRET), api.as_client("bob", SECRET)
     path = await create_content_path(ada, "pictures")
     assert (await ada.put(path, data=b"ada's", headers=PNG)).status == 201
@@ -139,7 +139,7 @@ async def test_ownership_holds_for_content(api: Api) -> None:
     assert (await api.get(path)).body == b"ada's"
 
 
-async def test_content_that_is_there_needs_if_match_where_that_is_declared(api: Api) -> None:
+async def test_replacing_content_requires_if_match_if_declared(api: Api) -> None:
     path = await create_content_path(api, "pictures")
     tag = (await api.put(path, data=b"one", headers=PNG)).headers["ETag"]
     refused = await api.put(path, data=b"two", headers=PNG)
@@ -151,7 +151,7 @@ async def test_content_that_is_there_needs_if_match_where_that_is_declared(api: 
     ("media_type", "status"),
     [("image/png", 201), ("image/svg+xml", 201), ("Application/PDF", 201), ("text/html", 415), ("image/*", 415)],
 )
-async def test_only_the_declared_types_are_taken(api: Api, media_type: str, status: int) -> None:
+async def test_only_declared_media_types_are_accepted(api: Api, media_type: str, status: int) -> None:
     path = await create_content_path(api, "pictures")
     response = await api.put(path, data=b"x", headers={"Content-Type": media_type})
     assert response.status == status
@@ -163,7 +163,7 @@ async def chunked(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def test_content_has_a_limit_of_its_own_with_and_without_a_length(api: Api) -> None:
+async def test_content_has_its_own_size_limit_with_and_without_content_length(api: Api) -> None:
     path = await create_content_path(api, "pictures")
     for data in (b"x" * 1001, chunked(b"x" * 1001)):
         response = await api.put(path, data=data, headers=PNG)
@@ -174,7 +174,7 @@ async def test_content_has_a_limit_of_its_own_with_and_without_a_length(api: Api
     assert (await api.put(films, data=b"x" * 5000)).status == 201
 
 
-async def test_a_body_that_does_not_come_is_408(api: Api) -> None:
+async def test_a_body_that_never_arrives_is_408(api: Api) -> None:
     path = await create_content_path(api, "films")
     parts = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -190,7 +190,7 @@ async def test_a_body_that_does_not_come_is_408(api: Api) -> None:
     writer.close()
 
 
-async def test_memory_does_not_grow_with_what_is_sent_or_taken(api: Api) -> None:
+async def test_memory_usage_is_independent_of_content_size(api: Api) -> None:
     """The client runs in the same process, so it sends and reads in small chunks, too."""
     path = await create_content_path(api, "films")
     size, block = 24 * MIB, b"\x5a" * (64 * 1024)
@@ -229,14 +229,14 @@ async def test_any_resource_can_have_content(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["broken", "short"])
-async def test_content_that_ends_too_soon_is_cut_and_never_looks_whole(api: Api, name: str) -> None:
+async def test_content_that_ends_early_is_an_incomplete_transfer(api: Api, name: str) -> None:
     Reports.closed.clear()
     with pytest.raises(Exception, match=r"(?i)reset|payload|disconnected"):
         await api.get(f"/reports/{name}/content")
     assert Reports.closed == [name]
 
 
-async def test_what_is_sent_can_be_read_as_often_as_it_takes(api: Api) -> None:
+async def test_uploaded_content_arrives_in_chunks(api: Api) -> None:
     data = b"y" * 3 * MIB
     assert (await api.put("/kept/a/content", data=chunked(data))).status == 204
     assert {len(part) for part in Kept.taken["a"]} == {256 * 1024}
@@ -246,7 +246,7 @@ async def test_what_is_sent_can_be_read_as_often_as_it_takes(api: Api) -> None:
     assert (await api.put("/kept/nothing/content", data=b"x")).status == 404
 
 
-async def test_a_table_that_was_there_gets_room_for_content(serve: Serve) -> None:
+async def test_an_existing_table_gets_columns_for_content(serve: Serve) -> None:
     class Before(TableResource):
         """Pictures without content."""
 
@@ -300,5 +300,5 @@ INVALID_DECLARATIONS: tuple[tuple[type[Resource], str], ...] = (
 
 
 @pytest.mark.parametrize(("resource", "message"), INVALID_DECLARATIONS)
-def test_a_declaration_that_cannot_be_is_told_with_its_mend(resource: type[Resource], message: str) -> None:
+def test_an_invalid_declaration_is_reported_with_its_fix(resource: type[Resource], message: str) -> None:
     assert problem(resource) == message

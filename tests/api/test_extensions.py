@@ -111,7 +111,7 @@ async def stored_door(api: Api, identity: str) -> Any:
     return await api.service.database.write.fetchrow("SELECT * FROM doors.doors WHERE id = $1", identity)
 
 
-async def test_a_password_of_any_resource_is_stored_as_its_hash_and_never_shown(api: Api) -> None:
+async def test_a_password_field_is_stored_as_a_hash_and_never_returned(api: Api) -> None:
     passwords = Passwords(Cost())
     headers = {"Idempotency-Key": "door"}
     items = [
@@ -129,7 +129,7 @@ async def test_a_password_of_any_resource_is_stored_as_its_hash_and_never_shown(
     assert (await stored_door(api, items[0]["id"]))["code"] is None
 
 
-async def test_a_put_leaves_what_nobody_can_read_as_it_is(api: Api) -> None:
+async def test_put_leaves_omitted_write_only_fields_unchanged(api: Api) -> None:
     item = (await api.post("/doors", {"code": SECRET, "hint": "h", "number": 2})).json
     before = await stored_door(api, item["id"])
     assert (await api.put(f"/doors/{item['id']}", {})).json["number"] == 0
@@ -142,13 +142,13 @@ async def test_a_put_leaves_what_nobody_can_read_as_it_is(api: Api) -> None:
     assert (await stored_door(api, new))["hint"] == "none"
 
 
-async def test_a_validator_tells_a_code_of_its_own(api: Api) -> None:
+async def test_a_validator_can_set_the_error_code(api: Api) -> None:
     response = await api.post("/doors", {"number": 7, "code": "short"})
     assert (response.status, response.errors) == (422, [(11005, "/code"), (20700, "/number")])
     assert response.json["errors"][1]["message"] == "7 is odd."
 
 
-async def test_a_table_that_is_there_is_served_as_it_is(api: Api) -> None:
+async def test_an_existing_table_is_served_unchanged(api: Api) -> None:
     assert (await api.post("/bookings", {"room": "1"})).status == 201
     response = await api.post("/bookings", {"room": "1"})
     assert (response.status, response.errors) == (409, [(20701, None)])
@@ -158,7 +158,7 @@ async def test_a_table_that_is_there_is_served_as_it_is(api: Api) -> None:
     assert plugins["bookings"]["migrations"] == []
 
 
-async def test_ones_own_item_is_where_the_resource_says(api: Api) -> None:
+async def test_the_clients_own_item_has_the_path_me(api: Api) -> None:
     ada = await api.service.clients.add("ada", SECRET)
     own = api.as_client("ada", SECRET)
     assert (await own.get("/profiles/me")).status == 404
@@ -171,13 +171,13 @@ async def test_ones_own_item_is_where_the_resource_says(api: Api) -> None:
 
 
 @pytest.mark.parametrize("me", [("PUT",), ("DELETE",), ("POST",), ("HEAD",)])
-def test_ones_own_item_has_few_verbs_and_only_declared_ones(me: tuple[str, ...]) -> None:
+def test_invalid_methods_of_the_clients_own_item_are_rejected(me: tuple[str, ...]) -> None:
     error = problem(type("Wrong", (Profiles,), {"me": me, "verbs": ("GET", "PUT", "DELETE", "POST", "PATCH")}))
     assert error is not None
     assert me[0] in error
 
 
-async def test_what_waits_for_the_commit_is_called_after_it_and_never_without(api: Api) -> None:
+async def test_after_commit_callbacks_run_only_after_a_commit(api: Api) -> None:
     assert (await api.post("/announced", {"room": "alone"})).status == 201
     assert (await api.post("/announced", [{"room": "a"}, {"room": "bad"}])).status == 409
     assert (await api.post("/announced", [{"room": "b"}, {"room": "c"}])).status == 201
@@ -188,7 +188,7 @@ async def test_what_waits_for_the_commit_is_called_after_it_and_never_without(ap
     assert Announcements.announced == ["alone", "b", "c", "keyed"]
 
 
-def test_a_client_says_what_it_holds() -> None:
+def test_a_client_holds_matching_grants() -> None:
     client = Client("0", "x", frozenset({"contacts:GET", "notes:*", "*:POST"}))
     for grant in ("contacts:GET", "notes:any", "notes:*", "other:POST", "*:POST"):
         assert client.holds(grant)

@@ -119,7 +119,7 @@ async def log_texts(api: Api) -> list[str]:
     return [item["text"] for item in (await api.get("/logs")).json["items"]]
 
 
-async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> None:
+async def test_hooks_run_before_and_after_the_commit_of_every_write(api: Api) -> None:
     item = (await api.post("/tasks", {"title": "one", "code": "a password"})).json
     path = f"/tasks/{item['id']}"
     tag = (await api.put(path, {"title": "two"})).headers["ETag"]
@@ -146,7 +146,7 @@ async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> N
     assert await log_texts(api) == [action for action, _, _ in expected]
 
 
-async def test_a_refusal_undoes_the_write_and_what_the_hook_did(api: Api) -> None:
+async def test_an_error_in_a_hook_rolls_back_the_write_and_the_hooks_changes(api: Api) -> None:
     response = await api.post("/tasks", {"title": "bad"}, headers={"Idempotency-Key": "bad"})
     assert (response.status, response.errors) == (422, [(11000, "/title")])
     item = (await api.post("/tasks", {"title": "good"})).json
@@ -157,7 +157,7 @@ async def test_a_refusal_undoes_the_write_and_what_the_hook_did(api: Api) -> Non
     assert await log_texts(api) == ["create"]
 
 
-async def test_of_several_the_one_that_is_refused_is_pointed_at(api: Api) -> None:
+async def test_an_error_in_a_hook_points_to_the_rejected_array_element(api: Api) -> None:
     response = await api.post("/tasks", [{"title": "good"}, {"title": "bad"}])
     assert (response.status, response.errors) == (422, [(11000, "/1/title")])
     assert (await api.post("/tasks", [{"title": "bad"}])).errors == [(11000, "/0/title")]
@@ -167,7 +167,7 @@ async def test_of_several_the_one_that_is_refused_is_pointed_at(api: Api) -> Non
     assert summarize(Tasks.after_calls) == [("create", None, "1"), ("create", None, "2")]
 
 
-async def test_what_did_not_happen_is_not_told_of(api: Api) -> None:
+async def test_hooks_do_not_run_for_failed_or_replayed_writes(api: Api) -> None:
     item = (await api.post("/tasks", {"title": "one"})).json
     path = f"/tasks/{item['id']}"
     assert (await api.patch(path, {"title": "two"}, headers={"If-Match": '"0"'})).status == 412
@@ -179,7 +179,7 @@ async def test_what_did_not_happen_is_not_told_of(api: Api) -> None:
     assert summarize(Tasks.after_calls) == [("create", None, "one"), ("create", None, "kept")]
 
 
-async def test_an_item_that_put_makes_is_a_new_one(api: Api) -> None:
+async def test_a_put_that_creates_calls_hooks_with_the_create_action(api: Api) -> None:
     path = "/tasks/018cc251-f400-7000-8000-000000000001"
     assert (await api.put(path, {"title": "new"})).status == 201
     await wait_for_callbacks(api)
@@ -187,7 +187,9 @@ async def test_an_item_that_put_makes_is_a_new_one(api: Api) -> None:
     assert await log_texts(api) == ["create"]
 
 
-async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_after_the_commit_does_not_affect_the_response(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     response = await api.post("/tasks", [{"title": "crash"}, {"title": "fine"}])
     assert response.status == 201
     await wait_for_callbacks(api)
@@ -196,19 +198,19 @@ async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCa
     assert record.getMessage() == "the hook after create of tasks failed"
 
 
-async def test_a_function_that_fails_after_the_commit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_after_commit_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # not used here
     context.after_commit(lambda: 1 / 0)
     assert [record.getMessage() for record in caplog.records] == ["a callback after a commit failed"]
 
 
-async def test_a_resource_in_memory_is_told_of_what_was_there_before(api: Api) -> None:
+async def test_hooks_of_a_resource_in_memory_get_the_previous_item(api: Api) -> None:
     assert (await api.patch("/lamps/desk", {"title": "on"})).status == 200
     await wait_for_callbacks(api)
     assert summarize(Lamps.after_calls) == [("update", "off", "on")]
 
 
-async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_hook_is_cancelled(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pegboard.api.changes.HOOK_TIMEOUT", 0.05)
 
     async def hang(_: Change) -> None:
@@ -219,7 +221,7 @@ async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatc
         await wait_for_callbacks(api)
 
 
-def test_a_hook_has_to_be_a_coroutine() -> None:
+def test_a_hook_must_be_a_coroutine_function() -> None:
     class Wrong(Tasks):
         def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # deliberately invalid
 

@@ -112,7 +112,7 @@ def comparable(response: Response) -> tuple[Any, ...]:
     return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in varying]
 
 
-async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
+async def test_an_item_does_not_expose_its_owner(ada: Api) -> None:
     item = await create(ada)
     assert list(item) == ["id", "text", "slug", "label", "parent", "created_at", "updated_at"]
     for query in ("_owner=x", "sort=_owner", "fields=_owner", "_owner__isnull=true"):
@@ -121,7 +121,7 @@ async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
     assert (await ada.patch(f"/notes/{item['id']}", {"_owner": str(uuid4())})).status == 422
 
 
-async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: Api, ada: Api) -> None:
+async def test_only_the_owner_and_clients_with_the_any_grant_see_an_item(api: Api, ada: Api) -> None:
     path = f"/notes/{(await create(ada))['id']}"
     for name in ("any", "star"):
         other = api.as_client(name, SECRET)
@@ -165,7 +165,9 @@ ATTEMPTS: dict[str, Attempt] = {
 
 @pytest.mark.parametrize("path", ["/notes", "/strict"])
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-async def test_anothers_item_answers_as_one_that_is_not_there(ada: Api, bob: Api, attempt: Attempt, path: str) -> None:
+async def test_an_item_of_another_owner_responds_like_a_missing_item(
+    ada: Api, bob: Api, attempt: Attempt, path: str
+) -> None:
     item = await create(ada, path)
     hidden, missing = await attempt(bob, f"{path}/{item['id']}"), await attempt(bob, f"{path}/{uuid4()}")
     assert hidden.status == 404
@@ -173,7 +175,7 @@ async def test_anothers_item_answers_as_one_that_is_not_there(ada: Api, bob: Api
     assert (await ada.get(f"{path}/{item['id']}")).json == item
 
 
-async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> None:
+async def test_put_cannot_use_the_id_of_an_item_of_another_owner(ada: Api, bob: Api) -> None:
     item = await create(ada)
     for headers in ({}, {"If-None-Match": "*"}, {"If-Match": "*"}):
         response = await bob.put(f"/notes/{item['id']}", ITEM, headers=headers)
@@ -186,7 +188,7 @@ async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> Non
     assert (await ada.put(path, ITEM)).status == 404
 
 
-async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api) -> None:
+async def test_one_of_several_concurrent_puts_gets_the_id(ada: Api, bob: Api) -> None:
     for _ in range(5):
         path = f"/notes/{uuid4()}"
         responses = await asyncio.gather(*(who.put(path, {"text": str(n)}) for n, who in enumerate([ada, bob] * 4)))
@@ -194,7 +196,7 @@ async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api
         assert sorted(map(set, statuses), key=len) == [{404}, {200, 201}]
 
 
-async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Api, bob: Api) -> None:
+async def test_lists_counts_searches_and_exports_contain_only_own_items(api: Api, ada: Api, bob: Api) -> None:
     for number in range(5):
         await create(ada, text=f"word {number}")
     await create(bob, text="word 9")
@@ -219,7 +221,7 @@ async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Ap
         assert [line.partition(",")[2] for line in table.body.decode().splitlines()] == ["text", *expected]
 
 
-async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -> None:
+async def test_own_items_can_be_paged_in_both_directions(ada: Api, bob: Api) -> None:
     for number in range(6):
         await create(ada, text=f"a{number}")
         await create(bob, text=f"b{number}")
@@ -238,7 +240,7 @@ async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -
     assert [item["text"] for item in (await bob.get(pages[1])).json["items"]] == []
 
 
-async def test_an_estimate_is_no_guess_about_everyone(api: Api, bob: Api) -> None:
+async def test_an_estimated_count_excludes_items_of_other_owners(api: Api, bob: Api) -> None:
     await api.service.database.write.execute(
         "INSERT INTO notes.notes (id, text, _owner, _version) SELECT gen_random_uuid(), 'x', gen_random_uuid(), 1 "
         "FROM generate_series(1, 20000)"
@@ -248,7 +250,7 @@ async def test_an_estimate_is_no_guess_about_everyone(api: Api, bob: Api) -> Non
     assert (await bob.get("/notes?count=estimated")).json["total"] == 0
 
 
-async def test_ones_own_are_found_by_an_index(api: Api) -> None:
+async def test_queries_for_own_items_use_an_index(api: Api) -> None:
     rows = await api.service.database.write.fetch("SELECT indexdef FROM pg_indexes WHERE schemaname = 'notes'")
     definitions = [row["indexdef"].partition("USING ")[2] for row in rows]
     assert {"btree (_owner, id)", "btree (_owner, text, id)", "btree (_owner, created_at DESC, text, id)"} <= {
@@ -256,7 +258,7 @@ async def test_ones_own_are_found_by_an_index(api: Api) -> None:
     }
 
 
-async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api, bob: Api) -> None:
+async def test_unique_values_are_unique_across_owners_and_conflicts_reveal_nothing_else(ada: Api, bob: Api) -> None:
     await create(ada, slug="taken", label="mine")
     response = await bob.post("/notes", {"text": "his", "slug": "taken"})
     assert (response.status, response.errors) == (409, [(CONFLICT, "/slug")])
@@ -266,7 +268,7 @@ async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api
     assert (await bob.post("/notes", {"text": "his", "label": "mine"})).errors == [(CONFLICT, "/label")]
 
 
-async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api, bob: Api) -> None:
+async def test_a_reference_to_an_item_of_another_owner_is_rejected(api: Api, ada: Api, bob: Api) -> None:
     hers, his = await create(ada), await create(bob)
     for reference in (hers["id"], str(uuid4())):
         for response in (
@@ -289,7 +291,7 @@ async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api
     assert (await create(bob, parent=his["id"]))["parent"] == his["id"]
 
 
-async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, bob: Api) -> None:
+async def test_references_to_hidden_and_missing_items_are_reported_together(ada: Api, bob: Api) -> None:
     hers, his = await create(ada), await create(bob)
     for reply in (str(uuid4()), hers["id"]):
         comment = {"note": hers["id"], "reply": reply}
@@ -298,7 +300,7 @@ async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, b
         assert (await bob.post("/comments", array)).errors == [(INVALID, "/0/reply"), (INVALID, "/1/note")]
 
 
-async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: Api, bob: Api) -> None:
+async def test_an_item_of_another_owner_is_expanded_to_null(api: Api, ada: Api, bob: Api) -> None:
     hers = await create(ada)
     comment = await create(ada, "/comments", note=hers["id"])
     path = f"/comments/{comment['id']}?expand=note"
@@ -311,7 +313,7 @@ async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: A
     assert (await bob.patch(f"/comments/{comment['id']}?expand=note", {})).json["note"] is None
 
 
-async def test_a_key_is_its_clients_own(ada: Api, bob: Api) -> None:
+async def test_idempotency_keys_are_separate_for_each_client(ada: Api, bob: Api) -> None:
     headers = {"Idempotency-Key": "the same"}
     hers, his = (
         await ada.post("/notes", {"text": "x"}, headers=headers),
@@ -324,13 +326,13 @@ async def test_a_key_is_its_clients_own(ada: Api, bob: Api) -> None:
     assert (await ada.get(f"/notes/{his.json['id']}")).status == 404
 
 
-async def test_items_made_at_once_are_ones_own(ada: Api, bob: Api) -> None:
+async def test_items_created_in_bulk_belong_to_the_client(ada: Api, bob: Api) -> None:
     items = (await ada.post("/notes", [{"text": "a"}, {"text": "b"}])).json["items"]
     assert [(await bob.get(f"/notes/{item['id']}")).status for item in items] == [404, 404]
     assert await texts(ada) == ["a", "b"]
 
 
-async def test_a_grant_is_felt_at_once_in_what_is_seen(api: Api, ada: Api) -> None:
+async def test_a_changed_any_grant_applies_immediately(api: Api, ada: Api) -> None:
     await create(ada)
     await api.service.clients.add("late", SECRET, ["notes:GET"])
     late = api.as_client("late", SECRET)
@@ -363,7 +365,7 @@ class Owned(Plain):
     owned = True
 
 
-async def test_rows_that_belong_to_nobody_are_for_the_author_to_give(postgres: str, serve: Serve) -> None:
+async def test_adding_an_owner_to_a_table_with_rows_requires_a_manual_migration(postgres: str, serve: Serve) -> None:
     url = await new_database(postgres)
     before = await serve([plugin("texts", Plain)], database_url=url)
     await create(before, "/texts", text="whose?")
@@ -374,7 +376,7 @@ async def test_rows_that_belong_to_nobody_are_for_the_author_to_give(postgres: s
     assert 'ADD COLUMN "_owner" uuid' in row["fault"]
 
 
-async def test_an_empty_table_is_made_anew(postgres: str, serve: Serve) -> None:
+async def test_adding_an_owner_to_an_empty_table_recreates_it(postgres: str, serve: Serve) -> None:
     url = await new_database(postgres)
     await serve([plugin("texts", Plain)], database_url=url)
     after = await serve([plugin("texts", Owned)], database_url=url)

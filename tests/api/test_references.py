@@ -151,7 +151,7 @@ async def create(api: Api, path: str, **values: Any) -> Any:
 # Enforcement by the database.
 
 
-async def test_a_reference_is_an_id_in_and_out(api: Api) -> None:
+async def test_a_reference_is_an_id_in_requests_and_responses(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"].upper())
     assert person["company"] == company["id"]
@@ -160,13 +160,13 @@ async def test_a_reference_is_an_id_in_and_out(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("value", "code"), [("x", 11011), (7, 11004), ({"id": MISSING_ID}, 11004)])
-async def test_what_is_no_id_is_refused(api: Api, value: Any, code: int) -> None:
+async def test_a_reference_that_is_not_an_id_is_rejected(api: Api, value: Any, code: int) -> None:
     response = await api.post("/people", {"name": "Ada", "company": value})
     assert response.status == 422
     assert response.errors == [(code, "/company")]
 
 
-async def test_an_id_that_leads_nowhere_is_a_fault_of_its_field(api: Api) -> None:
+async def test_a_reference_to_a_missing_item_is_an_error_of_its_field(api: Api) -> None:
     person = await create(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
     for response in (
@@ -182,7 +182,7 @@ async def test_an_id_that_leads_nowhere_is_a_fault_of_its_field(api: Api) -> Non
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}])
-async def test_in_an_array_the_pointer_begins_with_the_place(api: Api, headers: dict[str, str]) -> None:
+async def test_in_an_array_the_error_pointer_begins_with_the_index(api: Api, headers: dict[str, str]) -> None:
     people: list[dict[str, Any]] = [{"name": f"{number}"} for number in range(5)]
     people[3]["company"] = MISSING_ID
     response = await api.post("/people", people, headers=headers)
@@ -192,7 +192,7 @@ async def test_in_an_array_the_pointer_begins_with_the_place(api: Api, headers: 
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "several"}])
-async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[str, str]) -> None:
+async def test_all_references_to_missing_items_are_reported_together(api: Api, headers: dict[str, str]) -> None:
     company = (await create(api, "/companies", name="Analytical"))["id"]
     person = {"name": "Ada", "company": MISSING_ID, "manager": MISSING_ID}
     expected = [(11000, "/company"), (11000, "/manager")]
@@ -214,7 +214,7 @@ async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[st
     assert (await api.put(f"/people/{MISSING_ID}", person)).errors == expected
 
 
-async def test_a_reference_that_fails_takes_nothing_with_it_within_a_transaction(api: Api) -> None:
+async def test_a_failed_reference_does_not_abort_the_surrounding_transaction(api: Api) -> None:
     company = (await create(api, "/companies", name="Analytical"))["id"]
     path = f"/people/{(await create(api, '/people', name='Ada', company=company))['id']}"
     # Both references are set in the transaction that the precondition requires.
@@ -224,7 +224,7 @@ async def test_a_reference_that_fails_takes_nothing_with_it_within_a_transaction
     assert {**(await api.get(path)).json, **both} == (await api.get(path)).json
 
 
-async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
+async def test_a_referenced_item_cannot_be_deleted(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     boss = await create(api, "/people", name="Ada", company=company["id"])
     await create(api, "/people", name="Bob", manager=boss["id"])
@@ -235,7 +235,7 @@ async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
         assert (await api.get(path)).status == 200
 
 
-async def test_one_may_refer_to_oneself_and_go(api: Api) -> None:
+async def test_an_item_that_references_itself_can_be_deleted(api: Api) -> None:
     person = await create(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
     assert (await api.patch(path, {"manager": person["id"]})).json["manager"] == person["id"]
@@ -243,7 +243,7 @@ async def test_one_may_refer_to_oneself_and_go(api: Api) -> None:
     assert (await api.delete(path)).status == 204
 
 
-async def test_a_reference_is_filtered_and_sorted_by_as_an_id(api: Api) -> None:
+async def test_references_are_filtered_and_sorted_as_ids(api: Api) -> None:
     one, two = [(await create(api, "/companies", name=name))["id"] for name in "ab"]
     for name, company in (("x", two), ("y", one), ("z", None)):
         await create(api, "/people", name=name, company=company)
@@ -277,7 +277,7 @@ async def test_a_reference_has_an_index_and_a_foreign_key(api: Api) -> None:
 # Results of `expand`.
 
 
-async def test_the_item_stands_in_place_of_its_id_as_its_own_resource_shows_it(api: Api) -> None:
+async def test_expand_replaces_an_id_by_the_item_as_its_resource_represents_it(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical", worth="1.50", note="hush")
     person = await create(api, "/people", name="Ada", score=0.1, company=company["id"])
     full = (await api.get(f"/companies/{company['id']}")).json
@@ -293,14 +293,14 @@ async def test_the_item_stands_in_place_of_its_id_as_its_own_resource_shows_it(a
     assert head.headers["ETag"] == response.headers["ETag"]
 
 
-async def test_null_stays_null_and_costs_nothing(api: Api) -> None:
+async def test_a_null_reference_is_not_queried(api: Api) -> None:
     person = await create(api, "/people", name="Ada")
     assert (await api.get(f"/people/{person['id']}?expand=company,manager")).json == person
     assert (await api.get("/people?expand=company")).json["items"] == [person]
     assert Companies.reads == []
 
 
-async def test_a_page_asks_once_for_each_relation(api: Api) -> None:
+async def test_a_page_runs_one_query_for_each_relation(api: Api) -> None:
     ids = [(await create(api, "/companies", name=name))["id"] for name in "abc"]
     people = [{"name": f"{number}", "company": ids[number % 3]} for number in range(40)]
     await api.post("/people", people)
@@ -312,7 +312,7 @@ async def test_a_page_asks_once_for_each_relation(api: Api) -> None:
     assert [item["company"]["name"] for item in following.json["items"]] == list("abcabcabca")
 
 
-async def test_several_references_are_expanded_at_once_and_one_deep(api: Api) -> None:
+async def test_several_references_are_expanded_to_one_level(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     boss = await create(api, "/people", name="Ada", company=company["id"])
     person = await create(api, "/people", name="Bob", company=company["id"], manager=boss["id"])
@@ -325,7 +325,7 @@ async def test_several_references_are_expanded_at_once_and_one_deep(api: Api) ->
     ]
 
 
-async def test_fields_pick_beside_what_is_expanded(api: Api) -> None:
+async def test_fields_and_expand_can_be_combined(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"])
     for path in (f"/people/{person['id']}?fields=name&expand=company", "/people?fields=name&expand=company"):
@@ -335,20 +335,20 @@ async def test_fields_pick_beside_what_is_expanded(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["name", "secret", "compny", "", "company,,manager"])
-async def test_only_a_reference_that_is_shown_can_be_expanded(api: Api, name: str) -> None:
+async def test_only_readable_references_can_be_expanded(api: Api, name: str) -> None:
     for path in ("/people", f"/people/{MISSING_ID}"):
         response = await api.get(f"{path}?expand={name}")
         assert response.status == 400
         assert response.errors == [(errors.InvalidParameter.code, "expand")]
 
 
-async def test_a_resource_without_references_knows_no_expand(api: Api) -> None:
+async def test_a_resource_without_references_does_not_support_expand(api: Api) -> None:
     response = await api.get("/companies?expand=name")
     assert response.status == 400
     assert response.errors == [(errors.UnknownParameter.code, "expand")]
 
 
-async def test_the_answer_to_a_write_can_be_expanded(api: Api) -> None:
+async def test_the_response_to_a_write_can_be_expanded(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     id = company["id"]
     created = await api.post("/people?expand=company", {"name": "Ada", "company": id})
@@ -369,7 +369,7 @@ async def test_the_answer_to_a_write_can_be_expanded(api: Api) -> None:
     assert set(several.json["items"][0]) == set(created.json)
 
 
-async def test_a_stored_answer_is_not_given_to_who_asks_for_less(api: Api) -> None:
+async def test_a_replay_depends_on_the_expand_parameter(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     body, headers = {"name": "Ada", "company": company["id"]}, {"Idempotency-Key": "expanded"}
     first = await api.post("/people?expand=company", body, headers=headers)
@@ -379,7 +379,7 @@ async def test_a_stored_answer_is_not_given_to_who_asks_for_less(api: Api) -> No
     assert (await api.post("/people", body, headers=headers)).status == 422
 
 
-async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
+async def test_an_export_is_expanded_in_batches(api: Api) -> None:
     ids = [(await create(api, "/companies", name=name))["id"] for name in "abc"]
     people = [{"name": f"{number}", "company": ids[number % 3]} for number in range(999)]
     await api.post("/people", [*people, {"name": "alone"}])
@@ -392,13 +392,13 @@ async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
     assert lines[:2] == page.json["items"]
 
 
-async def test_csv_has_no_place_for_it(api: Api) -> None:
+async def test_csv_does_not_support_expand(api: Api) -> None:
     response = await api.get("/people?expand=company", headers={"Accept": "text/csv"})
     assert response.status == 400
     assert response.errors == [(errors.InvalidParameter.code, "expand")]
 
 
-async def test_what_its_own_resource_hides_is_null(api: Api) -> None:
+async def test_an_item_hidden_by_its_resource_is_expanded_to_null(api: Api) -> None:
     shown = await create(api, "/hidden", name="shown")
     hidden = await create(api, "/hidden", name="hidden")
     await create(api, "/seen", hidden=shown["id"])
@@ -409,7 +409,7 @@ async def test_what_its_own_resource_hides_is_null(api: Api) -> None:
     assert (await api.post("/seen?expand=hidden", {"hidden": shown["id"]})).json["hidden"] == shown
 
 
-async def test_a_resource_that_is_no_table_can_refer_too(api: Api) -> None:
+async def test_a_resource_without_a_table_can_have_references(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     ids = [str(uuid4()) for _ in range(3)]
     Notes.kept[:] = [{"id": ids[0], "company": company["id"]}, {"id": ids[1], "company": MISSING_ID}, {"id": ids[2]}]
@@ -421,7 +421,7 @@ async def test_a_resource_that_is_no_table_can_refer_too(api: Api) -> None:
 # Authorization.
 
 
-async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
+async def test_expand_requires_the_grant_to_get_the_target(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"])
     path = f"/people/{person['id']}"
@@ -444,7 +444,7 @@ async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
     assert [item["name"] for item in (await api.get("/people")).json["items"]] == ["Ada"]
 
 
-async def test_what_has_no_get_is_shown_to_nobody(api: Api) -> None:
+async def test_a_target_without_get_cannot_be_expanded(api: Api) -> None:
     response = await api.get("/seen?expand=unread")
     assert response.status == 403
     assert response.errors == [(errors.Forbidden.code, "expand")]
@@ -453,7 +453,7 @@ async def test_what_has_no_get_is_shown_to_nobody(api: Api) -> None:
 # Conditional requests.
 
 
-async def test_the_tag_changes_with_what_is_embedded(api: Api) -> None:
+async def test_the_etag_changes_with_expanded_items(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"])
     path = f"/people/{person['id']}?expand=company"
@@ -474,7 +474,7 @@ async def test_the_tag_changes_with_what_is_embedded(api: Api) -> None:
 
 
 @pytest.mark.parametrize("ending", ['"', '-gzip"'])
-async def test_the_tag_still_serves_to_change_the_item(api: Api, ending: str) -> None:
+async def test_the_etag_of_an_expanded_item_is_valid_in_if_match(api: Api, ending: str) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"])
     path = f"/people/{person['id']}"
@@ -490,7 +490,7 @@ async def test_the_tag_still_serves_to_change_the_item(api: Api, ending: str) ->
     assert (await api.delete(path, headers=other)).status == 204
 
 
-async def test_a_compressed_answer_has_its_own_tag(api: Api) -> None:
+async def test_a_compressed_response_has_its_own_etag(api: Api) -> None:
     company = await create(api, "/companies", name="x" * 100, note=None)
     person = await create(api, "/people", name="Ada" * 500, company=company["id"])
     path = f"/people/{person['id']}?expand=company"
@@ -500,7 +500,7 @@ async def test_a_compressed_answer_has_its_own_tag(api: Api) -> None:
     assert again.status == 304
 
 
-async def test_last_modified_is_the_newest_of_what_is_shown(api: Api) -> None:
+async def test_last_modified_is_the_latest_of_the_item_and_expanded_items(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"])
     await api.service.database.write.execute(
@@ -517,7 +517,7 @@ async def test_last_modified_is_the_newest_of_what_is_shown(api: Api) -> None:
     assert (await api.get(f"{path}?expand=company", headers=since)).status == 200
 
 
-async def test_what_is_deleted_while_it_is_read_is_null_and_never_a_fault(api: Api) -> None:
+async def test_an_item_deleted_while_being_expanded_is_null(api: Api) -> None:
     companies = [await create(api, "/companies", name=f"{number}") for number in range(20)]
     person = await create(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
@@ -541,7 +541,7 @@ async def test_what_is_deleted_while_it_is_read_is_null_and_never_a_fault(api: A
 # Failed and missing plugins.
 
 
-async def test_a_target_that_is_down_is_told_and_the_rest_serves(api: Api, serve: Serve) -> None:
+async def test_a_failed_target_plugin_is_an_error_only_for_expand(api: Api, serve: Serve) -> None:
     company = await create(api, "/companies", name="Analytical")
     person = await create(api, "/people", name="Ada", company=company["id"])
     broken = plugin("companies", Companies)
@@ -571,7 +571,7 @@ class Losing(TableResource):
     verbs = ("GET",)
 
 
-async def test_a_reference_to_what_is_not_there_fails_its_plugin_by_name(serve: Serve) -> None:
+async def test_a_reference_to_an_unknown_resource_fails_its_plugin(serve: Serve) -> None:
     lost = plugin("lost", Losing)
     api = await serve([lost, plugin("companies", Companies)])
     assert lost.error is not None
@@ -580,7 +580,7 @@ async def test_a_reference_to_what_is_not_there_fails_its_plugin_by_name(serve: 
     assert (await api.get("/companies")).status == 200
 
 
-def test_a_list_of_references_is_refused_by_name() -> None:
+def test_a_list_of_references_is_rejected() -> None:
     class Listing(Schema):
         companies = fields.List(fields.Reference("companies"))
 
@@ -593,7 +593,7 @@ def test_a_list_of_references_is_refused_by_name() -> None:
     assert "companies" in error
 
 
-async def test_a_resource_reaches_another_by_name(api: Api) -> None:
+async def test_a_resource_can_access_another_by_name(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     people = api.service.resource("people")
     client = (await api.service.clients.list())[0]

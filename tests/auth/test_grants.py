@@ -116,7 +116,7 @@ async def allowed_methods_of(api: Api, path: str) -> list[str]:
     return [verb for verb in response.headers["Allow"].split(", ") if verb != "OPTIONS"]
 
 
-async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice(
+async def test_every_method_of_every_resource_requires_a_sufficient_grant(
     api: Api, resource_names: list[str], clients: dict[str, Api]
 ) -> None:
     checked = set()
@@ -146,9 +146,7 @@ async def test_every_verb_of_every_resource_takes_one_of_the_grants_that_suffice
     assert checked == mounted
 
 
-async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are_free(
-    api: Api, clients: dict[str, Api]
-) -> None:
+async def test_service_paths_require_a_grant_of_their_name_unless_public(api: Api, clients: dict[str, Api]) -> None:
     for path in service_paths(api):
         if path == "*":
             continue
@@ -165,14 +163,16 @@ async def test_the_services_own_paths_take_a_grant_of_their_name_unless_they_are
             assert (await clients[""].request(method, path)).status == 405
 
 
-async def test_an_unknown_path_is_told_before_a_grant_is_missed(clients: dict[str, Api]) -> None:
+async def test_an_unknown_path_is_404_even_without_grants(clients: dict[str, Api]) -> None:
     for path in ("/nothing", "/contacts/x", "/contacts/x/y", "/contacts/me", f"/moods/{uuid4()}"):
         assert (await clients[""].get(path)).status == 404
     assert (await clients[""].request("BREW", "/contacts")).status == 501
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
-async def test_whether_an_item_is_there_stays_hidden(api: Api, clients: dict[str, Api], method: str) -> None:
+async def test_a_missing_grant_does_not_reveal_whether_an_item_exists(
+    api: Api, clients: dict[str, Api], method: str
+) -> None:
     contact = (await api.post("/contacts", {"name": "Ada", "email": f"{uuid4()}@example.org"})).json
     for path in (f"/contacts/{contact['id']}", f"/contacts/{uuid4()}"):
         for headers in (
@@ -187,7 +187,7 @@ async def test_whether_an_item_is_there_stays_hidden(api: Api, clients: dict[str
             assert method == "HEAD" or response.errors == [(NOT_ALLOWED, None)]
 
 
-async def test_nothing_is_read_for_who_may_not(clients: dict[str, Api]) -> None:
+async def test_nothing_is_read_without_a_grant(clients: dict[str, Api]) -> None:
     before = Moods.reads
     assert (await clients["notes:*"].get("/moods")).status == 403
     assert Moods.reads == before
@@ -195,7 +195,7 @@ async def test_nothing_is_read_for_who_may_not(clients: dict[str, Api]) -> None:
     assert Moods.reads == before + 1
 
 
-async def test_several_grants_add_up(api: Api) -> None:
+async def test_several_grants_are_combined(api: Api) -> None:
     await api.service.clients.add("both", SECRET, ["contacts:GET", "notes:POST"])
     both = api.as_client("both", SECRET)
     assert (await both.get("/contacts")).status == 200
@@ -204,7 +204,7 @@ async def test_several_grants_add_up(api: Api) -> None:
     assert (await both.post("/contacts", {})).status == 403
 
 
-async def test_any_opens_nothing_by_itself_and_everyones_beside_another(api: Api, clients: dict[str, Api]) -> None:
+async def test_the_any_grant_only_extends_another_grant(api: Api, clients: dict[str, Api]) -> None:
     item = (await api.post("/notes", {"text": "x"})).json
     assert (await clients["notes:any"].get(f"/notes/{item['id']}")).status == 403
     assert (await clients["notes:GET"].get(f"/notes/{item['id']}")).status == 404
@@ -213,7 +213,7 @@ async def test_any_opens_nothing_by_itself_and_everyones_beside_another(api: Api
     assert (await clients["*:*"].get(f"/notes/{item['id']}")).status == 200
 
 
-async def test_a_put_that_would_make_an_item_takes_the_grant_to_make_one(api: Api) -> None:
+async def test_a_put_that_creates_requires_the_post_grant(api: Api) -> None:
     await api.service.clients.add("put only", SECRET, ["notes:PUT", "*:GET"])
     path = f"/notes/{uuid4()}"
     assert (await api.as_client("put only", SECRET).put(path, {"text": "x"})).status == 404

@@ -88,7 +88,7 @@ async def create(api: Api, path: str, **values: Any) -> Any:
     return response.json
 
 
-async def test_what_is_public_is_read_without_credentials(api: Api, anonymous: Api) -> None:
+async def test_public_methods_need_no_credentials(api: Api, anonymous: Api) -> None:
     post = await create(api, "/posts", title="one")
     path = f"/posts/{post['id']}"
     assert (await anonymous.get(path)).json == post
@@ -101,7 +101,7 @@ async def test_what_is_public_is_read_without_credentials(api: Api, anonymous: A
     assert (await anonymous.get("/posts/")).status == 308
 
 
-async def test_nothing_else_is_let_in_without_credentials(api: Api, anonymous: Api) -> None:
+async def test_all_other_methods_require_credentials(api: Api, anonymous: Api) -> None:
     path = f"/posts/{(await create(api, '/posts', title='one'))['id']}"
     for verb in ("PUT", "PATCH", "DELETE"):
         assert (await anonymous.request(verb, path, {})).status == 401, verb
@@ -123,7 +123,7 @@ async def test_nothing_else_is_let_in_without_credentials(api: Api, anonymous: A
         assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-async def test_credentials_that_are_sent_have_to_be_right(api: Api, anonymous: Api) -> None:
+async def test_credentials_are_checked_if_sent(api: Api, anonymous: Api) -> None:
     assert (await api.as_client("admin", "wrong password").get("/posts")).status == 401
     malformed = await anonymous.get("/posts", headers={"Authorization": "Basic ?"})
     assert (malformed.status, malformed.errors) == (401, [(12000, "Authorization")])
@@ -133,7 +133,7 @@ async def test_credentials_that_are_sent_have_to_be_right(api: Api, anonymous: A
     assert (await api.as_client("poor", "a password").post("/posts", {"title": "x"})).status == 403
 
 
-async def test_expand_shows_what_can_be_read_in_public(api: Api, anonymous: Api) -> None:
+async def test_expand_without_credentials_requires_a_public_target(api: Api, anonymous: Api) -> None:
     author = await create(api, "/authors", name="Ada")
     editor = await create(api, "/editors", name="Eve")
     post = await create(api, "/posts", title="one", author=author["id"], editor=editor["id"])
@@ -141,14 +141,14 @@ async def test_expand_shows_what_can_be_read_in_public(api: Api, anonymous: Api)
     assert (await anonymous.get(f"/posts/{post['id']}?expand=editor")).errors == [(12002, "expand")]
 
 
-async def test_a_public_post_is_nobodys(api: Api, anonymous: Api) -> None:
+async def test_an_item_created_without_credentials_has_no_client(api: Api, anonymous: Api) -> None:
     assert (await create(anonymous, "/words", text="hello"))["by"] == "nobody"
     assert (await create(api, "/words", text="hello"))["by"] == "admin"
     kept = await anonymous.post("/words", {"text": "again"}, headers={"Idempotency-Key": "k"})
     assert (kept.status, kept.errors) == (400, [(10015, "Idempotency-Key")])
 
 
-async def test_the_document_says_what_needs_no_credentials(api: Api) -> None:
+async def test_the_openapi_document_marks_public_methods(api: Api) -> None:
     paths = (await api.get("/openapi.json")).json["paths"]
     for path, verb, is_public in (
         ("/posts", "get", True),
@@ -164,7 +164,7 @@ async def test_the_document_says_what_needs_no_credentials(api: Api) -> None:
         assert security == ([{}, {"basic": []}] if is_public else None), (path, verb)
 
 
-async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -> None:
+async def test_a_failed_public_plugin_is_503_without_credentials(serve: Serve) -> None:
     broken = plugin("posts", Posts)
     broken.fail("it is of no use")
     anonymous = (await serve([broken])).as_client("", "")
@@ -181,6 +181,6 @@ async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -
         ({"public": ("GET",), "owned": True}, "public and owned are both set"),
     ],
 )
-def test_what_cannot_be_public_is_found_at_the_start(changes: Mapping[str, Any], message: str) -> None:
+def test_invalid_public_declarations_are_rejected_at_startup(changes: Mapping[str, Any], message: str) -> None:
     wrong = type("Wrong", (Editors,), dict(changes))
     assert message in (problem(wrong) or "")

@@ -32,7 +32,7 @@ def check_errors(site: Site, **settings: str) -> list[str]:
     return result.stderr.splitlines()
 
 
-def test_what_is_whole_is_said_to_be(site: Site) -> None:
+def test_valid_plugins_are_reported_as_valid(site: Site) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), VALID)
     # The database is unreachable: none is needed.
     url = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -68,7 +68,7 @@ def test_what_is_whole_is_said_to_be(site: Site) -> None:
         ),
     ],
 )
-def test_a_plugin_with_a_fault_is_named(site: Site, source: str, message: str) -> None:
+def test_a_plugin_with_an_error_is_reported_by_name(site: Site, source: str, message: str) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), source)
     [line] = check_errors(site)
     assert line.startswith(message)
@@ -81,7 +81,7 @@ def test_a_plugin_with_a_fault_is_named(site: Site, source: str, message: str) -
         ("1_first.sql", "1_first.sql is not a valid name for a migration: write it as 0001_what_it_does.sql"),
     ],
 )
-def test_sql_files_that_cannot_be_applied_are_named(site: Site, file: str, message: str) -> None:
+def test_invalid_sql_files_are_reported(site: Site, file: str, message: str) -> None:
     package = site.install("pegboard-books", "books = pegboard_books:Books")
     site.write(package, VALID)
     (package / "migrations").mkdir()
@@ -89,7 +89,7 @@ def test_sql_files_that_cannot_be_applied_are_named(site: Site, file: str, messa
     assert check_errors(site) == [f"books: {message}"]
 
 
-def test_every_fault_has_its_line(site: Site) -> None:
+def test_every_error_is_reported_in_its_own_line(site: Site) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), "Books = 1")
     site.write(site.install("pegboard-other", "contacts = pegboard_other:Books\ndocs = pegboard_other:Books"), VALID)
     assert check_errors(site, plugins="books,contacts,docs,gone,shelves", plugins_required="contacts") == [
@@ -102,18 +102,18 @@ def test_every_fault_has_its_line(site: Site) -> None:
     ]
 
 
-def test_a_required_plugin_that_is_not_there_is_a_fault(site: Site) -> None:
+def test_a_missing_required_plugin_is_an_error(site: Site) -> None:
     assert check_errors(site, plugins_required="contacts,gone") == [
         "gone: PEGBOARD_PLUGINS_REQUIRED names it, but it is not installed"
     ]
 
 
-def test_a_setting_that_is_not_taken_is_the_fault(site: Site) -> None:
+def test_an_invalid_setting_is_an_error(site: Site) -> None:
     assert "PEGBOARD_PORT" in site.pegboard("check", port="many").stderr
     assert site.pegboard("check", port="many").exit_code == 1
 
 
-def test_a_setting_that_a_plugin_needs_is_a_fault_where_it_is_not_set(site: Site) -> None:
+def test_a_missing_required_setting_of_a_plugin_is_an_error(site: Site) -> None:
     source = (
         VALID
         + """
@@ -126,7 +126,7 @@ def test_a_setting_that_a_plugin_needs_is_a_fault_where_it_is_not_set(site: Site
     assert site.pegboard("check", plugins="books", books_shelves="3").output == "no problems found: books\n"
 
 
-def test_a_middleware_that_cannot_be_had_is_a_fault(site: Site) -> None:
+def test_a_middleware_that_cannot_be_loaded_is_an_error(site: Site) -> None:
     site.write(site.install("pegboard-books", "books = pegboard_books:Books"), VALID)
     assert check_errors(site, plugins="books,gone", middlewares="tenant") == [
         "gone: PEGBOARD_PLUGINS names it, but it is not installed",

@@ -170,7 +170,7 @@ def error_line(result: tuple[int, str, str]) -> str:
     return line.removeprefix("Error: ")
 
 
-def test_the_first_start_tells_the_password_and_the_address(tmp_path: Path) -> None:
+def test_the_first_start_prints_the_password_and_the_address(tmp_path: Path) -> None:
     service = Service(tmp_path / "data")
     lines = service.out.splitlines()
     assert [bool(pattern.fullmatch(line)) for pattern, line in zip((ADMINISTRATOR, SERVES), lines, strict=True)] == [
@@ -183,14 +183,14 @@ def test_the_first_start_tells_the_password_and_the_address(tmp_path: Path) -> N
     assert service.wait_for_line(ADMINISTRATOR)[1] not in service.err
 
 
-def test_a_second_start_has_the_data_and_tells_no_password(start: Callable[..., Service], password: str) -> None:
+def test_a_second_start_keeps_the_data_and_prints_no_password(start: Callable[..., Service], password: str) -> None:
     service = start()
     assert not ADMINISTRATOR.search(service.out)
     assert contact_names(service, password) == ["Ada"]
 
 
 @pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGINT), ("2", signal.SIGTERM)])
-def test_a_signal_ends_the_service_and_its_postgres(
+def test_a_signal_stops_the_service_and_its_postgres(
     start: Callable[..., Service], folder: Path, number: signal.Signals, workers: str
 ) -> None:
     service = start("--workers", workers)
@@ -202,7 +202,7 @@ def test_a_signal_ends_the_service_and_its_postgres(
     assert "Traceback" not in service.err
 
 
-def test_a_signal_before_anything_is_served_ends_in_order(tmp_path: Path) -> None:
+def test_a_signal_during_startup_stops_cleanly(tmp_path: Path) -> None:
     process = subprocess.Popen([SCRIPT, "serve", "--port", "0"], env=environment(tmp_path / "data"))
     end = time.monotonic() + 30
     while not (tmp_path / "data/lock").exists() and time.monotonic() < end:
@@ -212,7 +212,7 @@ def test_a_signal_before_anything_is_served_ends_in_order(tmp_path: Path) -> Non
     assert not (tmp_path / "data/postgres/postmaster.pid").exists()
 
 
-def test_what_was_answered_outlives_a_kill(start: Callable[..., Service], folder: Path, password: str) -> None:
+def test_acknowledged_writes_survive_a_kill(start: Callable[..., Service], folder: Path, password: str) -> None:
     service = start()
     for number in range(20):
         status, _ = service.request("POST", "/contacts", password, {"name": "B", "email": f"b{number}@example.org"})
@@ -222,14 +222,14 @@ def test_what_was_answered_outlives_a_kill(start: Callable[..., Service], folder
     assert contact_names(again, password) == ["Ada", *["B"] * 20]
 
 
-def test_a_second_service_on_the_same_data_is_told_so(start: Callable[..., Service], folder: Path) -> None:
+def test_a_second_service_on_the_same_data_is_refused(start: Callable[..., Service], folder: Path) -> None:
     service = start()
     error = error_line(pegboard(folder, "serve", "--port", "0"))
     assert error == f"the data folder {folder} is in use by another service (pid {service.process.pid})"
     assert service.request("GET", "/health")[0] == 200
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = error_line(pegboard(tmp_path / "data", "serve", "--port", str(port)))
@@ -263,7 +263,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         ({"host": "no.such.host.invalid"}, re.compile(r"cannot listen on no\.such\.host\.invalid:0: .+")),
     ],
 )
-def test_what_stops_the_start_is_told_in_one_line(
+def test_startup_errors_are_reported_in_one_line(
     folder: Path, settings: dict[str, str], expected: str | re.Pattern[str]
 ) -> None:
     arguments = () if "port" in settings else ("--port", "0")
@@ -272,7 +272,7 @@ def test_what_stops_the_start_is_told_in_one_line(
     assert not (folder / "postgres/postmaster.pid").exists()
 
 
-def test_an_option_takes_what_its_setting_takes(tmp_path: Path) -> None:
+def test_an_option_accepts_the_values_of_its_setting(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--workers", "0")
     assert code == 2
     assert err.splitlines()[-1] == "Error: Invalid value for '--workers': '0': it must be an integer from 1 to 256."
@@ -296,7 +296,7 @@ def test_a_worker_that_dies_is_replaced(start: Callable[..., Service], password:
     assert contact_names(service, password) == ["Ada"]
 
 
-def test_the_first_start_with_workers_tells_the_password_once(tmp_path: Path) -> None:
+def test_the_first_start_with_workers_prints_the_password_once(tmp_path: Path) -> None:
     service = Service(tmp_path / "data", "--workers", "2")
     [password] = ADMINISTRATOR.findall(service.out)
     assert contact_names(service, password) == []
@@ -304,7 +304,7 @@ def test_the_first_start_with_workers_tells_the_password_once(tmp_path: Path) ->
     assert len(service.out.splitlines()) == 2
 
 
-def test_workers_end_with_the_process_that_started_them(start: Callable[..., Service], password: str) -> None:
+def test_workers_end_with_their_parent_process(start: Callable[..., Service], password: str) -> None:
     service = start("--workers", "2")
     workers = service.children()
     service.end(signal.SIGKILL)
@@ -314,7 +314,7 @@ def test_workers_end_with_the_process_that_started_them(start: Callable[..., Ser
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
+def test_sighup_reloads_settings_and_plugins_without_failing_requests(
     start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
@@ -346,7 +346,7 @@ def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_with_settings_that_name_what_is_not_there_leaves_all_as_it_was(
+def test_sighup_with_invalid_settings_keeps_the_running_workers(
     start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named, traced = install_tenant(tmp_path, monkeypatch), tmp_path / "traced"
@@ -382,7 +382,7 @@ def test_a_hangup_with_settings_that_name_what_is_not_there_leaves_all_as_it_was
     assert contact_names(service, password) == ["Ada"]
 
 
-def test_a_worker_whose_middleware_is_gone_says_so_and_is_tried_again_in_peace(
+def test_a_worker_with_a_missing_middleware_is_restarted_with_a_delay(
     start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = install_tenant(tmp_path, monkeypatch)
@@ -441,9 +441,7 @@ def install_notes(site: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_while_it_drains_the_service_serves_but_is_not_ready(
-    start: Callable[..., Service], password: str, workers: str
-) -> None:
+def test_a_draining_service_serves_but_is_not_ready(start: Callable[..., Service], password: str, workers: str) -> None:
     service = start("--workers", workers, drain_seconds="60")
     assert service.request("GET", "/ready")[0] == 200
     service.process.send_signal(signal.SIGTERM)
@@ -460,7 +458,7 @@ def test_while_it_drains_the_service_serves_but_is_not_ready(
     assert service.end(signal.SIGINT) == 0
 
 
-def test_clients_are_looked_after_beside_the_service_and_without_it(
+def test_clients_can_be_managed_with_and_without_a_running_service(
     start: Callable[..., Service], folder: Path, password: str
 ) -> None:
     def client(*arguments: str, stdin: str = "") -> str:
@@ -481,7 +479,7 @@ def test_clients_are_looked_after_beside_the_service_and_without_it(
     assert client("list") == "admin\t*:*\n"
 
 
-def test_a_client_command_that_is_refused_says_why(
+def test_a_failed_client_command_prints_the_reason(
     start: Callable[..., Service], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()
@@ -498,7 +496,7 @@ def test_a_client_command_that_is_refused_says_why(
         assert site.expect_error("client", *arguments, stdin=stdin) == expected
 
 
-def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+def test_migrate_prints_applied_migrations(tmp_path: Path) -> None:
     code, out, _ = pegboard(tmp_path / "data", "migrate")
     assert code == 0
     assert re.search(r"^pegboard: applied 0001_\w+\.sql, .*^contacts: applied schema$", out, re.DOTALL | re.MULTILINE)
@@ -507,14 +505,14 @@ def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     assert {line.partition(": ")[2] for line in out.splitlines()} == {"nothing to do"}
 
 
-def test_plugins_lists_what_is_installed(folder: Path) -> None:
+def test_plugins_lists_installed_plugins(folder: Path) -> None:
     code, out, err = pegboard(folder, "plugins")
     assert (code, err) == (0, "")
     assert re.search(r"^contacts\tpegboard-contacts \d+\.\d+\.\d+\tready$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_the_health_of_a_service_is_told_by_the_status(start: Callable[..., Service], folder: Path, host: str) -> None:
+def test_healthcheck_reports_health_by_exit_status(start: Callable[..., Service], folder: Path, host: str) -> None:
     service = start()
     port = str(service.port)
     # Local requests do not use a proxy.
@@ -526,7 +524,7 @@ def test_the_health_of_a_service_is_told_by_the_status(start: Callable[..., Serv
     assert error == f"no service responds on 127.0.0.1:{port}: Connection refused"
 
 
-def test_a_service_that_hangs_or_is_another_one_is_not_healthy(tmp_path: Path) -> None:
+def test_a_hanging_or_different_service_is_not_healthy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert error_line(pegboard(tmp_path, "healthcheck", port=str(port))) == (
@@ -541,7 +539,7 @@ def test_a_service_that_hangs_or_is_another_one_is_not_healthy(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("plugins",), ("client", "list")])
-def test_a_database_that_is_away_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_an_unavailable_database_is_reported(tmp_path: Path, command: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"postgresql://nobody:hush@127.0.0.1:{closed.getsockname()[1]}/nothing"
     error = error_line(pegboard(tmp_path / "data", *command, database_url=url))
@@ -572,7 +570,7 @@ def test_each_request_is_logged_as_json(start: Callable[..., Service], password:
     assert (entry["template"], entry["status"], entry["client"]) == ("/health", 200, "")
 
 
-def test_the_log_can_be_silent(start: Callable[..., Service], password: str) -> None:
+def test_logging_can_be_turned_off(start: Callable[..., Service], password: str) -> None:
     service = start(log_level="warning")
     assert contact_names(service, password) == ["Ada"]
     assert "pegboard.access" not in service.err

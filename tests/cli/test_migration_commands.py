@@ -88,7 +88,7 @@ def files(package: Path) -> list[str]:
     return sorted(path.name for path in package.glob("migrations/*"))
 
 
-def test_a_table_is_taken_over_and_changed_by_files(site: Site, database: str, books: Path, postgres: str) -> None:
+def test_a_generated_table_is_taken_over_by_migrations(site: Site, database: str, books: Path, postgres: str) -> None:
     site.run("migrate")
     run(database, INSERT.format("title", "'Emma'"))
     assert "books: wrote" in site.run("make-migration", "books")
@@ -129,7 +129,7 @@ def test_a_table_is_taken_over_and_changed_by_files(site: Site, database: str, b
     assert run(by_schema, CATALOGUE) == by_files
 
 
-def test_a_change_that_was_refused_becomes_files(site: Site, database: str, books: Path) -> None:
+def test_a_rejected_schema_change_becomes_a_migration(site: Site, database: str, books: Path) -> None:
     site.run("migrate")
     run(database, INSERT.format("title, year", "'Emma', 1815"))
     made = run(database, CATALOGUE)
@@ -153,7 +153,7 @@ def test_a_change_that_was_refused_becomes_files(site: Site, database: str, book
     assert run(database, CATALOGUE) == made
 
 
-def test_a_column_that_is_computed_is_its_authors(site: Site, database: str, books: Path) -> None:
+def test_a_computed_column_is_left_to_the_author(site: Site, database: str, books: Path) -> None:
     site.run("make-migration", "books")
     site.write(books, BOOKS.replace("tags =", "size = fields.Integer(dump_only=True)\n        tags ="))
     size = "ALTER TABLE books ADD COLUMN size bigint GENERATED ALWAYS AS (char_length(title)) STORED;"
@@ -162,7 +162,7 @@ def test_a_column_that_is_computed_is_its_authors(site: Site, database: str, boo
     assert site.run("make-migration", "books").startswith("books: nothing to do")
 
 
-def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, postgres: str) -> None:
+def test_resources_of_one_package_have_separate_migration_folders(site: Site, database: str, postgres: str) -> None:
     package = site.install("pegboard-shelf", "books = pegboard_shelf:Books\nloans = pegboard_shelf:Loans")
     loans = """
     class Loan(Schema):
@@ -182,7 +182,7 @@ def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, 
     assert "belong to books, loans; move them" in site.expect_error("make-migration", "books")
 
 
-def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, books: Path) -> None:
+def test_make_migration_refuses_impossible_requests(site: Site, database: str, books: Path) -> None:
     assert site.expect_error("make-migration", "shelves") == "no plugin shelves is installed"
     result = site.pegboard("make-migration", "books", "--title", "No Good")
     assert (result.exit_code, "use 1 to 60 characters of a-z" in result.output) == (2, True)
@@ -200,7 +200,7 @@ def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, boo
     assert (books / "migrations").is_file()
 
 
-def test_an_edited_file_is_refused_and_shown(site: Site, database: str, books: Path) -> None:
+def test_an_edited_migration_is_rejected_and_listed(site: Site, database: str, books: Path) -> None:
     site.run("make-migration", "books")
     site.run("migrate")
     with (books / "migrations/0001_books.sql").open("a") as file:
@@ -216,7 +216,7 @@ def test_an_edited_file_is_refused_and_shown(site: Site, database: str, books: P
         assert (result.exit_code, shown in result.stdout) == (1, True), result.output
 
 
-def test_what_would_run_is_shown_and_not_run(site: Site, database: str, books: Path) -> None:
+def test_dry_run_prints_pending_migrations_without_running_them(site: Site, database: str, books: Path) -> None:
     shown = site.run("migrate", "--dry-run")
     assert "-- pegboard\n-- 0001_clients.sql\n" in shown
     assert '-- books\nCREATE SCHEMA IF NOT EXISTS "books";\nCREATE TABLE "books"."books" (' in shown
@@ -237,7 +237,7 @@ def test_what_would_run_is_shown_and_not_run(site: Site, database: str, books: P
     assert site.pegboard("migrate", "--dry-run", "--status").exit_code == 2
 
 
-def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database: str, books: Path) -> None:
+def test_a_plugin_is_removed_with_its_records_after_confirmation(site: Site, database: str, books: Path) -> None:
     site.run("migrate")
     run(database, INSERT.format("title", "'Emma'"))
     response = "INSERT INTO pegboard.idempotency VALUES (gen_random_uuid(), '{}', 'k', '', 201, '{{}}', '')"
@@ -260,7 +260,7 @@ def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database:
 
 
 @pytest.mark.usefixtures("books")
-def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, database: str) -> None:
+def test_removing_a_plugin_asks_for_confirmation_at_a_terminal(site: Site, database: str) -> None:
     site.run("migrate")
     run(database, INSERT.format("title", "'Emma'"))
     code, shown = at_a_terminal("remove-plugin", "books", response="n")
@@ -302,7 +302,9 @@ def at_a_terminal(*arguments: str, response: str) -> tuple[int, str]:
         ),
     ],
 )
-def test_a_plugin_that_others_need_stays(site: Site, database: str, books: Path, made: str, reason: str) -> None:
+def test_a_plugin_that_others_reference_is_not_removed(
+    site: Site, database: str, books: Path, made: str, reason: str
+) -> None:
     site.run("migrate")
     run(database, "CREATE SCHEMA loans", made)
     result = site.pegboard("remove-plugin", "books", "--yes")

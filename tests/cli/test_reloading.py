@@ -85,7 +85,7 @@ def postmaster(service: Service) -> str:
     return (service.folder / "postgres/postmaster.pid").read_text().splitlines()[0]
 
 
-def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Path) -> None:
+def test_new_code_is_served_without_failing_requests(service: Service, site: Path) -> None:
     failed: list[BaseException] = []
     over = Event()
 
@@ -116,7 +116,7 @@ def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Pa
     assert postmaster(service) == database
 
 
-def test_a_fault_is_shown_and_waited_out(service: Service, site: Path) -> None:
+def test_an_error_is_shown_until_it_is_fixed(service: Service, site: Path) -> None:
     module = site / "pegboard_books/__init__.py"
     sound = module.read_text()
     module.write_text(sound + "def broken(:\n")
@@ -126,22 +126,22 @@ def test_a_fault_is_shown_and_waited_out(service: Service, site: Path) -> None:
     wait_until(lambda: service.request("GET", "/books", PASSWORD)[0] == 200)
 
 
-def test_any_file_of_a_plugin_counts(service: Service, site: Path) -> None:
+def test_any_changed_file_of_a_plugin_triggers_a_reload(service: Service, site: Path) -> None:
     (site / "pegboard_books/page.html").write_text("<p>")
     service.wait_for_line(re.compile(r"Restarting: .*/page\.html has changed"), lambda: service.err)
 
 
-def test_a_plugin_that_is_installed_is_mounted(service: Service, site: Path) -> None:
+def test_a_newly_installed_plugin_is_mounted(service: Service, site: Path) -> None:
     install(site, "films")
     wait_until(lambda: summary(service, "films") == "First edition.")
 
 
-def test_it_serves_in_one_process(tmp_path: Path) -> None:
+def test_reload_requires_a_single_process(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--reload", "--workers", "2")
     assert (code, "Error: --reload runs one process; leave --workers out." in err) == (2, True)
 
 
-def test_a_service_that_cannot_start_is_waited_for_and_ends_in_order(service: Service, tmp_path: Path) -> None:
+def test_reload_waits_for_a_change_if_the_service_cannot_start(service: Service, tmp_path: Path) -> None:
     stderr = tmp_path / "stderr"
     asked = environment(service.folder, plugins_required="nothing", database_url=dsn_of(service.folder) or "")
     with stderr.open("wb") as err:

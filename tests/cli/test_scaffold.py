@@ -33,17 +33,17 @@ def project_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.make("time-entries", tmp_path_factory.mktemp("plugins"))
 
 
-def test_it_is_clean_by_its_own_rules(project_folder: Path) -> None:
+def test_the_generated_plugin_passes_its_lint_rules(project_folder: Path) -> None:
     run("ruff", "check", "--no-cache", ".", cwd=project_folder)
     run("ruff", "format", "--no-cache", "--check", ".", cwd=project_folder)
 
 
-def test_its_types_are_sound(project_folder: Path) -> None:
+def test_the_generated_plugin_passes_type_checking(project_folder: Path) -> None:
     # With the configuration of this repository, which is stricter and has a warm cache.
     run("mypy", str(project_folder / "src"), str(project_folder / "tests"), cwd=ROOT)
 
 
-def test_its_tests_pass_as_they_are(project_folder: Path, tmp_path: Path) -> None:
+def test_the_tests_of_the_generated_plugin_pass(project_folder: Path, tmp_path: Path) -> None:
     info = tmp_path / "pegboard_time_entries-0.1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.4\nName: pegboard-time-entries\nVersion: 0.1.0\n")
@@ -57,7 +57,7 @@ def test_its_tests_pass_as_they_are(project_folder: Path, tmp_path: Path) -> Non
     assert "3 passed" in output
 
 
-def test_its_wheel_holds_the_package(project_folder: Path, tmp_path: Path) -> None:
+def test_the_wheel_of_the_generated_plugin_contains_the_package(project_folder: Path, tmp_path: Path) -> None:
     (project_folder / "src/pegboard_time_entries/migrations").mkdir()
     (project_folder / "src/pegboard_time_entries/migrations/0001_time_entries.sql").write_text("SELECT 1;\n")
     run("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), cwd=project_folder)
@@ -71,7 +71,7 @@ def test_its_wheel_holds_the_package(project_folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["companies", "bus", "news", "s", "none", "schemas", "x" * 40, "table_resource"])
-def test_whatever_the_name_the_plugin_is_sound(site: Site, name: str) -> None:
+def test_the_generated_plugin_is_valid_for_any_name(site: Site, name: str) -> None:
     folder = project.make(name, site.folder)
     metadata = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     [(point, target)] = metadata["entry-points"]["pegboard.resources"].items()
@@ -93,7 +93,7 @@ def test_whatever_the_name_the_plugin_is_sound(site: Site, name: str) -> None:
         ("taken", "pegboard-taken already exists"),
     ],
 )
-def test_what_cannot_be_made_leaves_nothing(site: Site, name: str, reason: str) -> None:
+def test_a_failed_generation_leaves_no_files(site: Site, name: str, reason: str) -> None:
     (site.folder / "pegboard-taken").mkdir()
     site.patch.chdir(site.folder)
     before = sorted(site.folder.parent.rglob("*"))
@@ -101,13 +101,13 @@ def test_what_cannot_be_made_leaves_nothing(site: Site, name: str, reason: str) 
     assert sorted(site.folder.parent.rglob("*")) == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(site: Site) -> None:
+def test_an_unwritable_folder_is_reported(site: Site) -> None:
     site.patch.chdir(site.folder)
     (site.folder / ".pegboard-books.begun").write_text("in the way")
     assert "pegboard-books cannot be created: File exists" in site.expect_error("new-plugin", "books")
 
 
-def test_a_name_that_a_plugin_has_is_told(site: Site) -> None:
+def test_the_name_of_an_existing_plugin_is_reported(site: Site) -> None:
     site.patch.chdir(site.folder)
     last = site.run("new-plugin", "contacts").splitlines()[-1]
     assert last == "pegboard-contacts already has the name contacts: while both are installed, neither is available."

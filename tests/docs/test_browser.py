@@ -68,7 +68,7 @@ async def open_page(context: BrowserContext) -> tuple[Page, list[str], list[str]
     return page, console_errors, hosts
 
 
-async def test_reading_the_overview_and_trying_a_resource(browser: Browser, api: Api) -> None:
+async def test_the_overview_can_be_read_and_a_resource_tried_out(browser: Browser, api: Api) -> None:
     await api.post("/contacts", {"name": "Grace Hopper", "email": "grace@example.org"})
     context = await browser.new_context(viewport=DESKTOP)
     page, console_errors, hosts = await open_page(context)
@@ -114,7 +114,7 @@ async def test_reading_the_overview_and_trying_a_resource(browser: Browser, api:
     await context.close()
 
 
-async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Api) -> None:
+async def test_error_responses_are_shown(browser: Browser, api: Api) -> None:
     context = await browser.new_context(viewport=DESKTOP)
     page, console_errors, _ = await open_page(context)
     await page.goto(f"{api.url}/docs/contacts")
@@ -131,9 +131,7 @@ async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Ap
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/contacts", "/docs/clients"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_text_can_be_told_from_what_is_behind_it(
-    browser: Browser, running: Api, path: str, scheme: str
-) -> None:
+async def test_all_text_has_sufficient_contrast(browser: Browser, running: Api, path: str, scheme: str) -> None:
     context = await browser.new_context(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]  # a plain str
     page, console_errors, _ = await open_page(context)
     await page.goto(running.url + path)
@@ -145,7 +143,7 @@ async def test_every_text_can_be_told_from_what_is_behind_it(
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/contacts", "/docs/clients"])
-async def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, running: Api, path: str) -> None:
+async def test_a_phone_needs_no_horizontal_scrolling(browser: Browser, running: Api, path: str) -> None:
     context = await browser.new_context(viewport=PHONE, device_scale_factor=2, is_mobile=True, has_touch=True)
     page, console_errors, _ = await open_page(context)
     await page.goto(running.url + path)
@@ -177,7 +175,7 @@ async def test_the_keyboard_reaches_the_content_first(browser: Browser, running:
     await context.close()
 
 
-async def test_everything_is_there_without_scripts(browser: Browser, running: Api) -> None:
+async def test_pages_are_complete_without_scripts(browser: Browser, running: Api) -> None:
     context = await browser.new_context(viewport=DESKTOP, java_script_enabled=False)
     page, console_errors, _ = await open_page(context)
     await page.goto(f"{running.url}/docs/contacts")

@@ -106,7 +106,7 @@ def check(html: bytes, *labels: str) -> None:
     assert html.count(b"<script") == 1
 
 
-def test_the_page_of_a_resource_escapes_what_its_plugin_says() -> None:
+def test_the_page_of_a_resource_escapes_text_of_its_plugin() -> None:
     column = Column("column", "text", nullable=False, field=hostile("column"))
     bills = plugin("bills", State.READY)
     html = pages.resource(site(bills), bills, manual(document(), "bills"), Rules((column,)), docstring())
@@ -122,7 +122,7 @@ def test_the_overview_escapes_names_and_codes() -> None:
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.DISABLED, State.CONFLICT])
-def test_the_page_of_what_does_not_serve_escapes_and_keeps_the_error_to_itself(state: State) -> None:
+def test_the_page_of_an_unavailable_plugin_escapes_text_and_hides_the_error(state: State) -> None:
     odd = plugin(hostile("name"), state)
     html = pages.outage(site(odd), [odd])
     check(html, "name", "distribution", "plugin_version", "version", "prefix")
@@ -136,7 +136,7 @@ def test_a_value_that_is_missing_from_a_page_is_an_error() -> None:
         templating.render("outage.html", **view)
 
 
-def test_what_makes_pages_is_loaded_only_for_them() -> None:
+def test_template_libraries_are_loaded_only_for_pages() -> None:
     code = "import sys, pegboard.app, pegboard.cli; print({'jinja2', 'markupsafe', 'markdown_it'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -39,7 +39,7 @@ def lines() -> list[str]:
     return list(parts(dict(create_app(Settings(), plugins)[SERVICE].specification.document())))
 
 
-def test_the_document_says_what_it_said() -> None:
+def test_the_document_matches_the_pinned_one() -> None:
     assert lines() == PINNED.read_text().splitlines()
 
 

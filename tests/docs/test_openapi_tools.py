@@ -118,17 +118,17 @@ def token(api: Api) -> str:
     return api.headers["Authorization"].removeprefix("Basic ")
 
 
-async def test_redocly_finds_nothing(tools: Path, document: Path) -> None:
+async def test_redocly_reports_no_problems(tools: Path, document: Path) -> None:
     output = await run(tools / "redocly", "lint", "--format=json", document, REDOCLY_TELEMETRY="off")
     found = json.loads(output[output.index("{") : output.rindex("}") + 1])
     assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, output
 
 
-async def test_spectral_finds_nothing(tools: Path, document: Path) -> None:
+async def test_spectral_reports_no_problems(tools: Path, document: Path) -> None:
     await run(tools / "spectral", "lint", "--fail-severity=hint", "--ruleset", TOOLS / "spectral.yaml", document)
 
 
-async def test_a_client_in_python_works(document: Path, open_api: Api, tmp_path: Path) -> None:
+async def test_a_generated_python_client_works(document: Path, open_api: Api, tmp_path: Path) -> None:
     # The generator writes failing code if a list is one of several bodies, so it is removed.
     config = tmp_path / "config.json"
     overrides = {"application/json-patch+json": "left/out", "*/*": "application/octet-stream"}
@@ -142,7 +142,7 @@ async def test_a_client_in_python_works(document: Path, open_api: Api, tmp_path:
     assert (await run(sys.executable, "try.py", open_api.url, token(open_api), cwd=tmp_path)).strip() == "done"
 
 
-async def test_a_client_in_typescript_works(tools: Path, document: Path, open_api: Api, tmp_path: Path) -> None:
+async def test_a_generated_typescript_client_works(tools: Path, document: Path, open_api: Api, tmp_path: Path) -> None:
     # Otherwise fields with a default would be required.
     await run(tools / "openapi-typescript", document, "-o", tmp_path / "api.d.ts", "--default-non-nullable=false")
     (tmp_path / "node_modules").symlink_to(TOOLS / "node_modules")
@@ -153,7 +153,7 @@ async def test_a_client_in_typescript_works(tools: Path, document: Path, open_ap
     assert (await run("node", "try.js", open_api.url, token(open_api), cwd=tmp_path)).strip() == "done"
 
 
-async def test_no_request_that_schemathesis_makes_is_answered_in_another_way(
+async def test_responses_to_schemathesis_requests_match_the_document(
     document: Path, open_api: Api, tmp_path: Path
 ) -> None:
     me = (await open_api.get("/clients/me")).json["id"]

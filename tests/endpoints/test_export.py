@@ -195,13 +195,13 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("value", "expected"), CELLS, ids=repr)
-def test_a_cell_is_written_as_promised(value: object, expected: str) -> None:
+def test_csv_cells_have_the_documented_format(value: object, expected: str) -> None:
     assert cell(value) == expected
 
 
 @example(HOSTILE)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), min_size=2))
-def test_a_reader_gets_every_text_back(texts: list[str]) -> None:
+def test_any_text_survives_csv(texts: list[str]) -> None:
     (row,) = csv.reader(io.StringIO(record(texts).decode(), newline=""), strict=True)
     for found, text in zip(row, texts, strict=True):
         assert found in (text, "'" + text)
@@ -209,7 +209,7 @@ def test_a_reader_gets_every_text_back(texts: list[str]) -> None:
         assert found[:1] not in ("=", "@", "\t", "\r")
 
 
-async def test_every_cell_is_as_it_was(api: Api) -> None:
+async def test_every_value_survives_an_export(api: Api) -> None:
     values: list[dict[str, Any]] = [{"text": text, "tags": [text], "extra": {"a": text}} for text in HOSTILE]
     values.append({"text": None, "number": -(2**40), "price": "-12.50", "ratio": -1e-7, "day": "2015-02-15"})
     values.append({"at": "2015-02-15T06:21:07+01:00", "on": False, "extra": None})
@@ -232,13 +232,13 @@ async def test_every_cell_is_as_it_was(api: Api) -> None:
                 assert orjson.loads(written) == value
 
 
-async def test_null_and_empty_text_are_told_apart(api: Api) -> None:
+async def test_null_and_empty_text_are_distinguished(api: Api) -> None:
     await create(api, "/things", [{"text": None}, {"text": ""}])
     response = await api.get("/things?fields=text", headers=CSV)
     assert [line.partition(b",")[2] for line in response.body.split(b"\r\n")] == [b"text", b"", b'""', b""]
 
 
-async def test_lines_are_the_items_as_a_page_shows_them(api: Api) -> None:
+async def test_lines_of_an_export_equal_the_items_of_a_page(api: Api) -> None:
     items = await create(api, "/things", [{"text": text, "at": "2015-02-15T06:21:07+01:00"} for text in HOSTILE])
     response = await api.get("/things", headers=NDJSON)
     assert response.headers["Content-Type"] == "application/x-ndjson"
@@ -252,7 +252,7 @@ async def test_an_empty_collection_is_an_empty_export(api: Api, accept: dict[str
     assert (response.status, response.body) == (200, b"" if accept is NDJSON else b"id,text\r\n")
 
 
-async def test_filters_sort_fields_limit_and_count_do_what_they_do_in_pages(api: Api) -> None:
+async def test_query_parameters_work_as_for_pages(api: Api) -> None:
     await create(api, "/things", [{"number": number, "text": "x"} for number in (3, 1, 2, 5, 4)])
     response = await api.get("/things?number__gt=1&sort=-number&fields=number&limit=3&count=exact", headers=CSV)
     assert [row["number"] for row in parse_csv(response)] == ["5", "4", "3"]
@@ -265,7 +265,7 @@ async def test_filters_sort_fields_limit_and_count_do_what_they_do_in_pages(api:
 
 
 @FORMATS
-async def test_a_limit_may_be_larger_than_any_page(running: Api, accept: dict[str, str]) -> None:
+async def test_the_limit_of_an_export_may_exceed_the_page_limit(running: Api, accept: dict[str, str]) -> None:
     for limit in (1, 250, 1000, 1001):
         response = await running.get(f"/crowd?limit={limit}&sort=-number&fields=number", headers=accept)
         numbers = [int(row["number"]) for row in (parse_lines if accept is NDJSON else parse_csv)(response)]
@@ -287,7 +287,7 @@ async def test_a_limit_may_be_larger_than_any_page(running: Api, accept: dict[st
         ("q=x", 10013, "q"),
     ],
 )
-async def test_a_bad_query_is_told_before_anything_is_sent(
+async def test_an_invalid_query_is_rejected_before_anything_is_sent(
     running: Api, accept: dict[str, str], query: str, code: int, parameter: str
 ) -> None:
     for path in ("/things", "/words"):
@@ -297,7 +297,7 @@ async def test_a_bad_query_is_told_before_anything_is_sent(
             assert response.headers["Content-Type"] == "application/json"
 
 
-async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None:
+async def test_a_cursor_is_rejected_with_a_hint(running: Api) -> None:
     response = await running.get("/things?after=abc", headers=CSV)
     assert (
         response.json["errors"][0]["message"]
@@ -317,18 +317,18 @@ async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None
         ("text/html", 406, "application/json"),
     ],
 )
-async def test_the_client_chooses_the_form(running: Api, accept: str, status: int, content_type: str) -> None:
+async def test_the_client_chooses_the_format(running: Api, accept: str, status: int, content_type: str) -> None:
     response = await running.get("/words", headers={"Accept": accept})
     assert (response.status, response.headers["Content-Type"].partition(";")[0]) == (status, content_type)
 
 
-async def test_an_item_has_no_such_form(api: Api) -> None:
+async def test_an_item_cannot_be_exported(api: Api) -> None:
     (item,) = await create(api, "/things", [{"text": "x"}])
     assert (await api.get(f"/things/{item['id']}", headers=CSV)).errors == [(10004, "Accept")]
     assert (await api.post("/things", {"text": "x"}, headers=CSV)).status == 406
 
 
-async def test_conditions_are_held_against_no_tag(api: Api) -> None:
+async def test_an_export_has_no_etag_for_preconditions(api: Api) -> None:
     assert (await api.get("/things", headers={**CSV, "If-None-Match": '"a"'})).status == 200
     assert (await api.get("/things", headers={**CSV, "If-Match": '"a"'})).status == 412
     assert (await api.get("/things", headers={**CSV, "If-Match": "a"})).status == 400
@@ -343,7 +343,7 @@ async def test_head_has_the_headers_and_no_body(running: Api, accept: dict[str, 
 
 
 @FORMATS
-async def test_an_export_is_compressed_where_the_client_takes_it(running: Api, accept: dict[str, str]) -> None:
+async def test_an_export_is_compressed_if_the_client_accepts_it(running: Api, accept: dict[str, str]) -> None:
     plain = await running.get("/crowd?sort=number&limit=5000", headers=accept)
     packed = await running.get("/crowd?sort=number&limit=5000", headers={**accept, "Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -362,7 +362,7 @@ async def test_computed_fields_are_exported(api: Api) -> None:
 
 
 @FORMATS
-async def test_a_search_is_exported_best_first(api: Api, accept: dict[str, str]) -> None:
+async def test_search_results_are_exported_by_rank(api: Api, accept: dict[str, str]) -> None:
     await create(api, "/shouts", [{"text": text} for text in ("far away", "near", "near near near", "near near")])
     response = await api.get("/shouts?q=near&text__ne=none&limit=2", headers=accept)
     rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
@@ -370,7 +370,7 @@ async def test_a_search_is_exported_best_first(api: Api, accept: dict[str, str])
 
 
 @FORMATS
-async def test_nulls_stand_where_they_do_in_pages(api: Api, accept: dict[str, str]) -> None:
+async def test_nulls_are_sorted_as_in_pages(api: Api, accept: dict[str, str]) -> None:
     items = await create(
         api, "/things", [{"number": number, "text": text} for number in (2, None, 1) for text in "bab"]
     )
@@ -383,7 +383,7 @@ async def test_nulls_stand_where_they_do_in_pages(api: Api, accept: dict[str, st
 
 
 @FORMATS
-async def test_what_list_hides_an_export_hides(api: Api, accept: dict[str, str]) -> None:
+async def test_an_export_excludes_items_that_list_hides(api: Api, accept: dict[str, str]) -> None:
     await create(api, "/hidden", [{"text": "secret" if n % 3 else f"{n}", "tags": ["secret"]} for n in range(900)])
     response = await api.get("/hidden", headers=accept)
     assert b"secret" not in response.body
@@ -391,7 +391,7 @@ async def test_what_list_hides_an_export_hides(api: Api, accept: dict[str, str])
     assert [row["text"] for row in rows] == [f"{n}" for n in range(0, 900, 3)]
 
 
-async def test_a_resource_without_a_table_is_exported(running: Api) -> None:
+async def test_a_resource_without_a_table_can_be_exported(running: Api) -> None:
     assert [item["text"] for item in parse_lines(await running.get("/words", headers=NDJSON))] == HOSTILE
     rows = parse_csv(await running.get("/words?limit=3&count=exact", headers=CSV))
     assert [row["text"] for row in rows] == HOSTILE[:3]
@@ -408,7 +408,7 @@ async def open_export(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader
         response.close()
 
 
-async def test_an_export_shows_one_moment(running: Api) -> None:
+async def test_an_export_is_a_consistent_snapshot(running: Api) -> None:
     write = running.service.database.write
     async with open_export(running, "/crowd?sort=number") as content:
         lines = [await content.readline()]
@@ -421,7 +421,7 @@ async def test_an_export_shows_one_moment(running: Api) -> None:
     assert [orjson.loads(line)["number"] for line in lines] == list(range(1, 100_001))
 
 
-async def test_a_client_that_goes_away_leaves_no_connection_behind(running: Api) -> None:
+async def test_a_disconnected_client_does_not_leak_a_connection(running: Api) -> None:
     for _ in range(5):
         async with open_export(running, "/crowd") as first, open_export(running, "/crowd?sort=-text") as second:
             await first.readline()
@@ -431,7 +431,7 @@ async def test_a_client_that_goes_away_leaves_no_connection_behind(running: Api)
     assert rows == []
 
 
-async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
+async def test_an_error_during_an_export_is_an_incomplete_transfer(running: Api) -> None:
     async with open_export(running, "/crowd") as content:
         await content.readline()
         ended = await running.service.database.write.fetchval(
@@ -446,7 +446,7 @@ async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
     assert (await running.get("/crowd?limit=1", headers=CSV)).status == 200
 
 
-async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(running: Api) -> None:
+async def test_exports_use_at_most_half_of_a_plugins_capacity(running: Api) -> None:
     async with open_export(running, "/crowd") as one, open_export(running, "/crowd") as other:
         await one.readline()
         await other.readline()
@@ -506,7 +506,7 @@ async def separate_service(postgres: str) -> AsyncIterator[tuple[str, psutil.Pro
 
 @FORMATS
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_memory_does_not_grow_with_the_collection(
+async def test_memory_usage_is_independent_of_the_collection_size(
     separate_service: tuple[str, psutil.Process], accept: dict[str, str], coding: str
 ) -> None:
     url, process = separate_service

@@ -82,7 +82,7 @@ async def stored_responses(api: Api, value: str) -> int:
     ids=["plain", "minimal", "compressed"],
 )
 @pytest.mark.parametrize("many", [False, True])
-async def test_a_retry_gets_the_first_answer_byte_for_byte(api: Api, headers: dict[str, str], many: bool) -> None:
+async def test_a_retry_gets_the_first_response_byte_for_byte(api: Api, headers: dict[str, str], many: bool) -> None:
     name = uuid4().hex
     order = {"name": name, "notes": "x" * 3000}
     body: Any = [order, {"name": f"{name}-2"}] if many else order
@@ -113,14 +113,14 @@ async def test_bodies_are_compared_byte_for_byte(api: Api) -> None:
     assert (first.status, response.status) == (201, 422)
 
 
-async def test_a_key_elsewhere_is_another_key(api: Api) -> None:
+async def test_a_key_is_specific_to_its_path(api: Api) -> None:
     headers, body = key(), {"name": uuid4().hex}
     first, other = await api.post("/orders", body, headers=headers), await api.post("/bulk", body, headers=headers)
     assert (first.status, other.status) == (201, 201)
     assert "Idempotency-Replayed" not in other.headers
 
 
-async def test_a_key_of_another_client_is_another_key(api: Api) -> None:
+async def test_a_key_is_specific_to_its_client(api: Api) -> None:
     headers = key()
     other = api.as_client("other", "another client")
     assert (await api.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
@@ -128,7 +128,7 @@ async def test_a_key_of_another_client_is_another_key(api: Api) -> None:
     assert (response.status, "Idempotency-Replayed" in response.headers) == (201, False)
 
 
-async def test_a_replay_needs_the_grant_still(api: Api) -> None:
+async def test_a_replay_requires_the_grant(api: Api) -> None:
     leaver, headers, body = api.as_client("leaver", "will lose it"), key(), {"name": uuid4().hex}
     assert (await leaver.post("/orders", body, headers=headers)).status == 201
     await api.service.clients.set_grants("leaver", ["orders:GET"])
@@ -139,13 +139,13 @@ async def test_a_replay_needs_the_grant_still(api: Api) -> None:
 
 
 @pytest.mark.parametrize("value", ["x", "x" * 255, "a b c", "~!@#$%^&*()", "00000000-0000-0000-0000-000000000000"])
-async def test_a_key_is_any_printable_text(api: Api, value: str) -> None:
+async def test_a_key_can_be_any_printable_text(api: Api, value: str) -> None:
     body = {"name": uuid4().hex}
     assert (await api.post("/orders", body, headers=key(value))).status == 201
     assert (await api.post("/orders", body, headers=key(value))).headers["Idempotency-Replayed"] == "true"
 
 
-async def test_the_first_that_runs_still_is_told_so(api: Api) -> None:
+async def test_a_retry_while_the_first_request_runs_is_409(api: Api) -> None:
     headers, body = key(), {"name": f"slow {uuid4().hex}"}
     first = asyncio.create_task(api.post("/orders", body, headers=headers))
     await asyncio.sleep(0.2)
@@ -157,7 +157,7 @@ async def test_the_first_that_runs_still_is_told_so(api: Api) -> None:
     assert (again.status, again.body) == (201, (await first).body)
 
 
-async def test_of_many_at_once_one_does_the_work(api: Api) -> None:
+async def test_one_of_many_concurrent_requests_does_the_work(api: Api) -> None:
     headers, body = key(), {"name": uuid4().hex}
     responses = await asyncio.gather(*(api.post("/orders", body, headers=headers) for _ in range(40)))
     assert {response.status for response in responses} <= {201, 409}
@@ -181,7 +181,7 @@ async def test_of_many_at_once_one_does_the_work(api: Api) -> None:
         (b'{"name": "crash"}', 500),
     ],
 )
-async def test_what_failed_stores_nothing(api: Api, body: bytes, status: int) -> None:
+async def test_failed_requests_store_nothing(api: Api, body: bytes, status: int) -> None:
     headers = {**key(), "Content-Type": "application/json"}
     for _ in range(2):
         response = await api.request("POST", "/orders", data=body, headers=headers)
@@ -206,7 +206,7 @@ async def test_a_conflict_stores_nothing_and_names_the_field(api: Api, path: str
     assert (await api.post(path, many[:1], headers=headers)).status == 201
 
 
-async def test_a_key_is_forgotten_after_a_day(api: Api) -> None:
+async def test_a_key_expires_after_a_day(api: Api) -> None:
     headers = key()
     await api.post("/orders", {"name": uuid4().hex}, headers=headers)
     pool = api.service.database.write
@@ -219,7 +219,7 @@ async def test_a_key_is_forgotten_after_a_day(api: Api) -> None:
         assert response.status == status
 
 
-async def test_what_is_forgotten_is_swept_away(api: Api) -> None:
+async def test_expired_keys_are_deleted(api: Api) -> None:
     pool, headers = api.service.database.write, key()
     await api.post("/orders", {"name": uuid4().hex}, headers=headers)
     await pool.execute(
@@ -231,12 +231,12 @@ async def test_what_is_forgotten_is_swept_away(api: Api) -> None:
     assert await stored_responses(api, headers["Idempotency-Key"]) == 0
 
 
-async def test_other_verbs_take_no_key(api: Api) -> None:
+async def test_other_methods_ignore_the_key(api: Api) -> None:
     response = await api.get("/orders", headers=key())
     assert (response.status, "Idempotency-Replayed" in response.headers) == (200, False)
 
 
-async def test_what_is_stored_tells_nothing_of_the_body_but_its_answer(api: Api) -> None:
+async def test_the_request_body_is_not_stored(api: Api) -> None:
     headers, secret = key(), uuid4().hex
     await api.post("/orders", {"name": secret}, headers={**headers, "Prefer": "return=minimal"})
     row = await api.service.database.write.fetchrow(
@@ -268,7 +268,7 @@ async def hang_up(api: Api, name: str, seconds: float, headers: dict[str, str]) 
     writer.transport.abort()
 
 
-async def test_clients_that_hang_up_leave_whole_writes_or_none(api: Api, database_url: str) -> None:
+async def test_writes_of_disconnected_clients_are_complete_or_absent(api: Api, database_url: str) -> None:
     await api.get("/orders")
     run = uuid4().hex[:8]
     # Arrays do not use the bulk insert of the table: each is many statements.

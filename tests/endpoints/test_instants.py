@@ -55,7 +55,7 @@ async def api(serve: Serve) -> Api:
     return api
 
 
-async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
+async def test_instants_are_equal_in_pages_exports_and_items(api: Api) -> None:
     items = (await api.get("/moments")).json["items"]
     assert [item["at"] for item in items] == list(STORED.values())
     for item in items:
@@ -66,7 +66,7 @@ async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
 
 
 @pytest.mark.parametrize("sort", ["at", "-at", "at,created_at", "-created_at"])
-async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort: str) -> None:
+async def test_cursors_have_the_full_precision_of_stored_instants(api: Api, sort: str) -> None:
     expected = (await api.get(f"/moments?sort={sort}")).json["items"]
     target, found, last = f"/moments?sort={sort}&limit=1", [], ""
     while target:
@@ -82,7 +82,7 @@ async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort:
         last = target
 
 
-async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
+async def test_plugins_get_instants_as_datetimes(api: Api) -> None:
     assert (await api.post("/moments/types")).json == {"types": ["datetime"]}
 
 
@@ -99,12 +99,12 @@ async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
         ("-infinity", "0001-01-01T00:00:00Z"),
     ],
 )
-async def test_the_text_of_an_instant_in_the_database_is_read_in_every_form(api: Api, text: str, shown: str) -> None:
+async def test_every_text_format_of_instants_in_the_database_is_parsed(api: Api, text: str, shown: str) -> None:
     assert rendering.instant_from_postgres(text) == shown
     assert await api.service.database.read.fetchval("SELECT $1::text::timestamptz::text", text) == text
 
 
-async def test_the_form_of_instants_is_that_of_no_role_or_database(api: Api) -> None:
+async def test_the_format_of_instants_is_independent_of_role_and_database_settings(api: Api) -> None:
     pool = api.service.database.write
     name = await pool.fetchval("SELECT quote_ident(current_database())")
     await pool.execute(f"ALTER DATABASE {name} SET datestyle = 'German'")

@@ -138,7 +138,7 @@ async def patch_item(api: Api, item: str, body: Any, kind: str = JSON, **headers
         ({}, {}),
     ],
 )
-async def test_a_merge_patch_changes_what_it_names(api: Api, kind: str, patch: Any, changes: Any) -> None:
+async def test_a_merge_patch_changes_only_its_fields(api: Api, kind: str, patch: Any, changes: Any) -> None:
     item = await create_profile(api)
     before = (await api.get(item)).json
     response = await patch_item(api, item, patch, kind)
@@ -162,7 +162,7 @@ async def test_a_merge_patch_changes_what_it_names(api: Api, kind: str, patch: A
         ({"extra": {"x": 1}, "name": "", "id": "x"}, {(11005, "/name"), (11000, "/id")}),
     ],
 )
-async def test_a_merge_patch_to_something_invalid_is_422(api: Api, patch: Any, errors: Any) -> None:
+async def test_a_merge_patch_with_an_invalid_result_is_422(api: Api, patch: Any, errors: Any) -> None:
     item = await create_profile(api)
     before = await api.get(item)
     response = await patch_item(api, item, patch, MERGE)
@@ -202,7 +202,7 @@ def op(name: str, path: str, value: Any = ..., source: str | None = None) -> dic
         ([op("remove", "/updated_at")], {}),
     ],
 )
-async def test_a_json_patch_does_its_operations(api: Api, patch: Any, changes: Any) -> None:
+async def test_a_json_patch_applies_its_operations(api: Api, patch: Any, changes: Any) -> None:
     item = await create_profile(api)
     before = (await api.get(item)).json
     response = await patch_item(api, item, patch, OPERATIONS)
@@ -232,7 +232,7 @@ async def test_a_json_patch_does_its_operations(api: Api, patch: Any, changes: A
         ([op("remove", "")], 422, {(11004, "")}),
     ],
 )
-async def test_a_json_patch_is_done_whole_or_not_at_all(api: Api, patch: Any, status: int, errors: Any) -> None:
+async def test_a_json_patch_is_atomic(api: Api, patch: Any, status: int, errors: Any) -> None:
     item = await create_profile(api)
     before = await api.get(item)
     response = await patch_item(api, item, patch, OPERATIONS)
@@ -251,7 +251,7 @@ async def test_a_json_patch_is_done_whole_or_not_at_all(api: Api, patch: Any, st
         + [op("test", "/extra", {}), op("copy", "/anything", source="/extra")],
     ],
 )
-async def test_a_patch_cannot_nest_without_end(api: Api, patch: Any) -> None:
+async def test_the_nesting_depth_of_a_patch_is_bounded(api: Api, patch: Any) -> None:
     item = await create_profile(api)
     response = await patch_item(api, item, patch, OPERATIONS)
     assert response.status in (400, 409, 422), response.body
@@ -270,7 +270,7 @@ async def test_a_patch_cannot_nest_without_end(api: Api, patch: Any) -> None:
         (OPERATIONS, [op("add", "/tags/-", "c"), op("remove", "/tags/2")]),
     ],
 )
-async def test_a_patch_that_changes_nothing_leaves_no_trace(api: Api, kind: str, patch: Any) -> None:
+async def test_a_patch_without_changes_keeps_etag_and_last_modified(api: Api, kind: str, patch: Any) -> None:
     item = await create_profile(api)
     await api.service.database.write.execute("UPDATE profiles.profiles SET updated_at = '2015-02-15'")
     before = await api.get(item)
@@ -279,7 +279,7 @@ async def test_a_patch_that_changes_nothing_leaves_no_trace(api: Api, kind: str,
     assert response.headers["ETag"] == before.headers["ETag"]
 
 
-async def test_patches_that_race_are_all_done(api: Api) -> None:
+async def test_concurrent_patches_are_all_applied(api: Api) -> None:
     item = await create_profile(api, tags=[], extra={})
     responses = await asyncio.gather(
         *(patch_item(api, item, [op("add", "/tags/-", str(n))], OPERATIONS) for n in range(20)),
@@ -291,7 +291,7 @@ async def test_patches_that_race_are_all_done(api: Api) -> None:
     assert after["extra"] == {str(n): n for n in range(20)}
 
 
-async def test_of_patches_that_race_with_one_tag_one_wins(api: Api) -> None:
+async def test_one_of_several_concurrent_patches_with_one_etag_succeeds(api: Api) -> None:
     item = await create_profile(api)
     tag = (await api.get(item)).headers["ETag"]
     responses = await asyncio.gather(
@@ -301,7 +301,7 @@ async def test_of_patches_that_race_with_one_tag_one_wins(api: Api) -> None:
     assert sorted(response.status for response in responses) == [200] + [412] * 19
 
 
-async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(api: Api) -> None:
+async def test_schema_level_validation_sees_the_complete_item(api: Api) -> None:
     new = await api.post("/spans", {"begin": 1, "end": 5, "secret": "x"})
     item = new.headers["Location"]
     assert (await patch_item(api, item, {"end": 3})).json["end"] == 3
@@ -323,7 +323,7 @@ async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(api:
 # Write-only fields -------------------------------------------------------------------------------------------
 
 
-async def test_a_write_only_field_never_comes_back(api: Api) -> None:
+async def test_a_write_only_field_is_never_returned(api: Api) -> None:
     item = await create_profile(api)
     many = await api.post("/profiles", [{**ADA, "email": "many@example.org"}])
     responses = [
@@ -345,7 +345,7 @@ async def test_a_write_only_field_never_comes_back(api: Api) -> None:
     assert list(many.json["items"][0]) == list((await api.get("/profiles")).json["items"][0])
 
 
-async def test_fields_pick_what_a_write_answers_with(api: Api) -> None:
+async def test_fields_selects_the_fields_of_the_response_to_a_write(api: Api) -> None:
     item = await create_profile(api)
     body = {**ADA, "email": f"{uuid4().hex}@example.org"}
     for response in (
@@ -358,7 +358,7 @@ async def test_fields_pick_what_a_write_answers_with(api: Api) -> None:
     assert [list(one) for one in many.json["items"]] == [["id", "name"]]
 
 
-async def test_what_an_array_made_is_shown_as_on_a_page(api: Api) -> None:
+async def test_items_created_by_an_array_are_returned_as_on_a_page(api: Api) -> None:
     many = await api.post("/guarded", [{"street": "a"}, {"street": "b"}])
     page = await api.get("/guarded")
     assert (
@@ -370,7 +370,7 @@ async def test_what_an_array_made_is_shown_as_on_a_page(api: Api) -> None:
     assert list(some.json["items"][0]) == ["id", "city"]
 
 
-async def test_an_item_that_was_read_can_be_sent_back_whole(api: Api) -> None:
+async def test_an_item_that_was_read_can_be_sent_back_unchanged(api: Api) -> None:
     # An optional field that does not allow null is null until it is set.
     item = (await api.post("/profiles", {"name": "Ada", "email": f"{uuid4().hex}@example.org"})).json
     path = f"/profiles/{item['id']}"
@@ -386,7 +386,7 @@ def new_profile(name: str = "New") -> dict[str, Any]:
     return {"name": name, "email": f"{uuid4().hex}@example.org"}
 
 
-async def test_put_makes_what_is_not_there(api: Api) -> None:
+async def test_put_creates_a_missing_item(api: Api) -> None:
     identity = str(uuid4())
     response = await api.put(f"/profiles/{identity.upper()}", new_profile())
     assert (response.status, response.headers["Location"]) == (201, f"/profiles/{identity}")
@@ -396,34 +396,34 @@ async def test_put_makes_what_is_not_there(api: Api) -> None:
     assert (again.status, again.json["name"], "Location" in again.headers) == (200, "Other", False)
 
 
-async def test_put_only_creates_where_that_is_all_it_may_do(api: Api) -> None:
+async def test_put_only_creates_if_put_is_create_only(api: Api) -> None:
     path, once = f"/profiles/{uuid4()}", {"If-None-Match": "*"}
     assert (await api.put(path, new_profile(), headers=once)).status == 201
     again = await api.put(path, new_profile(), headers=once)
     assert (again.status, again.errors) == (412, [(13005, "If-None-Match")])
 
 
-async def test_put_with_if_match_makes_nothing(api: Api) -> None:
+async def test_put_with_if_match_creates_nothing(api: Api) -> None:
     path = f"/profiles/{uuid4()}"
     for tag in ("*", '"1"'):
         assert (await api.put(path, new_profile(), headers={"If-Match": tag})).status == 404
     assert (await api.get(path)).status == 404
 
 
-async def test_put_that_creates_is_checked_like_any_other(api: Api) -> None:
+async def test_put_that_creates_is_validated(api: Api) -> None:
     path = f"/profiles/{uuid4()}"
     assert set((await api.put(path, {"name": ""})).errors) == {(11005, "/name"), (11001, "/email")}
     assert (await api.put(path, {**new_profile(), "id": str(uuid4())})).errors == [(11000, "/id")]
     assert (await api.put(path, {**new_profile(), "id": path.rpartition("/")[2]})).status == 201
 
 
-async def test_put_creates_only_for_those_who_may_post(api: Api) -> None:
+async def test_put_creates_only_with_the_post_grant(api: Api) -> None:
     putter = api.as_client("putter", "may only put")
     assert (await putter.put(f"/profiles/{uuid4()}", new_profile())).status == 404
     assert (await putter.put(await create_profile(api), new_profile())).status == 200
 
 
-async def test_of_puts_that_race_one_creates(api: Api) -> None:
+async def test_one_of_several_concurrent_puts_creates_the_item(api: Api) -> None:
     for headers, other in (({}, 200), ({"If-None-Match": "*"}, 412)):
         path = f"/profiles/{uuid4()}"
         responses = await asyncio.gather(*(api.put(path, new_profile(str(n)), headers=headers) for n in range(8)))
@@ -433,7 +433,7 @@ async def test_of_puts_that_race_one_creates(api: Api) -> None:
 # Writes that require If-Match --------------------------------------------------------------------------------
 
 
-async def test_a_write_without_if_match_is_428_where_it_is_needed(api: Api) -> None:
+async def test_a_write_without_a_required_if_match_is_428(api: Api) -> None:
     new = await api.post("/guarded", {"street": "a"})
     item, tag = new.headers["Location"], {"If-Match": new.headers["ETag"]}
     for method, body, kind in (

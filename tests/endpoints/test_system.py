@@ -53,7 +53,7 @@ def unprivileged(api: Api) -> Api:
     return api.as_client("nobody", "without grants")
 
 
-async def test_the_catalogue_tells_what_is_there(unprivileged: Api) -> None:
+async def test_the_catalogue_lists_resources(unprivileged: Api) -> None:
     response = await unprivileged.get("/")
     assert response.status == 200
     assert response.json == {
@@ -72,7 +72,7 @@ async def test_the_catalogue_tells_what_is_there(unprivileged: Api) -> None:
     }
 
 
-async def test_the_codes_of_plugins_are_told_too(unprivileged: Api) -> None:
+async def test_error_codes_of_plugins_are_listed(unprivileged: Api) -> None:
     items = (await unprivileged.get("/errors")).json["items"]
     assert items[0] == {"code": 10000, "status": 400, "message": "JSON parsing error.", "plugin": None}
     assert {"code": 20500, "status": 409, "message": "The note is locked.", "plugin": "notes"} in items
@@ -80,7 +80,7 @@ async def test_the_codes_of_plugins_are_told_too(unprivileged: Api) -> None:
     assert codes == sorted(set(codes))
 
 
-async def test_plugins_tell_how_they_fare(api: Api) -> None:
+async def test_plugins_are_listed_with_their_state(api: Api) -> None:
     items = {item["name"]: item for item in (await api.get("/plugins")).json["items"]}
     assert items["notes"] == {
         "name": "notes",
@@ -99,7 +99,7 @@ async def test_plugins_tell_how_they_fare(api: Api) -> None:
     }
 
 
-async def test_plugins_need_a_grant_and_the_rest_does_not(unprivileged: Api) -> None:
+async def test_only_the_plugins_path_requires_a_grant(unprivileged: Api) -> None:
     assert (await unprivileged.get("/plugins")).status == 403
     assert (await unprivileged.head("/plugins")).status == 403
     assert (await unprivileged.request("OPTIONS", "/plugins")).status == 204
@@ -108,13 +108,13 @@ async def test_plugins_need_a_grant_and_the_rest_does_not(unprivileged: Api) -> 
 
 
 @pytest.mark.parametrize("path", ["/", "/errors", "/plugins", "/nothing", "/notes", "/broken", "/health/"])
-async def test_nothing_but_health_is_open(api: Api, path: str) -> None:
+async def test_only_health_paths_are_public(api: Api, path: str) -> None:
     stranger = api.as_client("", "")
     for method in ("GET", "OPTIONS", "POST"):
         assert (await stranger.request(method, path)).status == 401
 
 
-async def test_health_and_readiness_are_open(api: Api) -> None:
+async def test_health_and_readiness_are_public(api: Api) -> None:
     stranger = api.as_client("", "")
     health, ready = await stranger.get("/health"), await stranger.get("/ready")
     assert (health.status, health.json) == (200, {"status": "ok"})
@@ -124,7 +124,7 @@ async def test_health_and_readiness_are_open(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/errors", "/plugins", "/health", "/ready"])
-async def test_own_paths_can_only_be_read(api: Api, path: str) -> None:
+async def test_service_paths_are_read_only(api: Api, path: str) -> None:
     options = await api.request("OPTIONS", path)
     assert (options.status, options.headers["Allow"], options.body) == (204, "GET, HEAD, OPTIONS", b"")
     for method in ("POST", "PUT", "PATCH", "DELETE"):
@@ -133,7 +133,7 @@ async def test_own_paths_can_only_be_read(api: Api, path: str) -> None:
     assert (await api.get(path)).headers["Vary"] == "Accept, Accept-Encoding"
 
 
-async def test_options_of_everything_tells_the_verbs(api: Api) -> None:
+async def test_options_asterisk_lists_the_methods(api: Api) -> None:
     for headers, status in ((api.headers, 204), ({}, 401)):
         lines = "".join(
             f"{name}: {value}\r\n" for name, value in {"Host": "a", "Connection": "close", **headers}.items()
@@ -148,7 +148,7 @@ async def test_options_of_everything_tells_the_verbs(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["broken", "torn", "disabled"])
-async def test_a_plugin_that_is_out_is_503_at_its_own_path(api: Api, name: str) -> None:
+async def test_a_failed_plugin_is_503_at_its_path(api: Api, name: str) -> None:
     for path in (f"/{name}", f"/{name}/5", f"/{name}/"):
         response = await api.get(path)
         assert (response.status, response.errors) == (503, [(15002, None)])
@@ -160,7 +160,7 @@ async def test_a_plugin_that_is_out_is_503_at_its_own_path(api: Api, name: str) 
 # Readiness ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
+async def test_a_service_with_a_failed_required_plugin_is_not_ready(serve: Serve) -> None:
     api = await serve([broken("broken"), plugin("notes", Notes)], plugins_required=("broken", "absent"))
     response = await api.get("/ready")
     assert (response.status, response.errors) == (503, [(15002, None)])
@@ -168,7 +168,7 @@ async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
     assert (await api.get("/notes")).status == 200
 
 
-async def test_a_service_that_drains_is_not_ready(serve: Serve) -> None:
+async def test_a_draining_service_is_not_ready(serve: Serve) -> None:
     api = await serve([plugin("notes", Notes)])
     api.service.draining = True
     response = await api.get("/ready")
@@ -190,7 +190,7 @@ async def wait_until_ready(api: Api) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_without_the_database_the_service_is_healthy_and_not_ready(
+async def test_without_the_database_the_service_is_healthy_but_not_ready(
     serve: Serve, stoppable: tuple[EmbeddedServer, str]
 ) -> None:
     server, url = stoppable
@@ -214,7 +214,7 @@ async def test_without_the_database_the_service_is_healthy_and_not_ready(
     assert (await api.get("/notes")).status == 200
 
 
-async def test_a_service_that_starts_before_its_database_catches_up(
+async def test_a_service_started_before_its_database_becomes_ready(
     serve: Serve, stoppable: tuple[EmbeddedServer, str]
 ) -> None:
     server, url = stoppable
@@ -229,7 +229,7 @@ async def test_a_service_that_starts_before_its_database_catches_up(
     assert (await api.get("/notes")).status == 200
 
 
-async def test_no_resource_can_have_the_name_of_a_path_of_the_services_own(api: Api) -> None:
+async def test_no_resource_can_have_the_name_of_a_service_path(api: Api) -> None:
     names = {
         path.split("/")[1] for path, route in api.service.table.paths.items() if route.bulkhead is None and path != "*"
     }

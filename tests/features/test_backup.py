@@ -98,9 +98,7 @@ def test_a_database_is_dumped_and_restored(server: Postgres, tmp_path: Path) -> 
     )
 
 
-def test_an_old_postgresql_moves_into_the_services_own_which_is_saved_and_restored(
-    server: Postgres, base_folder: Path
-) -> None:
+def test_an_older_postgresql_is_moved_into_the_embedded_one_and_restored(server: Postgres, base_folder: Path) -> None:
     assert int(server.sql("SHOW server_version_num")) < 180_000
     folder = base_folder / "own"
     folder.mkdir(mode=0o755)
@@ -130,9 +128,7 @@ def test_an_old_postgresql_moves_into_the_services_own_which_is_saved_and_restor
         saved.stop()
 
 
-def test_a_plugin_is_upgraded_by_its_migration(
-    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugin_is_upgraded_by_a_migration(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "pegboard_notes"
     (package / "migrations").mkdir(parents=True)
     (package / "__init__.py").write_text(NOTES)
@@ -149,7 +145,7 @@ def test_a_plugin_is_upgraded_by_its_migration(
     assert server.sql("SELECT count(colour) FROM notes.notes", "pegboard") == "0"
 
 
-def test_no_command_of_the_page_is_left_out() -> None:
+def test_every_command_of_the_page_is_tested() -> None:
     text = PAGE.read_text()
     run = ("Back up and restore a database", "Back up and restore the service's own PostgreSQL")
     tested = [*run, "Upgrade PostgreSQL", "Upgrade a plugin"]

@@ -388,7 +388,7 @@ ELSEWHERE = {"backup-and-upgrade.md": "test_backup", "embedding.md": "test_embed
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, postgres: str, pegboard_loop: Loop) -> None:
+def test_examples_of_a_page_work(page: Path, tmp_path: Path, postgres: str, pegboard_loop: Loop) -> None:
     session = Session(tmp_path, None if page.name in EMBEDDED else pegboard_loop.run(new_database(postgres)))
     try:
         for snippet in snippets(page):
@@ -404,7 +404,7 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, postgres:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *DECISIONS], ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_are_valid(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://", "#")):
             file, _, heading = target.partition("#")
@@ -413,7 +413,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not heading or heading in headings(target_page), target
 
 
-def test_every_decision_is_listed_and_has_its_parts() -> None:
+def test_every_decision_is_listed_and_has_its_sections() -> None:
     index, *pages = DECISIONS
     listed = re.findall(r"^\| \[.+?\]\(([\w-]+\.md)\) \| .+ \|$", index.read_text(), re.MULTILINE)
     assert sorted(listed) == [page.name for page in pages]
@@ -433,7 +433,7 @@ def rows(page: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
 
 
-def test_every_setting_is_documented_and_no_other() -> None:
+def test_exactly_the_existing_settings_are_documented() -> None:
     listed = [row for row in rows("configuration.md") if row[0].startswith("`PEGBOARD_")]
     assert listed == [
         [f"`{setting.variable}`", f"`{setting.default}`" if setting.default else "-", setting.description]
@@ -441,12 +441,12 @@ def test_every_setting_is_documented_and_no_other() -> None:
     ]
 
 
-def test_every_error_code_is_documented_and_no_other() -> None:
+def test_exactly_the_existing_error_codes_are_documented() -> None:
     listed = [row for row in rows("http.md") if re.fullmatch(r"\d{5}", row[0])]
     assert listed == [[str(code.code), str(code.status), code.message] for code in errors.CATALOGUE]
 
 
-def test_every_metric_is_documented_and_no_other() -> None:
+def test_exactly_the_existing_metrics_are_documented() -> None:
     listed = [row for row in rows("observability.md") if row[0].startswith("`pegboard_")]
     assert listed == [
         [f"`{family.name}`", family.kind, ", ".join(f"`{label}`" for label in family.labels) or "-", family.meaning]
@@ -462,7 +462,7 @@ def leaf_commands(command: click.Command, path: str) -> Iterator[tuple[str, clic
         yield path, command
 
 
-def test_every_command_is_documented_and_no_other() -> None:
+def test_exactly_the_existing_commands_are_documented() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text()
     listed = dict(re.findall(r"^## `(pegboard .+?)`\n(.*?)(?=^## |\Z)", text, re.M | re.S))
     expected = {}
@@ -475,7 +475,7 @@ def test_every_command_is_documented_and_no_other() -> None:
         assert shown == [option.opts[0] for option in sorted(options, key=lambda option: str(option.name))]
 
 
-def test_every_module_is_documented_and_no_other() -> None:
+def test_exactly_the_existing_modules_are_documented() -> None:
     package = Path(pegboard.__file__).parent
     listed = [row[0].strip("`") for row in rows("architecture.md") if row[0].startswith("`")]
     modules = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py") if path.stem != "__init__")

@@ -79,7 +79,7 @@ def application(database_url: str, **changes: str) -> web.Application:
 # Under aiohttp's own test client -----------------------------------------------------------------------------
 
 
-async def test_the_application_runs_under_the_test_client_of_aiohttp(
+async def test_the_application_runs_under_the_aiohttp_test_client(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     client = await aiohttp_client(application(database_url), headers=AUTH)
@@ -91,7 +91,7 @@ async def test_the_application_runs_under_the_test_client_of_aiohttp(
     assert shown.headers["Server"] == "Pegboard"
 
 
-async def test_every_path_has_a_named_resource_of_the_router(database_url: str) -> None:
+async def test_every_path_is_a_named_resource_of_the_router(database_url: str) -> None:
     app = application(database_url)
     document = app[SERVICE].specification.document()
     routed = {resource.canonical for resource in app.router.resources()}
@@ -102,7 +102,7 @@ async def test_every_path_has_a_named_resource_of_the_router(database_url: str) 
     assert all(route.method == "*" for route in app.router.routes())
 
 
-async def test_its_middlewares_are_those_of_aiohttp_and_few_are_in_the_way_of_a_plain_request(
+async def test_middlewares_are_aiohttp_middlewares_and_a_plain_request_passes_few(
     database_url: str,
 ) -> None:
     plain = application(database_url).middlewares
@@ -116,7 +116,7 @@ async def test_an_application_without_a_database_does_not_start(aiohttp_client: 
         await aiohttp_client(create_app(Settings(), []))
 
 
-async def test_an_application_that_has_ended_does_not_start_again(database_url: str) -> None:
+async def test_a_stopped_application_does_not_start_again(database_url: str) -> None:
     app = application(database_url)
     for again in (False, True):
         runner = web.AppRunner(app)
@@ -130,7 +130,9 @@ async def test_an_application_that_has_ended_does_not_start_again(database_url: 
             await runner.cleanup()
 
 
-async def test_a_target_in_absolute_form_needs_no_path(aiohttp_client: AiohttpClient, database_url: str) -> None:
+async def test_a_request_target_in_absolute_form_may_omit_the_path(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
     client = await aiohttp_client(application(database_url))
     for line, status in (
         ("GET http://other", b"200"),
@@ -161,7 +163,7 @@ async def mounted(aiohttp_client: AiohttpClient, database_url: str) -> TestClien
     return await aiohttp_client(parent, headers=AUTH)
 
 
-async def test_a_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: TestClient[Any, Any]) -> None:
+async def test_the_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: TestClient[Any, Any]) -> None:
     assert [entry["path"] for entry in (await (await mounted.get("/api/")).json())["resources"]] == ["/api/notes"]
     made = await mounted.post("/api/notes", json=[{"text": str(number)} for number in range(5)])
     assert made.status == 201
@@ -175,7 +177,7 @@ async def test_a_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: T
     assert len((await (await mounted.get(following)).json())["items"]) == 2
 
 
-async def test_a_prefix_is_in_the_reference_and_in_the_document(mounted: TestClient[Any, Any]) -> None:
+async def test_the_prefix_is_in_the_reference_and_in_the_openapi_document(mounted: TestClient[Any, Any]) -> None:
     document = await (await mounted.get("/api/openapi.json")).json()
     assert document["servers"][0]["url"] == "/api"
     for path in ("/api/docs", "/api/docs/notes"):
@@ -201,7 +203,7 @@ async def test_a_prefix_is_in_the_reference_and_in_the_document(mounted: TestCli
         ("OPTIONS", "/api/notes", 204, None),
     ],
 )
-async def test_what_is_below_a_prefix_is_answered_as_ever(
+async def test_paths_below_a_prefix_work_as_usual(
     mounted: TestClient[Any, Any], method: str, path: str, status: int, location: str | None
 ) -> None:
     response = await mounted.request(method, path, allow_redirects=False)
@@ -213,7 +215,7 @@ async def test_what_is_below_a_prefix_is_answered_as_ever(
         assert response.headers["Allow"] == "GET, HEAD, POST, OPTIONS"
 
 
-async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: TestClient[Any, Any]) -> None:
+async def test_credentials_bodies_and_streams_work_below_a_prefix(mounted: TestClient[Any, Any]) -> None:
     assert (await mounted.get("/api/notes", headers={"Authorization": ""})).status == 401
     # More than the megabyte that the parent application allows.
     large = io.BytesIO(b'{"text":"' + b"x" * 2_000_000 + b'"}')
@@ -228,13 +230,13 @@ async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: T
     assert packed.headers["Content-Encoding"] == "gzip"
 
 
-async def test_what_is_beside_the_prefix_is_the_parents(mounted: TestClient[Any, Any]) -> None:
+async def test_paths_outside_the_prefix_belong_to_the_parent(mounted: TestClient[Any, Any]) -> None:
     hello = await mounted.get("/hello", headers={"Authorization": ""})
     assert (await hello.text(), "X-Request-Id" in hello.headers) == ("hello", False)
     assert (await mounted.get("/contacts")).status == 404
 
 
-async def test_a_proxys_prefix_stands_before_that_of_the_application(
+async def test_the_prefix_of_a_proxy_precedes_that_of_the_application(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     parent = web.Application()
@@ -317,7 +319,7 @@ async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClie
     return await aiohttp_client(app, headers=AUTH)
 
 
-async def test_what_others_do_to_headers_and_cookies_holds(extended: TestClient[Any, Any]) -> None:
+async def test_headers_and_cookies_set_by_third_party_code_are_kept(extended: TestClient[Any, Any]) -> None:
     for path, status in (("/notes", 200), ("/nothing", 404), ("/", 200), ("/docs", 200)):
         response = await extended.get(path)
         assert response.status == status
@@ -329,7 +331,7 @@ async def test_what_others_do_to_headers_and_cookies_holds(extended: TestClient[
     assert (lines.headers["X-Signed"], "X-Stamp" in lines.headers) == ("yes", False)
 
 
-async def test_a_plain_handler_is_behind_authentication_and_has_the_headers_of_all(
+async def test_a_plain_handler_requires_authentication_and_has_the_standard_headers(
     extended: TestClient[Any, Any],
 ) -> None:
     response = await extended.post("/own/7", data=b"body")
@@ -349,7 +351,7 @@ async def test_a_plain_handler_is_behind_authentication_and_has_the_headers_of_a
         ("GET", "/bad-gateway", 502, 15000),
     ],
 )
-async def test_what_others_raise_has_the_error_body(
+async def test_errors_raised_by_third_party_code_have_the_standard_body(
     extended: TestClient[Any, Any], method: str, path: str, status: int, code: int
 ) -> None:
     response = await extended.request(method, path)
@@ -360,19 +362,21 @@ async def test_what_others_raise_has_the_error_body(
         assert response.headers["Allow"] == "POST"
 
 
-async def test_a_redirect_that_others_raise_is_one(extended: TestClient[Any, Any]) -> None:
+async def test_a_redirect_raised_by_third_party_code_is_sent(extended: TestClient[Any, Any]) -> None:
     response = await extended.get("/moved", allow_redirects=False)
     assert (response.status, response.headers["Location"], await response.read()) == (302, "/elsewhere", b"")
 
 
-async def test_a_stream_of_others_that_breaks_never_looks_whole(extended: TestClient[Any, Any]) -> None:
+async def test_a_failing_third_party_stream_is_an_incomplete_transfer(extended: TestClient[Any, Any]) -> None:
     assert await (await extended.get("/streamed")).read() == b"a" * 10
     with pytest.raises(Exception, match=r"payload is not completed|reset by peer"):
         await (await extended.get("/streamed?break")).read()
     assert (await extended.get("/health")).status == 200
 
 
-async def test_a_middleware_of_others_may_read_the_body_first(aiohttp_client: AiohttpClient, database_url: str) -> None:
+async def test_a_third_party_middleware_may_read_the_body_first(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
     seen: list[bytes] = []
 
     @web.middleware
@@ -388,7 +392,7 @@ async def test_a_middleware_of_others_may_read_the_body_first(aiohttp_client: Ai
     assert b"read twice" in seen[0]
 
 
-async def test_a_response_that_others_compress_is_written_by_aiohttp(
+async def test_a_response_compressed_by_third_party_code_is_written_by_aiohttp(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     @web.middleware
@@ -467,7 +471,7 @@ async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient,
     return await aiohttp_client(app, headers=AUTH), "", request.param
 
 
-async def test_what_a_middleware_of_others_answers_by_itself_is_sent(meddled: Any) -> None:
+async def test_a_response_of_a_third_party_middleware_is_sent(meddled: Any) -> None:
     client, prefix, position = meddled
     response = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
     assert (response.status, await response.text()) == (200, "mine")
@@ -478,7 +482,7 @@ async def test_what_a_middleware_of_others_answers_by_itself_is_sent(meddled: An
     assert (await client.get(f"{prefix}/notes")).status == 200
 
 
-async def test_content_that_a_middleware_of_others_has_read_is_kept(meddled: Any) -> None:
+async def test_content_read_by_a_third_party_middleware_is_stored(meddled: Any) -> None:
     client, prefix, _ = meddled
     made = await client.post(f"{prefix}/files", json={"name": "x"}, headers={"X-Do": "read"})
     assert made.status == 201
@@ -488,7 +492,7 @@ async def test_content_that_a_middleware_of_others_has_read_is_kept(meddled: Any
     assert await (await client.get(path)).read() == b"0123456789"
 
 
-async def test_content_that_a_middleware_of_others_has_consumed_is_never_stored(meddled: Any) -> None:
+async def test_content_consumed_by_a_third_party_middleware_is_never_stored(meddled: Any) -> None:
     client, prefix, _ = meddled
     made = await client.post(f"{prefix}/files", json={"name": "x"})
     path = f"{made.headers['Location']}/content"
@@ -500,7 +504,7 @@ async def test_content_that_a_middleware_of_others_has_consumed_is_never_stored(
     assert await (await client.get(path)).read() == b"before"
 
 
-async def test_what_is_no_response_is_a_500_of_one_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_response_is_a_500_with_one_request_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
     client, prefix, position = meddled
     for action in ("none",) * (position == "last") + ("raise",):
         caplog.clear()
@@ -515,7 +519,9 @@ async def test_what_is_no_response_is_a_500_of_one_id(meddled: Any, caplog: pyte
 
 
 @pytest.mark.parametrize(("action", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
-async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, action: str, status: int) -> None:
+async def test_cookies_and_bodies_of_errors_raised_by_third_party_code_are_sent(
+    meddled: Any, action: str, status: int
+) -> None:
     client, prefix, _ = meddled
     response = await client.get(f"{prefix}/notes", headers={"X-Do": action}, allow_redirects=False)
     assert response.status == status
@@ -524,7 +530,7 @@ async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, ac
         assert await response.text() == "fine"
 
 
-async def test_what_others_raise_keeps_its_bytes_and_its_headers(meddled: Any) -> None:
+async def test_errors_raised_by_third_party_code_keep_body_and_headers(meddled: Any) -> None:
     client, prefix, _ = meddled
     for action, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
         response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
@@ -534,7 +540,7 @@ async def test_what_others_raise_keeps_its_bytes_and_its_headers(meddled: Any) -
     assert (two.status, two.headers.getall("WWW-Authenticate")) == (401, ["Basic", "Bearer"])
 
 
-async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
+async def test_an_invalid_third_party_header_is_one_500(
     aiohttp_client: AiohttpClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = application(database_url, cors_origins="https://a.example")
@@ -560,7 +566,7 @@ async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
         assert (response.headers[own], len(response.headers.getall(other))) == ("own", 1)
 
 
-async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
+async def test_a_third_party_file_response_is_counted_by_its_final_status_and_size(
     aiohttp_client: AiohttpClient, database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "there").write_bytes(b"0123456789")
@@ -584,7 +590,7 @@ async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
 
 
 @pytest.mark.parametrize("position", ["first", "last"])
-async def test_a_body_that_others_read_has_its_time_and_its_form(
+async def test_timeouts_and_framing_apply_to_bodies_read_by_third_party_code(
     aiohttp_client: AiohttpClient, database_url: str, position: str
 ) -> None:
     async def read(request: web.Request) -> web.Response:
@@ -610,7 +616,7 @@ async def test_a_body_that_others_read_has_its_time_and_its_form(
             writer.close()
 
 
-async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
+async def test_a_long_upload_read_by_third_party_code_is_not_cut_and_gets_100_continue(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     async def each(request: web.Request) -> web.StreamResponse:
@@ -661,7 +667,7 @@ async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
     writer.close()
 
 
-async def test_below_a_parent_an_unknown_expectation_is_refused(mounted: TestClient[Any, Any]) -> None:
+async def test_an_unknown_expectation_is_rejected_below_a_parent(mounted: TestClient[Any, Any]) -> None:
     response = await mounted.post("/api/notes", json={"text": "x"}, headers={"Expect": "nope"})
     assert (response.status, (await response.json())["errors"][0]["code"]) == (417, 10007)
 
@@ -685,7 +691,7 @@ plain = "no middleware"
 """
 
 
-async def test_an_operators_middlewares_are_named_by_a_setting(
+async def test_middlewares_of_the_operator_are_configured_by_a_setting(
     site: Site, aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     package = site.install("pegboard-tenants", "tenant = pegboard_tenants:tenant\nplain = pegboard_tenants:plain")
@@ -759,7 +765,7 @@ def serve_script(folder: Path, database_url: str, *command: str, **more: str) ->
     ],
     ids=["run_app", "gunicorn"],
 )
-async def test_other_servers_serve_it_with_our_protocol(
+async def test_other_servers_use_the_protocol_of_the_service(
     tmp_path: Path, database_url: str, command: tuple[str, ...]
 ) -> None:
     def check() -> None:
@@ -782,7 +788,7 @@ async def test_other_servers_serve_it_with_our_protocol(
 PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
 
 
-def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
+def test_the_examples_of_the_page_work(tmp_path: Path, database_url: str) -> None:
     for name, text in re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -830,7 +836,7 @@ def fetch(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[
 
 
 @pytest.mark.parametrize("tool", ["mypy"])
-def test_what_the_page_shows_is_typed(tmp_path: Path, tool: str) -> None:
+def test_the_examples_of_the_page_pass_type_checking(tmp_path: Path, tool: str) -> None:
     for name, text in re.findall(
         r"^`([\w/.]+\.py)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
     ):

@@ -168,17 +168,17 @@ async def send(api: Api, item: str, *mutations: Mutation) -> Response:
     return Response(int(response.split(b" ")[1]), {}, content)
 
 
-async def test_the_request_without_a_fault_is_answered(things: Api, item: str) -> None:
+async def test_the_valid_request_succeeds(things: Api, item: str) -> None:
     assert (await send(things, item)).status == 200
 
 
 @pytest.mark.parametrize(("mutation", "status"), SINGLES)
-async def test_each_fault_alone_has_its_status(things: Api, item: str, mutation: Mutation, status: int) -> None:
+async def test_each_error_alone_has_its_status(things: Api, item: str, mutation: Mutation, status: int) -> None:
     assert (await send(things, item, mutation)).status == status
 
 
 @pytest.mark.parametrize(("first", "second", "status"), PAIRS)
-async def test_of_two_faults_the_earlier_is_told(
+async def test_of_two_errors_the_earlier_one_is_reported(
     things: Api, item: str, first: Mutation, second: Mutation, status: int
 ) -> None:
     alone, both = await send(things, item, first), await send(things, item, second, first)
@@ -189,7 +189,7 @@ async def test_of_two_faults_the_earlier_is_told(
         assert set(alone.errors) <= set(both.errors)
 
 
-async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
+async def test_a_method_without_an_item_keeps_the_order(things: Api) -> None:
     reader = things.as_client("reader", "only reading")
     assert (await reader.post("/things?x=1", {})).status == 403
     assert (await things.post("/things", {"name": 5}, headers={"Accept": "text/html"})).status == 406
@@ -199,7 +199,7 @@ async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
     assert (await things.post("/things", {"name": "taken"})).status == 409
 
 
-async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
+async def test_a_missing_grant_does_not_reveal_existing_items(things: Api, item: str) -> None:
     await things.service.clients.add("stranger", "without grants", [])
     stranger = things.as_client("stranger", "without grants")
     responses = [await stranger.get(f"/things/{identity}") for identity in (item, uuid4())]
@@ -228,7 +228,7 @@ async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
         ),
     ],
 )
-async def test_all_that_is_wrong_with_the_form_is_told(
+async def test_all_errors_of_the_request_format_are_reported(
     things: Api,
     item: str,
     method: str,
@@ -243,7 +243,7 @@ async def test_all_that_is_wrong_with_the_form_is_told(
     assert set(response.errors) == errors
 
 
-async def test_all_that_is_wrong_with_a_new_item_is_told(things: Api) -> None:
+async def test_all_errors_of_a_new_item_are_reported(things: Api) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": "é"}
     form = await things.request("POST", "/things?a=1", data=b"5", headers=headers)
     assert set(form.errors) == {(10013, "a"), (10015, "Idempotency-Key"), (10001, "")}

@@ -82,7 +82,7 @@ def assert_entry_points_are_importable(wheel: Wheel) -> None:
         assert wheel.files & {f"{module}.py", f"{module}/__init__.py"}, module
 
 
-def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Path, tmp_path: Path) -> None:
+def test_the_wheel_of_the_service_contains_only_its_package(source: Path, tmp_path: Path) -> None:
     wheel = build(source, tmp_path)
     expected = package_files(source / "service" / "pegboard")
     assert {"pegboard/__init__.py", "pegboard/py.typed"} <= expected
@@ -97,7 +97,7 @@ def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Pat
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_the_wheel_of_a_plugin_holds_its_package_and_nothing_else(source: Path, tmp_path: Path, name: str) -> None:
+def test_the_wheel_of_a_plugin_contains_only_its_package(source: Path, tmp_path: Path, name: str) -> None:
     folder = source / "plugins" / name
     package = f"pegboard_{name.replace('-', '_')}"
     wheel = build(folder, tmp_path)
@@ -113,7 +113,7 @@ def test_the_wheel_of_a_plugin_holds_its_package_and_nothing_else(source: Path, 
     assert_entry_points_are_importable(wheel)
 
 
-def test_every_library_that_the_service_imports_is_declared() -> None:
+def test_every_imported_library_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
     declared = {re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in requirements}

@@ -40,14 +40,14 @@ def public(cls: type) -> set[str]:
     return {name for name in names - inherited if not name.startswith("_")}
 
 
-def test_every_name_is_documented_and_no_other() -> None:
+def test_exactly_the_public_names_are_documented() -> None:
     names = list(listed(section("Names")))
     assert sorted(names) == sorted(pegboard.__all__)
     assert names == sorted(names)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_member_is_documented_and_no_other(cls: type) -> None:
+def test_exactly_the_public_members_are_documented(cls: type) -> None:
     names = list(listed(section(f"`{cls.__name__}`")))
     assert len(names) == len(set(names))
     expected = public(cls)
@@ -58,7 +58,7 @@ def test_every_member_is_documented_and_no_other(cls: type) -> None:
 
 
 @pytest.mark.parametrize("module", [fields, errors], ids=lambda module: module.__name__.rsplit(".", 1)[1])
-def test_every_name_of_a_module_is_documented_and_no_other(module: ModuleType) -> None:
+def test_exactly_the_public_names_of_a_module_are_documented(module: ModuleType) -> None:
     short = module.__name__.rsplit(".", 1)[1]
     own = getattr(module, "__all__", None) or [
         name
@@ -81,7 +81,7 @@ def own_fields() -> list[Any]:
 
 
 @pytest.mark.parametrize("field", own_fields(), ids=lambda field: field.__name__)
-def test_what_a_field_adds_is_documented(field: type) -> None:
+def test_additions_of_a_field_are_documented(field: type) -> None:
     (row,) = re.findall(rf"^\| `{field.__name__}` \|.*$", section("`fields`"), re.MULTILINE)
     arguments = inspect.signature(vars(field)["__init__"]).parameters if "__init__" in vars(field) else {}
     for name in arguments.keys() - {"self", "kwargs"}:

@@ -94,7 +94,7 @@ def _describe_command(path: str, command: click.Command) -> Iterator[str]:
     yield f"command {path} {' '.join(sorted(parts))}".rstrip()
 
 
-def test_what_others_build_on_is_as_it_was() -> None:
+def test_the_public_api_is_unchanged() -> None:
     now, pinned = list(describe()), PINNED.read_text().splitlines()
     removed, added = [line for line in pinned if line not in now], [line for line in now if line not in pinned]
     differences = [f"  gone or changed: {line}" for line in removed] + [f"  new: {line}" for line in added]

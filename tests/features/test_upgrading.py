@@ -31,7 +31,7 @@ async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve
     return await serve(database_url=url), seen, ledger
 
 
-async def test_items_and_their_tags_are_what_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_items_and_etags_are_unchanged(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
     for path, expected in seen["gets"].items():
         response = await api.get(path)
@@ -40,12 +40,12 @@ async def test_items_and_their_tags_are_what_they_were(upgraded: tuple[Api, Mapp
         assert (await api.get(path, headers={"If-None-Match": expected["etag"]})).status == 304, path
 
 
-async def test_cursors_go_on_where_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_cursors_remain_valid(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
     assert (await api.get(seen["next"])).json == seen["second"]
 
 
-async def test_credentials_and_grants_hold(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_credentials_and_grants_remain_valid(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, _, _ = upgraded
     zoe = api.as_client("zoë", "pässword of zoë")
     assert (await zoe.get("/clients/me")).json["grants"] == ["contacts:GET", "files:*"]
@@ -54,7 +54,7 @@ async def test_credentials_and_grants_hold(upgraded: tuple[Api, Mapping[str, Any
     assert (await api.as_client("zoë", "another").get("/contacts")).status == 401
 
 
-async def test_a_retry_of_before_gets_the_answer_of_before(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_a_retry_after_the_upgrade_gets_the_stored_response(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
     # Stored responses expire after a day.
     await api.service.database.write.execute("UPDATE pegboard.idempotency SET created_at = now()")

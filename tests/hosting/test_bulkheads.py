@@ -191,7 +191,7 @@ async def assert_neighbour_serves(api: Api, times: int = 20) -> None:
     assert (await api.get("/health")).status == 200
 
 
-async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
+async def test_a_hanging_request_is_cancelled_at_its_deadline(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     before = bulkhead.timed_out
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
@@ -203,7 +203,7 @@ async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
     assert (await api.get("/trouble/fine")).status == 200
 
 
-async def test_what_was_cut_leaves_no_transaction_and_no_connection_behind(api: Api) -> None:
+async def test_a_cancelled_request_leaks_no_transaction_or_connection(api: Api) -> None:
     database = api.service.database
     assert (await api.get("/trouble/hold")).errors == [(15005, None)]
     await wait_until(lambda: database.write.idle == database.write.size)
@@ -213,7 +213,7 @@ async def test_what_was_cut_leaves_no_transaction_and_no_connection_behind(api: 
     assert api.service.bulkheads["trouble"].shares.write.used == 0
 
 
-async def test_more_requests_at_once_than_it_may_have_are_refused(api: Api) -> None:
+async def test_requests_above_the_concurrency_limit_are_rejected(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     refused = bulkhead.refused
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
@@ -227,7 +227,7 @@ async def test_more_requests_at_once_than_it_may_have_are_refused(api: Api) -> N
     assert (await api.get("/trouble/fine")).status == 200
 
 
-async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
+async def test_leaked_connections_only_affect_their_plugin(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     # Half of four are two.
     assert [(await api.get("/trouble/leak")).status for _ in range(2)] == [200, 200]
@@ -246,7 +246,7 @@ async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("word", "function"), [("spin", "spin_for"), ("later", "spin_later")])
-async def test_who_blocks_the_loop_is_named(
+async def test_a_plugin_that_blocks_the_loop_is_logged_by_name(
     api: Api, caplog: pytest.LogCaptureFixture, word: str, function: str
 ) -> None:
     bulkhead = api.service.bulkheads["trouble"]
@@ -263,18 +263,18 @@ async def test_who_blocks_the_loop_is_named(
 
 
 @pytest.mark.parametrize("how", ["exit", "cancel", "odd"])
-async def test_what_would_end_the_service_is_an_error_of_the_plugin(api: Api, how: str) -> None:
+async def test_exceptions_that_would_stop_the_service_are_errors_of_the_plugin(api: Api, how: str) -> None:
     response = await api.get(f"/trouble/{how}")
     assert (response.status, response.errors) == (500, [(15000, None)])
     await assert_neighbour_serves(api, 1)
     assert api.service.bulkheads["trouble"].running == 0
 
 
-async def test_one_that_ends_well_at_its_deadline_is_answered(api: Api) -> None:
+async def test_a_request_that_finishes_despite_its_cancellation_succeeds(api: Api) -> None:
     assert (await api.get("/trouble/done")).status == 200
 
 
-async def test_one_that_goes_on_after_its_deadline_loses_its_client(
+async def test_a_request_that_ignores_its_cancellation_is_disconnected(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(bulkheads, "_GRACE", 0.3)
@@ -297,7 +297,7 @@ async def test_a_retry_after_the_deadline_does_the_work_once(api: Api) -> None:
     assert await api.service.database.read.fetchval("SELECT count(*) FROM trouble.trouble") == 1
 
 
-async def test_a_client_that_hangs_up_leaves_its_place_at_the_deadline(api: Api) -> None:
+async def test_a_disconnected_request_frees_its_slot_at_the_deadline(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     task = asyncio.ensure_future(api.get("/trouble/hang"))
     await wait_until(lambda: bulkhead.running == 1)
@@ -306,7 +306,7 @@ async def test_a_client_that_hangs_up_leaves_its_place_at_the_deadline(api: Api)
     assert (await api.get("/trouble/fine")).status == 200
 
 
-async def test_the_time_does_not_run_while_a_body_arrives(api: Api) -> None:
+async def test_the_deadline_excludes_the_time_to_receive_the_body(api: Api) -> None:
     address = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = f"POST /trouble HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['Authorization']}\r\n"
@@ -320,7 +320,7 @@ async def test_the_time_does_not_run_while_a_body_arrives(api: Api) -> None:
     assert line.startswith(b"HTTP/1.1 201 "), line
 
 
-async def test_a_stream_has_the_time_for_each_step_and_holds_its_place(api: Api) -> None:
+async def test_a_stream_has_a_deadline_for_each_chunk_and_occupies_a_slot(api: Api) -> None:
     bulkhead = api.service.bulkheads["flow"]
     flowing = asyncio.ensure_future(api.get("/flow", headers={"Accept": "application/x-ndjson"}))
     await wait_until(lambda: bulkhead.running == 1)
@@ -331,7 +331,7 @@ async def test_a_stream_has_the_time_for_each_step_and_holds_its_place(api: Api)
     assert (await api.get("/flow")).status == 200
 
 
-async def test_a_stream_that_hangs_is_cut(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_stream_is_cancelled(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     bulkhead = api.service.bulkheads["flow"]
     monkeypatch.setattr(Flow, "hangs", True)
     with pytest.raises(aiohttp.ClientError):

@@ -74,13 +74,13 @@ def only(plugins: list[Plugin]) -> Plugin:
     return plugin
 
 
-def test_the_plugins_that_are_installed_are_found() -> None:
+def test_installed_plugins_are_discovered() -> None:
     points = {point.name: point.value for point in entry_points(group=GROUP)}
     assert points["contacts"] == "pegboard_contacts:Contacts"
     assert {point.name for point in installed()} == set(points)
 
 
-def test_a_sound_plugin_is_ready(site: Site) -> None:
+def test_a_valid_plugin_is_ready(site: Site) -> None:
     package = site.install("pegboard-things", VALID, "things")
     plugin = only(discover(site.points()))
     assert (plugin.name, plugin.distribution, plugin.version) == ("things", "pegboard-things", "1.2")
@@ -141,7 +141,7 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         ),
     ],
 )
-def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, message: str) -> None:
+def test_an_invalid_plugin_has_an_error_in_one_line(site: Site, code: str, message: str) -> None:
     site.install("pegboard-wrong", code, "wrong")
     site.install("pegboard-things", VALID, "things")
     things, wrong = discover(site.points())
@@ -158,7 +158,7 @@ def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, mess
         *("pegboard", "public", "information_schema", "pg_catalog", "Things", "1st", "a" * 41, "a.b", "_x", "é"),
     ],
 )
-def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
+def test_some_names_are_not_allowed(site: Site, name: str) -> None:
     site.install("pegboard-things", VALID, name)
     plugin = only(discover(site.points()))
     assert plugin.state is State.FAILED
@@ -166,7 +166,7 @@ def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
     assert plugin.resource is None
 
 
-def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
+def test_plugins_with_the_same_name_are_both_in_conflict(site: Site) -> None:
     code = VALID + "print('imported')"
     site.install("pegboard-one", code, "things")
     site.install("pegboard-two", code, "things", "others")
@@ -180,7 +180,7 @@ def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
     assert all("2 distributions claim" in (p.error or "") for p in plugins if p.name == "things")
 
 
-def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
+def test_plugins_with_the_same_error_code_both_fail(site: Site) -> None:
     code = (
         VALID
         + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {{}}, code={}, status=409, message='x'),)\n"
@@ -197,7 +197,7 @@ def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
     assert plugins["ones"].error == "the error code 20001 is also declared by twos"
 
 
-def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:
+def test_disabled_plugins_are_not_imported(site: Site) -> None:
     site.install("pegboard-broken", "raise SystemExit", "broken")
     site.install("pegboard-things", VALID, "things")
     broken, things = discover(site.points(), enabled=("things",))
@@ -230,7 +230,7 @@ async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., ob
     return start
 
 
-async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all: Callable[..., object]) -> None:
+async def test_a_plugin_creates_its_table_by_numbered_migrations(site: Site, serve_all: Callable[..., object]) -> None:
     site.install("pegboard-things", VALID, "things", _0001_make=MAKING, _0002_fill=FILLING)
     api: Api = await serve_all()  # type: ignore[misc]  # returns a coroutine
     page = (await api.get("/things")).json
@@ -244,7 +244,9 @@ async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all
 
 
 @pytest.mark.parametrize("sql", ["CREATE TABLE things (", "SELECT 1 / 0", "DROP TABLE nothing_there"])
-async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Callable[..., object], sql: str) -> None:
+async def test_a_failing_migration_does_not_affect_other_plugins(
+    site: Site, serve_all: Callable[..., object], sql: str
+) -> None:
     site.install("pegboard-broken", VALID, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
     site.install("pegboard-things", VALID, "things")
     site.install("pegboard-fallen", "1 / 0", "fallen")
@@ -276,7 +278,7 @@ async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Call
         VALID + "    indexes = ('nothing',)\n",
     ],
 )
-async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
+async def test_a_plugin_that_cannot_be_mounted_does_not_affect_others(
     site: Site, serve_all: Callable[..., object], code: str
 ) -> None:
     site.install("pegboard-broken", code, "broken")
@@ -288,7 +290,7 @@ async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
     assert (rows["broken"]["state"], bool(rows["broken"]["fault"])) == ("failed", True)
 
 
-async def test_names_in_conflict_answer_503(site: Site, serve_all: Callable[..., object]) -> None:
+async def test_conflicting_names_are_503(site: Site, serve_all: Callable[..., object]) -> None:
     site.install("pegboard-one", VALID, "things")
     site.install("pegboard-two", VALID, "things")
     site.install("pegboard-health", VALID, "health")

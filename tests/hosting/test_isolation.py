@@ -137,7 +137,7 @@ async def load(api: Api, paths: tuple[str, ...], done: asyncio.Event) -> list[in
     return statuses
 
 
-async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
+async def test_broken_plugins_fail_without_affecting_contacts(
     site: Site, serve: Serve, postgres: str, caplog: pytest.LogCaptureFixture, signals: None
 ) -> None:
     install_all(site)
@@ -180,7 +180,7 @@ async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
     assert {"/contacts", "/sound"} <= set(document.json["paths"])
 
 
-def test_what_an_import_changes_of_the_process_is_put_back(
+def test_process_state_changed_by_an_import_is_restored(
     site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     site.install("pegboard-wild", WILD + VALID, "wild")
@@ -203,7 +203,7 @@ def test_what_an_import_changes_of_the_process_is_put_back(
     assert "garbage" not in capsys.readouterr().out
 
 
-def test_a_plugin_that_makes_a_logger_changes_nothing_of_others(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_creating_a_logger_during_the_import_is_allowed(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.install("pegboard-sound", f"import logging; logging.getLogger('{uuid4()}')\n{VALID}", "sound")
     with caplog.at_level(logging.WARNING):
         (plugin,) = discovery.discover(site.points())
@@ -211,7 +211,7 @@ def test_a_plugin_that_makes_a_logger_changes_nothing_of_others(site: Site, capl
     assert not caplog.records
 
 
-def test_elsewhere_than_on_the_main_thread_there_is_no_bound(site: Site) -> None:
+def test_import_timeouts_apply_only_on_the_main_thread(site: Site) -> None:
     site.install("pegboard-slow", "import time; time.sleep(0.6)\n" + VALID, "slow")
     plugins: list[discovery.Plugin] = []
     thread = threading.Thread(target=lambda: plugins.extend(discovery.discover(site.points(), seconds=0.1)))
@@ -229,7 +229,7 @@ def run(site: Site, *words: str, **settings: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-async def test_a_required_plugin_that_is_out_stops_the_start_with_one_line(site: Site, postgres: str) -> None:
+async def test_a_failed_required_plugin_stops_the_start_with_one_line(site: Site, postgres: str) -> None:
     site.install("pegboard-raises", "print('garbage'); 1 / 0", "raises")
     url = await new_database(postgres)
     listed = await asyncio.to_thread(run, site, "plugins", database_url=url)
@@ -246,9 +246,7 @@ async def test_a_required_plugin_that_is_out_stops_the_start_with_one_line(site:
     assert "ZeroDivisionError: division by zero" in line
 
 
-async def test_a_migration_that_failed_is_tried_by_the_command_and_not_by_requests(
-    site: Site, serve: Serve, postgres: str
-) -> None:
+async def test_a_failed_migration_is_retried_by_the_command_only(site: Site, serve: Serve, postgres: str) -> None:
     url = await new_database(postgres)
     site.install("pegboard-late", VALID, "late", _0001_make="SELECT 1 FROM public.later; CREATE TABLE late (id int)")
     api = await serve(discovery.discover(site.points()), database_url=url)
@@ -260,7 +258,7 @@ async def test_a_migration_that_failed_is_tried_by_the_command_and_not_by_reques
     assert (done.returncode, "late: applied 0001_make" in done.stdout) == (0, True)
 
 
-async def test_a_signal_during_the_import_of_a_plugin_ends_the_start(site: Site, postgres: str) -> None:
+async def test_a_signal_during_the_import_of_a_plugin_stops_the_start(site: Site, postgres: str) -> None:
     code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)"
     site.install("pegboard-slow", code, "slow")
     url = await new_database(postgres)

@@ -165,7 +165,7 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     ]
 
 
-async def test_a_lifespan_that_breaks_takes_its_plugin_out(serve: Serve) -> None:
+async def test_a_failing_lifespan_disables_its_plugin(serve: Serve) -> None:
     api = await serve([plugin("breaking", Breaking), plugin("plain", Things)])
     assert (await api.get("/breaking")).status == 200
     Breaking.broken.set()
@@ -177,7 +177,7 @@ async def test_a_lifespan_that_breaks_takes_its_plugin_out(serve: Serve) -> None
     assert (await api.get("/plain")).status == 200
 
 
-def test_a_lifespan_has_to_be_a_context_manager() -> None:
+def test_a_lifespan_must_be_an_async_context_manager() -> None:
     class Wrong(Things):
         async def lifespan(self) -> AsyncIterator[None]:  # type: ignore[override]  # deliberately invalid
             yield

@@ -411,7 +411,7 @@ def name_of(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
-async def test_a_bad_request_is_told_what_is_wrong(running: Api, item: str, case: Case) -> None:
+async def test_a_bad_request_gets_every_error(running: Api, item: str, case: Case) -> None:
     path = case.path.replace("{id}", item)
     # As bytes on the wire, since a client library would correct some of it.
     response = await send(running, case.method, path, case.body, case.headers)
@@ -502,7 +502,7 @@ RAW: tuple[tuple[bytes, int, int], ...] = (
 
 
 @pytest.mark.parametrize(("data", "status", "code"), RAW, ids=range(len(RAW)))
-async def test_what_is_no_http_is_told_so(running: Api, item: str, data: bytes, status: int, code: int) -> None:
+async def test_malformed_http_is_rejected(running: Api, item: str, data: bytes, status: int, code: int) -> None:
     response = await send_raw(running, data)
     assert (response.status, [code for code, _ in response.errors]) == (status, [code])
     check_headers(response)
@@ -510,7 +510,7 @@ async def test_what_is_no_http_is_told_so(running: Api, item: str, data: bytes, 
     assert (await running.get(f"/contacts/{item}")).status == 200
 
 
-async def test_nothing_of_all_that_left_a_trace(running: Api, item: str) -> None:
+async def test_rejected_requests_changed_nothing(running: Api, item: str) -> None:
     page = (await running.get("/contacts?count=exact")).json
     assert page["total"] == 1 + sum(case.status == 201 for case in CASES)
     shown = (await running.get(f"/contacts/{item}")).json

@@ -35,7 +35,7 @@ def split_header(response: Response, name: str) -> set[str]:
     return {part.strip() for part in response.headers[name].split(",")}
 
 
-async def test_a_preflight_is_answered_before_authentication(two_origins: Api) -> None:
+async def test_a_preflight_needs_no_authentication(two_origins: Api) -> None:
     anonymous = two_origins.as_client("", "")
     response = await anonymous.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
     assert (response.status, response.body) == (204, b"")
@@ -50,7 +50,7 @@ async def test_a_preflight_is_answered_before_authentication(two_origins: Api) -
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-async def test_a_preflight_is_not_told_what_is_there(two_origins: Api) -> None:
+async def test_a_preflight_does_not_reveal_existing_resources(two_origins: Api) -> None:
     anonymous = two_origins.as_client("", "")
     responses = [
         await anonymous.request("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
@@ -61,7 +61,7 @@ async def test_a_preflight_is_not_told_what_is_there(two_origins: Api) -> None:
     ] * 3
 
 
-async def test_other_options_need_credentials_as_ever(two_origins: Api) -> None:
+async def test_options_other_than_preflights_require_credentials(two_origins: Api) -> None:
     anonymous = two_origins.as_client("", "")
     for headers in ({}, {"Origin": APP}, PREFLIGHT):
         assert (await anonymous.request("OPTIONS", "/contacts", headers=headers)).status == 401
@@ -87,7 +87,7 @@ async def test_other_options_need_credentials_as_ever(two_origins: Api) -> None:
         ("DELETE", "/contacts", {}, 405),
     ],
 )
-async def test_every_answer_can_be_read_by_a_page_that_is_let_in(
+async def test_every_response_is_readable_from_an_allowed_origin(
     two_origins: Api, method: str, path: str, options: dict[str, Any], status: int
 ) -> None:
     headers = {**options.get("headers", {}), "Origin": APP}
@@ -101,7 +101,7 @@ async def test_every_answer_can_be_read_by_a_page_that_is_let_in(
     assert "Origin" in split_header(response, "Vary")
 
 
-async def test_vary_keeps_what_it_named(two_origins: Api) -> None:
+async def test_vary_includes_origin_and_the_other_headers(two_origins: Api) -> None:
     response = await two_origins.get("/contacts")
     assert split_header(response, "Vary") == {"Accept", "Accept-Encoding", "Origin"}
     not_modified = await two_origins.get(
@@ -112,7 +112,7 @@ async def test_vary_keeps_what_it_named(two_origins: Api) -> None:
 
 
 @pytest.mark.parametrize("origin", [EVIL, "http://app.example.com", APP + ":8443", APP.upper(), "null", "*", ""])
-async def test_an_origin_that_is_not_known_is_told_nothing(two_origins: Api, origin: str) -> None:
+async def test_an_unknown_origin_gets_no_cors_headers(two_origins: Api, origin: str) -> None:
     for response in (
         await two_origins.get("/contacts", headers={"Origin": origin}),
         await two_origins.request("OPTIONS", "/contacts", headers={"Origin": origin, **PREFLIGHT}),
@@ -122,12 +122,12 @@ async def test_an_origin_that_is_not_known_is_told_nothing(two_origins: Api, ori
         assert "Origin" in split_header(response, "Vary") or origin == ""
 
 
-async def test_a_request_of_no_page_is_told_nothing(two_origins: Api) -> None:
+async def test_a_request_without_an_origin_gets_no_cors_headers(two_origins: Api) -> None:
     response = await two_origins.get("/contacts")
     assert (response.status, cors_headers(response)) == (200, {})
 
 
-async def test_all_origins_can_be_let_in(all_origins: Api) -> None:
+async def test_all_origins_can_be_allowed(all_origins: Api) -> None:
     response = await all_origins.get("/contacts", headers={"Origin": EVIL})
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     response = await all_origins.request("OPTIONS", "/contacts", headers={"Origin": "null", **PREFLIGHT})
@@ -135,7 +135,7 @@ async def test_all_origins_can_be_let_in(all_origins: Api) -> None:
     assert (await all_origins.as_client("", "").get("/contacts", headers={"Origin": EVIL})).status == 401
 
 
-async def test_nothing_is_said_unless_it_is_set(running: Api) -> None:
+async def test_cors_is_off_by_default(running: Api) -> None:
     response = await running.get("/contacts", headers={"Origin": APP})
     assert (response.status, cors_headers(response)) == (200, {})
     assert "Origin" not in response.headers["Vary"]
@@ -178,7 +178,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("status", "pieces"), REFUSED.values(), ids=REFUSED)
-async def test_what_is_no_request_is_refused_readably(
+async def test_rejections_of_malformed_requests_have_cors_headers(
     two_origins: Api, all_origins: Api, running: Api, status: int, pieces: tuple[bytes, ...]
 ) -> None:
     response = await send_malformed(two_origins, *pieces)
@@ -199,12 +199,14 @@ async def test_what_is_no_request_is_refused_readably(
     ],
     ids=["none", "two"],
 )
-async def test_where_no_origin_is_known_none_is_let_in(two_origins: Api, all_origins: Api, data: bytes) -> None:
+async def test_malformed_requests_without_a_readable_origin_get_no_cors_headers(
+    two_origins: Api, all_origins: Api, data: bytes
+) -> None:
     assert await send_malformed(two_origins, data) == (400, {"Vary": "Origin"})
     assert (await send_malformed(all_origins, data))[1]["Access-Control-Allow-Origin"] == "*"
 
 
-async def test_the_origin_of_a_request_before_it_is_not_taken_for_that_of_a_refused_one(two_origins: Api) -> None:
+async def test_a_rejected_request_does_not_use_the_origin_of_the_previous_one(two_origins: Api) -> None:
     good = f"GET /health HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\n\r\n".encode()
     url = URL(two_origins.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)

@@ -71,7 +71,7 @@ def flatten(notes: Iterable[Note]) -> Iterator[Note]:
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", [ITEM, PAGE, SORTED, *REFERENCE])
-async def test_nothing_is_wrong_with_an_answer(running: Api, paths: Paths, name: str, method: str, coding: str) -> None:
+async def test_responses_pass_httplint(running: Api, paths: Paths, name: str, method: str, coding: str) -> None:
     url, headers = paths[name], {"Accept-Encoding": coding, "Host": "localhost", "User-Agent": "test"}
     response = await running.request(method, url, headers=headers)
     assert response.status == 200
@@ -91,7 +91,7 @@ async def test_nothing_is_wrong_with_an_answer(running: Api, paths: Paths, name:
 
 
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
-async def test_nothing_is_wrong_with_the_refusal_of_a_condition(running: Api, paths: Paths, header: str) -> None:
+async def test_failed_preconditions_pass_httplint(running: Api, paths: Paths, header: str) -> None:
     headers = {"Host": "localhost", "User-Agent": "test", header: '"0"' if header == "If-Match" else "*"}
     method = "GET" if header == "If-Match" else "DELETE"
     response = await running.request(method, paths[ITEM], headers=headers)
@@ -99,7 +99,7 @@ async def test_nothing_is_wrong_with_the_refusal_of_a_condition(running: Api, pa
     assert problems(method, paths[ITEM], headers, response) == []
 
 
-async def test_what_is_wrong_is_found(running: Api, paths: Paths) -> None:
+async def test_httplint_detects_a_broken_response(running: Api, paths: Paths) -> None:
     headers = {"Host": "localhost", "User-Agent": "test"}
     response = await running.get(paths[ITEM])
     broken = Response(200, {**response.headers, "ETag": "x", "Content-Length": "1"}, response.body)

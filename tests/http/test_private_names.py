@@ -109,7 +109,7 @@ def test_every_private_name_of_the_module_is_listed() -> None:
     [(owner, name) for owner, names in USED.items() for name in names],
     ids=lambda part: str(part)[-40:],
 )
-def test_aiohttp_has_the_private_names_that_are_used(owner: Any, name: str) -> None:
+def test_aiohttp_has_the_private_names_in_use(owner: Any, name: str) -> None:
     exists = hasattr(owner, name) or any(
         f"self.{name}" in source_of(base) for base in owner.__mro__[:-1] if base.__module__.startswith("aiohttp")
     )
@@ -117,10 +117,10 @@ def test_aiohttp_has_the_private_names_that_are_used(owner: Any, name: str) -> N
 
 
 @pytest.mark.parametrize("function", PARAMETERS, ids=lambda function: function.__qualname__)
-def test_aiohttp_calls_and_is_called_as_ever(function: Any) -> None:
+def test_signatures_of_private_functions_are_unchanged(function: Any) -> None:
     assert tuple(inspect.signature(function).parameters) == PARAMETERS[function]
 
 
-def test_the_error_of_the_parser_has_the_parts_that_are_used() -> None:
+def test_the_parser_error_has_the_attributes_in_use() -> None:
     assert web_protocol._ErrInfo(status=400, exc=ValueError(), message="x").status == 400
     assert protocol.Protocol.__mro__[1] is web_protocol.RequestHandler

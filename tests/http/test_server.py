@@ -232,7 +232,7 @@ REFUSED: tuple[tuple[bytes, int, int], ...] = (
 
 @pytest.mark.parametrize("pieces", [1, 2, 7])
 @pytest.mark.parametrize(("data", "status", "code"), REFUSED, ids=range(len(REFUSED)))
-async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
+async def test_malformed_requests_get_a_json_error_and_close_the_connection(
     service: Service, data: bytes, status: int, code: int, pieces: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = await service.connect()
@@ -252,7 +252,7 @@ async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
     assert (await (await service.connect()).exchange(GET)).status == 200
 
 
-async def test_what_was_sent_is_never_echoed(service: Service) -> None:
+async def test_malformed_input_is_never_echoed(service: Service) -> None:
     for data in (
         b"<script>secret / HTTP/1.1\r\n\r\n",
         b"GET /<secret> HTTP/9.9\r\n\r\n",
@@ -262,13 +262,13 @@ async def test_what_was_sent_is_never_echoed(service: Service) -> None:
         assert b"secret" not in response.body
 
 
-async def test_a_client_still_sending_reads_why_it_was_refused(service: Service) -> None:
+async def test_a_client_that_is_still_sending_receives_the_error(service: Service) -> None:
     peer = await service.connect()
     peer.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"a" * 2_000_000)
     assert (await peer.response()).status == 431
 
 
-async def test_the_answers_due_come_before_the_refusal(service: Service) -> None:
+async def test_pending_responses_precede_the_error(service: Service) -> None:
     peer = await service.connect()
     await peer.send(head("GET /slow HTTP/1.1", "Host: a"))
     await asyncio.sleep(0.05)
@@ -301,20 +301,20 @@ async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
         ("GET /" + "a" * 511 + " HTTP/1.1", "/" + "a" * 511, ""),
     ],
 )
-async def test_the_target_is_given_as_it_was_sent(service: Service, line: str, path: str, query: str) -> None:
+async def test_the_request_target_is_passed_unchanged(service: Service, line: str, path: str, query: str) -> None:
     response = await (await service.connect()).exchange(head(line, "Host: a"))
     received = json.loads(response.body)
     assert (received["path"], received["query"]) == (path, query)
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "CONNECT"])
-async def test_a_method_that_the_parser_knows_reaches_the_pipeline(service: Service, method: str) -> None:
+async def test_a_method_known_to_the_parser_reaches_the_handler(service: Service, method: str) -> None:
     target = "a:443" if method == "CONNECT" else "/"
     response = await (await service.connect()).exchange(head(f"{method} {target} HTTP/1.1", "Host: a"))
     assert json.loads(response.body)["method"] == method
 
 
-async def test_a_head_just_within_the_limit_is_taken(service: Service) -> None:
+async def test_a_request_head_at_the_limit_is_accepted(service: Service) -> None:
     fixed = len(head("GET / HTTP/1.1", "Host: a", "X: "))
     for size, status in ((4096, 200), (4097, 431)):
         data = head("GET / HTTP/1.1", "Host: a", "X: " + "a" * (size - fixed))
@@ -322,7 +322,7 @@ async def test_a_head_just_within_the_limit_is_taken(service: Service) -> None:
         assert (await (await service.connect()).exchange(data)).status == status
 
 
-async def test_a_head_too_large_is_found_behind_another_request(service: Service) -> None:
+async def test_a_too_large_request_head_is_detected_after_another_request(service: Service) -> None:
     peer = await service.connect()
     large = head("GET / HTTP/1.1", "Host: a", *(f"X-{number}: {'a' * 100}" for number in range(50)))
     await peer.send(GET + large)
@@ -330,7 +330,7 @@ async def test_a_head_too_large_is_found_behind_another_request(service: Service
     assert (await peer.response()).status == 431
 
 
-async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
+async def test_a_valid_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
     peer = await service.connect()
     for supplied in ("a", "A-b.c_1", "x" * 128):
         assert (await peer.exchange(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))).headers[
@@ -344,7 +344,7 @@ async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Servic
     assert not seen & {"", "x" * 129, "a b", "\xe9", "a/b"}
 
 
-async def test_a_head_that_is_too_slow_is_told_so() -> None:
+async def test_a_slow_request_head_is_408() -> None:
     async with serving(echo, HURRIED) as service:
         slow, silent, second = await service.connect(), await service.connect(), await service.connect()
         assert (await second.exchange(GET)).status == 200
@@ -359,14 +359,14 @@ async def test_a_head_that_is_too_slow_is_told_so() -> None:
             assert await peer.read_to_end() == b""
 
 
-async def test_an_idle_connection_is_closed_without_a_word() -> None:
+async def test_an_idle_connection_is_closed_silently() -> None:
     async with serving(echo, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
         peer = await service.connect()
         assert (await peer.exchange(GET)).status == 200
         assert await peer.read_to_end() == b""
 
 
-async def test_a_head_that_has_begun_outlives_the_idle_time() -> None:
+async def test_an_incomplete_request_head_is_not_subject_to_the_idle_timeout() -> None:
     async with serving(echo, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
         peer = await service.connect()
         assert (await peer.exchange(GET)).status == 200
@@ -378,7 +378,7 @@ async def test_a_head_that_has_begun_outlives_the_idle_time() -> None:
 # Bodies ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
+async def test_a_body_is_complete_however_it_is_sent(service: Service) -> None:
     peer = await service.connect()
     fixed = POST + b"Content-Length: 10\r\n\r\n"
     for data in (fixed + b"0123456789", CHUNKED + b"4\r\n0123\r\n6;x=y\r\n456789\r\n0\r\nT: x\r\n\r\n"):
@@ -391,7 +391,7 @@ async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
     assert json.loads((await peer.exchange(GET)).body)["body"] == ""
 
 
-async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
+async def test_a_body_that_is_too_large_is_rejected(service: Service) -> None:
     chunked = b"".join(b"64\r\n" + b"a" * 100 + b"\r\n" for _ in range(11)) + b"0\r\n\r\n"
     for data in (
         POST + b"Content-Length: 1001\r\n\r\n",
@@ -408,7 +408,7 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service, version: str) -> None:
+async def test_a_content_type_without_a_length_is_411(service: Service, version: str) -> None:
     peer = await service.connect()
     typed = head(f"POST /echo HTTP/{version}", "Host: a", "Content-Type: application/json")
     response = await peer.exchange(typed)
@@ -419,14 +419,14 @@ async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service
     assert await peer.read_to_end() == b""
 
 
-async def test_a_request_that_tells_of_no_body_has_none(service: Service) -> None:
+async def test_a_request_without_body_headers_has_no_body(service: Service) -> None:
     peer = await service.connect()
     for lines in ((), ("Content-Type: application/json", "Content-Length: 0")):
         response = await peer.exchange(head("POST /echo HTTP/1.1", "Host: a", *lines))
         assert (response.status, json.loads(response.body)["body"]) == (200, "")
 
 
-async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> None:
+async def test_100_continue_is_sent_only_if_the_body_is_read(service: Service) -> None:
     expecting = b"Expect: 100-continue\r\n"
     peer = await service.connect()
     await peer.send(POST + expecting + b"Content-Length: 2\r\n\r\n")
@@ -446,14 +446,14 @@ async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> N
     assert (await old.response()).status == 200
 
 
-async def test_a_body_nobody_reads_does_not_end_the_connection(service: Service) -> None:
+async def test_an_unread_body_does_not_close_the_connection(service: Service) -> None:
     peer = await service.connect()
     response = await peer.exchange(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
     assert response.status == 401
     assert (await peer.exchange(b"a" * 400 + GET)).status == 200
 
 
-async def test_a_body_that_is_too_slow_is_told_so() -> None:
+async def test_a_slow_body_is_408() -> None:
     async with serving(echo, HURRIED) as service:
         for data in (POST + b"Content-Length: 5\r\n\r\nab", CHUNKED + b"4\r\nab"):
             peer = await service.connect()
@@ -463,7 +463,7 @@ async def test_a_body_that_is_too_slow_is_told_so() -> None:
             assert await peer.read_to_end() == b""
 
 
-async def test_a_body_that_breaks_later_is_refused_at_once(service: Service) -> None:
+async def test_a_body_with_broken_framing_is_rejected_immediately(service: Service) -> None:
     peer = await service.connect()
     await peer.send(CHUNKED + b"4\r\nabcd\r\n")
     await asyncio.sleep(0.05)
@@ -472,7 +472,7 @@ async def test_a_body_that_breaks_later_is_refused_at_once(service: Service) -> 
     assert await peer.read_to_end() == b""
 
 
-async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
+async def test_a_client_that_disconnects_during_the_body_is_not_logged(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -501,7 +501,7 @@ async def response_and_rest(data: bytes, make: Callable[[], Response]) -> tuple[
         return response, await peer.read_to_end()
 
 
-async def test_an_answer_has_what_every_answer_has() -> None:
+async def test_every_response_has_the_standard_headers() -> None:
     response, _ = await response_and_rest(
         GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello")
     )
@@ -519,7 +519,7 @@ async def test_head_has_the_length_of_get_and_no_body() -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
+async def test_some_responses_have_neither_body_nor_length(status: int) -> None:
     response, read_to_end = await response_and_rest(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
     assert response.status == status
     assert "Content-Length" not in response.headers
@@ -539,7 +539,7 @@ async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
         (head("CONNECT a:443 HTTP/1.1", "Host: a"), "close"),
     ],
 )
-async def test_the_connection_is_kept_where_the_client_expects_it(
+async def test_connections_are_kept_alive_if_the_client_expects_it(
     service: Service, data: bytes, connection: str | None
 ) -> None:
     peer = await service.connect()
@@ -552,7 +552,7 @@ async def test_the_connection_is_kept_where_the_client_expects_it(
         assert (await peer.exchange(GET)).status == 200
 
 
-async def test_pipelined_requests_are_answered_in_their_order(service: Service) -> None:
+async def test_pipelined_requests_get_responses_in_order(service: Service) -> None:
     peer = await service.connect()
     lines = [head(f"GET /{number} HTTP/1.1", "Host: a") for number in range(100)]
     await peer.send(b"".join(lines))
@@ -561,14 +561,14 @@ async def test_pipelined_requests_are_answered_in_their_order(service: Service) 
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
-async def test_a_header_that_cannot_be_sent_becomes_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_response_header_is_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
     response, _ = await response_and_rest(GET, lambda: Response(200, {"Location": value}, b""))
     assert (response.status, response.error["code"]) == (500, 15000)
     assert "Location" not in response.headers
     assert response.headers["X-Request-Id"] in caplog.text
 
 
-async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_a_handler_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def handler(_: web.Request) -> Response:
         raise LookupError("secret")
 
@@ -584,7 +584,7 @@ async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytes
     assert record.exc_info
 
 
-async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> None:
+async def test_a_connection_error_in_a_handler_is_not_a_client_disconnect() -> None:
     async def handler(_: web.Request) -> Response:
         raise ConnectionRefusedError("the database")
 
@@ -597,7 +597,7 @@ async def test_error_headers_reach_the_client() -> None:
     assert (response.status, response.headers["Allow"]) == (404, "GET")
 
 
-async def test_a_client_that_does_not_read_is_cut() -> None:
+async def test_a_client_that_does_not_read_is_disconnected() -> None:
     async def handler(_: web.Request) -> Response:
         return Response(200, {}, b"a" * 30_000_000)
 
@@ -614,7 +614,7 @@ async def test_a_client_that_does_not_read_is_cut() -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_client_that_reads_slowly_gets_everything() -> None:
+async def test_a_client_that_reads_slowly_gets_the_complete_response() -> None:
     async def handler(_: web.Request) -> Response:
         return Response(200, {}, b"a" * 20_000_000)
 
@@ -658,7 +658,7 @@ def stream(source: Source) -> Handler:
     return response
 
 
-async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
+async def test_a_stream_is_chunked_and_keeps_the_connection() -> None:
     source = Source(5)
     async with serving(stream(source)) as service:
         peer = await service.connect()
@@ -670,7 +670,7 @@ async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
         assert (await peer.exchange(GET)).status == 200
 
 
-async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
+async def test_a_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
     source = Source(3)
     async with serving(stream(source)) as service:
         peer = await service.connect()
@@ -692,7 +692,7 @@ async def test_head_of_a_stream_has_no_body() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_stream_is_an_incomplete_transfer(version: str, caplog: pytest.LogCaptureFixture) -> None:
     source = Source(10, fails_at=5)
     async with serving(stream(source)) as service:
         peer = await service.connect()
@@ -709,7 +709,7 @@ async def test_a_stream_that_fails_before_its_first_chunk_is_an_error() -> None:
         assert (await (await service.connect()).exchange(GET)).status == 500
 
 
-async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
+async def test_a_stream_with_an_invalid_header_is_500() -> None:
     source = Source(3)
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -720,7 +720,7 @@ async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
         assert source.closed
 
 
-async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stream_has_backpressure_and_ends_with_its_client(caplog: pytest.LogCaptureFixture) -> None:
     source = Source(1_000_000, size=100_000)
     async with serving(stream(source)) as service:
         peer = await service.connect()
@@ -768,14 +768,14 @@ async def stop_while_busy(settings: Settings, seconds: float) -> tuple[bytes, by
         return busy_data, idle_data, loop.time() - start
 
 
-async def test_a_request_under_way_ends_before_the_server() -> None:
+async def test_the_server_waits_for_running_requests() -> None:
     busy_data, left, _ = await stop_while_busy(SETTINGS, 0.3)
     assert busy_data.endswith(b"done")
     assert b"Connection: close\r\n" in busy_data
     assert left == b""
 
 
-async def test_a_request_that_takes_too_long_is_given_up() -> None:
+async def test_a_request_that_exceeds_the_shutdown_timeout_is_aborted() -> None:
     busy_data, _, took = await stop_while_busy(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
     assert busy_data == b""
     assert took < 1.0

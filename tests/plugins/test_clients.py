@@ -84,7 +84,7 @@ async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
 # The resource.
 
 
-async def test_a_new_client_shows_everything_but_its_password(api: Api) -> None:
+async def test_a_new_client_is_returned_without_its_password(api: Api) -> None:
     response = await api.post("/clients", ADA)
     assert response.status == 201
     item = response.json
@@ -119,11 +119,11 @@ async def test_clients_are_listed_filtered_sorted_and_paged(api: Api) -> None:
 @pytest.mark.parametrize(
     "query", ["password=x", "sort=password", "fields=password", "password__prefix=%24argon2", "q=x"]
 )
-async def test_a_password_is_neither_filtered_nor_sorted_by_nor_shown(api: Api, query: str) -> None:
+async def test_a_password_cannot_be_used_in_queries(api: Api, query: str) -> None:
     assert (await api.get(f"/clients?{query}")).status == 400
 
 
-async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) -> None:
+async def test_clients_are_updated_replaced_and_deleted_like_any_item(api: Api) -> None:
     item = await create(api)
     path = f"/clients/{item['id']}"
     tag = (await api.get(path)).headers["ETag"]
@@ -152,7 +152,7 @@ async def test_a_client_that_was_read_can_be_sent_back_and_keeps_its_password(ap
     assert (await api.as_client("ada", SECRET).get("/contacts")).status == 200
 
 
-async def test_clients_are_made_all_or_none(api: Api) -> None:
+async def test_clients_are_created_atomically(api: Api) -> None:
     response = await api.post("/clients", [{**ADA, "username": name} for name in ("a", "b", "c")])
     assert [item["username"] for item in response.json["items"]] == ["a", "b", "c"]
     assert (await api.as_client("b", SECRET).get("/contacts")).status == 200
@@ -161,7 +161,7 @@ async def test_clients_are_made_all_or_none(api: Api) -> None:
     assert (await api.get("/clients?username__in=d,e&count=exact")).json["total"] == 0
 
 
-async def test_a_retry_makes_one_client_and_stores_no_password(api: Api) -> None:
+async def test_a_retry_creates_one_client_and_stores_no_password(api: Api) -> None:
     headers = {"Idempotency-Key": "k"}
     first, again = await api.post("/clients", ADA, headers=headers), await api.post("/clients", ADA, headers=headers)
     assert (first.status, again.status, again.body) == (201, 201, first.body)
@@ -174,7 +174,7 @@ async def test_a_retry_makes_one_client_and_stores_no_password(api: Api) -> None
     assert SECRET not in rows[0]["row"]
 
 
-async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
+async def test_no_table_contains_a_plain_text_password(api: Api) -> None:
     item = await create(api)
     await api.patch(f"/clients/{item['id']}", {"password": OTHER})
     database = api.service.database.write
@@ -221,7 +221,7 @@ async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
         ({"username": "a:b", "password": "x", "grants": ["x"]}, [(11013, "/username"), (11005, "/password"), (11000, "/grants/0")]),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_with_a_client_is_pointed_at(
+async def test_validation_errors_of_a_client_have_pointers(
     api: Api, fields: dict[str, Any], errors: list[tuple[int, str]]
 ) -> None:
     response = await api.post("/clients", {**ADA, **fields})
@@ -233,17 +233,17 @@ async def test_what_is_wrong_with_a_client_is_pointed_at(
         assert (await api.patch(f"/clients/{item['id']}", fields)).errors == errors
 
 
-async def test_a_client_needs_a_name_and_a_password(api: Api) -> None:
+async def test_a_client_requires_a_name_and_a_password(api: Api) -> None:
     assert (await api.post("/clients", {})).errors == [(11001, "/username"), (11001, "/password")]
 
 
-async def test_a_grant_for_what_is_not_there_is_kept_and_one_given_twice_is_there_once(api: Api) -> None:
+async def test_grants_for_unknown_resources_are_kept_and_duplicates_removed(api: Api) -> None:
     grants = ["not_there:archive", "contacts:any", "not_there:archive"]
     assert (await create(api, grants=grants))["grants"] == ["not_there:archive", "contacts:any"]
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH"])
-async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
+async def test_user_names_are_unique(api: Api, verb: str) -> None:
     item = await create(api)
     path = "/clients" if verb == "POST" else f"/clients/{item['id']}"
     body = {"username": "admin"} if verb == "PATCH" else {**ADA, "username": "admin"}
@@ -252,7 +252,7 @@ async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
     assert b"admin" not in response.body
 
 
-async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api) -> None:
+async def test_passwords_are_measured_and_compared_in_composed_form(api: Api) -> None:
     await create(api, password="e\u0301" * 8)
     assert (await api.as_client("ada", "\u00e9" * 8).get("/clients/me")).status == 200
     assert (await api.as_client("ada", "e\u0301" * 8).get("/clients/me")).status == 200
@@ -261,7 +261,7 @@ async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api)
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"x"', b"[[]]", b"[1]", b'{"username": "\xff"}', b'{"password": "\\ud800xxxxxxxxx"}']
 )
-async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> None:
+async def test_a_malformed_body_is_a_standard_error(api: Api, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     for verb, path in (("POST", "/clients"), ("PATCH", "/clients/me")):
         response = await api.request(verb, path, data=body, headers=headers)
@@ -272,7 +272,7 @@ async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> No
 # The client itself.
 
 
-async def test_every_client_reads_itself(api: Api) -> None:
+async def test_every_client_can_read_itself(api: Api) -> None:
     item = await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.get("/clients/me")
@@ -288,7 +288,7 @@ async def test_every_client_reads_itself(api: Api) -> None:
         assert (await ada.request(method, path, {"password": OTHER} if method == "PATCH" else None)).status == 403
 
 
-async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
+async def test_options_of_the_own_client_lists_the_methods(api: Api) -> None:
     await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.request("OPTIONS", "/clients/me")
@@ -312,7 +312,7 @@ async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
         ),
     ],
 )
-async def test_every_client_changes_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
+async def test_every_client_can_change_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
     item = await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.patch("/clients/me", patch, headers=headers)
@@ -344,7 +344,7 @@ async def test_every_client_changes_its_own_password(api: Api, patch: Any, heade
     ],
 )
 @pytest.mark.parametrize("who", ["ada", "admin"])
-async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, pointers: list[str]) -> None:
+async def test_a_client_can_change_nothing_else_of_itself(api: Api, who: str, patch: Any, pointers: list[str]) -> None:
     await create(api, grants=["clients:*", "*:PATCH"])
     client = api.as_client("ada", SECRET) if who == "ada" else api
     before = (await client.get("/clients/me")).json
@@ -353,7 +353,7 @@ async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, pointers:
     assert (await client.get("/clients/me")).json == before
 
 
-async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
+async def test_the_own_new_password_is_validated(api: Api) -> None:
     await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     assert (await ada.patch("/clients/me", {"password": "short"})).errors == [(11005, "/password")]
@@ -381,7 +381,9 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
         (["*:GET"], ["contacts:archive"], 403),
     ],
 )
-async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], grants: list[str], status: int) -> None:
+async def test_clients_cannot_grant_what_they_do_not_hold(
+    api: Api, held: list[str], grants: list[str], status: int
+) -> None:
     boss = await manager(api, *held)
     response = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *grants]})
     assert response.status == status
@@ -415,7 +417,7 @@ async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], gra
     ],
 )
 @pytest.mark.parametrize("tag", [None, "*"])
-async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body: Any, tag: str | None) -> None:
+async def test_clients_cannot_change_a_client_with_more_grants(api: Api, verb: str, body: Any, tag: str | None) -> None:
     boss = await manager(api, "*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE")
     await create(api, username="second", grants=["*:*"])
     headers = {"If-Match": tag} if tag else {}
@@ -428,14 +430,14 @@ async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body
     assert (await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)).status == 404
 
 
-async def test_who_holds_no_less_may_change_and_remove(api: Api) -> None:
+async def test_clients_can_change_and_delete_clients_with_no_more_grants(api: Api) -> None:
     boss = await manager(api, "contacts:*")
     path = f"/clients/{(await create(api, grants=['contacts:any', 'clients:PUT']))['id']}"
     assert (await boss.patch(path, {"password": OTHER, "active": False})).status == 200
     assert (await boss.delete(path)).status == 204
 
 
-async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
+async def test_clients_can_reduce_their_own_grants_but_not_extend_them(api: Api) -> None:
     boss = await manager(api, "contacts:GET")
     path = f"/clients/{(await boss.get('/clients/me')).json['id']}"
     assert (await boss.patch(path, {"grants": ["*:*"]})).errors == [(NOT_ALLOWED, "/grants/0")]
@@ -443,7 +445,7 @@ async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
     assert (await boss.patch(path, {"grants": ["clients:*"]})).status == 403
 
 
-async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(api: Api) -> None:
+async def test_revoked_grants_cannot_be_passed_on_while_still_cached(api: Api) -> None:
     boss = await manager(api, "*:*")
     own = (await boss.get("/clients/me")).json["id"]
     # No worker is notified, as with a pooler in transaction mode.
@@ -466,7 +468,7 @@ async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(a
         ("DELETE", None),
     ],
 )
-async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> None:
+async def test_the_last_administrator_cannot_be_removed(api: Api, verb: str, body: Any) -> None:
     await create(api, grants=["*:*"], active=False)
     path = f"/clients/{(await api.get('/clients/me')).json['id']}"
     response = await api.request(verb, path, body)
@@ -475,7 +477,7 @@ async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> N
     assert (await api.get("/clients/me")).json["grants"] == ["*:*"]
 
 
-async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) -> None:
+async def test_one_of_two_administrators_that_delete_each_other_remains(api: Api) -> None:
     for _ in range(5):
         bob = await create(api, username="bob", grants=["*:*"])
         ada = await create(api, username="ada", grants=["*:*"])
@@ -509,7 +511,7 @@ CHANGES: dict[str, tuple[str, Any, int]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_a_change_is_felt_in_every_worker_within_a_second(
+async def test_a_change_applies_in_every_worker_within_a_second(
     api: Api, other_worker: Api, change: tuple[str, Any, int]
 ) -> None:
     verb, body, status = change
@@ -527,7 +529,7 @@ async def test_a_change_is_felt_in_every_worker_within_a_second(
         assert (await other_worker.as_client("ada", OTHER).get("/contacts")).status == 200
 
 
-async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api, other_worker: Api) -> None:
+async def test_a_password_changed_while_being_checked_is_not_cached(api: Api, other_worker: Api) -> None:
     for _ in range(5):
         item = await create(api)
         checks = [asyncio.create_task(other_worker.as_client("ada", SECRET).get("/contacts")) for _ in range(3)]
@@ -545,7 +547,7 @@ async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api
 # Logging.
 
 
-async def test_every_change_leaves_one_line_with_who_made_it(api: Api, recorded: Recorded) -> None:
+async def test_every_change_is_logged_with_its_author(api: Api, recorded: Recorded) -> None:
     recorded.log.clear()
     item = await create(api)
     path = f"/clients/{item['id']}"
@@ -568,7 +570,7 @@ async def test_every_change_leaves_one_line_with_who_made_it(api: Api, recorded:
     assert lines[1].endswith("request=r-1")
 
 
-async def test_a_catalogue_and_the_codes_tell_no_secret(api: Api) -> None:
+async def test_the_catalogue_and_the_error_codes_contain_no_secret(api: Api) -> None:
     catalogue = (await api.get("/")).json
     assert {"name": "clients", "path": "/clients"}.items() <= {
         key: value for entry in catalogue["resources"] if entry["name"] == "clients" for key, value in entry.items()

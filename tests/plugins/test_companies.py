@@ -59,12 +59,12 @@ async def test_a_new_company_has_every_field(api: Api) -> None:
         ("turnover", 5, 11002),
     ],
 )
-async def test_a_field_of_the_wrong_form_is_refused(api: Api, field: str, value: Any, code: int) -> None:
+async def test_an_invalid_field_is_rejected(api: Api, field: str, value: Any, code: int) -> None:
     response = await api.post("/companies", {**LOVELACE, field: value})
     assert (response.status, response.errors) == (422, [(code, f"/{field}")])
 
 
-async def test_no_two_companies_share_a_vat_number(api: Api) -> None:
+async def test_vat_numbers_are_unique(api: Api) -> None:
     await create_company(api)
     response = await api.post("/companies", {"name": "Other", "vat_number": "gb123456789"})
     assert (response.status, response.errors) == (409, [(13002, "/vat_number")])
@@ -86,7 +86,7 @@ async def test_companies_are_searched_filtered_and_sorted(api: Api) -> None:
     assert await names("vat_number__isnull=true&sort=-name") == ["Conti", "Babbage Ltd"]
 
 
-async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
+async def test_the_company_of_a_contact_can_be_expanded(api: Api) -> None:
     item = await create_company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
     assert contact["company"] == item["id"]
@@ -98,12 +98,12 @@ async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
     assert left["company"] is None
 
 
-async def test_a_contact_refers_to_no_company_that_is_not_there(api: Api) -> None:
+async def test_a_contact_cannot_reference_a_missing_company(api: Api) -> None:
     response = await api.post("/contacts", {**ADA, "company": str(uuid4())})
     assert (response.status, response.errors) == (422, [(11000, "/company")])
 
 
-async def test_a_company_that_has_contacts_stays(api: Api) -> None:
+async def test_a_company_with_contacts_cannot_be_deleted(api: Api) -> None:
     item = await create_company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
     response = await api.delete(f"/companies/{item['id']}")

@@ -57,7 +57,7 @@ async def chunks(api: Api) -> int:
     return int(await api.service.database.write.fetchval("SELECT count(*) FROM files.files_content"))
 
 
-async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
+async def test_a_file_is_created_uploaded_and_downloaded(api: Api) -> None:
     item = await create(api)
     path = f"/files/{item['id']}/content"
     assert (item["media_type"], item["size"], item["sha256"]) == (None, None, None)
@@ -92,7 +92,7 @@ async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
     assert {name: head.headers[name] for name in headers} == headers
 
 
-async def test_large_content_is_kept_in_chunks_and_comes_back_whole(api: Api) -> None:
+async def test_large_content_is_stored_in_chunks_and_returned_completely(api: Api) -> None:
     path = await create_content(api, LARGE)
     assert await chunks(api) == 4
     assert (await api.get(path)).body == LARGE
@@ -101,7 +101,7 @@ async def test_large_content_is_kept_in_chunks_and_comes_back_whole(api: Api) ->
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, 1), (0, BLOCK), (BLOCK - 1, BLOCK + 1), (BLOCK, 2 * BLOCK), (5, 3 * BLOCK + 3)]
 )
-async def test_a_part_may_lie_anywhere(api: Api, start: int, stop: int) -> None:
+async def test_a_range_may_be_anywhere(api: Api, start: int, stop: int) -> None:
     path = await create_content(api, LARGE)
     response = await api.get(path, headers={"Range": f"bytes={start}-{stop - 1}"})
     assert (response.status, response.body) == (206, LARGE[start:stop])
@@ -109,7 +109,7 @@ async def test_a_part_may_lie_anywhere(api: Api, start: int, stop: int) -> None:
     assert response.headers["Content-Length"] == str(stop - start)
 
 
-async def test_ranges_are_answered_with_a_part_with_all_or_with_416(api: Api) -> None:
+async def test_ranges_are_206_200_or_416(api: Api) -> None:
     path = await create_content(api)
     tag = (await api.get(path)).headers["ETag"]
     for headers, status, body in (
@@ -137,7 +137,7 @@ async def test_content_may_be_empty(api: Api) -> None:
     assert await chunks(api) == 0
 
 
-async def test_conditions_hold_for_the_content(api: Api) -> None:
+async def test_preconditions_apply_to_content(api: Api) -> None:
     path = f"/files/{(await create(api))['id']}/content"
     assert (await put(api, path, If_Match='"none"')).status == 412
     tag = (await put(api, path, If_None_Match="*")).headers["ETag"]
@@ -155,7 +155,7 @@ async def test_conditions_hold_for_the_content(api: Api) -> None:
     assert other.headers["ETag"] != changed.headers["ETag"]
 
 
-async def test_of_uploads_that_race_with_one_tag_exactly_one_wins(api: Api) -> None:
+async def test_exactly_one_of_several_concurrent_uploads_with_one_etag_succeeds(api: Api) -> None:
     path = await create_content(api)
     tag = (await api.get(path)).headers["ETag"]
     bodies = [bytes([65 + n]) * (BLOCK + n) for n in range(6)]
@@ -165,7 +165,7 @@ async def test_of_uploads_that_race_with_one_tag_exactly_one_wins(api: Api) -> N
     assert (await api.get(path)).body == winner
 
 
-async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
+async def test_concurrent_uploads_store_one_of_them_completely(api: Api) -> None:
     path = await create_content(api, LARGE)
     bodies = [LARGE, *(bytes([65 + n]) * (BLOCK + 1) for n in range(5)), LARGE]
     responses = await asyncio.gather(*(put(api, path, body) for body in bodies))
@@ -176,7 +176,7 @@ async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
 
 
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
-async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None:
+async def test_a_digest_is_checked_against_the_content(api: Api, header: str) -> None:
     path = await create_content(api)
     wrong = await api.put(path, data=b"other", headers={header: digests.format_digest(sha256(HELLO).digest())})
     assert (wrong.status, wrong.errors) == (400, [(10018, header)])
@@ -197,14 +197,14 @@ async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None
         ({"If-Match": "x"}, 400, (10015, "If-Match")),
     ],
 )
-async def test_an_upload_of_the_wrong_form_is_refused(api: Api, headers: Any, status: int, error: Any) -> None:
+async def test_an_invalid_upload_is_rejected(api: Api, headers: Any, status: int, error: Any) -> None:
     path = f"/files/{(await create(api))['id']}/content"
     response = await api.put(path, data=HELLO, headers=headers)
     assert (response.status, response.errors) == (status, [error])
     assert (await api.get(f"{path}?x=1")).errors == [(10013, "x")]
 
 
-async def test_a_media_type_is_kept_as_it_came_and_unknown_without_one(api: Api) -> None:
+async def test_the_media_type_is_stored_or_a_default_is_used(api: Api) -> None:
     path = await create_content(api)
     for sent in ("text/plain; charset=UTF-8", "application/vnd.some+json;v=1", "Text/HTML"):
         await api.put(path, data=HELLO, headers={"Content-Type": sent})
@@ -215,19 +215,19 @@ async def test_a_media_type_is_kept_as_it_came_and_unknown_without_one(api: Api)
     assert (await api.get(path)).headers["Content-Type"] == "application/octet-stream"
 
 
-async def test_a_download_of_a_type_that_is_not_accepted_is_406(api: Api) -> None:
+async def test_a_download_with_an_unacceptable_media_type_is_406(api: Api) -> None:
     path = await create_content(api)
     for accept, status in (("image/*", 200), ("image/png", 200), ("text/html", 406), ("*/*;q=0.1", 200)):
         assert (await api.get(path, headers={"Accept": accept})).status == status
 
 
-async def test_content_is_never_compressed_here(api: Api) -> None:
+async def test_content_is_never_compressed(api: Api) -> None:
     path = await create_content(api, LARGE)
     response = await api.get(path, headers={"Accept-Encoding": "gzip"})
     assert ("Content-Encoding" in response.headers, response.body) == (False, LARGE)
 
 
-async def test_content_goes_with_its_file(api: Api) -> None:
+async def test_content_is_deleted_with_its_file(api: Api) -> None:
     path = await create_content(api, LARGE)
     item = path.removesuffix("/content")
     assert (await api.delete(item)).status == 204
@@ -236,7 +236,7 @@ async def test_content_goes_with_its_file(api: Api) -> None:
     assert await chunks(api) == 0
 
 
-async def test_what_is_told_of_a_file_changes_without_its_content(api: Api) -> None:
+async def test_metadata_of_a_file_can_change_without_its_content(api: Api) -> None:
     path = await create_content(api)
     item = path.removesuffix("/content")
     await api.put(item, {"name": "Übersicht.png", "size": 5, "sha256": "x"})
@@ -248,7 +248,7 @@ async def test_what_is_told_of_a_file_changes_without_its_content(api: Api) -> N
     assert (await api.get(item)).json["size"] == 13
 
 
-async def test_verbs_of_content_need_grants_of_their_own(api: Api) -> None:
+async def test_methods_of_content_have_their_own_grants(api: Api) -> None:
     path = await create_content(api)
     await api.service.clients.add("reader", SECRET, ["files:GET"])
     reader = api.as_client("reader", SECRET)
@@ -261,7 +261,7 @@ async def test_verbs_of_content_need_grants_of_their_own(api: Api) -> None:
     assert (allowed.status, allowed.headers["Allow"]) == (204, "GET, HEAD, PUT, OPTIONS")
 
 
-async def test_a_file_is_attached_to_an_item_of_any_resource(api: Api) -> None:
+async def test_a_file_can_be_attached_to_an_item_of_any_resource(api: Api) -> None:
     contact = (await api.post("/contacts", {"name": "Ada", "email": "ada@example.org"})).json["id"]
     file = await create(api, resource="contacts", item=contact.upper())
     assert (file["resource"], file["item"]) == ("contacts", contact)
@@ -275,7 +275,7 @@ async def test_a_file_is_attached_to_an_item_of_any_resource(api: Api) -> None:
     assert (await api.patch(f"/files/{file['id']}", {"resource": None, "item": None})).status == 200
 
 
-async def test_a_file_is_attached_to_nothing_that_the_client_does_not_see(api: Api) -> None:
+async def test_a_file_cannot_be_attached_to_an_item_hidden_from_the_client(api: Api) -> None:
     contact = (await api.post("/contacts", {"name": "Ada", "email": "ada@example.org"})).json["id"]
     await api.service.clients.add("clerk", SECRET, ["files:*"])
     clerk = api.as_client("clerk", SECRET)
@@ -332,7 +332,7 @@ async def wire(api: Api) -> AsyncIterator[Wire]:
     wire.abort()
 
 
-async def test_a_client_that_waits_is_told_to_send_or_not_to(api: Api, wire: Wire) -> None:
+async def test_a_client_expecting_100_continue_gets_it_or_an_error(api: Api, wire: Wire) -> None:
     path = f"/files/{(await create(api))['id']}/content"
     wire.send("PUT", path, "Content-Length: 13", "Expect: 100-continue")
     assert await wire.status() == 100
@@ -342,7 +342,7 @@ async def test_a_client_that_waits_is_told_to_send_or_not_to(api: Api, wire: Wir
     assert await wire.status() == 412
 
 
-async def test_a_client_that_hangs_up_leaves_the_content_as_it_was(api: Api) -> None:
+async def test_an_interrupted_upload_keeps_the_previous_content(api: Api) -> None:
     path = await create_content(api)
     wire = await Wire.open(api)
     wire.send("PUT", path, "Content-Length: 1000000")
@@ -360,7 +360,7 @@ async def test_a_client_that_hangs_up_leaves_the_content_as_it_was(api: Api) -> 
     assert await chunks(api) == 1
 
 
-async def test_a_download_that_is_left_costs_no_connection(api: Api) -> None:
+async def test_an_unfinished_download_holds_no_connection(api: Api) -> None:
     path = await create_content(api, LARGE * 16)
     pool = api.service.database.read
     wires = [await Wire.open(api) for _ in range(2 * 10)]
@@ -375,7 +375,7 @@ async def test_a_download_that_is_left_costs_no_connection(api: Api) -> None:
     assert pool.idle > 0
 
 
-async def test_a_download_whose_content_is_replaced_is_cut_and_never_mixed(api: Api) -> None:
+async def test_a_download_is_aborted_if_its_content_is_replaced(api: Api) -> None:
     path = await create_content(api, LARGE * 16)
     wire = await Wire.open(api)
     wire.send("GET", path)
@@ -392,7 +392,7 @@ def with_settings(**environ: str) -> list[Plugin]:
     return discovery.discover(points, environ={f"PEGBOARD_FILES_{name}": value for name, value in environ.items()})
 
 
-async def test_how_large_a_file_may_be_is_a_setting(serve: Serve) -> None:
+async def test_the_maximum_file_size_is_a_setting(serve: Serve) -> None:
     small = await serve(with_settings(MAX_SIZE="10"))
     path = f"/files/{(await create(small))['id']}/content"
     assert (await put(small, path, b"x" * 11)).status == 413
@@ -409,13 +409,13 @@ async def test_how_large_a_file_may_be_is_a_setting(serve: Serve) -> None:
         ({"MAXSIZE": "1"}, "PEGBOARD_FILES_MAXSIZE is not a setting of files; did you mean PEGBOARD_FILES_MAX_SIZE?"),
     ],
 )
-def test_a_size_that_makes_no_sense_takes_out_the_files_alone(environ: dict[str, str], error: str) -> None:
+def test_an_invalid_maximum_size_disables_only_the_files_plugin(environ: dict[str, str], error: str) -> None:
     states = {plugin.name: (plugin.state, plugin.error) for plugin in with_settings(**environ)}
     assert error in str(states["files"][1])
     assert states["clients"] == (State.READY, None)
 
 
-async def test_the_upload_sample_of_the_reference_stores_every_byte(api: Api, tmp_path: Path) -> None:
+async def test_the_upload_example_of_the_reference_stores_every_byte(api: Api, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(100_000)
     (tmp_path / "FILE").write_bytes(data)
     item = await create(api)

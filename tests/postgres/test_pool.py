@@ -83,7 +83,7 @@ def assert_unavailable(error: ApiError) -> None:
     assert error.headers == {"Retry-After": "1"}
 
 
-async def test_fetches_rows_a_row_a_value_and_a_status(make_pool: MakePool) -> None:
+async def test_rows_single_rows_values_and_statuses_can_be_fetched(make_pool: MakePool) -> None:
     pool = await make_pool()
     assert await pool.execute("INSERT INTO item VALUES ($1, $2), (2, 'b')", 1, "a") == "INSERT 0 2"
     assert [tuple(row) for row in await pool.fetch("SELECT * FROM item ORDER BY id")] == [(1, "a"), (2, "b")]
@@ -93,7 +93,7 @@ async def test_fetches_rows_a_row_a_value_and_a_status(make_pool: MakePool) -> N
     assert await pool.fetchval("SELECT note FROM item WHERE id = $1", 3) is None
 
 
-async def test_sessions_are_set_up_alike(make_pool: MakePool) -> None:
+async def test_sessions_are_configured_uniformly(make_pool: MakePool) -> None:
     pool = await make_pool(read_only=True, statement_timeout=7.5, idle_in_transaction_timeout=20)
     names = "TimeZone", "application_name", "jit", "default_transaction_read_only"
     timeouts = "statement_timeout", "idle_in_transaction_session_timeout"
@@ -101,14 +101,14 @@ async def test_sessions_are_set_up_alike(make_pool: MakePool) -> None:
     assert values == ["UTC", "pegboard", "off", "on", "7500ms", "20s"]
 
 
-async def test_json_goes_in_and_comes_out_as_values(make_pool: MakePool) -> None:
+async def test_json_is_encoded_and_decoded(make_pool: MakePool) -> None:
     pool = await make_pool()
     value = {"a": [1, 2.5, None, "ö"], "at": datetime(2015, 2, 15, 5, 21, 7, tzinfo=UTC)}
     row = await pool.fetchrow("SELECT $1::jsonb, $1::json", value)
     assert row[0] == row[1] == {"a": [1, 2.5, None, "ö"], "at": "2015-02-15T05:21:07Z"}
 
 
-async def test_a_new_connection_is_given_to_the_setup(make_pool: MakePool) -> None:
+async def test_new_connections_are_passed_to_setup(make_pool: MakePool) -> None:
     async def setup(connection: asyncpg.Connection) -> None:
         await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str.upper)
 
@@ -119,7 +119,7 @@ async def test_a_new_connection_is_given_to_the_setup(make_pool: MakePool) -> No
     )
 
 
-async def test_the_connection_used_last_is_lent_first_and_no_more_are_opened_than_needed(make_pool: MakePool) -> None:
+async def test_the_most_recently_used_connection_is_acquired_first(make_pool: MakePool) -> None:
     pool = await make_pool()
     first = await pool.fetchval(PID)
     assert {await pool.fetchval(PID) for _ in range(5)} == {first}
@@ -131,7 +131,7 @@ async def test_the_connection_used_last_is_lent_first_and_no_more_are_opened_tha
     assert pool.size == 2
 
 
-async def test_never_more_connections_than_the_size_and_first_come_first_served(make_pool: MakePool) -> None:
+async def test_the_pool_size_is_never_exceeded_and_waiting_is_fifo(make_pool: MakePool) -> None:
     pool = await make_pool(size=3)
     served = []
 
@@ -147,7 +147,7 @@ async def test_never_more_connections_than_the_size_and_first_come_first_served(
     assert max(abs(index - number) for index, number in enumerate(served)) < 20
 
 
-async def test_whoever_waits_too_long_is_told_so_and_nothing_is_lost(make_pool: MakePool) -> None:
+async def test_acquiring_times_out_without_losing_a_connection(make_pool: MakePool) -> None:
     pool = await make_pool(size=1, timeout=0.15)
     async with pool.connection():
         begun = monotonic()
@@ -161,7 +161,7 @@ async def test_whoever_waits_too_long_is_told_so_and_nothing_is_lost(make_pool: 
     assert await pool.fetchval("SELECT 1") == 1
 
 
-async def test_a_cancelled_wait_takes_no_place(make_pool: MakePool) -> None:
+async def test_a_cancelled_wait_leaves_the_queue(make_pool: MakePool) -> None:
     pool = await make_pool(size=1)
     async with pool.connection():
         waiting = [asyncio.create_task(pool.fetchval("SELECT 1")) for _ in range(3)]
@@ -173,7 +173,7 @@ async def test_a_cancelled_wait_takes_no_place(make_pool: MakePool) -> None:
     assert await waiting[1] == 1
 
 
-async def test_a_cancelled_query_ends_on_the_server_and_its_connection_serves_again(
+async def test_a_cancelled_query_is_cancelled_on_the_server_and_its_connection_reused(
     make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
     pool = await make_pool(size=1)
@@ -200,7 +200,7 @@ async def test_an_exception_rolls_back(make_pool: MakePool, admin: asyncpg.Conne
     assert await admin.fetchval("SELECT count(*) FROM item") == 1
 
 
-async def test_a_transaction_within_one_is_a_savepoint(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+async def test_a_nested_transaction_is_a_savepoint(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool()
     async with pool.transaction() as connection:
         await connection.execute("INSERT INTO item VALUES (1)")
@@ -211,7 +211,7 @@ async def test_a_transaction_within_one_is_a_savepoint(make_pool: MakePool, admi
     assert await admin.fetchval("SELECT count(*) FROM item") == 2
 
 
-async def test_an_error_passed_over_inside_a_transaction_is_no_success(make_pool: MakePool) -> None:
+async def test_an_error_swallowed_inside_a_transaction_is_still_an_error(make_pool: MakePool) -> None:
     pool = await make_pool(size=1)
 
     async def ignore_error() -> None:
@@ -225,9 +225,7 @@ async def test_an_error_passed_over_inside_a_transaction_is_no_success(make_pool
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
-async def test_two_hundred_cancelled_writers_leave_nothing_behind(
-    make_pool: MakePool, admin: asyncpg.Connection
-) -> None:
+async def test_two_hundred_cancelled_writers_leak_nothing(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool(size=5)
     await admin.execute("INSERT INTO item VALUES (0)")
     chance = random.Random(7)
@@ -253,7 +251,7 @@ async def test_two_hundred_cancelled_writers_leave_nothing_behind(
     assert await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(20))) == [1] * 20
 
 
-async def test_a_statement_cut_by_its_timeout_leaves_the_connection_in_order(make_pool: MakePool) -> None:
+async def test_a_connection_is_usable_after_a_statement_timeout(make_pool: MakePool) -> None:
     pool = await make_pool(size=1, statement_timeout=0.05)
     pid = await pool.fetchval(PID)
     with pytest.raises(asyncpg.QueryCanceledError):
@@ -261,7 +259,7 @@ async def test_a_statement_cut_by_its_timeout_leaves_the_connection_in_order(mak
     assert await pool.fetchval(PID) == pid
 
 
-async def test_wrong_arguments_and_statements_leave_the_connection_in_order(make_pool: MakePool) -> None:
+async def test_a_connection_is_usable_after_invalid_statements(make_pool: MakePool) -> None:
     pool = await make_pool(size=1)
     pid = await pool.fetchval(PID)
     for sql, args in (
@@ -276,7 +274,7 @@ async def test_wrong_arguments_and_statements_leave_the_connection_in_order(make
     assert await pool.fetchval(PID) == pid
 
 
-async def test_connections_that_the_server_closed_are_replaced_unseen(
+async def test_connections_closed_by_the_server_are_replaced_transparently(
     make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
     pool = await make_pool(size=4)
@@ -297,7 +295,7 @@ async def test_connections_that_the_server_closed_are_replaced_unseen(
     assert pool.idle == pool.size
 
 
-async def test_a_read_whose_connection_breaks_is_run_again(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+async def test_a_read_is_retried_if_its_connection_breaks(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool(size=2, read_only=True)
     reading = asyncio.create_task(pool.fetchval("SELECT 'read' FROM pg_sleep(0.3)"))
     pid = await until_running(admin, "pg_sleep(0.3)")
@@ -307,9 +305,7 @@ async def test_a_read_whose_connection_breaks_is_run_again(make_pool: MakePool, 
     assert pool.size == 1
 
 
-async def test_a_write_whose_outcome_is_unknown_is_not_run_again(
-    make_pool: MakePool, admin: asyncpg.Connection
-) -> None:
+async def test_a_write_with_an_unknown_outcome_is_not_retried(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool(size=1)
     write = "INSERT INTO item SELECT count(*) FROM item, pg_sleep(0.3) RETURNING id"
     writing = asyncio.create_task(pool.fetchval(write))
@@ -339,7 +335,7 @@ async def test_a_connection_that_breaks_inside_a_transaction_is_replaced(
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
-async def test_a_restarted_server_is_found_again(
+async def test_the_pool_reconnects_to_a_restarted_server(
     make_pool: MakePool, server: EmbeddedServer, admin: asyncpg.Connection
 ) -> None:
     read, write = await make_pool(read_only=True, size=4), await make_pool(size=4)
@@ -357,9 +353,7 @@ async def test_a_restarted_server_is_found_again(
     assert await write.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
 
 
-async def test_a_restart_that_nobody_has_noticed_yet_costs_no_request(
-    make_pool: MakePool, server: EmbeddedServer
-) -> None:
+async def test_an_unnoticed_restart_fails_no_request(make_pool: MakePool, server: EmbeddedServer) -> None:
     read, write = await make_pool(read_only=True), await make_pool()
     for pool in (read, write):
         await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
@@ -377,7 +371,7 @@ async def test_a_restart_that_nobody_has_noticed_yet_costs_no_request(
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-async def test_a_plan_outdated_by_a_migration_is_made_anew(
+async def test_a_plan_outdated_by_a_migration_is_prepared_again(
     make_pool: MakePool, admin: asyncpg.Connection, read_only: bool
 ) -> None:
     pool = await make_pool(size=3, read_only=read_only)
@@ -390,7 +384,7 @@ async def test_a_plan_outdated_by_a_migration_is_made_anew(
     assert {row["note"] for row in rows} == {7}
 
 
-async def test_statements_that_a_borrower_dropped_are_made_anew(make_pool: MakePool) -> None:
+async def test_deallocated_statements_are_prepared_again(make_pool: MakePool) -> None:
     pool = await make_pool(size=1)
     assert await pool.fetchval("SELECT 1") == 1
     async with pool.connection() as connection:
@@ -414,7 +408,7 @@ async def test_a_read_pool_cannot_write(make_pool: MakePool, admin: asyncpg.Conn
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
-async def test_a_write_pool_leaves_a_server_that_became_a_standby(
+async def test_a_write_pool_leaves_a_server_that_becomes_a_standby(
     make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
     pool = await make_pool(size=3)
@@ -426,7 +420,7 @@ async def test_a_write_pool_leaves_a_server_that_became_a_standby(
     assert await pool.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
 
 
-async def test_what_a_borrower_set_is_taken_back(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+async def test_session_settings_are_reset_on_release(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool(size=1)
     pid = await pool.fetchval(PID)
     async with pool.connection() as connection:
@@ -441,7 +435,7 @@ async def test_what_a_borrower_set_is_taken_back(make_pool: MakePool, admin: asy
     assert await admin.fetchval("SELECT pg_try_advisory_lock(7)")
 
 
-async def test_an_open_transaction_does_not_stay(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+async def test_an_open_transaction_is_rolled_back_on_release(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool(size=1)
     async with pool.connection() as connection:
         await connection.execute("BEGIN")
@@ -453,7 +447,7 @@ async def test_an_open_transaction_does_not_stay(make_pool: MakePool, admin: asy
 
 
 @pytest.mark.parametrize("sql", ["BEGIN", " start transaction", "set timezone = 'UTC'", "LISTEN news"])
-async def test_a_statement_that_changes_its_session_is_refused(make_pool: MakePool, sql: str) -> None:
+async def test_a_statement_that_changes_its_session_is_rejected(make_pool: MakePool, sql: str) -> None:
     pool = await make_pool(size=1)
     for run in (pool.fetch, pool.fetchrow, pool.fetchval, pool.execute):
         with pytest.raises(ValueError, match=r"connection\(\)"):
@@ -461,7 +455,7 @@ async def test_a_statement_that_changes_its_session_is_refused(make_pool: MakePo
     assert pool.idle == pool.size
 
 
-async def test_no_more_statements_are_kept_than_a_server_can_bear(make_pool: MakePool) -> None:
+async def test_the_number_of_prepared_statements_is_bounded(make_pool: MakePool) -> None:
     pool = await make_pool(size=1)
     for number in range(300):
         assert await pool.fetchval(f"SELECT {number}") == number
@@ -469,7 +463,7 @@ async def test_no_more_statements_are_kept_than_a_server_can_bear(make_pool: Mak
     assert 200 < await pool.fetchval("SELECT count(*) FROM pg_prepared_statements") < 262
 
 
-async def test_without_prepare_nothing_is_kept_on_the_server(make_pool: MakePool) -> None:
+async def test_without_prepare_the_server_has_no_prepared_statements(make_pool: MakePool) -> None:
     pool = await make_pool(size=1, prepare=False, read_only=True)
     for _ in range(3):
         assert await pool.fetchval("SELECT $1::int", 7) == 7
@@ -481,7 +475,7 @@ async def test_without_prepare_nothing_is_kept_on_the_server(make_pool: MakePool
         await pool.execute("CREATE TABLE kept (id int)")
 
 
-async def test_serves_over_tcp_as_well(dsn: str, admin: asyncpg.Connection) -> None:
+async def test_tcp_connections_work(dsn: str, admin: asyncpg.Connection) -> None:
     path = (await admin.fetchval("SHOW unix_socket_directories")).strip('"') + "/.s.PGSQL.5432"
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -508,7 +502,7 @@ async def test_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     assert "secret" not in caplog.text
 
 
-async def test_a_server_that_refuses_is_told_at_once() -> None:
+async def test_a_refused_connection_fails_immediately() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -524,7 +518,7 @@ async def test_a_server_that_refuses_is_told_at_once() -> None:
     assert pool.size == 0
 
 
-async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
+async def test_connecting_to_an_unresponsive_server_times_out() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -540,7 +534,7 @@ async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
     assert pool.size == 0
 
 
-async def test_a_snapshot_shows_one_moment_and_cannot_write(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+async def test_a_snapshot_is_consistent_and_read_only(make_pool: MakePool, admin: asyncpg.Connection) -> None:
     pool = await make_pool()
     await insert(pool, 1, 2)
     async with pool.snapshot() as connection:
@@ -554,7 +548,7 @@ async def test_a_snapshot_shows_one_moment_and_cannot_write(make_pool: MakePool,
     await insert(pool, 3)
 
 
-async def test_a_snapshot_has_more_time_than_other_work(make_pool: MakePool) -> None:
+async def test_a_snapshot_has_a_longer_timeout(make_pool: MakePool) -> None:
     pool = await make_pool(size=1, statement_timeout=0.1, idle_in_transaction_timeout=0.1)
     async with pool.snapshot() as connection:
         await connection.execute("SELECT pg_sleep(0.3)")
@@ -565,7 +559,7 @@ async def test_a_snapshot_has_more_time_than_other_work(make_pool: MakePool) -> 
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 1), (2, 1), (3, 1), (4, 2)])
-async def test_snapshots_take_no_more_than_half_of_the_connections(make_pool: MakePool, size: int, most: int) -> None:
+async def test_snapshots_use_at_most_half_of_the_connections(make_pool: MakePool, size: int, most: int) -> None:
     pool = await make_pool(size=size)
     for _ in range(2):
         async with AsyncExitStack() as stack:
@@ -579,7 +573,7 @@ async def test_snapshots_take_no_more_than_half_of_the_connections(make_pool: Ma
         await wait_until_idle(pool)
 
 
-async def test_a_server_that_has_no_more_room_still_serves_by_turns(
+async def test_a_pool_works_with_fewer_connections_than_its_size(
     make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
     await admin.execute("DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN CONNECTION LIMIT 2")
@@ -592,7 +586,7 @@ async def test_a_server_that_has_no_more_room_still_serves_by_turns(
     await pool.close()
 
 
-async def test_closing_waits_for_what_is_lent_and_ends_what_waits(
+async def test_closing_waits_for_acquired_connections_and_cancels_waiters(
     make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
     pool = await make_pool(size=1)

@@ -110,7 +110,9 @@ async def create(api: Api, name: str) -> str:
     return str(response.json["id"])
 
 
-async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, primary: Postgres, bouncer: Bouncer) -> None:
+async def test_sessions_are_not_mixed_up_behind_a_pooler_in_transaction_mode(
+    serve: Serve, primary: Postgres, bouncer: Bouncer
+) -> None:
     url = bouncer.url(DATABASE)
     # Two services, so that four pools share the same two sessions of the server.
     services = [await serve(database_url=url, direct_database_url=primary.url(DATABASE)) for _ in range(2)]
@@ -154,7 +156,7 @@ async def test_a_pooler_in_transaction_mode_mixes_nothing_up(serve: Serve, prima
     await asyncio.gather(*(api.delete(f"/contacts/{identity}") for api in services for identity in ids))
 
 
-async def test_a_pooler_that_nobody_told_of_is_told(bouncer: Bouncer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unconfigured_pooler_is_reported(bouncer: Bouncer, caplog: pytest.LogCaptureFixture) -> None:
     database = Database(bouncer.url(DATABASE))
     await database.start()
     assert not database.available
@@ -192,7 +194,7 @@ async def count_stale_reads(writer: Api, reader: Api, rounds: int) -> tuple[int,
     return missed, from_replica
 
 
-async def test_what_was_acknowledged_is_read_whoever_wrote_it(pair: tuple[Api, Api], replica: Postgres) -> None:
+async def test_acknowledged_writes_of_any_worker_are_read(pair: tuple[Api, Api], replica: Postgres) -> None:
     missed, from_replica = await count_stale_reads(*pair, rounds=40)
     assert missed == 0
     assert from_replica > 20
@@ -216,7 +218,7 @@ async def test_what_was_acknowledged_is_read_whoever_wrote_it(pair: tuple[Api, A
     replica.sql("SELECT pg_reload_conf()")
 
 
-async def test_a_replica_that_stands_still_is_left(pair: tuple[Api, Api], replica: Postgres) -> None:
+async def test_a_stalled_replica_is_not_used(pair: tuple[Api, Api], replica: Postgres) -> None:
     await wait_until(lambda: reads_from_replica(pair[1]))
     replica.sql("SELECT pg_wal_replay_pause()")
     missed, from_replica = await count_stale_reads(*pair, rounds=4)
@@ -226,7 +228,7 @@ async def test_a_replica_that_stands_still_is_left(pair: tuple[Api, Api], replic
     await wait_until(lambda: reads_from_replica(pair[1]))
 
 
-async def test_a_read_that_the_replica_breaks_off_is_run_on_the_primary(
+async def test_a_read_cancelled_by_the_replica_is_retried_on_the_primary(
     pair: tuple[Api, Api], primary: Postgres, replica: Postgres
 ) -> None:
     database = pair[0].service.database
@@ -252,9 +254,7 @@ async def test_a_read_that_the_replica_breaks_off_is_run_on_the_primary(
     assert response.status == 200
 
 
-async def test_a_replica_that_is_killed_costs_no_read(
-    pair: tuple[Api, Api], primary: Postgres, replica: Postgres
-) -> None:
+async def test_a_killed_replica_fails_no_read(pair: tuple[Api, Api], primary: Postgres, replica: Postgres) -> None:
     api = pair[0]
     await wait_until(lambda: reads_from_replica(api))
     statuses: list[int] = []
@@ -274,7 +274,7 @@ async def test_a_replica_that_is_killed_costs_no_read(
     await wait_until(lambda: reads_from_replica(api))
 
 
-async def test_a_certificate_of_the_authority_is_demanded(
+async def test_the_server_certificate_is_verified(
     serve: Serve, primary: Postgres, authority: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = primary.url(DATABASE).replace(LOCAL, "localhost")
@@ -307,7 +307,7 @@ async def test_a_certificate_of_the_authority_is_demanded(
         ({"dbname": "nowhere"}, "does not exist", 'database "nowhere" does not exist'),
     ],
 )
-async def test_a_database_that_lets_nobody_in_is_told_and_tried_again(
+async def test_rejected_database_logins_are_reported_and_retried(
     serve: Serve,
     primary: Postgres,
     caplog: pytest.LogCaptureFixture,
@@ -330,7 +330,9 @@ async def test_a_database_that_lets_nobody_in_is_told_and_tried_again(
     assert (await api.get("/contacts?limit=1")).status == 200
 
 
-async def test_an_older_core_does_not_serve_a_newer_schema(serve: Serve, primary: Postgres, tmp_path: Path) -> None:
+async def test_an_older_core_does_not_start_with_a_newer_schema(
+    serve: Serve, primary: Postgres, tmp_path: Path
+) -> None:
     primary.sql("CREATE DATABASE newer")
     url = primary.url("newer")
     assert await ready(await serve(database_url=url))
@@ -343,9 +345,7 @@ async def test_an_older_core_does_not_serve_a_newer_schema(serve: Serve, primary
     assert error_line(result).startswith(message)
 
 
-async def test_the_host_that_has_become_primary_is_found(
-    serve: Serve, primary: Postgres, replica: Postgres, database_url: str
-) -> None:
+async def test_a_promoted_host_is_found(serve: Serve, primary: Postgres, replica: Postgres, database_url: str) -> None:
     hosts = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
     api = await serve(database_url=f"postgresql://postgres@{hosts}/{DATABASE}", pool_timeout=2.0)
     assert not await api.service.database.write.fetchval("SELECT pg_is_in_recovery()")
@@ -362,6 +362,6 @@ async def test_the_host_that_has_become_primary_is_found(
     assert (await api.patch(f"/contacts/{identity}", {"phone": "+41000000001"})).status == 200
 
 
-def test_a_replica_or_a_way_past_the_pooler_needs_a_database() -> None:
+def test_replica_and_direct_urls_require_a_database_url() -> None:
     with pytest.raises(Exception, match="PEGBOARD_DATABASE_URL is not"):
         Settings.load({"PEGBOARD_READ_DATABASE_URL": "postgresql://db/main", "PEGBOARD_ADMIN_PASSWORD": PASSWORD})

@@ -17,7 +17,7 @@ async def start_waiters(waiters: Waiters[int], returned: list[int], number: int 
     return tasks
 
 
-async def test_first_come_first_served() -> None:
+async def test_waiters_are_served_in_order() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
     assert not waiters.hand_over(0)
     tasks = await start_waiters(waiters, [], 3)
@@ -28,7 +28,7 @@ async def test_first_come_first_served() -> None:
     assert not waiters.hand_over(3)
 
 
-async def test_each_has_its_own_time() -> None:
+async def test_each_waiter_has_its_own_timeout() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
     [first] = await start_waiters(waiters, [])
     await asyncio.sleep(0.1)
@@ -42,7 +42,7 @@ async def test_each_has_its_own_time() -> None:
     assert (len(waiters), waiters.timeouts) == (0, 2)
 
 
-async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others() -> None:
+async def test_a_waiter_of_an_emptied_queue_has_the_same_timeout() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
     [first] = await start_waiters(waiters, [])
     waiters.hand_over(1)
@@ -56,7 +56,7 @@ async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others()
 
 
 @pytest.mark.parametrize("handed", [True, False])
-async def test_what_one_who_was_cancelled_has_got_is_put_back(handed: bool) -> None:
+async def test_the_resource_of_a_cancelled_waiter_is_returned(handed: bool) -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
     returned: list[int] = []
     [cancelled, other] = await start_waiters(waiters, returned, 2)
@@ -71,7 +71,7 @@ async def test_what_one_who_was_cancelled_has_got_is_put_back(handed: bool) -> N
     assert await other == 8
 
 
-async def test_all_can_be_sent_away() -> None:
+async def test_all_waiters_can_be_failed() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
     tasks = await start_waiters(waiters, [], 2)
     tasks[0].cancel()

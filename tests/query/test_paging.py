@@ -85,7 +85,7 @@ async def follow_pages(api: Api, path: str | None, follow: str) -> list[list[str
 
 @given(people=PEOPLE, sort=SORTS, limit=st.integers(1, 12), data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_walk_sees_what_was_there_throughout_exactly_once(
+async def test_paging_returns_every_permanent_item_exactly_once(
     running: Api, people: list[Any], sort: str, limit: int, data: st.DataObject
 ) -> None:
     await running.service.database.write.execute("TRUNCATE people.people")
@@ -159,7 +159,7 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
 
 
 @pytest.mark.parametrize("sort", ["", "&sort=-id", "&sort=name", "&sort=-name", "&sort=age,-name", "&sort=-age,name"])
-async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_first_does(crowd: Api, sort: str) -> None:
+async def test_the_hundred_thousandth_page_of_a_million_rows_costs_as_much_as_the_first(crowd: Api, sort: str) -> None:
     resource: Any = crowd.service.resource("crowd")
     query = parse(f"limit={PAGE}{sort}", Crowd.rules())
     page = resource._table.page(query)
@@ -178,7 +178,7 @@ async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_firs
         await connection.close()
 
 
-async def test_a_cursor_belongs_to_its_resource_sort_and_filters(running: Api) -> None:
+async def test_a_cursor_is_specific_to_its_resource_sort_and_filters(running: Api) -> None:
     await running.post("/people", [{"name": str(n)} for n in range(5)])
     cursor = (await running.get("/people?limit=2&sort=name&name__gt=0")).json["next"].rpartition("after=")[2]
     good = f"/people?limit=2&sort=name&name__gt=0&after={cursor}"

@@ -195,7 +195,9 @@ def sort_parameter(sort: list[tuple[str, bool]]) -> str:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 6), fields_=st.sampled_from(["", "&fields=id", "&fields=name,age"]))
-async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, sort, limit, fields_) -> None:
+async def test_paging_returns_every_item_once_and_in_order_in_both_directions(
+    database, rows, sort, limit, fields_
+) -> None:
     rows = await insert_rows(database, rows)
     raw = f"limit={limit}{sort_parameter(sort)}{fields_}"
     expected = expected_order(rows, sort)
@@ -211,7 +213,7 @@ async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, data=st.data())
-async def test_a_walk_goes_on_when_its_place_is_deleted_and_others_come(database, rows, sort, data) -> None:
+async def test_paging_continues_after_deletions_and_insertions(database, rows, sort, data) -> None:
     rows = await insert_rows(database, rows)
     if len(rows) < 2:
         return
@@ -233,12 +235,12 @@ async def test_a_walk_goes_on_when_its_place_is_deleted_and_others_come(database
         [("name", True), ("id", False), ("age", False)],
     ],
 )  # fmt: skip
-async def test_the_id_orders_where_it_stands(empty, sort) -> None:
+async def test_the_id_can_be_any_sort_key(empty, sort) -> None:
     rows = await insert_rows(empty, [{"name": name} for name in ["a", None, "b", "a", None, "b", "c"]])
     assert await read_forwards(empty, f"limit=2{sort_parameter(sort)}") == expected_order(rows, sort)
 
 
-async def test_texts_that_begin_alike_beyond_what_is_sorted_by_are_each_seen_once(empty) -> None:
+async def test_texts_with_an_equal_sort_prefix_are_each_returned_once(empty) -> None:
     rows = await insert_rows(empty, [{"notes": "\U0001f389" * 600 + str(n % 3)} for n in range(10)])
     for sort in ([("notes", False)], [("notes", True)]):
         found = await read_forwards(empty, f"limit=2{sort_parameter(sort)}")
@@ -247,7 +249,7 @@ async def test_texts_that_begin_alike_beyond_what_is_sorted_by_are_each_seen_onc
     assert len(cursors[0]) < 4_000
 
 
-async def test_microseconds_that_were_stored_by_others_do_not_confuse_a_walk(empty) -> None:
+async def test_paging_works_with_microseconds_stored_by_others(empty) -> None:
     moment = datetime(2015, 2, 15, 5, 21, 7, tzinfo=UTC)
     rows = await insert_rows(empty, [{} for n in range(9)])
     for index, row in enumerate(rows):
@@ -296,7 +298,7 @@ ALL = set(range(len(FILTERED)))
         ("updated_at__lt=2020-01-01T00:00:00Z", set()), ("name__contains=n&tags__has=a&age__lt=5", {0}),
     ],
 )  # fmt: skip
-async def test_filters_find_what_they_say(empty, raw, expected) -> None:
+async def test_filters_find_matching_items(empty, raw, expected) -> None:
     rows = await insert_rows(empty, FILTERED)
     ids = [row["id"] for row in rows]
     for sort in ("", "&sort=name", "&sort=-age,name"):
@@ -316,7 +318,7 @@ async def test_filters_find_what_they_say(empty, raw, expected) -> None:
 
 
 @pytest.mark.parametrize("sort", ["", "sort=name"])
-async def test_extra_filters_stand_beside_those_of_the_query(empty, sort) -> None:
+async def test_extra_filters_are_combined_with_those_of_the_query(empty, sort) -> None:
     ids = [row["id"] for row in await insert_rows(empty, FILTERED)]
     mine = (Filter(OWNER, "eq", "mine"),)
     rows, _, _ = await read(empty, sort, mine)
@@ -334,7 +336,7 @@ async def test_extra_filters_stand_beside_those_of_the_query(empty, sort) -> Non
 WORDS = ("apple pear", "Apple apple apple plum", "pear", "plum plum", None, "apple")
 
 
-async def test_a_search_finds_words_and_ranks(empty) -> None:
+async def test_a_search_finds_words_and_ranks_results(empty) -> None:
     rows = await insert_rows(empty, [{"name": name, "age": index} for index, name in enumerate(WORDS * 5)])
     ages = {row["id"]: row["age"] % len(WORDS) for row in rows}
     found = await read_forwards(empty, "q=apple&limit=3")
@@ -356,7 +358,7 @@ async def test_a_search_finds_words_and_ranks(empty) -> None:
     assert await read_backwards(empty, "q=apple&limit=2", cursors[-1]) == found[:-1]
 
 
-async def test_a_page_gives_the_fields_asked_for_first(empty) -> None:
+async def test_a_page_selects_requested_fields_first(empty) -> None:
     await insert_rows(empty, [{"name": "a", "age": 1, 'odd "column': "o"}, {"name": "b"}])
     page = THINGS.page(parse("fields=odd+%22name,name&sort=-age,price", RULES))
     assert page.names == ("id", "name", 'odd "name')
@@ -389,7 +391,7 @@ def values_of(row) -> dict[str, Any]:
     }
 
 
-async def test_one_and_many_are_stored_alike(empty) -> None:
+async def test_single_and_bulk_inserts_are_equivalent(empty) -> None:
     ids = [str(uuid4()) for _ in range(3)]
     text, args = THINGS.insert(ids[0], 2**63 - 1, VALUES)
     one = await empty.fetchrow(text, *args)
@@ -410,18 +412,18 @@ async def test_one_and_many_are_stored_alike(empty) -> None:
     assert await empty.fetchval(f"SELECT count(*) FROM {THINGS.sql_name} WHERE secret = 's'") == 2
 
 
-async def test_a_thousand_rows_are_one_statement_and_keep_their_order(empty) -> None:
+async def test_a_thousand_rows_are_inserted_by_one_statement_in_order(empty) -> None:
     rows = [(str(uuid4()), n, VALUES | {"age": n}) for n in range(1_000)]
     text, args = THINGS.insert_many(rows)
     assert [row["age"] for row in await empty.fetch(text, *args)] == list(range(1_000))
 
 
-async def test_columns_that_only_some_rows_name_are_null_in_the_others(empty) -> None:
+async def test_columns_missing_from_some_rows_are_null_there(empty) -> None:
     rows = await insert_rows(empty, [{"name": "a"}, {"age": 1}])
     assert [(row["name"], row["age"]) for row in rows] == [("a", None), (None, 1)]
 
 
-async def test_a_select_gives_the_item_and_its_version_or_no_row(empty) -> None:
+async def test_a_select_returns_the_item_and_its_version_or_no_row(empty) -> None:
     (row,) = await insert_rows(empty, [{"name": "a"}])
     text, args = THINGS.select(row["id"])
     assert dict(await empty.fetchrow(text, *args)) == dict(row)
@@ -443,7 +445,7 @@ async def item(empty) -> dict[str, Any]:
     [{}, VALUES, *({name: value} for name, value in VALUES.items())],
     ids=lambda values: ",".join(values) or "none",
 )
-async def test_a_change_that_changes_nothing_leaves_version_and_date(empty, item, values) -> None:
+async def test_an_update_without_changes_keeps_version_and_date(empty, item, values) -> None:
     text, args = THINGS.update(item["id"], 2, values)
     row = await empty.fetchrow(text, *args)
     assert (row["_version"], row["updated_at"].year) == (1, 2001)
@@ -457,7 +459,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-async def test_the_last_day_of_all_is_a_day_and_not_infinity(empty) -> None:
+async def test_the_maximum_date_is_not_infinity(empty) -> None:
     last = {"birthday": date.max}
     (row,) = await insert_rows(empty, [last])
     text, args = THINGS.insert(str(uuid4()), 1, {"company": "", "score": 1.0, "tags": []} | last)
@@ -470,7 +472,7 @@ async def test_the_last_day_of_all_is_a_day_and_not_infinity(empty) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_any_change_gives_a_new_version_and_date(empty, item, name) -> None:
+async def test_any_change_sets_a_new_version_and_date(empty, item, name) -> None:
     values = VALUES | {name: CHANGES[name]}
     for changes, version in (({name: CHANGES[name]}, 2), (VALUES, 3), (values, 4)):
         text, args = THINGS.update(item["id"], version, changes)
@@ -487,14 +489,14 @@ async def test_null_can_be_set_and_replaced(empty, item) -> None:
         assert (await empty.fetchrow(text, *args))["_version"] == version
 
 
-async def test_a_date_of_change_never_goes_back(empty, item) -> None:
+async def test_the_date_of_change_never_decreases(empty, item) -> None:
     await empty.execute(f"UPDATE {THINGS.sql_name} SET updated_at = '2999-01-01Z'")
     text, args = THINGS.update(item["id"], 2, {"age": 3})
     row = await empty.fetchrow(text, *args)
     assert (row["_version"], row["updated_at"].year) == (2, 2999)
 
 
-async def test_of_many_that_change_the_same_version_one_wins(database_url, empty, item) -> None:
+async def test_one_of_many_concurrent_updates_of_a_version_succeeds(database_url, empty, item) -> None:
     async def change(version: int) -> bool:
         connection = await connect(database_url)
         try:
@@ -509,7 +511,7 @@ async def test_of_many_that_change_the_same_version_one_wins(database_url, empty
     assert (await empty.fetchrow(text, *args))["age"] == 10 + won.index(True)
 
 
-async def test_a_locked_item_waits_for_nobody_to_read_it(database_url, empty, item) -> None:
+async def test_a_locked_item_can_be_read(database_url, empty, item) -> None:
     other = await connect(database_url)
     try:
         async with empty.transaction():
@@ -525,13 +527,13 @@ async def test_a_locked_item_waits_for_nobody_to_read_it(database_url, empty, it
         await other.close()
 
 
-def test_a_field_called_as_the_version_is_refused() -> None:
+def test_a_field_named_like_the_version_column_is_rejected() -> None:
     for name, stored in (("_version", "v"), ("v", "_version")):
         with pytest.raises(ValueError, match="_version"):
             Table("s", "t", (ID, column(name, fields.Integer(), stored=stored)))
 
 
-def test_texts_are_made_once_and_their_number_is_bounded() -> None:
+def test_statements_are_cached_and_the_cache_is_bounded() -> None:
     table = Table("s", "t", COLUMNS)
     first = table.page(RULES.default_query).text
     assert table.page(parse("", RULES)).text is first
@@ -581,7 +583,7 @@ async def explain(connection, page) -> tuple[int, set[str]]:
     "sort",
     ["", "-id", "name", "-name", "company", "-company", "created_at", "-created_at", "age,-name", "-age,name", "company,-age,name", "-company,age,-name"],
 )  # fmt: skip
-async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
+async def test_a_deep_page_costs_as_much_as_the_first(big, sort, mode) -> None:
     await big.execute(f"SET plan_cache_mode = {mode}")
     raw = f"sort={sort}&" if sort else ""
     query = parse(raw, RULES)
@@ -612,14 +614,14 @@ async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
         "name__lt=0001",
     ],
 )
-async def test_filters_use_the_indexes_that_there_are(big, raw, mode) -> None:
+async def test_filters_use_existing_indexes(big, raw, mode) -> None:
     await big.execute(f"SET plan_cache_mode = {mode}")
     _, steps = await explain(big, BIG.page(parse(raw, RULES)))
     if mode == "force_custom_plan" or raw.endswith("sort=name"):
         assert "Seq Scan" not in steps
 
 
-async def test_an_estimate_is_near_what_is_there(big) -> None:
+async def test_an_estimate_is_close_to_the_actual_count(big) -> None:
     for raw, expected in (("", 150_000), ("age=7", 2_000), ("name__isnull=true", 30_000)):
         text, args = BIG.estimate(parse(raw, RULES))
         assert expected / 2 < estimated(await big.fetchval(text, *args)) < expected * 2

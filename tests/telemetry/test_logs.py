@@ -70,7 +70,7 @@ def requests(stream: io.StringIO) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["logger"] == "pegboard.access"]
 
 
-async def test_a_request_leaves_one_line_that_tells_all_of_it(api: Api) -> None:
+async def test_a_request_is_logged_in_one_complete_line(api: Api) -> None:
     with log_stream("json") as stream:
         response = await api.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
     (entry,) = requests(stream)
@@ -91,7 +91,7 @@ async def test_a_request_leaves_one_line_that_tells_all_of_it(api: Api) -> None:
     }
 
 
-async def test_an_export_is_logged_once_it_has_ended_with_its_size(api: Api) -> None:
+async def test_an_export_is_logged_after_its_end_with_its_size(api: Api) -> None:
     with log_stream("json") as stream:
         response = await api.get("/echoes", headers={"Accept": "application/x-ndjson"})
     (entry,) = requests(stream)
@@ -99,7 +99,7 @@ async def test_an_export_is_logged_once_it_has_ended_with_its_size(api: Api) -> 
     assert entry["bytes"] > len(response.body)
 
 
-async def test_the_log_holds_no_secret(api: Api) -> None:
+async def test_the_log_contains_no_secret(api: Api) -> None:
     for form in logs.FORMATS:
         with log_stream(form) as stream:
             await api.get("/echoes?q=hidden-in-query")
@@ -114,7 +114,7 @@ async def test_the_log_holds_no_secret(api: Api) -> None:
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-async def test_no_request_can_begin_a_line_of_its_own(api: Api, form: str) -> None:
+async def test_a_request_cannot_inject_a_log_line(api: Api, form: str) -> None:
     with log_stream(form) as stream:
         response = await api.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
         await api.as_client(FORGED.replace(":", "\n"), "wrong one").get("/echoes")
@@ -128,7 +128,7 @@ async def test_no_request_can_begin_a_line_of_its_own(api: Api, form: str) -> No
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-def test_whatever_is_logged_is_one_line_and_nothing_raises(form: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_any_record_is_one_line_and_logging_never_raises(form: str, capfd: pytest.CaptureFixture[str]) -> None:
     class Mute:
         def __str__(self) -> str:
             raise ValueError("no word")
@@ -160,7 +160,7 @@ def failure(detail: str) -> Exception:
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-def test_a_traceback_holds_no_details_of_the_database(form: str) -> None:
+def test_tracebacks_contain_no_database_details(form: str) -> None:
     stored = failure("Key (email)=(hidden@example.org)\nDETAIL: exists.")
     with log_stream(form) as stream:
         try:
@@ -176,7 +176,7 @@ def test_a_traceback_holds_no_details_of_the_database(form: str) -> None:
     assert "hidden" in str(stored)
 
 
-def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
+def test_traceback_lines_cannot_be_mistaken_for_log_lines() -> None:
     with log_stream("text") as stream:
         try:
             raise ValueError(f"first\n{FORGED}")
@@ -215,11 +215,11 @@ def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
         ([f"01-{TRACE}-b7ad6b7169203331-01-{'x' * 1000}"], None),
     ],
 )
-def test_a_traceparent_is_taken_strictly(values: list[str], expected: str | None) -> None:
+def test_traceparent_is_parsed_strictly(values: list[str], expected: str | None) -> None:
     assert tracecontext.parse(values) == expected
 
 
-async def test_an_action_learns_the_trace_to_pass_on(api: Api) -> None:
+async def test_an_action_can_read_the_traceparent_to_propagate(api: Api) -> None:
     for header, expected in ((TRACEPARENT, TRACEPARENT), ("nonsense", "None"), (None, "None")):
         response = await api.get("/echoes", headers={"traceparent": header} if header else {})
         assert response.json["items"][0]["text"] == expected

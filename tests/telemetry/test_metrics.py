@@ -80,7 +80,7 @@ async def value(api: Api, name: str, **labels: str) -> float:
     )
 
 
-async def test_metrics_need_their_grant(metered: Api) -> None:
+async def test_metrics_require_their_grant(metered: Api) -> None:
     assert (await metered.as_client("", "").get("/metrics")).status == 401
     assert (await metered.as_client("nobody", "without grants").get("/metrics")).status == 403
     scraper = metered.as_client("scraper", "reads metrics")
@@ -89,7 +89,7 @@ async def test_metrics_need_their_grant(metered: Api) -> None:
     assert (await scraper.get("/notes")).status == 403
 
 
-async def test_both_formats_can_be_read_and_say_the_same(metered: Api) -> None:
+async def test_both_formats_are_valid_and_equivalent(metered: Api) -> None:
     await metered.get("/notes")
     text, modern = await metered.get("/metrics"), await metered.get("/metrics", headers=OPENMETRICS)
     assert text.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -123,7 +123,7 @@ async def test_requests_are_counted_by_resource_template_method_and_status(meter
     assert (await count(resource="notes", template="/notes", method="POST", status="201"))[0] == 1
 
 
-async def test_labels_are_bounded_whatever_is_asked(metered: Api) -> None:
+async def test_labels_are_bounded_for_any_request(metered: Api) -> None:
     before = await scrape(metered)
     for number in range(5):
         await metered.get(f"/nothing-{number}/at-all?q={number}")
@@ -144,7 +144,7 @@ async def test_labels_are_bounded_whatever_is_asked(metered: Api) -> None:
     assert not [word for word in ("nothing-", "no-id", "user-", "scraper", "PROPFIND") if word in text]
 
 
-async def test_what_cannot_be_read_is_counted_apart(metered: Api) -> None:
+async def test_malformed_requests_are_counted_separately(metered: Api) -> None:
     url = URL(metered.url)
     for sent in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nExpect: much\r\n\r\n"):
         reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -155,7 +155,7 @@ async def test_what_cannot_be_read_is_counted_apart(metered: Api) -> None:
     assert await value(metered, "pegboard_requests_refused_total", status="417") == 1
 
 
-async def test_a_duration_is_in_its_bucket(metered: Api) -> None:
+async def test_a_duration_is_counted_in_its_bucket(metered: Api) -> None:
     await metered.get("/notes")
     samples = (await scrape(metered))["pegboard_request_duration_seconds_bucket"]
     buckets = {
@@ -169,7 +169,7 @@ async def test_a_duration_is_in_its_bucket(metered: Api) -> None:
     assert numbers[-1] >= 1
 
 
-async def test_requests_in_progress_and_those_broken_off_are_told(metered: Api) -> None:
+async def test_requests_in_progress_and_aborted_ones_are_counted(metered: Api) -> None:
     aborted = await value(metered, "pegboard_requests_aborted_total")
     waiting = asyncio.create_task(metered.get("/slow"))
     # The scrape itself is one.
@@ -183,7 +183,7 @@ async def test_requests_in_progress_and_those_broken_off_are_told(metered: Api) 
     assert await value(metered, "pegboard_requests_aborted_total") == aborted
 
 
-async def test_an_export_is_counted_with_what_was_sent(metered: Api) -> None:
+async def test_an_export_is_counted_with_the_bytes_sent(metered: Api) -> None:
     await metered.post("/notes", [{"text": "x" * 1000}] * 20)
     before = await value(metered, "pegboard_response_bytes_total", template="/notes", method="GET")
     response = await metered.get("/notes", headers=NDJSON)
@@ -191,7 +191,7 @@ async def test_an_export_is_counted_with_what_was_sent(metered: Api) -> None:
     assert await value(metered, "pegboard_response_bytes_total", template="/notes", method="GET") - before > 20_000
 
 
-async def test_logins_are_counted_by_their_outcome(metered: Api) -> None:
+async def test_logins_are_counted_by_outcome(metered: Api) -> None:
     async def outcomes() -> dict[str, float]:
         return {
             dict(labels)["outcome"]: number
@@ -215,7 +215,7 @@ async def test_logins_are_counted_by_their_outcome(metered: Api) -> None:
     assert await value(metered, "pegboard_credentials_remembered") >= 2
 
 
-async def test_the_parts_tell_how_they_stand(metered: Api) -> None:
+async def test_components_report_their_state(metered: Api) -> None:
     samples = await scrape(metered)
     states = {
         (dict(labels)["plugin"], dict(labels)["state"]): number
@@ -240,7 +240,7 @@ async def test_the_parts_tell_how_they_stand(metered: Api) -> None:
     assert list(samples["pegboard_info"]) == [(("version", metered.service.specification.version),)]
 
 
-async def test_a_pool_that_is_exhausted_shows(serve: Serve) -> None:
+async def test_an_exhausted_pool_is_visible(serve: Serve) -> None:
     api = await serve([plugin("notes", Notes)], pool_size=1, pool_timeout=0.2)
     assert (await api.get("/notes")).status == 200
     async with api.service.database.write.connection():
@@ -250,7 +250,7 @@ async def test_a_pool_that_is_exhausted_shows(serve: Serve) -> None:
     assert await value(api, "pegboard_pool_waits_total", pool="write") >= 1
 
 
-async def test_a_blocked_loop_shows(metered: Api) -> None:
+async def test_a_blocked_event_loop_is_visible(metered: Api) -> None:
     before = await value(metered, "pegboard_loop_lag_seconds_sum")
     time.sleep(1.0)  # noqa: ASYNC251 - it blocks deliberately
     async with asyncio.timeout(10):
@@ -274,7 +274,7 @@ def snapshot(requests: int, connections: int = 1) -> Snapshot:
     }
 
 
-def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
+def test_counts_of_workers_are_added(tmp_path: Path) -> None:
     first, second = sharing.SharedMetrics(tmp_path, 1), sharing.SharedMetrics(tmp_path, 2)
     first.publish(snapshot(5))
     second.publish(snapshot(7, 4))
@@ -288,7 +288,7 @@ def test_what_workers_have_counted_is_added(tmp_path: Path) -> None:
     }
 
 
-def test_what_ended_workers_have_counted_stays_and_how_they_stood_does_not(tmp_path: Path) -> None:
+def test_counters_of_ended_workers_are_kept_and_gauges_dropped(tmp_path: Path) -> None:
     shared = sharing.SharedMetrics(tmp_path, 1)
     shared.publish(snapshot(5))
     for worker in (2, 3, 4):
@@ -312,13 +312,13 @@ def test_a_worker_that_has_ended_is_not_counted_twice(tmp_path: Path) -> None:
     assert shared.read()[REQUESTS] == [12]
 
 
-def test_what_another_version_counts_is_passed_over(tmp_path: Path) -> None:
+def test_counts_of_another_version_are_ignored(tmp_path: Path) -> None:
     shared = sharing.SharedMetrics(tmp_path, 1)
     shared.publish({("pegboard_unheard_of",): [1], **snapshot(5)})
     assert shared.read() == snapshot(5)
 
 
-def test_a_label_can_hold_anything() -> None:
+def test_a_label_can_contain_any_text() -> None:
     nasty = 'a"b\\c\nd é'
     for media_type, parse in ((exposition.TEXT, parse_text), (exposition.OPENMETRICS, parse_openmetrics)):
         families = parse(exposition.write({("pegboard_info", nasty): [1]}, media_type).decode())
@@ -329,7 +329,7 @@ NUMBERS = (0, 1, 0.1, 1e-7, 123456.0, 123456789, 2**53, 1.5e300)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_number_is_written_as_it_is(number: float) -> None:
+def test_numbers_are_formatted_exactly(number: float) -> None:
     written: Snapshot = {
         ("pegboard_workers",): [number],
         ("pegboard_requests_aborted_total",): [number],
@@ -349,7 +349,7 @@ def test_a_number_is_written_as_it_is(number: float) -> None:
         }
 
 
-def test_the_library_that_writes_metrics_is_loaded_only_for_them() -> None:
+def test_the_metrics_library_is_loaded_only_when_needed() -> None:
     code = "import sys, pegboard.app, pegboard.cli; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

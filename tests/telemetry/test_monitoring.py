@@ -64,7 +64,7 @@ def as_grafana(expr: str) -> str:
 # Static checks, without a service -------------------------------------------------------------------------------
 
 
-def test_every_expression_names_metrics_that_there_are() -> None:
+def test_every_expression_uses_existing_metrics() -> None:
     names = {"up", *(rule.name for rule in rules())}
     for family in FAMILIES:
         parts = ("_bucket", "_sum", "_count") if family.buckets else ("",)
@@ -84,7 +84,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
     assert [family.name for family in FAMILIES if family.name not in shown] == []
 
 
-def test_the_dashboard_is_put_together_as_grafana_wants_it() -> None:
+def test_the_dashboard_has_the_structure_required_by_grafana() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     for panel in panels:
@@ -100,7 +100,7 @@ def test_the_dashboard_is_put_together_as_grafana_wants_it() -> None:
     assert all(target["datasource"]["uid"] == "${datasource}" for panel in PANELS for target in panel["targets"])
 
 
-def test_every_alert_says_how_grave_it_is_and_is_documented() -> None:
+def test_every_alert_has_a_severity_and_documentation() -> None:
     alerts = [
         rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule
     ]
@@ -112,7 +112,7 @@ def test_every_alert_says_how_grave_it_is_and_is_documented() -> None:
 
 
 @needs_prometheus
-def test_the_rules_do_what_their_tests_say() -> None:
+def test_the_rules_pass_their_tests() -> None:
     for arguments in (
         ("check", "rules", RULES.name),
         ("check", "config", "prometheus.yml"),
@@ -209,7 +209,7 @@ async def wait_for_count(running: Running, number: float) -> None:
             last = now
 
 
-async def test_any_worker_tells_of_all_and_nothing_is_lost_when_one_is_killed(workers: Running) -> None:
+async def test_any_worker_reports_all_counts_even_after_one_is_killed(workers: Running) -> None:
     before = await count(workers)
     for _ in range(20):
         await workers.get("/contacts")
@@ -268,9 +268,7 @@ NAMES = [family.name + ("_count" if family.buckets else "") for family in FAMILI
 
 
 @needs_prometheus
-async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
-    prometheus: str, workers: Running
-) -> None:
+async def test_prometheus_scrapes_the_service_and_evaluates_every_expression(prometheus: str, workers: Running) -> None:
     host, port = workers.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"This is no request.\r\n\r\n")  # Otherwise there would be no rejected request.

@@ -66,7 +66,7 @@ async def spans(api: Api, exporter: InMemorySpanExporter, method: str, path: str
     return list(exporter.get_finished_spans())
 
 
-async def test_a_request_is_a_span_below_its_clients(api: Api, exporter: InMemorySpanExporter) -> None:
+async def test_a_request_is_a_child_span_of_its_clients_span(api: Api, exporter: InMemorySpanExporter) -> None:
     headers = {"traceparent": TRACEPARENT, "tracestate": "vendor=1", "X-Request-Id": "mine", "User-Agent": "tests"}
     *_, span = await spans(api, exporter, "GET", "/notes?limit=3", headers=headers)
     assert span.context is not None
@@ -91,20 +91,20 @@ async def test_a_request_is_a_span_below_its_clients(api: Api, exporter: InMemor
     }
 
 
-async def test_without_a_trace_a_request_begins_one(api: Api, exporter: InMemorySpanExporter) -> None:
+async def test_a_request_without_a_trace_starts_one(api: Api, exporter: InMemorySpanExporter) -> None:
     for headers in ({}, {"traceparent": "nonsense"}):
         *_, span = await spans(api, exporter, "GET", "/notes", headers=headers)
         assert span.parent is None
 
 
-async def test_an_action_passes_on_the_span_that_it_runs_in(api: Api, exporter: InMemorySpanExporter) -> None:
+async def test_an_action_can_propagate_its_span(api: Api, exporter: InMemorySpanExporter) -> None:
     headers = {"traceparent": TRACEPARENT}
     *_, span = await spans(api, exporter, "POST", "/notes", json={"text": "one"}, headers=headers)
     assert span.context is not None
     assert Notes.seen == f"00-{TRACE}-{span.context.span_id:016x}-01"
 
 
-async def test_what_is_asked_of_the_database_is_below_it(api: Api, exporter: InMemorySpanExporter) -> None:
+async def test_database_queries_are_child_spans(api: Api, exporter: InMemorySpanExporter) -> None:
     *asked, span = await spans(api, exporter, "GET", "/notes?text=hidden")
     assert span.context is not None
     (query,) = asked
@@ -125,7 +125,7 @@ async def test_what_is_asked_of_the_database_is_below_it(api: Api, exporter: InM
         ("POST", "/notes", "POST /notes", 500, True),
     ],
 )
-async def test_faults_of_the_service_are_errors_and_those_of_clients_are_not(
+async def test_only_server_errors_mark_spans_as_errors(
     api: Api, exporter: InMemorySpanExporter, method: str, path: str, name: str, status: int, failed: bool
 ) -> None:
     *_, span = await spans(api, exporter, method, path, json={"text": "fail"})
@@ -137,7 +137,7 @@ async def test_faults_of_the_service_are_errors_and_those_of_clients_are_not(
     assert "hidden" not in span.to_json()
 
 
-async def test_nothing_is_traced_unless_it_is_asked_for(serve: Serve, exporter: InMemorySpanExporter) -> None:
+async def test_tracing_is_off_by_default(serve: Serve, exporter: InMemorySpanExporter) -> None:
     api = await serve([plugin("notes", Notes)])
     assert await spans(api, exporter, "GET", "/notes", headers={"traceparent": TRACEPARENT}) == []
 
@@ -149,7 +149,7 @@ def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for() -> None:
+def test_opentelemetry_is_loaded_only_when_needed() -> None:
     code = """
 import sys
 import pegboard.cli
@@ -168,7 +168,7 @@ except SettingsError as error:
     )
 
 
-def test_what_is_missing_for_traces_ends_the_start_in_one_line() -> None:
+def test_missing_tracing_libraries_stop_the_start_with_one_line() -> None:
     done = run(
         "from pegboard.cli import main; main(['serve', '--port', '0'])",
         PEGBOARD_TRACING="true",
@@ -183,7 +183,7 @@ def test_what_is_missing_for_traces_ends_the_start_in_one_line() -> None:
     )
 
 
-def test_spans_go_where_the_standard_variables_say() -> None:
+def test_spans_are_exported_according_to_the_standard_variables() -> None:
     code = """
 import os
 from pegboard.settings import SettingsError

@@ -443,7 +443,7 @@ def conformance_service(pegboard_database: str, pegboard_loop: Loop) -> Iterator
 
 
 @pytest.mark.parametrize("name", CONFORMING)
-def test_a_sound_resource_passes(conformance_service: Running, name: str) -> None:
+def test_a_conforming_resource_passes(conformance_service: Running, name: str) -> None:
     skipped = []
     for check in CHECKS:
         try:
@@ -459,7 +459,7 @@ def test_a_sound_resource_passes(conformance_service: Running, name: str) -> Non
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_resource_does_not(conformance_service: Running, broken: type[Resource]) -> None:
+def test_a_nonconforming_resource_fails(conformance_service: Running, broken: type[Resource]) -> None:
     rule = RULES[BROKEN[broken]]
     with pytest.raises((ContractViolation, Undescribed)):
         examine(

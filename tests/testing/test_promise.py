@@ -30,7 +30,7 @@ def _with(response: Response, name: str, value: str) -> CIMultiDict[str]:
     return headers
 
 
-async def test_what_is_described_passes(promise: ResponseChecker, contact: Response) -> None:
+async def test_a_described_response_passes(promise: ResponseChecker, contact: Response) -> None:
     promise.check("POST", "/contacts", contact.status, contact.headers, contact.body)
     headers = CIMultiDict(contact.headers)
     del headers["Location"]
@@ -42,12 +42,12 @@ async def test_what_is_described_passes(promise: ResponseChecker, contact: Respo
     "changes",
     [{"colour": "red"}, {"id": "5"}, {"updated_at": "2015-02-15 05:21:07"}, {"name": None}, {"tags": "x"}],
 )
-async def test_another_body_does_not(promise: ResponseChecker, contact: Response, changes: Any) -> None:
+async def test_an_undescribed_body_fails(promise: ResponseChecker, contact: Response, changes: Any) -> None:
     with pytest.raises(Undescribed):
         promise.check("POST", "/contacts", 201, contact.headers, orjson.dumps({**contact.json, **changes}))
 
 
-async def test_another_status_header_or_media_type_does_not(promise: ResponseChecker, contact: Response) -> None:
+async def test_an_undescribed_status_header_or_media_type_fails(promise: ResponseChecker, contact: Response) -> None:
     without_request_id = CIMultiDict(contact.headers)
     del without_request_id["X-Request-Id"]
     for status, headers, reason in (
@@ -60,9 +60,7 @@ async def test_another_status_header_or_media_type_does_not(promise: ResponseChe
             promise.check("POST", "/contacts", status, headers, contact.body)
 
 
-async def test_an_operation_that_is_not_described_can_only_be_refused(
-    promise: ResponseChecker, contact: Response
-) -> None:
+async def test_an_undescribed_operation_may_only_be_rejected(promise: ResponseChecker, contact: Response) -> None:
     for method, path in (("POST", "/contacts/5/archive"), ("TRACE", "/contacts"), ("GET", "/nothing")):
         with pytest.raises(Undescribed, match="there is no such operation"):
             promise.check(method, path, 200, contact.headers, contact.body)

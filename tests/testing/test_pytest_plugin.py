@@ -23,7 +23,7 @@ def run_pytest(folder: Path, pyproject: str, test: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_it_brings_nothing_to_other_projects(tmp_path: Path) -> None:
+def test_other_projects_get_no_fixtures(tmp_path: Path) -> None:
     test = """
 import sys
 
@@ -36,7 +36,7 @@ def test_no_fixture_is_available(request):
     run_pytest(tmp_path, "[tool.pytest.ini_options]\n", test)
 
 
-def test_it_brings_its_fixtures_to_one_that_declares_a_resource(tmp_path: Path) -> None:
+def test_projects_that_declare_a_resource_get_the_fixtures(tmp_path: Path) -> None:
     test = """
 import asyncio
 import pytest
@@ -61,7 +61,7 @@ async def test_on_another_event_loop(client):
     run_pytest(tmp_path, RESOURCE + settings, test)
 
 
-def test_the_files_of_postgresql_are_kept_for_the_next_session(tmp_path: Path) -> None:
+def test_the_postgresql_files_are_kept_for_the_next_session(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     for session in ("one", "two"):
