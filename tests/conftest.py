@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the session, and real services over HTTP on databases of their own."""
+"""A real PostgreSQL for the session, and real services over HTTP with their own databases."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from pegboard.testing.service import new_database, settings_for
 
 __all__ = ("ADMIN", "PASSWORD", "Api", "Response", "Serve", "basic", "new_database", "plugin")
 
-# The repository as a whole is no plugin, so the kit does not come by itself.
+# The repository itself is not a plugin, so the fixtures are not loaded automatically.
 pytest_plugins = ["pegboard.testing.fixtures"]
 
 Api = Client
 
-# The files that take longest begin first, so that no process is left with one of them at the end.
+# The slowest files start first, so that no process is left with one of them at the end.
 LONGEST = (
     "test_docs",
     "test_openapi_tools",
@@ -46,32 +46,31 @@ LONGEST = (
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # as above
-    """Let a process take a file as a whole, and of the pages one at a time."""
+    """Schedule tests by file, except those of pages, which are scheduled one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid if "/test_docs.py::" in nodeid else str(super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """Say how tests are spread over processes."""
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first."""
+    """Run the slowest files first."""
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")
 def postgres(pegboard_postgres: str) -> str:
-    """Give the URL of the PostgreSQL of the session."""
+    """Return the URL of the session's PostgreSQL."""
     return pegboard_postgres
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedServer]:
-    """Give the module a PostgreSQL of its own, which can be stopped."""
+    """Provide a PostgreSQL for the module that can be stopped."""
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedServer(Path(folder) / "data")
         yield server
@@ -80,28 +79,28 @@ def server() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="module")
 def dsn(server: EmbeddedServer) -> str:
-    """Start the PostgreSQL of the module and give its URL."""
+    """Start the module's PostgreSQL and return its URL."""
     return server.start()
 
 
 @pytest.fixture(scope="module")
 def database_url(pegboard_database: str) -> str:
-    """Give the URL of the database of the module."""
+    """Return the URL of the module's database."""
     return pegboard_database
 
 
 def plugin(name: str, resource: type, package: str = "none", **about: Any) -> Plugin:
-    """Return a plugin as discovery would, for a resource that is written in a test."""
-    fault = problem(resource)
-    found = Plugin(name, about.pop("distribution", "tests"), about.pop("version", "1"), package=package, **about)
-    found.resource = resource
-    if fault:
-        found.fail(fault)
-    return found
+    """Return a plugin for a resource defined in a test, as discovery would."""
+    error = problem(resource)
+    result = Plugin(name, about.pop("distribution", "tests"), about.pop("version", "1"), package=package, **about)
+    result.resource = resource
+    if error:
+        result.fail(error)
+    return result
 
 
 def document_of(plugins: Sequence[Plugin], **changes: Any) -> dict[str, Any]:
-    """Return the OpenAPI document of a service with these plugins and settings; nothing is started."""
+    """Return the OpenAPI document of a service with these plugins and settings, without starting it."""
     return dict(create_app(Settings(**changes), plugins)[SERVICE].specification.document())
 
 
@@ -113,7 +112,7 @@ AiohttpClient = Callable[..., Awaitable[TestClient[Any, Any]]]
 
 @pytest.fixture(scope="module")
 async def aiohttp_client() -> AsyncIterator[AiohttpClient]:
-    """Be pytest-aiohttp's factory of clients, for a whole module instead of for one test."""
+    """Provide pytest-aiohttp's client factory with module scope."""
     clients: list[TestClient[Any, Any]] = []
 
     async def start(
@@ -132,7 +131,7 @@ async def aiohttp_client() -> AsyncIterator[AiohttpClient]:
 
 @pytest.fixture(scope="module")
 def serve(aiohttp_client: AiohttpClient, database_url: str) -> Serve:
-    """Give a function that starts a service with plugins and settings; all stop at the end of the module."""
+    """Return a function that starts a service with plugins and settings; all are stopped at the end of the module."""
 
     async def start(plugins: Sequence[Plugin] | None = None, **changes: Any) -> Api:
         settings = replace(settings_for(database_url, {}), **changes)
@@ -149,12 +148,12 @@ def serve(aiohttp_client: AiohttpClient, database_url: str) -> Serve:
 
 @pytest.fixture(scope="module")
 async def running(serve: Serve) -> Api:
-    """Run a service with the plugins that are installed."""
+    """Run a service with the installed plugins."""
     return await serve()
 
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, its contacts gone."""
+    """Return the running service with all contacts deleted."""
     await running.service.database.write.execute("TRUNCATE contacts.contacts")
     return running

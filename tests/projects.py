@@ -1,4 +1,4 @@
-"""Plugins in the making: source folders that count as installed, and the commands that work on them."""
+"""Plugins under development: source folders that appear installed, and commands that work on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD = "from pegboard import Resource, Schema, TableResource, Unique, fields, va
 
 @dataclass
 class Site:
-    """A folder that Python imports from, with projects as an editable install would show them."""
+    """A folder on the import path, with projects like editable installs."""
 
     folder: Path
     patch: pytest.MonkeyPatch
@@ -36,7 +36,7 @@ class Site:
         return package
 
     def write(self, package: Path, source: str) -> None:
-        """Write what a package says, new to whoever imports it next."""
+        """Write the source of a package, and remove it from all caches."""
         (package / "__init__.py").write_text(HEAD + dedent(source))
         for cached in package.glob("__pycache__/*"):
             cached.unlink()
@@ -44,7 +44,7 @@ class Site:
             self.patch.delitem(sys.modules, module)
 
     def pegboard(self, *arguments: str, stdin: str = "", **settings: str) -> Result:
-        """Run a command whose user says `stdin`, with no settings but these."""
+        """Run a command with these settings and standard input."""
         for name, value in settings.items():
             self.patch.setenv(f"PEGBOARD_{name.upper()}", value)
         root = logging.getLogger()
@@ -52,18 +52,18 @@ class Site:
         try:
             return CliRunner().invoke(main, arguments, input=stdin)
         finally:
-            # A command is a process of its own, and sets up the log of it.
+            # The command configures the logging of its process, which here is that of the tests.
             root.setLevel(level)
             root.handlers[:] = handlers
 
-    def does(self, *arguments: str) -> str:
-        """Return what a command prints that does its work."""
+    def run(self, *arguments: str) -> str:
+        """Run a command that must succeed, and return its output."""
         result = self.pegboard(*arguments)
         assert result.exit_code == 0, result.output
         return result.output
 
-    def refuses(self, *arguments: str, stdin: str = "") -> str:
-        """Return the one line by which a command refuses."""
+    def expect_error(self, *arguments: str, stdin: str = "") -> str:
+        """Run a command that must fail, and return its error message, a single line."""
         result = self.pegboard(*arguments, stdin=stdin)
         assert (result.exit_code, result.stdout) == (1, ""), result.output
         [line] = result.stderr.splitlines()
@@ -73,7 +73,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Give a folder for projects from which Python imports; what was imported of it is forgotten."""
+    """Return an import folder for projects, whose modules are unloaded afterwards."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)

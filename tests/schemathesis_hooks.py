@@ -1,4 +1,4 @@
-"""What schemathesis cannot know: values that fit the document each, but not each other, or not who sends them."""
+"""Adjustments for schemathesis: values that match the document, but not each other or the client."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ OWN = os.environ["PEGBOARD_TESTED_BY"]
 MOST_FILTERS = 32
 BESIDE_FILTERS = frozenset(("limit", "sort", "count", "fields", "expand", "q"))
 REFERENCES = ("company", "resource", "item")
-"""The fields that refer to items: of an id that is made up there is none."""
+"""The fields that reference items: a generated id does not exist."""
 
 _addresses = count(1)
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Change what would be refused, rightly, for another reason than the one that is tested."""
-    # So many wrong passwords from one address would slow down all that follow.
+    """Change values that would correctly be rejected for a reason other than the tested one."""
+    # So many wrong passwords from one address would throttle all following requests.
     number = next(_addresses)
     case.headers["X-Forwarded-For"] = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     if (case.path_parameters or {}).get("id") == OWN or case.path.endswith("/me"):
@@ -30,19 +30,19 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if case.meta is not None and case.meta.generation.mode.is_positive:
         _fit(case, number)
     for name, value in (case.query or {}).items():
-        # What is empty would not be sent, and so be no fault.
+        # An empty value would not be sent, and so not be an error.
         if value in ([], {}):
             case.query[name] = ""
 
 
 def _fit(case: Any, number: int) -> None:
     query, headers = case.query or {}, case.headers
-    # A cursor is opaque: one that is made up is always refused.
+    # Cursors are opaque: a generated one is always rejected.
     query.pop("after", None)
     query.pop("before", None)
     if "sort" in query:
         query["sort"] = ",".join({name.removeprefix("-"): name for name in query["sort"].split(",")}.values())
-    # Of days and instants in a row the pattern tells the form, but not which of them there are.
+    # For lists of dates and instants the pattern describes the format, but not the valid values.
     for name in [name for name in query if name.endswith(("_at__in", "birthday__in"))]:
         del query[name]
     for name in [name for name in query if name not in BESIDE_FILTERS][MOST_FILTERS:]:
@@ -53,17 +53,17 @@ def _fit(case: Any, number: int) -> None:
     if case.body and isinstance(case.body, list):
         case.body = [step for step in case.body if not _moves_into_itself(step)]
     for name in ("If-Match", "If-None-Match"):
-        # What is put where an example is not understood: the quotes are taken off it.
-        # And a condition that is made up always fails: every other request goes without.
+        # Inserted where an example is not understood: its quotes are removed.
+        # A generated precondition always fails: every other request is sent without.
         if headers.get(name) == "0" or number % 2:
             headers.pop(name, None)
     for name in ("Content-Digest", "Repr-Digest"):
-        # One that is made up never fits.
+        # A generated one never matches.
         headers.pop(name, None)
     if "Idempotency-Key" in headers:
         headers["Idempotency-Key"] = str(uuid4())
     if case.method == "POST":
-        # It takes the body away, which OpenAPI cannot say.
+        # It removes the body, which OpenAPI cannot describe.
         headers.pop("Prefer", None)
 
 

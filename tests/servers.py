@@ -1,4 +1,4 @@
-"""PostgreSQL and PgBouncer as Debian packages them, in processes of their own, for the tests that need several."""
+"""PostgreSQL and PgBouncer as packaged by Debian, in their own processes, for tests that need several."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 SUPERUSER = "postgres"
-# The newest that is there; /usr/lib/postgresql is where Debian has them all.
-FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+# Debian installs all versions below /usr/lib/postgresql; the last one is used.
+BIN_FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
 LOCAL = "127.0.0.1"
 
 
-def need(program: str | None, package: str) -> str:
-    """Return the path of a program; without it nothing can be shown, which is an error where everything has to be."""
+def require(program: str | None, package: str) -> str:
+    """Return the path of a program; without it, skip the test, or fail it in CI."""
     if program is None:
         if os.environ.get("CI"):
             pytest.fail(f"{package} is missing")
@@ -32,52 +32,52 @@ def need(program: str | None, package: str) -> str:
 
 def program(name: str) -> str:
     """Return the path of one of PostgreSQL's programs."""
-    found = FOLDERS[-1] / name if FOLDERS else shutil.which(name)
-    return need(str(found) if found else None, "postgresql")
+    path = BIN_FOLDERS[-1] / name if BIN_FOLDERS else shutil.which(name)
+    return require(str(path) if path else None, "postgresql")
 
 
-def account() -> dict[str, int]:
-    """Return whom servers run as: they refuse to be root's."""
+def server_account() -> dict[str, int]:
+    """Return the user and group that servers run as, since they refuse to run as root."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam("postgres")
     return {"user": entry.pw_uid, "group": entry.pw_gid}
 
 
-def own(path: Path) -> Path:
-    """Give a path to the user that servers run as."""
-    for name, number in account().items():
+def chown(path: Path) -> Path:
+    """Change the owner of a path to the user that servers run as."""
+    for name, number in server_account().items():
         os.chown(path, *((number, -1) if name == "user" else (-1, number)))
     return path
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, **account())  # type: ignore[call-overload]
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, **server_account())  # type: ignore[call-overload]
+    assert result.returncode == 0, result.stderr
+    return str(result.stdout)
 
 
 def free_port() -> int:
-    with socket.create_server((LOCAL, 0)) as found:
-        port: int = found.getsockname()[1]
+    with socket.create_server((LOCAL, 0)) as server:
+        port: int = server.getsockname()[1]
         return port
 
 
-def until(reached: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "it took too long"
+    while not condition():
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
-def answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((LOCAL, port)) == 0
 
 
 @dataclass
 class Server:
-    """One process that listens on a port of its own."""
+    """A process that listens on its own port."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -85,7 +85,7 @@ class Server:
 
     def launch(self, *command: str | Path) -> None:
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **account())  # type: ignore[call-overload]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **server_account())  # type: ignore[call-overload]
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         if self.process is not None:
@@ -95,7 +95,7 @@ class Server:
 
 
 class Postgres(Server):
-    """A server on a cluster that is made when it is first started."""
+    """A server with a cluster that is initialized by the first start."""
 
     def url(self, database: str = "postgres", **options: str) -> str:
         query = "&".join(f"{name}={value}" for name, value in options.items())
@@ -104,24 +104,24 @@ class Postgres(Server):
     def start(self, **settings: str) -> None:
         data = self.folder / "data"
         if not data.exists():
-            own(self.folder)
+            chown(self.folder)
             run(program("initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        given = {
+        all_settings = {
             "listen_addresses": LOCAL,
             "port": str(self.port),
             "unix_socket_directories": "",
-            "fsync": "off",  # What is shown is not what a machine that loses power keeps.
+            "fsync": "off",  # No test is about power failures.
             "wal_receiver_status_interval": "1",
             **settings,
         }
-        options = [f"--{name}={value}" for name, value in given.items()]
+        options = [f"--{name}={value}" for name, value in all_settings.items()]
         self.launch(program("postgres"), "-D", data, *options)
-        until(self.is_up)
+        wait_until(self.is_up)
 
     def follow(self, primary: Postgres, **settings: str) -> None:
         """Copy another server and start as its replica."""
         source = ("-h", LOCAL, "-p", str(primary.port), "-U", SUPERUSER)
-        run(program("pg_basebackup"), "-D", own(self.folder) / "data", *source, "-R", "-N", "-c", "fast")
+        run(program("pg_basebackup"), "-D", chown(self.folder) / "data", *source, "-R", "-N", "-c", "fast")
         self.start(**settings)
 
     def is_up(self) -> bool:
@@ -139,13 +139,13 @@ class Postgres(Server):
 
 
 class Bouncer(Server):
-    """PgBouncer in transaction mode before one server, with two connections to each of its databases."""
+    """PgBouncer in transaction mode in front of one server, with two connections to each database."""
 
     def url(self, database: str) -> str:
         return f"postgresql://{SUPERUSER}@{LOCAL}:{self.port}/{database}"
 
     def start(self, server: Postgres) -> None:
-        own(self.folder)
+        chown(self.folder)
         (self.folder / "pgbouncer.ini").write_text(
             f"[databases]\n* = host={LOCAL} port={server.port} user={SUPERUSER}\n"
             f"[pgbouncer]\nlisten_addr = {LOCAL}\nlisten_port = {self.port}\nunix_socket_dir =\n"
@@ -153,5 +153,5 @@ class Bouncer(Server):
             "pool_mode = transaction\ndefault_pool_size = 2\nserver_round_robin = 1\n"
         )
         path = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-        self.launch(need(path, "pgbouncer"), self.folder / "pgbouncer.ini")
-        until(lambda: answers(self.port))
+        self.launch(require(path, "pgbouncer"), self.folder / "pgbouncer.ini")
+        wait_until(lambda: is_listening(self.port))

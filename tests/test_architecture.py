@@ -1,4 +1,4 @@
-"""The layers of the core: what may import what."""
+"""The layers of the core, and their imports."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -30,8 +30,8 @@ LAYERS = (
     "testing",
     "cli",
 )
-"""Packages, and modules that stand by themselves, from the lowest to the highest; those of one line know nothing of each
-other. Within a package, imports go round in no circle."""
+"""Packages and standalone modules, from the lowest to the highest; those of one line do not import each
+other. Within a package, imports have no cycles."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split(", ")}
 
 MODULES = {
@@ -42,14 +42,14 @@ MODULES = {
 
 
 def imports(path: Path) -> set[str]:
-    """Return the modules of the core that one of them imports, by their names below `pegboard`."""
+    """Return the core modules that a module imports, by their names below `pegboard`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "pegboard":
             below = node.module.partition(".")[2]
             for alias in node.names:
-                whole = f"{below}.{alias.name}".removeprefix(".")
-                found.add(whole if whole in MODULES else below)
+                name = f"{below}.{alias.name}".removeprefix(".")
+                found.add(name if name in MODULES else below)
         elif isinstance(node, ast.Import):
             found |= {
                 alias.name.removeprefix("pegboard.") for alias in node.names if alias.name.startswith("pegboard.")
@@ -58,7 +58,7 @@ def imports(path: Path) -> set[str]:
             "import_module",
             "__import__",
         ):
-            # A name that is written out is an import as any; only that of an author's package is known no sooner.
+            # A literal name counts as an import; only the name of a plugin's package is dynamic.
             assert not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("pegboard")), path
     return found - {""}
 
@@ -72,19 +72,19 @@ def test_every_module_is_in_a_layer() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_go_downward(module: str) -> None:
+def test_modules_import_only_lower_layers(module: str) -> None:
     own = layer_of(module)
     others = {layer_of(other) for other in imports(MODULES[module])} - {own}
     assert not {other for other in others if LAYER[other] >= LAYER[own]}
 
 
-def test_the_tests_have_a_folder_for_each_package_and_one_for_what_takes_several() -> None:
+def test_tests_have_a_folder_for_each_package_and_one_for_features() -> None:
     folders = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
     assert folders - {"features", "plugins"} <= {layer_of(module) for module in MODULES if "." in module}
 
 
 @pytest.mark.parametrize("package", sorted({layer_of(module) for module in MODULES if "." in module}))
-def test_imports_within_a_package_go_round_in_no_circle(package: str) -> None:
+def test_there_are_no_import_cycles_within_a_package(package: str) -> None:
     within = {
         module: {other for other in imports(path) if layer_of(other) == package and other != module}
         for module, path in MODULES.items()

@@ -1,4 +1,4 @@
-"""The catalogue of errors: every code in its range, listed to clients, and told over HTTP where it belongs."""
+"""The catalogue of errors: code ranges, the list for clients, and a request for every code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Everything(Schema):
 
 
 class Things(TableResource):
-    """Things with fields of all kinds."""
+    """Things with fields of all types."""
 
     schema = Everything
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -60,7 +60,7 @@ class Things(TableResource):
 
 
 class Faulty(Resource):
-    """Fails as it is told to."""
+    """Fails in the way the id demands."""
 
     schema = Everything
     verbs = ("GET",)
@@ -88,7 +88,7 @@ class Faulty(Resource):
 
 
 class Guarded(TableResource):
-    """Things that need If-Match."""
+    """Things whose writes require If-Match."""
 
     schema = Everything
     verbs = "GET", "POST", "DELETE"
@@ -96,7 +96,7 @@ class Guarded(TableResource):
 
 
 @pytest.fixture(scope="module")
-async def told(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     failed = plugin("failed", Things)
     failed.fail("it is broken")
     plugins = [plugin("things", Things), plugin("faulty", Faulty), plugin("guarded", Guarded), failed]
@@ -115,7 +115,7 @@ async def send(api: Api, data: bytes) -> Response:
     return Response(int(head.split(b" ")[1]), {}, body)
 
 
-class Ask(NamedTuple):
+class Case(NamedTuple):
     code: type[ApiError]
     method: str
     path: str
@@ -123,60 +123,60 @@ class Ask(NamedTuple):
     headers: dict[str, str] = {}
 
 
-ASKED = (
-    Ask(errors.InvalidJson, "POST", "/things", b"{"),
-    Ask(errors.InvalidBody, "POST", "/things", b"5"),
-    Ask(errors.MissingBody, "POST", "/things", b""),
-    Ask(errors.UnsupportedMediaType, "POST", "/things", b"{}", {"Content-Type": "text/csv"}),
-    Ask(errors.NotAcceptable, "GET", "/things", None, {"Accept": "image/png"}),
-    Ask(errors.BodyTooLarge, "POST", "/things", b" " * 2001),
-    Ask(errors.UrlTooLong, "GET", "/" + "x" * 9000),
-    Ask(errors.HeadersTooLarge, "GET", "/things", None, {"X": "x" * 40_000}),
-    Ask(errors.InvalidParameter, "GET", "/things?limit=x"),
-    Ask(errors.UnknownParameter, "GET", "/things?x=1"),
-    Ask(errors.InvalidCursor, "GET", "/things?after=xyz"),
-    Ask(errors.InvalidHeader, "GET", "/things", None, {"If-None-Match": "x"}),
-    Ask(errors.RangeNotSatisfiable, "GET", "/faulty/any/content", None, {"Range": "bytes=5-"}),
-    Ask(errors.DigestMismatch, "PUT", "/faulty/any/content", b"x", {"Content-Digest": f"sha-256=:{'A' * 43}=:"}),
-    Ask(errors.InvalidValue, "POST", "/things", {"must": 1, "odd": 2}),
-    Ask(errors.MissingField, "POST", "/things", {}),
-    Ask(errors.UnknownField, "POST", "/things", {"must": 1, "x": 1}),
-    Ask(errors.NullNotAllowed, "POST", "/things", {"must": None}),
-    Ask(errors.WrongType, "POST", "/things", {"must": "x"}),
-    Ask(errors.TooShort, "POST", "/things", {"must": 1, "text": "x"}),
-    Ask(errors.TooLong, "POST", "/things", {"must": 1, "text": "x" * 6}),
-    Ask(errors.OutOfRange, "POST", "/things", {"must": 2**63}),
-    Ask(errors.InvalidChoice, "POST", "/things", {"must": 1, "choice": "c"}),
-    Ask(errors.InvalidEmail, "POST", "/things", {"must": 1, "email": "x"}),
-    Ask(errors.InvalidUrl, "POST", "/things", {"must": 1, "url": "x"}),
-    Ask(errors.InvalidUuid, "POST", "/things", {"must": 1, "uuid": "x"}),
-    Ask(errors.InvalidDate, "POST", "/things", {"must": 1, "date": "x"}),
-    Ask(errors.InvalidCharacters, "POST", "/things", {"must": 1, "text": "x\0"}),
-    Ask(errors.NotAuthenticated, "GET", "/things", None, {"Authorization": "Bearer x"}),
-    Ask(errors.WrongCredentials, "GET", "/things", None, {"Authorization": "Basic YWRtaW46d3JvbmcgcGFzc3dvcmQ="}),
-    Ask(errors.NotFound, "GET", "/nothing"),
-    Ask(errors.MethodNotAllowed, "DELETE", "/things"),
-    Ask(errors.Conflict, "POST", "/things", {"must": 7}),
-    Ask(errors.StillReferenced, "DELETE", "{item}"),
-    Ask(
+CASES = (
+    Case(errors.InvalidJson, "POST", "/things", b"{"),
+    Case(errors.InvalidBody, "POST", "/things", b"5"),
+    Case(errors.MissingBody, "POST", "/things", b""),
+    Case(errors.UnsupportedMediaType, "POST", "/things", b"{}", {"Content-Type": "text/csv"}),
+    Case(errors.NotAcceptable, "GET", "/things", None, {"Accept": "image/png"}),
+    Case(errors.BodyTooLarge, "POST", "/things", b" " * 2001),
+    Case(errors.UrlTooLong, "GET", "/" + "x" * 9000),
+    Case(errors.HeadersTooLarge, "GET", "/things", None, {"X": "x" * 40_000}),
+    Case(errors.InvalidParameter, "GET", "/things?limit=x"),
+    Case(errors.UnknownParameter, "GET", "/things?x=1"),
+    Case(errors.InvalidCursor, "GET", "/things?after=xyz"),
+    Case(errors.InvalidHeader, "GET", "/things", None, {"If-None-Match": "x"}),
+    Case(errors.RangeNotSatisfiable, "GET", "/faulty/any/content", None, {"Range": "bytes=5-"}),
+    Case(errors.DigestMismatch, "PUT", "/faulty/any/content", b"x", {"Content-Digest": f"sha-256=:{'A' * 43}=:"}),
+    Case(errors.InvalidValue, "POST", "/things", {"must": 1, "odd": 2}),
+    Case(errors.MissingField, "POST", "/things", {}),
+    Case(errors.UnknownField, "POST", "/things", {"must": 1, "x": 1}),
+    Case(errors.NullNotAllowed, "POST", "/things", {"must": None}),
+    Case(errors.WrongType, "POST", "/things", {"must": "x"}),
+    Case(errors.TooShort, "POST", "/things", {"must": 1, "text": "x"}),
+    Case(errors.TooLong, "POST", "/things", {"must": 1, "text": "x" * 6}),
+    Case(errors.OutOfRange, "POST", "/things", {"must": 2**63}),
+    Case(errors.InvalidChoice, "POST", "/things", {"must": 1, "choice": "c"}),
+    Case(errors.InvalidEmail, "POST", "/things", {"must": 1, "email": "x"}),
+    Case(errors.InvalidUrl, "POST", "/things", {"must": 1, "url": "x"}),
+    Case(errors.InvalidUuid, "POST", "/things", {"must": 1, "uuid": "x"}),
+    Case(errors.InvalidDate, "POST", "/things", {"must": 1, "date": "x"}),
+    Case(errors.InvalidCharacters, "POST", "/things", {"must": 1, "text": "x\0"}),
+    Case(errors.NotAuthenticated, "GET", "/things", None, {"Authorization": "Bearer x"}),
+    Case(errors.WrongCredentials, "GET", "/things", None, {"Authorization": "Basic YWRtaW46d3JvbmcgcGFzc3dvcmQ="}),
+    Case(errors.NotFound, "GET", "/nothing"),
+    Case(errors.MethodNotAllowed, "DELETE", "/things"),
+    Case(errors.Conflict, "POST", "/things", {"must": 7}),
+    Case(errors.StillReferenced, "DELETE", "{item}"),
+    Case(
         errors.PatchConflict,
         "PATCH",
         "{item}",
         [{"op": "remove", "path": "/x"}],
         {"Content-Type": "application/json-patch+json"},
     ),
-    Ask(errors.PreconditionFailed, "DELETE", "{item}", None, {"If-Match": '"0"'}),
-    Ask(errors.PreconditionRequired, "DELETE", "{guarded}"),
-    Ask(errors.IdempotencyKeyReused, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "used"}),
-    Ask(errors.IdempotencyKeyInUse, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "held"}),
-    Ask(errors.InternalError, "GET", "/faulty/crash"),
-    Ask(errors.PluginUnavailable, "GET", "/failed"),
-    Ask(errors.DatabaseUnavailable, "GET", "/faulty/lost"),
-    Ask(errors.TimedOut, "GET", "/faulty/slow"),
-    Ask(Own, "GET", "/faulty/own"),
+    Case(errors.PreconditionFailed, "DELETE", "{item}", None, {"If-Match": '"0"'}),
+    Case(errors.PreconditionRequired, "DELETE", "{guarded}"),
+    Case(errors.IdempotencyKeyReused, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "used"}),
+    Case(errors.IdempotencyKeyInUse, "POST", "/guarded", {"must": 9}, {"Idempotency-Key": "held"}),
+    Case(errors.InternalError, "GET", "/faulty/crash"),
+    Case(errors.PluginUnavailable, "GET", "/failed"),
+    Case(errors.DatabaseUnavailable, "GET", "/faulty/lost"),
+    Case(errors.TimedOut, "GET", "/faulty/slow"),
+    Case(Own, "GET", "/faulty/own"),
 )
 
-SENT = (
+MALFORMED = (
     (errors.ExpectationFailed, b"GET / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n"),
     (errors.RequestTimeout, b"GET / HTTP/1.1\r\nHost: a\r\n"),
     (
@@ -189,15 +189,15 @@ SENT = (
     (errors.MethodNotImplemented, b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
 )
 
-SHOWN_BELOW = (errors.Forbidden, errors.TooManyRequests, errors.ShuttingDown)
-SHOWN_ELSEWHERE = (errors.Busy,)
-"""Only exports meet it."""
+TESTED_BELOW = (errors.Forbidden, errors.TooManyRequests, errors.ShuttingDown)
+TESTED_ELSEWHERE = (errors.Busy,)
+"""Only exports raise it."""
 
 
 # The catalogue -----------------------------------------------------------------------------------------------
 
 
-def test_every_code_is_one_of_its_range() -> None:
+def test_every_code_is_in_its_range() -> None:
     for code in CATALOGUE:
         ((_, statuses),) = [(numbers, statuses) for numbers, statuses in RANGES if code.code in numbers]
         assert code.status in statuses
@@ -205,7 +205,7 @@ def test_every_code_is_one_of_its_range() -> None:
         assert code.message == code.message.strip()
 
 
-def test_codes_are_given_once_and_in_order() -> None:
+def test_codes_are_unique_and_ordered() -> None:
     numbers = [code.code for code in CATALOGUE]
     assert numbers == sorted(set(numbers))
     assert CATALOGUE[0] is errors.InvalidJson
@@ -225,86 +225,88 @@ def test_codes_never_change() -> None:
     ]
 
 
-def test_every_code_is_shown_here() -> None:
-    shown = {ask.code for ask in ASKED} | {code for code, _ in SENT} | {*SHOWN_BELOW, *SHOWN_ELSEWHERE}
-    assert shown == {*CATALOGUE, Own}
+def test_every_code_is_tested() -> None:
+    tested = {case.code for case in CASES} | {code for code, _ in MALFORMED} | {*TESTED_BELOW, *TESTED_ELSEWHERE}
+    assert tested == {*CATALOGUE, Own}
 
 
-async def test_the_catalogue_is_told_with_the_codes_of_plugins(told: Api) -> None:
-    items = (await told.get("/errors")).json["items"]
+async def test_the_catalogue_lists_codes_of_plugins(api: Api) -> None:
+    items = (await api.get("/errors")).json["items"]
     assert [item for item in items if item["plugin"] is None] == [
         {"code": code.code, "status": code.status, "message": code.message, "plugin": None} for code in CATALOGUE
     ]
-    theirs = [item for item in items if item["plugin"] is not None]
-    assert theirs == [{"code": 20200, "status": 418, "message": "This is a teapot.", "plugin": "faulty"}]
+    plugin_items = [item for item in items if item["plugin"] is not None]
+    assert plugin_items == [{"code": 20200, "status": 418, "message": "This is a teapot.", "plugin": "faulty"}]
 
 
 # Each of them over HTTP --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-async def places(told: Api) -> dict[str, str]:
-    """Return the paths of an item that another refers to, and of a guarded one."""
-    item = (await told.post("/things", {"must": 7})).headers["Location"]
-    guarded = (await told.post("/guarded", {"must": 1}, headers={"Idempotency-Key": "used"})).headers["Location"]
-    write = told.service.database.write
+async def paths(api: Api) -> dict[str, str]:
+    """Return the paths of a referenced item and of a guarded one."""
+    item = (await api.post("/things", {"must": 7})).headers["Location"]
+    guarded = (await api.post("/guarded", {"must": 1}, headers={"Idempotency-Key": "used"})).headers["Location"]
+    write = api.service.database.write
     await write.execute("CREATE TABLE things.other (thing uuid NOT NULL REFERENCES things.things)")
     await write.execute("INSERT INTO things.other SELECT id FROM things.things")
     return {"item": item, "guarded": guarded}
 
 
-@pytest.mark.parametrize("ask", ASKED, ids=lambda ask: str(ask.code.code))
-async def test_a_code_is_told_where_it_belongs(told: Api, places: dict[str, str], ask: Ask) -> None:
-    path = ask.path.replace("{item}", places["item"]).replace("{guarded}", places["guarded"])
-    body = {"data": ask.body} if isinstance(ask.body, bytes) else {"json": ask.body}
-    headers = {"Content-Type": "application/json", **ask.headers}
-    client = await told.service.database.write.fetchval("SELECT id::text FROM pegboard.client WHERE username = 'admin'")
-    async with told.service.database.write.transaction() as connection:
-        # As a first request with this key would that is still running.
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.code.code))
+async def test_a_request_gets_its_error_code(api: Api, paths: dict[str, str], case: Case) -> None:
+    path = case.path.replace("{item}", paths["item"]).replace("{guarded}", paths["guarded"])
+    body = {"data": case.body} if isinstance(case.body, bytes) else {"json": case.body}
+    headers = {"Content-Type": "application/json", **case.headers}
+    client = await api.service.database.write.fetchval("SELECT id::text FROM pegboard.client WHERE username = 'admin'")
+    async with api.service.database.write.transaction() as connection:
+        # Like a first request with this key that is still running.
         claim = f"{client}\n/guarded\nheld"
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", claim)
-        response = await told.request(ask.method, path, headers=headers, **body)
-    assert (response.status, [code for code, _ in response.errors]) == (ask.code.status, [ask.code.code]), response.body
-    if ask.code.status in (409, 429, 503) and ask.code not in (errors.Conflict,):
-        waits = ask.code in (errors.IdempotencyKeyInUse, errors.PluginUnavailable, errors.DatabaseUnavailable)
+        response = await api.request(case.method, path, headers=headers, **body)
+    assert (response.status, [code for code, _ in response.errors]) == (case.code.status, [case.code.code]), (
+        response.body
+    )
+    if case.code.status in (409, 429, 503) and case.code not in (errors.Conflict,):
+        waits = case.code in (errors.IdempotencyKeyInUse, errors.PluginUnavailable, errors.DatabaseUnavailable)
         assert ("Retry-After" in response.headers) is waits
-    if ask.code.status >= 500:
+    if case.code.status >= 500:
         assert response.headers["X-Request-Id"] in response.json["errors"][0]["message"]
 
 
-@pytest.mark.parametrize(("code", "data"), SENT, ids=lambda value: str(getattr(value, "code", "")))
-async def test_a_code_is_told_to_what_is_hardly_http(told: Api, code: type[ApiError], data: bytes) -> None:
-    response = await send(told, data)
+@pytest.mark.parametrize(("code", "data"), MALFORMED, ids=lambda value: str(getattr(value, "code", "")))
+async def test_malformed_http_gets_its_error_code(api: Api, code: type[ApiError], data: bytes) -> None:
+    response = await send(api, data)
     assert (response.status, [number for number, _ in response.errors]) == (code.status, [code.code])
 
 
-async def test_a_verb_without_a_grant_is_told_so(told: Api) -> None:
-    response = await told.as_client("nobody", "without grants").get("/things")
+async def test_a_missing_grant_is_403(api: Api) -> None:
+    response = await api.as_client("nobody", "without grants").get("/things")
     assert (response.status, response.errors) == (403, [(12002, None)])
 
 
-async def test_a_plugin_words_its_own_errors(told: Api) -> None:
-    response = await told.get("/faulty/own")
+async def test_a_plugin_defines_its_own_error_messages(api: Api) -> None:
+    response = await api.get("/faulty/own")
     assert response.json == {"errors": [{"message": "Short and stout.", "code": 20200}]}
     assert response.headers["X-Tea"] == "yes"
 
 
-async def test_a_crash_tells_nothing_and_the_log_everything(told: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_details_of_a_crash_are_only_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     name = uuid4().hex
-    response = await told.get("/faulty/crash", headers={"X-Request-Id": name})
+    response = await api.get("/faulty/crash", headers={"X-Request-Id": name})
     assert response.json == {"errors": [{"message": f"Internal error. Request ID: {name}.", "code": 15000}]}
     (record,) = [record for record in caplog.records if record.exc_info]
     assert name in record.getMessage()
 
 
-async def test_a_service_that_drains_tells_so(serve: Serve) -> None:
+async def test_a_draining_service_is_503(serve: Serve) -> None:
     api = await serve([])
     api.service.draining = True
     response = await api.get("/ready")
     assert (response.status, response.errors) == (503, [(15004, None)])
 
 
-async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
+async def test_password_guesses_are_throttled(serve: Serve) -> None:
     api = await serve([])
     guesser = api.as_client("somebody", "wrong password")
     async with asyncio.timeout(30):
@@ -314,16 +316,16 @@ async def test_whoever_guesses_passwords_is_slowed_down(serve: Serve) -> None:
     assert int(response.headers["Retry-After"]) >= 1
 
 
-# What errors are made of -------------------------------------------------------------------------------------
+# Construction of errors --------------------------------------------------------------------------------------
 
 
-def test_an_error_without_faults_is_one() -> None:
+def test_an_error_without_details_has_one_entry() -> None:
     error = errors.NotFound(pointer="/a")
     assert error.details == (ErrorDetail(13000, "Not found.", pointer="/a"),)
     assert (str(error), error.status) == ("Not found.", 404)
 
 
-def test_a_fault_says_where_only_if_there_is_a_where() -> None:
+def test_an_error_has_a_location_only_if_set() -> None:
     assert ErrorDetail(1, "x").as_json() == {"message": "x", "code": 1}
     assert ErrorDetail(1, "x", pointer="").as_json() == {"message": "x", "code": 1, "pointer": ""}
     assert ErrorDetail(1, "x", header="Accept").as_json() == {"message": "x", "code": 1, "header": "Accept"}
@@ -334,7 +336,7 @@ def test_pointers_are_escaped(steps: tuple[str | int, ...], text: str) -> None:
     assert pointer(steps) == text
 
 
-def test_gathering_tells_all_that_failed() -> None:
+def test_gathered_errors_are_reported_together() -> None:
     def fail(code: type[ApiError]) -> None:
         raise code
 
@@ -342,4 +344,4 @@ def test_gathering_tells_all_that_failed() -> None:
     with pytest.raises(ApiError) as caught:
         gather(lambda: fail(errors.InvalidHeader), lambda: 5, lambda: fail(errors.InvalidCursor))
     assert type(caught.value) is errors.InvalidHeader
-    assert [fault.code for fault in caught.value.details] == [10015, 10014]
+    assert [detail.code for detail in caught.value.details] == [10015, 10014]

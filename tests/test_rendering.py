@@ -1,4 +1,4 @@
-"""How values are written: instants in one format, whatever they come as."""
+"""Serialization of values: instants always have one format."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -35,17 +35,17 @@ PARIS = timezone(timedelta(hours=1))
         (float("inf"), "null"),
     ],
 )
-def test_every_kind_of_value_has_one_form(value: Any, text: str) -> None:
+def test_every_kind_of_value_has_one_format(value: Any, text: str) -> None:
     assert rendering.dumps([{"a": value}]).decode() == f'[{{"a":{text}}}]'
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800", Decimal("NaN"), {1: 2}, 2**64])
-def test_what_json_cannot_say_is_a_type_error(value: Any) -> None:
+def test_unserializable_values_are_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError):
         rendering.dumps(value)
 
 
-def test_http_dates_are_those_of_rfc_9110() -> None:
+def test_http_dates_have_the_format_of_rfc_9110() -> None:
     assert rendering.http_date(datetime(2015, 2, 15, 6, 21, 7, tzinfo=PARIS)) == "Sun, 15 Feb 2015 05:21:07 GMT"
 
 

@@ -1,4 +1,4 @@
-"""What an operator may set, and what is said about a mistake."""
+"""The settings of the service, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRETS = {
 }
 
 
-def fault(environ: dict[str, str], plugin_names: tuple[str, ...] = ()) -> str:
+def error_message(environ: dict[str, str], plugin_names: tuple[str, ...] = ()) -> str:
     with pytest.raises(SettingsError) as caught:
         Settings.load(environ, plugin_names)
     message = str(caught.value)
@@ -28,7 +28,7 @@ def fault(environ: dict[str, str], plugin_names: tuple[str, ...] = ()) -> str:
     return message
 
 
-def test_an_empty_environment_gives_the_documented_defaults() -> None:
+def test_an_empty_environment_results_in_the_documented_defaults() -> None:
     settings = Settings.load({})
     assert settings == Settings()
     assert dataclasses.asdict(settings) == {
@@ -73,7 +73,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_is_described_and_takes_its_own_default(setting: Setting) -> None:
+def test_every_setting_is_described_and_accepts_its_default(setting: Setting) -> None:
     assert setting.variable == f"PEGBOARD_{setting.name.upper()}"
     assert setting.description.endswith(".")
     if setting.default is None:
@@ -122,7 +122,7 @@ GOOD_VALUES: list[tuple[str, str, object]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), GOOD_VALUES)
-def test_a_value_is_taken(name: str, value: str, expected: object) -> None:
+def test_valid_values_are_accepted(name: str, value: str, expected: object) -> None:
     assert getattr(Settings.load({f"PEGBOARD_{name.upper()}": value}, ("reports", "files")), name) == expected
 
 
@@ -204,18 +204,18 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_VALUES, ids=str.__repr__)
-def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: str) -> None:
+def test_invalid_values_are_rejected_by_variable_name(name: str, value: str) -> None:
     variable = f"PEGBOARD_{name.upper()}"
-    message = fault({variable: value})
+    message = error_message({variable: value})
     assert message.startswith(f"{variable} must be ")
     assert len(message) < 250
     if name in SECRETS:
         assert value not in message
 
 
-def test_a_refusal_says_what_is_expected_and_what_came() -> None:
+def test_an_error_states_the_expected_and_the_actual_value() -> None:
     expected = "PEGBOARD_PORT must be an integer from 0 to 65535, not 'http\\n'."
-    assert fault({"PEGBOARD_PORT": "http\n"}) == expected
+    assert error_message({"PEGBOARD_PORT": "http\n"}) == expected
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -223,12 +223,12 @@ def test_an_empty_variable_counts_as_not_set(setting: Setting) -> None:
     assert Settings.load({setting.variable: "", setting.file_variable: ""}) == Settings()
 
 
-def test_a_limit_for_a_plugin_that_is_not_installed_is_refused() -> None:
-    message = fault({"PEGBOARD_PLUGIN_TIMEOUT": "30,reprots=120"}, ("contacts", "reports"))
+def test_a_limit_for_an_uninstalled_plugin_is_rejected() -> None:
+    message = error_message({"PEGBOARD_PLUGIN_TIMEOUT": "30,reprots=120"}, ("contacts", "reports"))
     assert message == "PEGBOARD_PLUGIN_TIMEOUT names the plugin reprots, which is not installed. Did you mean reports?"
 
 
-def test_variables_of_others_are_left_alone() -> None:
+def test_unrelated_variables_are_ignored() -> None:
     assert Settings.load({"PATH": "/bin", "PEGBOARDS_PORT": "1", "pegboard_port": "1"}) == Settings()
 
 
@@ -241,16 +241,16 @@ def test_variables_of_others_are_left_alone() -> None:
         (" correct horse ", " correct horse "),
     ],
 )
-def test_a_file_gives_a_value_without_its_last_newline(tmp_path: Path, content: str, expected: str) -> None:
+def test_a_value_from_a_file_drops_its_final_newline(tmp_path: Path, content: str, expected: str) -> None:
     file = tmp_path / "password"
     file.write_bytes(content.encode())
     assert Settings.load({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).admin_password == expected
 
 
-def test_only_one_newline_of_a_file_is_dropped(tmp_path: Path) -> None:
+def test_only_one_newline_is_dropped(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("correct horse\n\n")
-    assert fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).startswith(
+    assert error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}).startswith(
         "The content of PEGBOARD_ADMIN_PASSWORD_FILE must be 8 to 1024 characters long"
     )
 
@@ -270,39 +270,39 @@ def test_an_empty_file_is_an_empty_value(tmp_path: Path) -> None:
     file = tmp_path / "empty"
     file.touch()
     assert Settings.load({"PEGBOARD_PLUGINS_FILE": str(file)}).plugins == ()
-    assert fault({"PEGBOARD_PORT_FILE": str(file)}) == (
+    assert error_message({"PEGBOARD_PORT_FILE": str(file)}) == (
         "The content of PEGBOARD_PORT_FILE must be an integer from 0 to 65535, not ''."
     )
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "nowhere"
-    message = fault({"PEGBOARD_PORT_FILE": str(file)})
+    message = error_message({"PEGBOARD_PORT_FILE": str(file)})
     assert message == f"PEGBOARD_PORT_FILE: cannot read {str(file)!r}: No such file or directory."
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert fault({"PEGBOARD_PORT_FILE": str(tmp_path)}).endswith(": Is a directory.")
+def test_a_folder_instead_of_a_file_is_reported(tmp_path: Path) -> None:
+    assert error_message({"PEGBOARD_PORT_FILE": str(tmp_path)}).endswith(": Is a directory.")
 
 
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    # A link to itself: unlike a file without permissions, the superuser cannot read it either.
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
+    # A link to itself: unlike a file without permissions, not even the superuser can read it.
     file = tmp_path / "loop"
     file.symlink_to(file)
-    message = fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)})
+    message = error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)})
     assert message == f"PEGBOARD_ADMIN_PASSWORD_FILE: cannot read {str(file)!r}: Too many levels of symbolic links."
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_bytes(b"\xff\xfe")
-    assert fault({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}) == (
+    assert error_message({"PEGBOARD_ADMIN_PASSWORD_FILE": str(file)}) == (
         f"PEGBOARD_ADMIN_PASSWORD_FILE: {str(file)!r} does not hold UTF-8 text."
     )
 
 
-def test_a_variable_and_its_file_together_are_refused() -> None:
-    assert fault({"PEGBOARD_PORT": "80", "PEGBOARD_PORT_FILE": "/run/port"}) == (
+def test_a_variable_together_with_its_file_is_rejected() -> None:
+    assert error_message({"PEGBOARD_PORT": "80", "PEGBOARD_PORT_FILE": "/run/port"}) == (
         "PEGBOARD_PORT and PEGBOARD_PORT_FILE are both set: set one of them."
     )
 
@@ -317,30 +317,30 @@ def test_a_variable_and_its_file_together_are_refused() -> None:
         ("PEGBOARD_port", "PEGBOARD_PORT"),
     ],
 )
-def test_an_unknown_variable_is_refused_with_the_nearest_known(unknown: str, nearest: str) -> None:
-    assert fault({unknown: "1"}) == (
+def test_an_unknown_variable_is_rejected_with_a_suggestion(unknown: str, nearest: str) -> None:
+    assert error_message({unknown: "1"}) == (
         f"{unknown} is not a setting of the service or of an installed plugin. Did you mean {nearest}?"
     )
 
 
-def test_nothing_is_suggested_where_nothing_is_near() -> None:
-    message = fault({"PEGBOARD_XYZZY": "1"})
+def test_no_distant_name_is_suggested() -> None:
+    message = error_message({"PEGBOARD_XYZZY": "1"})
     assert message == "PEGBOARD_XYZZY is not a setting of the service or of an installed plugin."
 
 
-def test_variables_of_installed_plugins_are_left_to_them() -> None:
+def test_variables_of_installed_plugins_are_ignored() -> None:
     environ = {"PEGBOARD_CONTACTS_REGION": "CH", "PEGBOARD_PRICE_LISTS_CURRENCY_FILE": "/run/currency"}
     assert Settings.load(environ, ["contacts", "price-lists"]) == Settings()
-    assert fault(environ, ("contacts",)).startswith("PEGBOARD_PRICE_LISTS_CURRENCY_FILE is not a setting")
+    assert error_message(environ, ("contacts",)).startswith("PEGBOARD_PRICE_LISTS_CURRENCY_FILE is not a setting")
 
 
-def test_a_plugin_cannot_take_a_setting_of_the_service() -> None:
+def test_a_plugin_cannot_use_a_setting_of_the_service() -> None:
     assert Settings.load({"PEGBOARD_POOL_SIZE": "3"}, ["pool"]).pool_size == 3
 
 
-def test_a_required_plugin_cannot_be_left_out() -> None:
+def test_a_required_plugin_must_be_enabled() -> None:
     environ = {"PEGBOARD_PLUGINS": "contacts", "PEGBOARD_PLUGINS_REQUIRED": "contacts,orders"}
-    assert fault(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS leaves out."
+    assert error_message(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS leaves out."
     assert Settings.load({"PEGBOARD_PLUGINS_REQUIRED": "orders"}).plugins_required == ("orders",)
 
 
@@ -351,6 +351,6 @@ def test_secrets_are_never_shown() -> None:
     assert "topsecret" not in f"{settings!r} {settings}"
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]  # that it is refused is what is tested

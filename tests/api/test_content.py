@@ -1,4 +1,4 @@
-"""Content of items as a plugin declares it: of tables and of anything else, in flat memory, within its limits."""
+"""Item content declared by a plugin, with and without a table: constant memory usage and size limits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Titled(Schema):
 
 
 class Pictures(ContentResource):
-    """Small pictures, each of which is somebody's."""
+    """Small pictures with an owner."""
 
     schema = Picture
     verbs = ALL
@@ -55,7 +55,7 @@ class Pictures(ContentResource):
 
 
 class Films(ContentResource):
-    """Content that is large."""
+    """Large content."""
 
     schema = Picture
     verbs = ALL
@@ -67,7 +67,7 @@ class Report(Schema):
 
 
 class Reports(Resource):
-    """Reports that are written while they are read, and kept nowhere."""
+    """Reports generated while they are read."""
 
     schema = Report
     verbs = ("GET",)
@@ -99,7 +99,7 @@ class Reports(Resource):
 
 
 class Kept(Reports):
-    """Reports whose content is taken, too."""
+    """Reports whose content can also be written."""
 
     content = Content()
     taken: dict[str, list[bytes]] = {}
@@ -112,7 +112,7 @@ class Kept(Reports):
 
 
 @pytest.fixture(scope="module")
-async def some(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     resources: dict[str, type[Resource]] = {"pictures": Pictures, "films": Films, "reports": Reports, "kept": Kept}
     plugins = [plugin(name, resource) for name, resource in resources.items()]
     api = await serve(plugins, receive_timeout=0.5, max_body=2000)
@@ -121,7 +121,7 @@ async def some(serve: Serve) -> Api:
     return api
 
 
-async def content(api: Api, name: str) -> str:
+async def create_content_path(api: Api, name: str) -> str:
     response = await api.post(f"/{name}", {"title": "x"})
     assert response.status == 201, response.body
     return f"/{name}/{response.json['id']}/content"
@@ -130,30 +130,30 @@ async def content(api: Api, name: str) -> str:
 PNG = {"Content-Type": "image/png"}
 
 
-async def test_ownership_holds_for_content(some: Api) -> None:
-    ada, bob = some.as_client("ada", SECRET), some.as_client("bob", SECRET)
-    path = await content(ada, "pictures")
+async def test_ownership_applies_to_content(api: Api) -> None:
+    ada, bob = api.as_client("ada", SECRET), api.as_client("bob", SECRET)
+    path = await create_content_path(ada, "pictures")
     assert (await ada.put(path, data=b"ada's", headers=PNG)).status == 201
     assert (await bob.get(path)).status == 404
     assert (await bob.put(path, data=b"bob's", headers=PNG | {"If-Match": "*"})).status == 404
-    assert (await some.get(path)).body == b"ada's"
+    assert (await api.get(path)).body == b"ada's"
 
 
-async def test_content_that_is_there_needs_if_match_where_that_is_declared(some: Api) -> None:
-    path = await content(some, "pictures")
-    tag = (await some.put(path, data=b"one", headers=PNG)).headers["ETag"]
-    refused = await some.put(path, data=b"two", headers=PNG)
+async def test_replacing_content_requires_if_match_if_declared(api: Api) -> None:
+    path = await create_content_path(api, "pictures")
+    tag = (await api.put(path, data=b"one", headers=PNG)).headers["ETag"]
+    refused = await api.put(path, data=b"two", headers=PNG)
     assert (refused.status, refused.errors) == (428, [(13006, "If-Match")])
-    assert (await some.put(path, data=b"two", headers=PNG | {"If-Match": tag})).status == 204
+    assert (await api.put(path, data=b"two", headers=PNG | {"If-Match": tag})).status == 204
 
 
 @pytest.mark.parametrize(
     ("media_type", "status"),
     [("image/png", 201), ("image/svg+xml", 201), ("Application/PDF", 201), ("text/html", 415), ("image/*", 415)],
 )
-async def test_only_the_declared_types_are_taken(some: Api, media_type: str, status: int) -> None:
-    path = await content(some, "pictures")
-    response = await some.put(path, data=b"x", headers={"Content-Type": media_type})
+async def test_only_declared_media_types_are_accepted(api: Api, media_type: str, status: int) -> None:
+    path = await create_content_path(api, "pictures")
+    response = await api.put(path, data=b"x", headers={"Content-Type": media_type})
     assert response.status == status
     if status == 415:
         assert response.headers["Accept"] == "image/*, application/pdf"
@@ -163,20 +163,20 @@ async def chunked(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def test_content_has_a_limit_of_its_own_with_and_without_a_length(some: Api) -> None:
-    path = await content(some, "pictures")
+async def test_content_has_its_own_size_limit_with_and_without_content_length(api: Api) -> None:
+    path = await create_content_path(api, "pictures")
     for data in (b"x" * 1001, chunked(b"x" * 1001)):
-        response = await some.put(path, data=data, headers=PNG)
+        response = await api.put(path, data=data, headers=PNG)
         assert (response.status, response.errors) == (413, [(10005, None)])
-    assert (await some.put(path, data=chunked(b"x" * 1000), headers=PNG)).status == 201
-    # That of other bodies is smaller, and none of this one's business.
-    films = await content(some, "films")
-    assert (await some.put(films, data=b"x" * 5000)).status == 201
+    assert (await api.put(path, data=chunked(b"x" * 1000), headers=PNG)).status == 201
+    # The lower limit of other bodies does not apply.
+    films = await create_content_path(api, "films")
+    assert (await api.put(films, data=b"x" * 5000)).status == 201
 
 
-async def test_a_body_that_does_not_come_is_408(some: Api) -> None:
-    path = await content(some, "films")
-    parts = urlsplit(some.url)
+async def test_a_body_that_never_arrives_is_408(api: Api) -> None:
+    path = await create_content_path(api, "films")
+    parts = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     head = (
         f"PUT {path} HTTP/1.1",
@@ -190,9 +190,9 @@ async def test_a_body_that_does_not_come_is_408(some: Api) -> None:
     writer.close()
 
 
-async def test_memory_does_not_grow_with_what_is_sent_or_taken(some: Api) -> None:
-    """The client of this test is in the same process, so that it sends and reads little by little as well."""
-    path = await content(some, "films")
+async def test_memory_usage_is_independent_of_content_size(api: Api) -> None:
+    """The client runs in the same process, so it sends and reads in small chunks, too."""
+    path = await create_content_path(api, "films")
     size, block = 24 * MIB, b"\x5a" * (64 * 1024)
 
     async def body() -> AsyncIterator[bytes]:
@@ -202,8 +202,8 @@ async def test_memory_does_not_grow_with_what_is_sent_or_taken(some: Api) -> Non
     gc.collect()
     tracemalloc.start()
     try:
-        assert (await some.put(path, data=body())).status == 201
-        async with some.session.get(some.url + path, headers=some.headers) as response:
+        assert (await api.put(path, data=body())).status == 201
+        async with api.session.get(api.url + path, headers=api.headers) as response:
             received = 0
             async for part in response.content.iter_any():
                 received += len(part)
@@ -214,39 +214,39 @@ async def test_memory_does_not_grow_with_what_is_sent_or_taken(some: Api) -> Non
     assert peak < size / 3
 
 
-async def test_any_resource_can_have_content(some: Api) -> None:
-    response = await some.get("/reports/a/content")
+async def test_any_resource_can_have_content(api: Api) -> None:
+    response = await api.get("/reports/a/content")
     assert (response.status, response.body, response.headers["Content-Type"]) == (200, b"xxx", "text/csv")
     assert "Last-Modified" not in response.headers
-    part = await some.get("/reports/a/content", headers={"Range": "bytes=-2"})
+    part = await api.get("/reports/a/content", headers={"Range": "bytes=-2"})
     assert (part.status, part.body, part.headers["Content-Range"]) == (206, b"xx", "bytes 1-2/3")
     for name, message in (("nothing", "Not found."), ("empty", "The item has no content yet.")):
-        missing = await some.get(f"/reports/{name}/content")
+        missing = await api.get(f"/reports/{name}/content")
         assert (missing.status, missing.json["errors"][0]["message"]) == (404, message)
-    assert (await some.put("/reports/a/content", data=b"x")).headers["Allow"] == "GET, OPTIONS"
-    assert (await some.get("/reports/a/contents")).status == 404
-    assert (await some.get("/reports/a/content/x")).status == 404
+    assert (await api.put("/reports/a/content", data=b"x")).headers["Allow"] == "GET, OPTIONS"
+    assert (await api.get("/reports/a/contents")).status == 404
+    assert (await api.get("/reports/a/content/x")).status == 404
 
 
 @pytest.mark.parametrize("name", ["broken", "short"])
-async def test_content_that_ends_too_soon_is_cut_and_never_looks_whole(some: Api, name: str) -> None:
+async def test_content_that_ends_early_is_an_incomplete_transfer(api: Api, name: str) -> None:
     Reports.closed.clear()
     with pytest.raises(Exception, match=r"(?i)reset|payload|disconnected"):
-        await some.get(f"/reports/{name}/content")
+        await api.get(f"/reports/{name}/content")
     assert Reports.closed == [name]
 
 
-async def test_what_is_sent_can_be_read_as_often_as_it_takes(some: Api) -> None:
+async def test_uploaded_content_arrives_in_chunks(api: Api) -> None:
     data = b"y" * 3 * MIB
-    assert (await some.put("/kept/a/content", data=chunked(data))).status == 204
+    assert (await api.put("/kept/a/content", data=chunked(data))).status == 204
     assert {len(part) for part in Kept.taken["a"]} == {256 * 1024}
     assert b"".join(Kept.taken["a"]) == data
-    assert (await some.put("/kept/empty/content", data=b"")).status == 201
-    assert (await some.put("/kept/refused/content", data=b"x")).status == 409
-    assert (await some.put("/kept/nothing/content", data=b"x")).status == 404
+    assert (await api.put("/kept/empty/content", data=b"")).status == 201
+    assert (await api.put("/kept/refused/content", data=b"x")).status == 409
+    assert (await api.put("/kept/nothing/content", data=b"x")).status == 404
 
 
-async def test_a_table_that_was_there_gets_room_for_content(serve: Serve) -> None:
+async def test_an_existing_table_gets_columns_for_content(serve: Serve) -> None:
     class Before(TableResource):
         """Pictures without content."""
 
@@ -254,7 +254,7 @@ async def test_a_table_that_was_there_gets_room_for_content(serve: Serve) -> Non
         verbs = ALL
 
     class After(ContentResource):
-        """The same with content."""
+        """Pictures with content."""
 
         schema = Picture
         verbs = ALL
@@ -272,7 +272,7 @@ async def test_a_table_that_was_there_gets_room_for_content(serve: Serve) -> Non
         )
 
 
-def unfit(**changes: Any) -> type[Resource]:
+def invalid_resource(**changes: Any) -> type[Resource]:
     return type("Unfit", (ContentResource,), {"schema": Picture, "verbs": ALL, "__doc__": "Unfit.", **changes})
 
 
@@ -288,17 +288,17 @@ class Writable(Schema):
     sha256 = fields.String(dump_only=True)
 
 
-MISTAKES: tuple[tuple[type[Resource], str], ...] = (
-    (unfit(schema=Unsized), "items with content need the field size = fields.Integer(dump_only=True): add it"),
-    (unfit(schema=Writable), "items with content need the field media_type = fields.String(dump_only=True): add it"),
-    (unfit(content=Content(verbs=("GET", "DELETE"))), "content names the method 'DELETE'; use only GET, HEAD, PUT"),
-    (unfit(content=Content(name="nmae")), "content takes its name from the field nmae, which does not exist: add it"),
+INVALID_DECLARATIONS: tuple[tuple[type[Resource], str], ...] = (
+    (invalid_resource(schema=Unsized), "items with content need the field size = fields.Integer(dump_only=True): add it"),
+    (invalid_resource(schema=Writable), "items with content need the field media_type = fields.String(dump_only=True): add it"),
+    (invalid_resource(content=Content(verbs=("GET", "DELETE"))), "content names the method 'DELETE'; use only GET, HEAD, PUT"),
+    (invalid_resource(content=Content(name="nmae")), "content takes its name from the field nmae, which does not exist: add it"),
     (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content: write it"),
     (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content takes its max_size from the setting most: add most = fields.Integer(...) to settings"),
     (type("Mute", (Reports,), {"content": Content()}), "content is declared, but there is no action write_content: write it"),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("resource", "message"), MISTAKES)
-def test_a_declaration_that_cannot_be_is_told_with_its_mend(resource: type[Resource], message: str) -> None:
+@pytest.mark.parametrize(("resource", "message"), INVALID_DECLARATIONS)
+def test_an_invalid_declaration_is_reported_with_its_fix(resource: type[Resource], message: str) -> None:
     assert problem(resource) == message

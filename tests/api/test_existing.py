@@ -1,4 +1,4 @@
-"""Tables that were there before, without our columns: served as they are, and never altered."""
+"""Existing tables without the standard columns: served unchanged, never altered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-LACKS = "created_at", "updated_at", "_version"
+MISSING_COLUMNS = "created_at", "updated_at", "_version"
 
 LEGACY = """
 CREATE SCHEMA legacy;
@@ -38,15 +38,15 @@ class Person(Schema):
 
 
 class People(TableResource):
-    """People of old."""
+    """People in a legacy table."""
 
     schema = Person
     verbs = ALL
-    table = Existing("legacy.people", key="person_no", type="bigint", lacks=LACKS)
+    table = Existing("legacy.people", key="person_no", type="bigint", lacks=MISSING_COLUMNS)
 
     @operation
     async def age(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        """Make somebody older."""
+        """Increase the age of a person."""
         item = await self.retrieve(context, identity)
         return await self.update(context, identity, {"age": (item["age"] or 0) + 1})
 
@@ -57,7 +57,7 @@ class Country(Schema):
 
 
 class Countries(TableResource):
-    """Countries, called by their codes."""
+    """Countries, identified by their codes."""
 
     schema = Country
     verbs = ALL
@@ -70,15 +70,15 @@ class Label(Schema):
 
 
 class Tokens(TableResource):
-    """Tokens, whose key is a UUID."""
+    """Tokens with a UUID key."""
 
     schema = Label
     verbs = ALL
-    table = Existing("legacy.tokens", key="token", lacks=LACKS)
+    table = Existing("legacy.tokens", key="token", lacks=MISSING_COLUMNS)
 
 
 class Teams(TableResource):
-    """Teams, which others refer to."""
+    """Teams, referenced by members."""
 
     schema = Label
     verbs = ALL
@@ -90,27 +90,27 @@ class Member(Schema):
 
 
 class Members(TableResource):
-    """Who is in a team."""
+    """Members of a team."""
 
     schema = Member
     verbs = ALL
 
 
 class Bare(Schema):
-    """Nothing at all."""
+    """A schema without fields."""
 
 
 class Empties(TableResource):
-    """Rows with a key and no more."""
+    """Rows with a key only."""
 
     schema = Bare
     verbs = ALL
-    table = Existing("legacy.empties", key="no", type="bigint", lacks=LACKS)
+    table = Existing("legacy.empties", key="no", type="bigint", lacks=MISSING_COLUMNS)
 
 
 @pytest.fixture(scope="module")
 async def running(serve: Serve) -> Api:
-    # Before the service, as it will have been.
+    # The tables exist before the service starts.
     first = await serve([])
     await first.service.database.write.execute(LEGACY)
     resources = {
@@ -126,14 +126,14 @@ async def api(running: Api) -> Api:
     return running
 
 
-async def made(api: Api, path: str, **values: Any) -> Any:
+async def create(api: Api, path: str, **values: Any) -> Any:
     response = await api.post(path, values)
     assert response.status == 201, response.body
     return response
 
 
-async def test_an_item_has_the_id_of_its_row_and_only_what_the_table_has(api: Api) -> None:
-    response = await made(api, "/people", name="Ada", title="Countess")
+async def test_an_item_has_the_key_of_its_row_as_id_and_only_existing_columns(api: Api) -> None:
+    response = await create(api, "/people", name="Ada", title="Countess")
     assert response.json == {"id": "1", "name": "Ada", "age": None, "title": "Countess"}
     assert response.headers["Location"] == "/people/1"
     assert "Last-Modified" not in response.headers
@@ -144,8 +144,8 @@ async def test_an_item_has_the_id_of_its_row_and_only_what_the_table_has(api: Ap
         assert (await api.get(path)).status == 404, path
 
 
-async def test_every_write_works(api: Api) -> None:
-    await made(api, "/people", name="Ada")
+async def test_all_write_methods_work(api: Api) -> None:
+    await create(api, "/people", name="Ada")
     put = await api.put("/people/1", {"id": "1", "name": "Eve", "age": 5})
     assert (put.status, put.json) == (200, {"id": "1", "name": "Eve", "age": 5, "title": None})
     assert (await api.patch("/people/1", {"age": 6})).json["age"] == 6
@@ -159,8 +159,8 @@ async def test_every_write_works(api: Api) -> None:
     assert (await api.post("/people", {"name": "x", "created_at": "2015-02-15T05:21:07Z"})).status == 201
 
 
-async def test_the_entity_tag_is_of_all_that_is_in_the_row(api: Api) -> None:
-    tag = (await made(api, "/people", name="Ada", age=1)).headers["ETag"]
+async def test_the_entity_tag_depends_on_every_column(api: Api) -> None:
+    tag = (await create(api, "/people", name="Ada", age=1)).headers["ETag"]
     assert (await api.patch("/people/1", {"age": 1})).headers["ETag"] == tag
     await api.service.database.write.execute("UPDATE legacy.people SET secret = 'other'")
     late = await api.patch("/people/1", {"age": 2}, headers={"If-Match": tag})
@@ -173,7 +173,7 @@ async def test_the_entity_tag_is_of_all_that_is_in_the_row(api: Api) -> None:
     assert (await api.delete("/people/1", headers={"If-Match": last})).status == 204
 
 
-async def test_pages_filters_and_sorting_go_by_its_own_columns(api: Api) -> None:
+async def test_paging_filtering_and_sorting_use_the_existing_columns(api: Api) -> None:
     await api.post("/people", [{"name": f"n{number % 3}", "age": number} for number in range(12)])
     for sort in ("", "&sort=-id", "&sort=name", "&sort=-name,age"):
         seen: list[str] = []
@@ -192,8 +192,8 @@ async def test_pages_filters_and_sorting_go_by_its_own_columns(api: Api) -> None
     assert csv.body.splitlines() == [b"id,name,age,title", b"1,n0,0,"]
 
 
-async def test_a_key_that_is_text_comes_with_the_item(api: Api) -> None:
-    response = await made(api, "/countries", code="CH", name="Switzerland")
+async def test_a_text_key_is_part_of_the_new_item(api: Api) -> None:
+    response = await create(api, "/countries", code="CH", name="Switzerland")
     assert (response.json["id"], response.json["code"]) == ("CH", "CH")
     assert response.headers["Last-Modified"]
     assert list(response.json) == ["id", "code", "name", "updated_at"]
@@ -206,26 +206,26 @@ async def test_a_key_that_is_text_comes_with_the_item(api: Api) -> None:
     new = await api.put("/countries/de", {"code": "de", "name": "Deutschland"})
     assert (new.status, new.headers["Location"]) == (201, "/countries/de")
     assert (await api.put("/countries/fr", {"code": "FR", "name": "France"})).status == 422
-    await made(api, "/countries", code="a/b c", name="odd")
+    await create(api, "/countries", code="a/b c", name="odd")
     assert (await api.get("/countries/a%2Fb%20c")).json["name"] == "odd"
     assert [item["id"] for item in (await api.get("/countries?sort=id")).json["items"]] == ["CH", "a/b c", "de"]
 
 
-async def test_a_key_that_is_a_uuid_may_have_any_name(api: Api) -> None:
-    response = await made(api, "/tokens", label="one")
+async def test_a_uuid_key_may_have_any_name(api: Api) -> None:
+    response = await create(api, "/tokens", label="one")
     path = response.headers["Location"]
     assert (await api.patch(path.upper().replace("/TOKENS", "/tokens"), {"label": "two"})).json["label"] == "two"
 
 
-async def test_a_row_may_have_no_more_than_its_key(api: Api) -> None:
-    response = await made(api, "/empties")
+async def test_a_table_may_consist_of_its_key_only(api: Api) -> None:
+    response = await create(api, "/empties")
     assert response.json == {"id": "1"}
     assert (await api.put("/empties/1", {})).json == {"id": "1"}
 
 
-async def test_items_can_refer_to_a_row_whose_key_is_a_uuid(api: Api) -> None:
-    team = await made(api, "/teams", label="red")
-    member = await made(api, "/members", team=team.json["id"])
+async def test_items_can_refer_to_a_row_with_a_uuid_key(api: Api) -> None:
+    team = await create(api, "/teams", label="red")
+    member = await create(api, "/members", team=team.json["id"])
     shown = await api.get(f"{member.headers['Location']}?expand=team")
     assert shown.json["team"] == team.json
     assert (await api.delete(team.headers["Location"])).errors == [(13003, None)]
@@ -233,14 +233,14 @@ async def test_items_can_refer_to_a_row_whose_key_is_a_uuid(api: Api) -> None:
     assert (missing.status, missing.errors) == (422, [(11000, "/team")])
 
 
-async def test_the_table_stays_as_it_was(api: Api) -> None:
+async def test_the_existing_table_is_not_altered(api: Api) -> None:
     columns = await api.service.database.write.fetch(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'legacy' AND table_name = 'people'"
     )
     assert {row["column_name"] for row in columns} == {"person_no", "name", "age", "secret", "t"}
 
 
-async def test_the_document_tells_what_there_is(api: Api) -> None:
+async def test_the_openapi_document_has_only_existing_columns(api: Api) -> None:
     document = (await api.get("/openapi.json")).json
     assert set(document["components"]["schemas"]["Person"]["properties"]) == {"id", "name", "age", "title"}
     assert document["components"]["schemas"]["Person"]["properties"]["id"]["type"] == "string"
@@ -248,21 +248,23 @@ async def test_the_document_tells_what_there_is(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "changes", "fault"),
+    ("table", "changes", "message"),
     [
         (Existing("people"), {}, "table is 'people': name it with its schema"),
-        (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # That is it.
+        (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # deliberately invalid
         (Existing("l.p", lacks=("id",)), {}, "lacks names 'id'"),
         (Existing("l.p"), {"owned": True}, "has no column for owned: leave it out"),
         (Existing("l.p"), {"search": ("label",)}, "has no column for search: leave it out"),
     ],
 )
-def test_what_cannot_be_is_found_at_the_start(table: Existing, changes: Mapping[str, Any], fault: str) -> None:
+def test_invalid_existing_tables_are_rejected_at_startup(
+    table: Existing, changes: Mapping[str, Any], message: str
+) -> None:
     wrong = type("Wrong", (Tokens,), {"table": table, **changes})
-    assert fault in (problem(wrong) or "")
+    assert message in (problem(wrong) or "")
 
 
-def test_no_reference_can_hold_another_kind_of_key() -> None:
+def test_references_require_a_uuid_key() -> None:
     class Visit(Schema):
         person = fields.Reference("people")
 

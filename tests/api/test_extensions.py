@@ -1,4 +1,4 @@
-"""What an author builds on beyond fields and verbs: passwords, one's own item, codes, conflicts, tables that are there."""
+"""Extension points for plugins: passwords, the client's own item, error codes, conflicts, existing tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Door(Schema):
 
 
 class Doors(TableResource):
-    """Doors that open to who knows the code."""
+    """Doors that open with a code."""
 
     schema = Door
     verbs = ALL
@@ -49,7 +49,7 @@ class Booking(Schema):
 
 
 class Bookings(TableResource):
-    """Rooms in a table that is there already."""
+    """Bookings in an existing table."""
 
     schema = Booking
     verbs = ALL
@@ -64,7 +64,7 @@ class Profile(Schema):
 
 
 class Profiles(TableResource):
-    """Who everyone is; each has one under an id that is known."""
+    """Profiles, one for each client under a known id."""
 
     schema = Profile
     verbs = ALL
@@ -75,16 +75,16 @@ class Profiles(TableResource):
         return client.id[:-1] + "0"
 
 
-class Told(TableResource):
-    """What tells of all that is sure to stay."""
+class Announcements(TableResource):
+    """Bookings with an after-commit callback."""
 
     schema = Booking
     verbs = ALL
-    told: list[str] = []
+    announced: list[str] = []
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         item = await super().create(context, data)
-        context.after_commit(lambda: self.told.append(item["room"]))
+        context.after_commit(lambda: self.announced.append(item["room"]))
         if data["room"] == "bad":
             raise errors.Conflict
         return item
@@ -101,17 +101,17 @@ CREATE TABLE hotel.booking (
 
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
-    resources = {"doors": Doors, "bookings": Bookings, "profiles": Profiles, "told": Told}
+    resources = {"doors": Doors, "bookings": Bookings, "profiles": Profiles, "announced": Announcements}
     api = await serve([plugin(name, resource) for name, resource in resources.items()])
     await api.service.database.write.execute(HOTEL)
     return api
 
 
-async def stored(api: Api, identity: str) -> Any:
+async def stored_door(api: Api, identity: str) -> Any:
     return await api.service.database.write.fetchrow("SELECT * FROM doors.doors WHERE id = $1", identity)
 
 
-async def test_a_password_of_any_resource_is_stored_as_its_hash_and_never_shown(api: Api) -> None:
+async def test_a_password_field_is_stored_as_a_hash_and_never_returned(api: Api) -> None:
     passwords = Passwords(Cost())
     headers = {"Idempotency-Key": "door"}
     items = [
@@ -121,34 +121,34 @@ async def test_a_password_of_any_resource_is_stored_as_its_hash_and_never_shown(
     ]
     for item in items:
         assert list(item) == ["id", "number", "created_at", "updated_at"]
-        assert await passwords.verify((await stored(api, item["id"]))["code"], SECRET.encode())
+        assert await passwords.verify((await stored_door(api, item["id"]))["code"], SECRET.encode())
     path = f"/doors/{items[0]['id']}"
     assert (await api.patch(path, {"code": "another one"})).status == 200
-    assert await passwords.verify((await stored(api, items[0]["id"]))["code"], b"another one")
+    assert await passwords.verify((await stored_door(api, items[0]["id"]))["code"], b"another one")
     assert (await api.patch(path, {"code": None})).status == 200
-    assert (await stored(api, items[0]["id"]))["code"] is None
+    assert (await stored_door(api, items[0]["id"]))["code"] is None
 
 
-async def test_a_put_leaves_what_nobody_can_read_as_it_is(api: Api) -> None:
+async def test_put_leaves_omitted_write_only_fields_unchanged(api: Api) -> None:
     item = (await api.post("/doors", {"code": SECRET, "hint": "h", "number": 2})).json
-    before = await stored(api, item["id"])
+    before = await stored_door(api, item["id"])
     assert (await api.put(f"/doors/{item['id']}", {})).json["number"] == 0
-    after = await stored(api, item["id"])
+    after = await stored_door(api, item["id"])
     assert (after["code"], after["hint"]) == (before["code"], "h")
     assert (await api.put(f"/doors/{item['id']}", {"hint": "i"})).status == 200
-    assert (await stored(api, item["id"]))["hint"] == "i"
+    assert (await stored_door(api, item["id"]))["hint"] == "i"
     new = "018cc251-f400-7000-8000-000000000001"
     assert (await api.put(f"/doors/{new}", {})).status == 201
-    assert (await stored(api, new))["hint"] == "none"
+    assert (await stored_door(api, new))["hint"] == "none"
 
 
-async def test_a_validator_tells_a_code_of_its_own(api: Api) -> None:
+async def test_a_validator_can_set_the_error_code(api: Api) -> None:
     response = await api.post("/doors", {"number": 7, "code": "short"})
     assert (response.status, response.errors) == (422, [(11005, "/code"), (20700, "/number")])
     assert response.json["errors"][1]["message"] == "7 is odd."
 
 
-async def test_a_table_that_is_there_is_served_as_it_is(api: Api) -> None:
+async def test_an_existing_table_is_served_unchanged(api: Api) -> None:
     assert (await api.post("/bookings", {"room": "1"})).status == 201
     response = await api.post("/bookings", {"room": "1"})
     assert (response.status, response.errors) == (409, [(20701, None)])
@@ -158,7 +158,7 @@ async def test_a_table_that_is_there_is_served_as_it_is(api: Api) -> None:
     assert plugins["bookings"]["migrations"] == []
 
 
-async def test_ones_own_item_is_where_the_resource_says(api: Api) -> None:
+async def test_the_clients_own_item_has_the_path_me(api: Api) -> None:
     ada = await api.service.clients.add("ada", SECRET)
     own = api.as_client("ada", SECRET)
     assert (await own.get("/profiles/me")).status == 404
@@ -171,24 +171,24 @@ async def test_ones_own_item_is_where_the_resource_says(api: Api) -> None:
 
 
 @pytest.mark.parametrize("me", [("PUT",), ("DELETE",), ("POST",), ("HEAD",)])
-def test_ones_own_item_has_few_verbs_and_only_declared_ones(me: tuple[str, ...]) -> None:
-    fault = problem(type("Wrong", (Profiles,), {"me": me, "verbs": ("GET", "PUT", "DELETE", "POST", "PATCH")}))
-    assert fault is not None
-    assert me[0] in fault
+def test_invalid_methods_of_the_clients_own_item_are_rejected(me: tuple[str, ...]) -> None:
+    error = problem(type("Wrong", (Profiles,), {"me": me, "verbs": ("GET", "PUT", "DELETE", "POST", "PATCH")}))
+    assert error is not None
+    assert me[0] in error
 
 
-async def test_what_waits_for_the_commit_is_called_after_it_and_never_without(api: Api) -> None:
-    assert (await api.post("/told", {"room": "alone"})).status == 201
-    assert (await api.post("/told", [{"room": "a"}, {"room": "bad"}])).status == 409
-    assert (await api.post("/told", [{"room": "b"}, {"room": "c"}])).status == 201
+async def test_after_commit_callbacks_run_only_after_a_commit(api: Api) -> None:
+    assert (await api.post("/announced", {"room": "alone"})).status == 201
+    assert (await api.post("/announced", [{"room": "a"}, {"room": "bad"}])).status == 409
+    assert (await api.post("/announced", [{"room": "b"}, {"room": "c"}])).status == 201
     headers = {"Idempotency-Key": "once"}
-    assert (await api.post("/told", {"room": "keyed"}, headers=headers)).status == 201
-    assert (await api.post("/told", {"room": "keyed"}, headers=headers)).status == 201
-    assert (await api.post("/told", {"room": "bad"}, headers={"Idempotency-Key": "bad"})).status == 409
-    assert Told.told == ["alone", "b", "c", "keyed"]
+    assert (await api.post("/announced", {"room": "keyed"}, headers=headers)).status == 201
+    assert (await api.post("/announced", {"room": "keyed"}, headers=headers)).status == 201
+    assert (await api.post("/announced", {"room": "bad"}, headers={"Idempotency-Key": "bad"})).status == 409
+    assert Announcements.announced == ["alone", "b", "c", "keyed"]
 
 
-def test_a_client_says_what_it_holds() -> None:
+def test_a_client_holds_matching_grants() -> None:
     client = Client("0", "x", frozenset({"contacts:GET", "notes:*", "*:POST"}))
     for grant in ("contacts:GET", "notes:any", "notes:*", "other:POST", "*:POST"):
         assert client.holds(grant)

@@ -1,4 +1,4 @@
-"""Hooks: what an author is told before a commit and after it, and what becomes of the write."""
+"""Hooks: what they receive before and after a commit, and how they affect the write."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class Log(Schema):
 
 
 class Logs(TableResource):
-    """What was done, written by the hooks of another."""
+    """Log entries written by the hooks of another resource."""
 
     schema = Log
     verbs = "GET", "POST"
 
 
 class Tasks(TableResource):
-    """Tasks of which every change leaves a line, in the same transaction."""
+    """Tasks whose every change is logged in the same transaction."""
 
     schema = Task
     verbs = ALL
     creates_by_put = True
-    asked: list[Change] = []
-    told: list[Change] = []
+    before_calls: list[Change] = []
+    after_calls: list[Change] = []
 
     async def before_commit(self, context: Context, change: Change) -> None:
         assert context.connection is not None
-        self.asked.append(change)
-        await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # a table's
+        self.before_calls.append(change)
+        await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # defined by TableResource
         if change.after and change.after["title"] == "bad":
             raise errors.InvalidValue("No bad titles.", pointer="/title")
 
@@ -55,7 +55,7 @@ class Tasks(TableResource):
         if change.after and change.after["title"] == "crash":
             raise SystemExit("the hook fell over")
         await asyncio.sleep(0)
-        self.told.append(change)
+        self.after_calls.append(change)
 
     @operation
     async def finish(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
@@ -64,7 +64,7 @@ class Tasks(TableResource):
 
     @operation(on="collection", response=None)
     async def clear(self, context: Context, data: Mapping[str, Any]) -> None:
-        """Do nothing much."""
+        """Clear a task."""
 
 
 class Lamps(Resource):
@@ -73,7 +73,7 @@ class Lamps(Resource):
     schema = Task
     verbs = "PATCH", "GET"
     lamps: dict[str, dict[str, Any]] = {"desk": {"id": "desk", "title": "off"}}
-    told: list[Change] = []
+    after_calls: list[Change] = []
 
     def parse_id(self, text: str) -> str | None:
         return text
@@ -86,7 +86,7 @@ class Lamps(Resource):
         return self.lamps[identity]
 
     async def after_commit(self, context: Context, change: Change) -> None:
-        self.told.append(change)
+        self.after_calls.append(change)
 
 
 @pytest.fixture(scope="module")
@@ -97,26 +97,29 @@ async def running(serve: Serve) -> Api:
 @pytest.fixture
 async def api(running: Api) -> Api:
     await running.service.database.write.execute("TRUNCATE tasks.tasks, logs.logs")
-    Tasks.asked.clear()
-    Tasks.told.clear()
+    Tasks.before_calls.clear()
+    Tasks.after_calls.clear()
     return running
 
 
-async def settled(api: Api) -> None:
-    """Wait until all that follows a commit is done."""
+async def wait_for_callbacks(api: Api) -> None:
+    """Wait until all after-commit callbacks have finished."""
     await api.service._background_tasks.close()
 
 
-def names(changes: list[Change]) -> list[tuple[str, str | None, str | None]]:
-    """Return the action of each change, and the title before and after."""
-    return [(one.action, one.before and one.before["title"], one.after and one.after["title"]) for one in changes]
+def summarize(changes: list[Change]) -> list[tuple[str, str | None, str | None]]:
+    """Return the action and the previous and new title of each change."""
+    return [
+        (change.action, change.before and change.before["title"], change.after and change.after["title"])
+        for change in changes
+    ]
 
 
-async def logged(api: Api) -> list[str]:
+async def log_texts(api: Api) -> list[str]:
     return [item["text"] for item in (await api.get("/logs")).json["items"]]
 
 
-async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> None:
+async def test_hooks_run_before_and_after_the_commit_of_every_write(api: Api) -> None:
     item = (await api.post("/tasks", {"title": "one", "code": "a password"})).json
     path = f"/tasks/{item['id']}"
     tag = (await api.put(path, {"title": "two"})).headers["ETag"]
@@ -127,7 +130,7 @@ async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> N
     assert (await api.post(f"{path}/finish")).json["done"] is True
     assert (await api.post("/tasks/clear")).status == 204
     assert (await api.delete(path)).status == 204
-    await settled(api)
+    await wait_for_callbacks(api)
     expected = [
         ("create", None, "one"),
         ("replace", "one", "two"),
@@ -137,34 +140,34 @@ async def test_every_write_is_told_of_before_and_after_its_commit(api: Api) -> N
         ("clear", None, None),
         ("delete", "four", None),
     ]
-    assert names(Tasks.asked) == expected
-    assert sorted(names(Tasks.told), key=str) == sorted(expected, key=str)
-    assert [one.identity for one in Tasks.asked] == [item["id"]] * 5 + [None, item["id"]]
-    assert await logged(api) == [action for action, _, _ in expected]
+    assert summarize(Tasks.before_calls) == expected
+    assert sorted(summarize(Tasks.after_calls), key=str) == sorted(expected, key=str)
+    assert [change.identity for change in Tasks.before_calls] == [item["id"]] * 5 + [None, item["id"]]
+    assert await log_texts(api) == [action for action, _, _ in expected]
 
 
-async def test_a_refusal_undoes_the_write_and_what_the_hook_did(api: Api) -> None:
+async def test_an_error_in_a_hook_rolls_back_the_write_and_the_hooks_changes(api: Api) -> None:
     response = await api.post("/tasks", {"title": "bad"}, headers={"Idempotency-Key": "bad"})
     assert (response.status, response.errors) == (422, [(11000, "/title")])
     item = (await api.post("/tasks", {"title": "good"})).json
     assert (await api.patch(f"/tasks/{item['id']}", {"title": "bad"})).status == 422
     assert (await api.get(f"/tasks/{item['id']}")).json == item
-    await settled(api)
-    assert names(Tasks.told) == [("create", None, "good")]
-    assert await logged(api) == ["create"]
+    await wait_for_callbacks(api)
+    assert summarize(Tasks.after_calls) == [("create", None, "good")]
+    assert await log_texts(api) == ["create"]
 
 
-async def test_of_several_the_one_that_is_refused_is_pointed_at(api: Api) -> None:
+async def test_an_error_in_a_hook_points_to_the_rejected_array_element(api: Api) -> None:
     response = await api.post("/tasks", [{"title": "good"}, {"title": "bad"}])
     assert (response.status, response.errors) == (422, [(11000, "/1/title")])
     assert (await api.post("/tasks", [{"title": "bad"}])).errors == [(11000, "/0/title")]
     assert (await api.get("/tasks?count=exact")).json["total"] == 0
     assert (await api.post("/tasks", [{"title": "1"}, {"title": "2"}])).status == 201
-    await settled(api)
-    assert names(Tasks.told) == [("create", None, "1"), ("create", None, "2")]
+    await wait_for_callbacks(api)
+    assert summarize(Tasks.after_calls) == [("create", None, "1"), ("create", None, "2")]
 
 
-async def test_what_did_not_happen_is_not_told_of(api: Api) -> None:
+async def test_hooks_do_not_run_for_failed_or_replayed_writes(api: Api) -> None:
     item = (await api.post("/tasks", {"title": "one"})).json
     path = f"/tasks/{item['id']}"
     assert (await api.patch(path, {"title": "two"}, headers={"If-Match": '"0"'})).status == 412
@@ -172,40 +175,42 @@ async def test_what_did_not_happen_is_not_told_of(api: Api) -> None:
     key = {"Idempotency-Key": "once"}
     assert (await api.post("/tasks", {"title": "kept"}, headers=key)).status == 201
     assert (await api.post("/tasks", {"title": "kept"}, headers=key)).headers["Idempotency-Replayed"] == "true"
-    await settled(api)
-    assert names(Tasks.told) == [("create", None, "one"), ("create", None, "kept")]
+    await wait_for_callbacks(api)
+    assert summarize(Tasks.after_calls) == [("create", None, "one"), ("create", None, "kept")]
 
 
-async def test_an_item_that_put_makes_is_a_new_one(api: Api) -> None:
+async def test_a_put_that_creates_calls_hooks_with_the_create_action(api: Api) -> None:
     path = "/tasks/018cc251-f400-7000-8000-000000000001"
     assert (await api.put(path, {"title": "new"})).status == 201
-    await settled(api)
-    assert names(Tasks.told) == [("create", None, "new")]
-    assert await logged(api) == ["create"]
+    await wait_for_callbacks(api)
+    assert summarize(Tasks.after_calls) == [("create", None, "new")]
+    assert await log_texts(api) == ["create"]
 
 
-async def test_what_follows_a_commit_harms_nobody(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_after_the_commit_does_not_affect_the_response(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     response = await api.post("/tasks", [{"title": "crash"}, {"title": "fine"}])
     assert response.status == 201
-    await settled(api)
-    assert names(Tasks.told) == [("create", None, "fine")]
+    await wait_for_callbacks(api)
+    assert summarize(Tasks.after_calls) == [("create", None, "fine")]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == "the hook after create of tasks failed"
 
 
-async def test_a_function_that_fails_after_the_commit_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # of no matter here
+async def test_a_failing_after_commit_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    context: Any = Context(client=None, request_id="r", query=None)  # type: ignore[arg-type]  # not used here
     context.after_commit(lambda: 1 / 0)
     assert [record.getMessage() for record in caplog.records] == ["a callback after a commit failed"]
 
 
-async def test_a_resource_in_memory_is_told_of_what_was_there_before(api: Api) -> None:
+async def test_hooks_of_a_resource_in_memory_get_the_previous_item(api: Api) -> None:
     assert (await api.patch("/lamps/desk", {"title": "on"})).status == 200
-    await settled(api)
-    assert names(Lamps.told) == [("update", "off", "on")]
+    await wait_for_callbacks(api)
+    assert summarize(Lamps.after_calls) == [("update", "off", "on")]
 
 
-async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_hook_is_cancelled(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pegboard.api.changes.HOOK_TIMEOUT", 0.05)
 
     async def hang(_: Change) -> None:
@@ -213,11 +218,11 @@ async def test_what_hangs_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatc
 
     api.service._background_tasks.start("tasks", hang, [Change("create", None, None, None)])
     async with asyncio.timeout(5):
-        await settled(api)
+        await wait_for_callbacks(api)
 
 
-def test_a_hook_has_to_be_a_coroutine() -> None:
+def test_a_hook_must_be_a_coroutine_function() -> None:
     class Wrong(Tasks):
-        def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # That is it.
+        def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # deliberately invalid
 
     assert problem(Wrong) == "after_commit must be a coroutine: write async def after_commit"

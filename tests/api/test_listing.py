@@ -1,4 +1,4 @@
-"""A plain `Resource` whose list is filtered, sorted and paged for it, as a table's would be."""
+"""A plain `Resource` whose list is filtered, sorted and paged by the service, like a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reading(Schema):
 
 
 class Readings(Resource):
-    """What the sensors said."""
+    """Sensor readings."""
 
     schema = Reading
     verbs = "GET", "HEAD"
@@ -45,7 +45,7 @@ class Place(Schema):
 
 
 class Places(Resource):
-    """Where the sensors stand, called by number or by name."""
+    """Sensor locations, identified by number or name."""
 
     schema = Place
     verbs = ("GET",)
@@ -89,46 +89,46 @@ def numbers(response: Any) -> list[int]:
         ("sort=degrees&limit=2&degrees__isnull=true", [0, 5]),
     ],
 )
-async def test_filters_and_sorts_mean_what_they_mean_on_a_table(running: Api, query: str, expected: list[int]) -> None:
+async def test_filters_and_sorting_work_as_for_a_table(running: Api, query: str, expected: list[int]) -> None:
     assert numbers(await running.get(f"/readings?{query}")) == expected
 
 
 @pytest.mark.parametrize(
     "sort", ["", "&sort=degrees", "&sort=-degrees", "&sort=-degrees,place", "&sort=place,-degrees"]
 )
-async def test_pages_lead_through_all_items_and_back(running: Api, sort: str) -> None:
-    whole = numbers(await running.get(f"/readings?limit=100{sort}"))
+async def test_pages_can_be_followed_forwards_and_backwards(running: Api, sort: str) -> None:
+    expected = numbers(await running.get(f"/readings?limit=100{sort}"))
     forward: list[int] = []
     path, last = f"/readings?limit=7{sort}", None
     while path:
         page = await running.get(path)
         forward, last, path = forward + numbers(page), page, page.json["next"]
-    assert forward == whole
+    assert forward == expected
     backward = numbers(last)
     while last and (prev := last.json["prev"]):
         last = await running.get(prev)
         backward = numbers(last) + backward
-    assert backward == whole
-    degrees = [n % 7 if n % 5 else None for n in whole]
+    assert backward == expected
+    degrees = [n % 7 if n % 5 else None for n in expected]
     if sort == "&sort=degrees":
         assert degrees[-6:] == [None] * 6
     if sort == "&sort=-degrees":
         assert degrees[:6] == [None] * 6
 
 
-async def test_a_count_is_of_all_that_the_filters_keep(running: Api) -> None:
+async def test_the_total_counts_all_filtered_items(running: Api) -> None:
     response = await running.get("/readings?degrees__isnull=true&count=exact&limit=2")
     assert (response.json["total"], response.headers["X-Total-Count"]) == (6, "6")
     head = await running.head("/readings?count=estimated&limit=2")
     assert head.headers["X-Total-Count"] == "30"
 
 
-async def test_a_resource_without_retrieve_has_no_items(running: Api) -> None:
+async def test_a_resource_without_retrieve_has_no_item_endpoints(running: Api) -> None:
     assert (await running.get(f"/readings/{IDS[0]}")).status == 404
 
 
 @pytest.mark.parametrize("query", ["colour=red", "degrees=warm", "sort=colour", "after=abc", "q=x"])
-async def test_what_cannot_be_asked_is_400(running: Api, query: str) -> None:
+async def test_invalid_queries_are_400(running: Api, query: str) -> None:
     assert (await running.get(f"/readings?{query}")).status == 400
 
 
@@ -146,13 +146,13 @@ async def test_what_cannot_be_asked_is_400(running: Api, query: str) -> None:
         ("sort=-id&limit=2", [2, 1]),
     ],
 )
-async def test_filters_read_an_id_as_a_url_does(running: Api, query: str, expected: list[int]) -> None:
+async def test_ids_in_filters_are_parsed_like_ids_in_urls(running: Api, query: str, expected: list[int]) -> None:
     response = await running.get(f"/places?{query}")
     assert (response.status, [item["rooms"] for item in response.json["items"]]) == (200, expected)
 
 
 @pytest.mark.parametrize("parameter", ["id", "id__in"])
-async def test_what_can_be_no_id_is_refused_by_name(running: Api, parameter: str) -> None:
+async def test_an_invalid_id_in_a_filter_is_rejected_by_parameter_name(running: Api, parameter: str) -> None:
     response = await running.get(f"/places?{parameter}=no-such")
     assert (response.status, response.json["errors"]) == (
         400,

@@ -1,4 +1,4 @@
-"""Operations: what an author declares beyond the verbs, and what a client meets of it."""
+"""Operations declared in addition to the standard methods, as seen by a client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bill(Schema):
 
 
 class Payment(Schema):
-    """Who pays."""
+    """Payment details."""
 
     by = fields.String(required=True, validate=validate.Length(1, 20))
 
@@ -40,14 +40,14 @@ class Merging(Schema):
 
 
 class Sum(Schema):
-    """What a count comes to."""
+    """The result of a count."""
 
     bills = fields.Integer(required=True)
     at = fields.DateTime(allow_none=True)
 
 
 class Bills(TableResource):
-    """What is to be paid."""
+    """Bills to be paid."""
 
     schema = Bill
     verbs = ALL
@@ -70,12 +70,12 @@ class Bills(TableResource):
 
     @operation(response=None)
     async def shred(self, context: Context, identity: str, data: Mapping[str, Any]) -> None:
-        """Delete a bill without a word."""
+        """Delete a bill and return nothing."""
         await self.delete(context, identity)
 
     @operation(on="collection", request=Merging)
     async def merge(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Make one bill of several."""
+        """Merge several bills into one."""
         titles = []
         for identity in data["bills"]:
             titles.append((await self.retrieve(context, str(identity)))["title"])
@@ -90,11 +90,11 @@ class Bills(TableResource):
 
     @operation(on="collection", response=Sum)
     async def forget(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Answer with nothing where something was promised."""
+        """Return nothing despite a declared response schema."""
 
 
 class Notes(TableResource):
-    """Notes of one's own, whose changes need If-Match."""
+    """Own notes, whose changes require If-Match."""
 
     schema = Payment
     verbs = ALL
@@ -112,7 +112,7 @@ class Bell(Schema):
 
 
 class Bells(Resource):
-    """Bells in memory, called by their names."""
+    """Bells in memory, identified by name."""
 
     schema = Bell
     verbs = ("GET",)
@@ -134,7 +134,7 @@ class Bells(Resource):
 
     @operation
     async def crack(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        """Return what is no item."""
+        """Return an invalid item."""
         return {"rung": 5}
 
 
@@ -143,14 +143,14 @@ async def api(serve: Serve) -> Api:
     return await serve([plugin("bills", Bills), plugin("notes", Notes), plugin("bells", Bells)])
 
 
-async def made(api: Api, **values: Any) -> Any:
+async def create_bill(api: Api, **values: Any) -> Any:
     response = await api.post("/bills", {"title": "rent", **values})
     assert response.status == 201, response.body
     return response.json
 
 
-async def test_an_operation_on_an_item_answers_with_the_item(api: Api) -> None:
-    bill = await made(api)
+async def test_an_item_operation_returns_the_item(api: Api) -> None:
+    bill = await create_bill(api)
     path = f"/bills/{bill['id']}"
     response = await api.post(f"{path}/pay", {"by": "Ada"})
     assert (response.status, response.json["paid"], response.json["by"]) == (200, True, "Ada")
@@ -165,14 +165,14 @@ async def test_an_operation_on_an_item_answers_with_the_item(api: Api) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{}"])
-async def test_without_a_request_schema_no_body_is_needed(api: Api, body: bytes) -> None:
-    path = f"/bills/{(await made(api))['id']}/reopen"
+async def test_an_operation_without_a_request_schema_needs_no_body(api: Api, body: bytes) -> None:
+    path = f"/bills/{(await create_bill(api))['id']}/reopen"
     headers = {"Content-Type": "application/json"} if body else {}
     assert (await api.request("POST", path, data=body, headers=headers)).status == 200
 
 
-async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None:
-    path = f"/bills/{(await made(api))['id']}"
+async def test_the_body_is_validated_by_the_request_schema(api: Api) -> None:
+    path = f"/bills/{(await create_bill(api))['id']}"
     cases: list[tuple[str, Any, int, list[Any]]] = [
         ("pay", {}, 422, [(11001, "/by")]),
         ("pay", {"by": "", "id": 5, "created_at": 7}, 422, [(11005, "/by"), (11002, "/id"), (11002, "/created_at")]),
@@ -180,28 +180,28 @@ async def test_what_is_sent_is_held_against_the_request_schema(api: Api) -> None
         ("reopen", {"by": "Ada"}, 422, [(11002, "/by")]),
         ("reopen", 5, 400, [(10001, "")]),
     ]
-    for name, body, status, faults in cases:
+    for name, body, status, expected in cases:
         response = await api.post(f"{path}/{name}", body)
-        assert (response.status, sorted(response.errors, key=str)) == (status, sorted(faults, key=str)), (name, body)
+        assert (response.status, sorted(response.errors, key=str)) == (status, sorted(expected, key=str)), (name, body)
     empty = await api.request("POST", f"{path}/pay", headers={"Content-Type": "application/json"})
     assert (empty.status, empty.errors) == (400, [(10002, None)])
     text = await api.request("POST", f"{path}/reopen", data=b"x", headers={"Content-Type": "text/plain"})
     assert (text.status, text.headers["Accept"]) == (415, "application/json")
 
 
-async def test_an_operation_on_the_collection_is_one_transaction(api: Api) -> None:
-    one, two = await made(api, title="one"), await made(api, title="two")
+async def test_a_collection_operation_runs_in_one_transaction(api: Api) -> None:
+    one, two = await create_bill(api, title="one"), await create_bill(api, title="two")
     response = await api.post("/bills/merge", {"bills": [one["id"], two["id"]]})
     assert (response.status, response.json["title"]) == (200, "one and two")
     assert response.headers["Content-Location"] == f"/bills/{response.json['id']}"
-    three = await made(api, title="three")
+    three = await create_bill(api, title="three")
     undone = await api.post("/bills/merge", {"bills": [three["id"], one["id"]]})
     assert undone.status == 404
     assert (await api.get(f"/bills/{three['id']}")).status == 200
 
 
-async def test_an_operation_may_answer_with_something_else_or_nothing(api: Api) -> None:
-    bill = await made(api)
+async def test_an_operation_can_return_another_schema_or_nothing(api: Api) -> None:
+    bill = await create_bill(api)
     response = await api.post("/bills/tally")
     assert (response.status, response.headers["Cache-Control"], "ETag" in response.headers) == (200, "no-store", False)
     assert response.json["bills"] >= 1
@@ -211,13 +211,13 @@ async def test_an_operation_may_answer_with_something_else_or_nothing(api: Api) 
     assert (await api.post(f"/bills/{bill['id']}/shred")).status == 404
 
 
-async def test_fields_expand_and_prefer_serve_where_an_item_is_answered(api: Api) -> None:
-    parent = await made(api, title="parent")
-    bill = await made(api, parent=parent["id"])
+async def test_fields_expand_and_prefer_apply_to_operations_that_return_an_item(api: Api) -> None:
+    parent = await create_bill(api, title="parent")
+    bill = await create_bill(api, parent=parent["id"])
     path = f"/bills/{bill['id']}"
-    some = await api.post(f"{path}/reopen?fields=title,parent&expand=parent")
-    assert list(some.json) == ["id", "title", "parent"]
-    assert some.json["parent"]["title"] == "parent"
+    response = await api.post(f"{path}/reopen?fields=title,parent&expand=parent")
+    assert list(response.json) == ["id", "title", "parent"]
+    assert response.json["parent"]["title"] == "parent"
     assert (await api.post(f"{path}/reopen?limit=5")).errors == [(10013, "limit")]
     minimal = {"Prefer": "return=minimal"}
     nothing = await api.post(f"{path}/reopen", headers=minimal)
@@ -226,8 +226,8 @@ async def test_fields_expand_and_prefer_serve_where_an_item_is_answered(api: Api
     assert (await api.post("/bills/tally", headers=minimal)).status == 204
 
 
-async def test_conditions_are_held_against_the_item(api: Api) -> None:
-    bill = await made(api)
+async def test_preconditions_are_checked_against_the_item(api: Api) -> None:
+    bill = await create_bill(api)
     path = f"/bills/{bill['id']}"
     tag = (await api.get(path)).headers["ETag"]
     late = await api.post(f"{path}/pay", {"by": "Eve"}, headers={"If-Match": '"0"'})
@@ -238,15 +238,15 @@ async def test_conditions_are_held_against_the_item(api: Api) -> None:
     assert (await api.post(f"{path}/reopen", headers={"If-Match": "x"})).status == 400
 
 
-async def test_where_writes_need_if_match_operations_on_items_do(api: Api) -> None:
+async def test_item_operations_require_if_match_if_writes_do(api: Api) -> None:
     note = await api.post("/notes", {"by": "Ada"})
     path = f"/notes/{note.json['id']}/touch"
     assert (await api.post(path)).errors == [(13006, "If-Match")]
     assert (await api.post(path, headers={"If-Match": note.headers["ETag"]})).json["by"] == "touched"
 
 
-async def test_a_retry_with_the_same_key_does_nothing_twice(api: Api) -> None:
-    path = f"/bills/{(await made(api))['id']}/pay"
+async def test_a_retry_with_the_same_key_is_replayed(api: Api) -> None:
+    path = f"/bills/{(await create_bill(api))['id']}/pay"
     headers = {"Idempotency-Key": "pay once"}
     first = await api.post(path, {"by": "Ada"}, headers=headers)
     again = await api.post(path, {"by": "Ada"}, headers=headers)
@@ -259,8 +259,8 @@ async def test_a_retry_with_the_same_key_does_nothing_twice(api: Api) -> None:
     assert (await api.post(path, {"by": "Ada"}, headers=refused)).status == 200
 
 
-async def test_an_operation_has_a_grant_of_its_own(api: Api) -> None:
-    path = f"/bills/{(await made(api))['id']}/reopen"
+async def test_an_operation_has_its_own_grant(api: Api) -> None:
+    path = f"/bills/{(await create_bill(api))['id']}/reopen"
     for name, grants, status in (
         ("clerk", ["bills:reopen"], 200),
         ("all-bills", ["bills:*"], 200),
@@ -272,7 +272,7 @@ async def test_an_operation_has_a_grant_of_its_own(api: Api) -> None:
         assert (await client.post(f"/bills/{uuid4()}/reopen")).status == (404 if status == 200 else status)
 
 
-async def test_what_another_owns_is_not_there(api: Api) -> None:
+async def test_an_item_of_another_owner_is_not_found(api: Api) -> None:
     note = await api.post("/notes", {"by": "Ada"})
     await api.service.clients.add("other", "a password", ["notes:touch"])
     headers = {"If-Match": note.headers["ETag"]}
@@ -280,8 +280,8 @@ async def test_what_another_owns_is_not_there(api: Api) -> None:
     assert response.status == 404
 
 
-async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: Api) -> None:
-    item, away = f"/bills/{(await made(api))['id']}", f"/bills/{uuid4()}"
+async def test_errors_of_operations_have_the_standard_order(api: Api) -> None:
+    item, away = f"/bills/{(await create_bill(api))['id']}", f"/bills/{uuid4()}"
     tag = {"If-Match": '"0"'}
     text = {"Content-Type": "text/plain"}
     cases: list[tuple[str, Any, dict[str, str], int]] = [
@@ -298,8 +298,8 @@ async def test_the_faults_of_an_operation_come_in_the_order_of_all_others(api: A
         assert (await api.post(path, body, headers=headers)).status == status, (path, headers)
 
 
-async def test_other_verbs_at_its_path_are_told_what_is_allowed(api: Api) -> None:
-    item = f"/bills/{(await made(api))['id']}"
+async def test_other_methods_on_an_operation_path_are_405_with_allow(api: Api) -> None:
+    item = f"/bills/{(await create_bill(api))['id']}"
     for path in (f"{item}/pay", "/bills/merge"):
         response = await api.get(path)
         assert (response.status, response.headers["Allow"]) == (405, "POST, OPTIONS")
@@ -309,7 +309,7 @@ async def test_other_verbs_at_its_path_are_told_what_is_allowed(api: Api) -> Non
     assert (await api.post(f"{item}/pay/", {"by": "Ada"})).status == 308
 
 
-async def test_a_resource_without_a_table_has_operations_too(api: Api) -> None:
+async def test_a_resource_without_a_table_can_have_operations(api: Api) -> None:
     response = await api.post("/bells/big/ring", headers={"Idempotency-Key": "ding"})
     assert (response.status, response.json) == (200, {"id": "big", "rung": 1})
     assert response.headers["Content-Location"] == "/bells/big"
@@ -318,17 +318,19 @@ async def test_a_resource_without_a_table_has_operations_too(api: Api) -> None:
     assert (await api.post("/bells/big/ring", headers={"If-Match": '"x"'})).status == 412
 
 
-async def test_nonsense_of_an_author_is_told_to_the_log_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    for path, told in (("/bells/big/crack", "bells"), ("/bills/forget", "bills")):
+async def test_invalid_return_values_of_operations_appear_only_in_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path, name in (("/bells/big/crack", "bells"), ("/bills/forget", "bills")):
         caplog.clear()
         response = await api.post(path)
         assert (response.status, response.errors) == (500, [(15000, None)])
-        assert told.encode() not in response.body
+        assert name.encode() not in response.body
         (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-        assert record.getMessage().endswith(f"failed in {told}")
+        assert record.getMessage().endswith(f"failed in {name}")
 
 
-async def test_the_document_tells_of_operations(api: Api) -> None:
+async def test_the_openapi_document_describes_operations(api: Api) -> None:
     document = (await api.get("/openapi.json")).json
     pay = document["paths"]["/bills/{id}/pay"]["post"]
     assert (pay["operationId"], pay["summary"]) == ("bills.item.pay", "Pay a bill")
@@ -352,7 +354,7 @@ async def test_the_document_tells_of_operations(api: Api) -> None:
     assert len(identifiers) == len(set(identifiers))
 
 
-async def test_the_reference_shows_operations(api: Api) -> None:
+async def test_the_reference_pages_describe_operations(api: Api) -> None:
     page = (await api.get("/docs/bills")).body.decode()
     assert 'id="post-bills-id-pay"' in page
     assert "Needs the grant <code>bills:pay</code>" in page
@@ -361,7 +363,7 @@ async def test_the_reference_shows_operations(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "fault"),
+    ("code", "message"),
     [
         ("@operation\n    def archive(self, context, identity, data): pass", "write async def archive"),
         ("@operation\n    async def archive(self, context, data): pass", "(self, context, identity, data)"),
@@ -378,16 +380,16 @@ async def test_the_reference_shows_operations(api: Api) -> None:
         ("@operation(response='x')\n    async def archive(self, context, identity, data): pass", "for its response"),
     ],
 )
-def test_a_wrong_operation_is_found_at_the_start(code: str, fault: str) -> None:
-    there: dict[str, Any] = {"operation": operation, "TableResource": TableResource, "Bill": Bill}
-    exec(f"class Wrong(TableResource):\n    schema = Bill\n    verbs = ('GET',)\n    {code}\n", there)
-    told = problem(there["Wrong"])
-    assert told is not None
-    assert told.startswith("the operation ")
-    assert fault in told
+def test_an_invalid_operation_is_rejected_at_startup(code: str, message: str) -> None:
+    namespace: dict[str, Any] = {"operation": operation, "TableResource": TableResource, "Bill": Bill}
+    exec(f"class Wrong(TableResource):\n    schema = Bill\n    verbs = ('GET',)\n    {code}\n", namespace)
+    error = problem(namespace["Wrong"])
+    assert error is not None
+    assert error.startswith("the operation ")
+    assert message in error
 
 
-def test_an_operation_on_an_item_needs_one_to_be_found() -> None:
+def test_an_item_operation_requires_retrieve() -> None:
     class Blind(Resource):
         schema = Bell
         verbs = ("POST",)
@@ -402,9 +404,9 @@ def test_an_operation_on_an_item_needs_one_to_be_found() -> None:
         operation(Bell)
 
 
-def test_operations_are_inherited_and_can_be_left_out() -> None:
+def test_operations_are_inherited_and_can_be_removed() -> None:
     class Fewer(Bills):
-        pay = None  # type: ignore[assignment]  # So it is left out.
+        pay = None  # type: ignore[assignment]  # removes the operation
 
         async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any: ...
 

@@ -1,4 +1,4 @@
-"""Items that belong to the client that made them: to all others they are not there, whatever they try."""
+"""Items owned by the client that created them: for other clients they do not exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Note(Schema):
 
 
 class Notes(TableResource):
-    """What one writes for oneself."""
+    """Private notes."""
 
     schema = Note
     verbs = ALL
@@ -39,7 +39,7 @@ class Notes(TableResource):
 
 
 class Strict(TableResource):
-    """Notes that are only written by who has read them."""
+    """Notes whose writes require If-Match."""
 
     schema = Note
     verbs = ALL
@@ -53,19 +53,19 @@ class Comment(Schema):
 
 
 class Comments(TableResource):
-    """What everyone reads, about what is one's own."""
+    """Public comments on private notes."""
 
     schema = Comment
     verbs = ALL
 
 
 RESOURCES: dict[str, type[TableResource]] = {"notes": Notes, "strict": Strict, "comments": Comments}
-OWN = ["notes:GET", "notes:POST", "notes:PUT", "notes:PATCH", "notes:DELETE"]
+OWN_GRANTS = ["notes:GET", "notes:POST", "notes:PUT", "notes:PATCH", "notes:DELETE"]
 OTHERS = ["*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE"]
 CLIENTS = {
-    "ada": [*OWN, *OTHERS],
-    "bob": [*OWN, *OTHERS],
-    "any": [*OWN, "notes:any"],
+    "ada": [*OWN_GRANTS, *OTHERS],
+    "bob": [*OWN_GRANTS, *OTHERS],
+    "any": [*OWN_GRANTS, "notes:any"],
     "star": ["notes:*"],
     "deaf": ["notes:any"],
 }
@@ -81,7 +81,7 @@ async def running(serve: Serve) -> Api:
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the service as the administrator sees it, empty."""
+    """Return an empty service, authenticated as the administrator."""
     await running.service.database.write.execute("TRUNCATE notes.notes, strict.strict, comments.comments")
     return running
 
@@ -96,7 +96,7 @@ def bob(api: Api) -> Api:
     return api.as_client("bob", SECRET)
 
 
-async def made(api: Api, path: str = "/notes", **values: Any) -> Any:
+async def create(api: Api, path: str = "/notes", **values: Any) -> Any:
     response = await api.post(path, {"text": "hers", **values} if path != "/comments" else values)
     assert response.status == 201, response.body
     return response.json
@@ -106,14 +106,14 @@ async def texts(api: Api, query: str = "") -> list[str]:
     return [item["text"] for item in (await api.get(f"/notes?{query}")).json["items"]]
 
 
-def plain(response: Response) -> tuple[Any, ...]:
-    """Return all of an answer that could tell whether something is there."""
-    passing = ("date", "x-request-id")
-    return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in passing]
+def comparable(response: Response) -> tuple[Any, ...]:
+    """Return all of a response that could reveal whether an item exists."""
+    varying = ("date", "x-request-id")
+    return response.status, response.body, [(k, v) for k, v in response.headers.items() if k.lower() not in varying]
 
 
-async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
-    item = await made(ada)
+async def test_an_item_does_not_expose_its_owner(ada: Api) -> None:
+    item = await create(ada)
     assert list(item) == ["id", "text", "slug", "label", "parent", "created_at", "updated_at"]
     for query in ("_owner=x", "sort=_owner", "fields=_owner", "_owner__isnull=true"):
         assert (await ada.get(f"/notes?{query}")).status == 400
@@ -121,8 +121,8 @@ async def test_an_item_does_not_show_whose_it_is(ada: Api) -> None:
     assert (await ada.patch(f"/notes/{item['id']}", {"_owner": str(uuid4())})).status == 422
 
 
-async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: Api, ada: Api) -> None:
-    path = f"/notes/{(await made(ada))['id']}"
+async def test_only_the_owner_and_clients_with_the_any_grant_see_an_item(api: Api, ada: Api) -> None:
+    path = f"/notes/{(await create(ada))['id']}"
     for name in ("any", "star"):
         other = api.as_client(name, SECRET)
         assert (await other.get(path)).status == 200
@@ -132,8 +132,8 @@ async def test_the_owner_and_who_may_reach_any_see_an_item_and_nobody_else(api: 
     assert (await ada.get(path)).json["text"] == "star"
     assert (await api.as_client("bob", SECRET).get(path)).status == 404
     assert (await api.as_client("deaf", SECRET).get(path)).status == 403
-    # Whoever changes it, it stays hers; and what they make is theirs.
-    theirs = await made(api.as_client("any", SECRET), text="theirs")
+    # A change by another client does not change the owner; new items belong to their creator.
+    theirs = await create(api.as_client("any", SECRET), text="theirs")
     assert (await ada.get(f"/notes/{theirs['id']}")).status == 404
     assert (await api.as_client("star", SECRET).delete(f"/notes/{theirs['id']}")).status == 204
 
@@ -165,16 +165,18 @@ ATTEMPTS: dict[str, Attempt] = {
 
 @pytest.mark.parametrize("path", ["/notes", "/strict"])
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-async def test_anothers_item_answers_as_one_that_is_not_there(ada: Api, bob: Api, attempt: Attempt, path: str) -> None:
-    item = await made(ada, path)
-    there, nowhere = await attempt(bob, f"{path}/{item['id']}"), await attempt(bob, f"{path}/{uuid4()}")
-    assert there.status == 404
-    assert plain(there) == plain(nowhere)
+async def test_an_item_of_another_owner_responds_like_a_missing_item(
+    ada: Api, bob: Api, attempt: Attempt, path: str
+) -> None:
+    item = await create(ada, path)
+    hidden, missing = await attempt(bob, f"{path}/{item['id']}"), await attempt(bob, f"{path}/{uuid4()}")
+    assert hidden.status == 404
+    assert comparable(hidden) == comparable(missing)
     assert (await ada.get(f"{path}/{item['id']}")).json == item
 
 
-async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> None:
-    item = await made(ada)
+async def test_put_cannot_use_the_id_of_an_item_of_another_owner(ada: Api, bob: Api) -> None:
+    item = await create(ada)
     for headers in ({}, {"If-None-Match": "*"}, {"If-Match": "*"}):
         response = await bob.put(f"/notes/{item['id']}", ITEM, headers=headers)
         assert (response.status, response.errors) == (404, [(NOT_FOUND, None)])
@@ -186,7 +188,7 @@ async def test_put_cannot_take_an_id_that_is_anothers(ada: Api, bob: Api) -> Non
     assert (await ada.put(path, ITEM)).status == 404
 
 
-async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api) -> None:
+async def test_one_of_several_concurrent_puts_gets_the_id(ada: Api, bob: Api) -> None:
     for _ in range(5):
         path = f"/notes/{uuid4()}"
         responses = await asyncio.gather(*(who.put(path, {"text": str(n)}) for n, who in enumerate([ada, bob] * 4)))
@@ -194,10 +196,10 @@ async def test_of_puts_that_race_for_an_id_one_client_gets_it(ada: Api, bob: Api
         assert sorted(map(set, statuses), key=len) == [{404}, {200, 201}]
 
 
-async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Api, bob: Api) -> None:
+async def test_lists_counts_searches_and_exports_contain_only_own_items(api: Api, ada: Api, bob: Api) -> None:
     for number in range(5):
-        await made(ada, text=f"word {number}")
-    await made(bob, text="word 9")
+        await create(ada, text=f"word {number}")
+    await create(bob, text="word 9")
     own, everyones = [f"word {number}" for number in range(5)], [*(f"word {number}" for number in range(5)), "word 9"]
     for client, expected in (
         (ada, own),
@@ -219,10 +221,10 @@ async def test_lists_counts_searches_and_exports_hold_ones_own(api: Api, ada: Ap
         assert [line.partition(",")[2] for line in table.body.decode().splitlines()] == ["text", *expected]
 
 
-async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -> None:
+async def test_own_items_can_be_paged_in_both_directions(ada: Api, bob: Api) -> None:
     for number in range(6):
-        await made(ada, text=f"a{number}")
-        await made(bob, text=f"b{number}")
+        await create(ada, text=f"a{number}")
+        await create(bob, text=f"b{number}")
     found, url = [], "/notes?limit=2&sort=-text"
     pages = []
     while url:
@@ -234,11 +236,11 @@ async def test_pages_walk_over_ones_own_in_both_directions(ada: Api, bob: Api) -
     assert len(pages) == 3
     back = (await ada.get((await ada.get(pages[-1])).json["prev"])).json
     assert [item["text"] for item in back["items"]] == ["a3", "a2"]
-    # Another client's cursor leads to a place, and shows what is one's own beyond it.
+    # The cursor of another client is a position; the page after it contains own items only.
     assert [item["text"] for item in (await bob.get(pages[1])).json["items"]] == []
 
 
-async def test_an_estimate_is_no_guess_about_everyone(api: Api, bob: Api) -> None:
+async def test_an_estimated_count_excludes_items_of_other_owners(api: Api, bob: Api) -> None:
     await api.service.database.write.execute(
         "INSERT INTO notes.notes (id, text, _owner, _version) SELECT gen_random_uuid(), 'x', gen_random_uuid(), 1 "
         "FROM generate_series(1, 20000)"
@@ -248,7 +250,7 @@ async def test_an_estimate_is_no_guess_about_everyone(api: Api, bob: Api) -> Non
     assert (await bob.get("/notes?count=estimated")).json["total"] == 0
 
 
-async def test_ones_own_are_found_by_an_index(api: Api) -> None:
+async def test_queries_for_own_items_use_an_index(api: Api) -> None:
     rows = await api.service.database.write.fetch("SELECT indexdef FROM pg_indexes WHERE schemaname = 'notes'")
     definitions = [row["indexdef"].partition("USING ")[2] for row in rows]
     assert {"btree (_owner, id)", "btree (_owner, text, id)", "btree (_owner, created_at DESC, text, id)"} <= {
@@ -256,18 +258,18 @@ async def test_ones_own_are_found_by_an_index(api: Api) -> None:
     }
 
 
-async def test_a_value_that_is_unique_is_so_among_all_and_tells_no_more(ada: Api, bob: Api) -> None:
-    await made(ada, slug="taken", label="mine")
+async def test_unique_values_are_unique_across_owners_and_conflicts_reveal_nothing_else(ada: Api, bob: Api) -> None:
+    await create(ada, slug="taken", label="mine")
     response = await bob.post("/notes", {"text": "his", "slug": "taken"})
     assert (response.status, response.errors) == (409, [(CONFLICT, "/slug")])
     assert b"taken" not in response.body
-    # Unless it is declared to be so for each owner.
+    # Unless uniqueness is declared per owner.
     assert (await bob.post("/notes", {"text": "his", "label": "mine"})).status == 201
     assert (await bob.post("/notes", {"text": "his", "label": "mine"})).errors == [(CONFLICT, "/label")]
 
 
-async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api, bob: Api) -> None:
-    hers, his = await made(ada), await made(bob)
+async def test_a_reference_to_an_item_of_another_owner_is_rejected(api: Api, ada: Api, bob: Api) -> None:
+    hers, his = await create(ada), await create(bob)
     for reference in (hers["id"], str(uuid4())):
         for response in (
             await bob.post("/comments", {"note": reference}),
@@ -278,19 +280,19 @@ async def test_what_refers_to_anothers_item_refers_to_nothing(api: Api, ada: Api
         assert (response.status, response.errors) == (422, [(INVALID, "/1/note")])
         response = await bob.post("/comments", [{"note": reference}])
         assert (response.status, response.errors) == (422, [(INVALID, "/0/note")])
-        comment = await made(bob, "/comments", note=his["id"])
+        comment = await create(bob, "/comments", note=his["id"])
         for response in (
             await bob.patch(f"/comments/{comment['id']}", {"note": reference}),
             await bob.put(f"/comments/{comment['id']}", {"note": reference}),
             await bob.patch(f"/notes/{his['id']}", {"parent": reference}),
         ):
             assert (response.status, response.errors[0][0]) == (422, INVALID)
-    assert (await made(api, "/comments", note=hers["id"]))["note"] == hers["id"]
-    assert (await made(bob, parent=his["id"]))["parent"] == his["id"]
+    assert (await create(api, "/comments", note=hers["id"]))["note"] == hers["id"]
+    assert (await create(bob, parent=his["id"]))["parent"] == his["id"]
 
 
-async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, bob: Api) -> None:
-    hers, his = await made(ada), await made(bob)
+async def test_references_to_hidden_and_missing_items_are_reported_together(ada: Api, bob: Api) -> None:
+    hers, his = await create(ada), await create(bob)
     for reply in (str(uuid4()), hers["id"]):
         comment = {"note": hers["id"], "reply": reply}
         assert (await bob.post("/comments", comment)).errors == [(INVALID, "/note"), (INVALID, "/reply")]
@@ -298,9 +300,9 @@ async def test_what_is_hidden_and_what_is_not_there_are_told_at_once(ada: Api, b
         assert (await bob.post("/comments", array)).errors == [(INVALID, "/0/reply"), (INVALID, "/1/note")]
 
 
-async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: Api, bob: Api) -> None:
-    hers = await made(ada)
-    comment = await made(ada, "/comments", note=hers["id"])
+async def test_an_item_of_another_owner_is_expanded_to_null(api: Api, ada: Api, bob: Api) -> None:
+    hers = await create(ada)
+    comment = await create(ada, "/comments", note=hers["id"])
     path = f"/comments/{comment['id']}?expand=note"
     assert (await ada.get(path)).json["note"] == hers
     assert (await api.get(path)).json["note"] == hers
@@ -311,7 +313,7 @@ async def test_anothers_item_is_null_where_it_would_be_expanded(api: Api, ada: A
     assert (await bob.patch(f"/comments/{comment['id']}?expand=note", {})).json["note"] is None
 
 
-async def test_a_key_is_its_clients_own(ada: Api, bob: Api) -> None:
+async def test_idempotency_keys_are_separate_for_each_client(ada: Api, bob: Api) -> None:
     headers = {"Idempotency-Key": "the same"}
     hers, his = (
         await ada.post("/notes", {"text": "x"}, headers=headers),
@@ -324,14 +326,14 @@ async def test_a_key_is_its_clients_own(ada: Api, bob: Api) -> None:
     assert (await ada.get(f"/notes/{his.json['id']}")).status == 404
 
 
-async def test_items_made_at_once_are_ones_own(ada: Api, bob: Api) -> None:
+async def test_items_created_in_bulk_belong_to_the_client(ada: Api, bob: Api) -> None:
     items = (await ada.post("/notes", [{"text": "a"}, {"text": "b"}])).json["items"]
     assert [(await bob.get(f"/notes/{item['id']}")).status for item in items] == [404, 404]
     assert await texts(ada) == ["a", "b"]
 
 
-async def test_a_grant_is_felt_at_once_in_what_is_seen(api: Api, ada: Api) -> None:
-    await made(ada)
+async def test_a_changed_any_grant_applies_immediately(api: Api, ada: Api) -> None:
+    await create(ada)
     await api.service.clients.add("late", SECRET, ["notes:GET"])
     late = api.as_client("late", SECRET)
     assert await texts(late) == []
@@ -343,7 +345,7 @@ async def test_a_grant_is_felt_at_once_in_what_is_seen(api: Api, ada: Api) -> No
             await asyncio.sleep(0.01)
 
 
-# Tables that are there already.
+# Existing tables.
 
 
 class Text(Schema):
@@ -351,30 +353,30 @@ class Text(Schema):
 
 
 class Plain(TableResource):
-    """Texts as they were before they belonged to anybody."""
+    """Texts without an owner."""
 
     schema = Text
     verbs = ALL
 
 
 class Owned(Plain):
-    """Texts as they are from then on."""
+    """Texts with an owner."""
 
     owned = True
 
 
-async def test_rows_that_belong_to_nobody_are_for_the_author_to_give(postgres: str, serve: Serve) -> None:
+async def test_adding_an_owner_to_a_table_with_rows_requires_a_manual_migration(postgres: str, serve: Serve) -> None:
     url = await new_database(postgres)
     before = await serve([plugin("texts", Plain)], database_url=url)
-    await made(before, "/texts", text="whose?")
+    await create(before, "/texts", text="whose?")
     after = await serve([plugin("texts", Owned)], database_url=url)
     assert (await after.get("/texts")).status == 503
-    [found] = (await after.get("/plugins")).json["items"]
-    assert "the column _owner is new" in found["fault"]
-    assert 'ADD COLUMN "_owner" uuid' in found["fault"]
+    [row] = (await after.get("/plugins")).json["items"]
+    assert "the column _owner is new" in row["fault"]
+    assert 'ADD COLUMN "_owner" uuid' in row["fault"]
 
 
-async def test_an_empty_table_is_made_anew(postgres: str, serve: Serve) -> None:
+async def test_adding_an_owner_to_an_empty_table_recreates_it(postgres: str, serve: Serve) -> None:
     url = await new_database(postgres)
     await serve([plugin("texts", Plain)], database_url=url)
     after = await serve([plugin("texts", Owned)], database_url=url)

@@ -1,4 +1,4 @@
-"""References between resources: kept by the database, and shown in place by `?expand=`."""
+"""References between resources: enforced by the database, and expanded by `?expand=`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-NOWHERE = "00000000-0000-7000-8000-000000000000"
+MISSING_ID = "00000000-0000-7000-8000-000000000000"
 NDJSON = {"Accept": "application/x-ndjson"}
 
 
@@ -28,7 +28,7 @@ class Company(Schema):
 
 
 class Companies(TableResource):
-    """What people work for."""
+    """Employers."""
 
     schema = Company
     verbs = ALL
@@ -48,7 +48,7 @@ class Person(Schema):
 
 
 class People(TableResource):
-    """Who works for companies, and for each other."""
+    """Employees and their managers."""
 
     schema = Person
     verbs = ALL
@@ -63,14 +63,14 @@ class Visit(Schema):
 
 
 class Visits(TableResource):
-    """Who has been where."""
+    """Visits of people to companies."""
 
     schema = Visit
     verbs = ALL
 
 
 class Hidden(TableResource):
-    """Companies of which a client sees some, and nobody more than one at a time."""
+    """Companies of which only some are visible."""
 
     schema = Company
     verbs = "GET", "POST"
@@ -83,7 +83,7 @@ class Hidden(TableResource):
 
 
 class Unread(TableResource):
-    """What can be written only."""
+    """Write-only items."""
 
     schema = Company
     verbs = ("POST",)
@@ -95,7 +95,7 @@ class Seeing(Schema):
 
 
 class Seen(TableResource):
-    """What refers to what cannot be read."""
+    """Items with references to unreadable ones."""
 
     schema = Seeing
     verbs = "GET", "POST"
@@ -106,7 +106,7 @@ class Note(Schema):
 
 
 class Notes(Resource):
-    """What is kept nowhere in the database."""
+    """Notes outside the database."""
 
     schema = Note
     verbs = ("GET",)
@@ -142,49 +142,49 @@ async def api(running: Api) -> Api:
     return running
 
 
-async def made(api: Api, path: str, **values: Any) -> Any:
+async def create(api: Api, path: str, **values: Any) -> Any:
     response = await api.post(path, values)
     assert response.status == 201, response.body
     return response.json
 
 
-# What the database keeps.
+# Enforcement by the database.
 
 
-async def test_a_reference_is_an_id_in_and_out(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"].upper())
+async def test_a_reference_is_an_id_in_requests_and_responses(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"].upper())
     assert person["company"] == company["id"]
     assert person["manager"] is None
     assert (await api.patch(f"/people/{person['id']}", {"company": None})).json["company"] is None
 
 
-@pytest.mark.parametrize(("value", "code"), [("x", 11011), (7, 11004), ({"id": NOWHERE}, 11004)])
-async def test_what_is_no_id_is_refused(api: Api, value: Any, code: int) -> None:
+@pytest.mark.parametrize(("value", "code"), [("x", 11011), (7, 11004), ({"id": MISSING_ID}, 11004)])
+async def test_a_reference_that_is_not_an_id_is_rejected(api: Api, value: Any, code: int) -> None:
     response = await api.post("/people", {"name": "Ada", "company": value})
     assert response.status == 422
     assert response.errors == [(code, "/company")]
 
 
-async def test_an_id_that_leads_nowhere_is_a_fault_of_its_field(api: Api) -> None:
-    person = await made(api, "/people", name="Ada")
+async def test_a_reference_to_a_missing_item_is_an_error_of_its_field(api: Api) -> None:
+    person = await create(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
     for response in (
-        await api.post("/people", {"name": "Ada", "company": NOWHERE}),
-        await api.put(path, {"name": "Ada", "company": NOWHERE}),
-        await api.patch(path, {"company": NOWHERE}),
+        await api.post("/people", {"name": "Ada", "company": MISSING_ID}),
+        await api.put(path, {"name": "Ada", "company": MISSING_ID}),
+        await api.patch(path, {"company": MISSING_ID}),
     ):
         assert response.status == 422
         assert response.errors == [(errors.InvalidValue.code, "/company")]
-    assert (await api.post("/people", {"name": "Ada", "manager": NOWHERE})).errors == [(11000, "/manager")]
-    visit = {"who": NOWHERE, "host": (await made(api, "/companies", name="A"))["id"]}
+    assert (await api.post("/people", {"name": "Ada", "manager": MISSING_ID})).errors == [(11000, "/manager")]
+    visit = {"who": MISSING_ID, "host": (await create(api, "/companies", name="A"))["id"]}
     assert (await api.post("/visits", visit)).errors == [(11000, "/who")]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}])
-async def test_in_an_array_the_pointer_begins_with_the_place(api: Api, headers: dict[str, str]) -> None:
+async def test_in_an_array_the_error_pointer_begins_with_the_index(api: Api, headers: dict[str, str]) -> None:
     people: list[dict[str, Any]] = [{"name": f"{number}"} for number in range(5)]
-    people[3]["company"] = NOWHERE
+    people[3]["company"] = MISSING_ID
     response = await api.post("/people", people, headers=headers)
     assert response.status == 422
     assert response.errors == [(11000, "/3/company")]
@@ -192,12 +192,12 @@ async def test_in_an_array_the_pointer_begins_with_the_place(api: Api, headers: 
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "several"}])
-async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[str, str]) -> None:
-    company = (await made(api, "/companies", name="Analytical"))["id"]
-    person = {"name": "Ada", "company": NOWHERE, "manager": NOWHERE}
-    places = [(11000, "/company"), (11000, "/manager")]
-    assert (await api.post("/people", person, headers=headers)).errors == places
-    assert (await api.post("/people", {**person, "company": company}, headers=headers)).errors == places[1:]
+async def test_all_references_to_missing_items_are_reported_together(api: Api, headers: dict[str, str]) -> None:
+    company = (await create(api, "/companies", name="Analytical"))["id"]
+    person = {"name": "Ada", "company": MISSING_ID, "manager": MISSING_ID}
+    expected = [(11000, "/company"), (11000, "/manager")]
+    assert (await api.post("/people", person, headers=headers)).errors == expected
+    assert (await api.post("/people", {**person, "company": company}, headers=headers)).errors == expected[1:]
     array = [{**person, "company": company}, {"name": "Bob"}, person]
     response = await api.post("/people", array, headers=headers)
     assert (response.status, response.errors) == (
@@ -206,28 +206,28 @@ async def test_all_that_leads_nowhere_is_told_at_once(api: Api, headers: dict[st
     )
     assert (await api.get("/people")).json["items"] == []
     path = (await api.post("/people", {"name": "Ada", "company": company})).headers["Location"]
-    assert (await api.put(path, person)).errors == places
-    assert (await api.patch(path, {"company": NOWHERE, "manager": NOWHERE})).errors == places
+    assert (await api.put(path, person)).errors == expected
+    assert (await api.patch(path, {"company": MISSING_ID, "manager": MISSING_ID})).errors == expected
     kind = {"Content-Type": "application/json-patch+json"}
-    patch = [{"op": "replace", "path": f"/{name}", "value": NOWHERE} for name in ("company", "manager")]
-    assert (await api.patch(path, patch, headers=kind)).errors == places
-    assert (await api.put(f"/people/{NOWHERE}", person)).errors == places
+    patch = [{"op": "replace", "path": f"/{name}", "value": MISSING_ID} for name in ("company", "manager")]
+    assert (await api.patch(path, patch, headers=kind)).errors == expected
+    assert (await api.put(f"/people/{MISSING_ID}", person)).errors == expected
 
 
-async def test_a_reference_that_fails_takes_nothing_with_it_within_a_transaction(api: Api) -> None:
-    company = (await made(api, "/companies", name="Analytical"))["id"]
-    path = f"/people/{(await made(api, '/people', name='Ada', company=company))['id']}"
-    # Both references are set, in the transaction that the condition needs.
+async def test_a_failed_reference_does_not_abort_the_surrounding_transaction(api: Api) -> None:
+    company = (await create(api, "/companies", name="Analytical"))["id"]
+    path = f"/people/{(await create(api, '/people', name='Ada', company=company))['id']}"
+    # Both references are set in the transaction that the precondition requires.
     headers = {"If-Unmodified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"}
     both = {"company": company, "manager": path.rpartition("/")[2]}
     assert (await api.patch(path, both, headers=headers)).status == 200
     assert {**(await api.get(path)).json, **both} == (await api.get(path)).json
 
 
-async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    boss = await made(api, "/people", name="Ada", company=company["id"])
-    await made(api, "/people", name="Bob", manager=boss["id"])
+async def test_a_referenced_item_cannot_be_deleted(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    boss = await create(api, "/people", name="Ada", company=company["id"])
+    await create(api, "/people", name="Bob", manager=boss["id"])
     for path in (f"/companies/{company['id']}", f"/people/{boss['id']}"):
         response = await api.delete(path)
         assert response.status == 409
@@ -235,18 +235,18 @@ async def test_what_is_referred_to_cannot_be_deleted(api: Api) -> None:
         assert (await api.get(path)).status == 200
 
 
-async def test_one_may_refer_to_oneself_and_go(api: Api) -> None:
-    person = await made(api, "/people", name="Ada")
+async def test_an_item_that_references_itself_can_be_deleted(api: Api) -> None:
+    person = await create(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
     assert (await api.patch(path, {"manager": person["id"]})).json["manager"] == person["id"]
     assert (await api.get(f"{path}?expand=manager")).json["manager"]["manager"] == person["id"]
     assert (await api.delete(path)).status == 204
 
 
-async def test_a_reference_is_filtered_and_sorted_by_as_an_id(api: Api) -> None:
-    one, two = [(await made(api, "/companies", name=name))["id"] for name in "ab"]
+async def test_references_are_filtered_and_sorted_as_ids(api: Api) -> None:
+    one, two = [(await create(api, "/companies", name=name))["id"] for name in "ab"]
     for name, company in (("x", two), ("y", one), ("z", None)):
-        await made(api, "/people", name=name, company=company)
+        await create(api, "/people", name=name, company=company)
 
     async def names(query: str) -> str:
         response = await api.get(f"/people?{query}")
@@ -274,34 +274,34 @@ async def test_a_reference_has_an_index_and_a_foreign_key(api: Api) -> None:
     }
 
 
-# What `expand` shows.
+# Results of `expand`.
 
 
-async def test_the_item_stands_in_place_of_its_id_as_its_own_resource_shows_it(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical", worth="1.50", note="hush")
-    person = await made(api, "/people", name="Ada", score=0.1, company=company["id"])
-    whole = (await api.get(f"/companies/{company['id']}")).json
-    assert whole["initial"] == "A"
-    assert "note" not in whole
+async def test_expand_replaces_an_id_by_the_item_as_its_resource_represents_it(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical", worth="1.50", note="hush")
+    person = await create(api, "/people", name="Ada", score=0.1, company=company["id"])
+    full = (await api.get(f"/companies/{company['id']}")).json
+    assert full["initial"] == "A"
+    assert "note" not in full
     response = await api.get(f"/people/{person['id']}?expand=company")
-    assert response.json == {**person, "company": whole}
+    assert response.json == {**person, "company": full}
     assert list(response.json) == list(person)
     page = await api.get("/people?expand=company")
-    assert page.json["items"] == [{**person, "company": whole}]
+    assert page.json["items"] == [{**person, "company": full}]
     head = await api.head(f"/people/{person['id']}?expand=company")
     assert head.headers["Content-Length"] == str(len(response.body))
     assert head.headers["ETag"] == response.headers["ETag"]
 
 
-async def test_null_stays_null_and_costs_nothing(api: Api) -> None:
-    person = await made(api, "/people", name="Ada")
+async def test_a_null_reference_is_not_queried(api: Api) -> None:
+    person = await create(api, "/people", name="Ada")
     assert (await api.get(f"/people/{person['id']}?expand=company,manager")).json == person
     assert (await api.get("/people?expand=company")).json["items"] == [person]
     assert Companies.reads == []
 
 
-async def test_a_page_asks_once_for_each_relation(api: Api) -> None:
-    ids = [(await made(api, "/companies", name=name))["id"] for name in "abc"]
+async def test_a_page_runs_one_query_for_each_relation(api: Api) -> None:
+    ids = [(await create(api, "/companies", name=name))["id"] for name in "abc"]
     people = [{"name": f"{number}", "company": ids[number % 3]} for number in range(40)]
     await api.post("/people", people)
     response = await api.get("/people?expand=company&limit=30")
@@ -312,22 +312,22 @@ async def test_a_page_asks_once_for_each_relation(api: Api) -> None:
     assert [item["company"]["name"] for item in following.json["items"]] == list("abcabcabca")
 
 
-async def test_several_references_are_expanded_at_once_and_one_deep(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    boss = await made(api, "/people", name="Ada", company=company["id"])
-    person = await made(api, "/people", name="Bob", company=company["id"], manager=boss["id"])
+async def test_several_references_are_expanded_to_one_level(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    boss = await create(api, "/people", name="Ada", company=company["id"])
+    person = await create(api, "/people", name="Bob", company=company["id"], manager=boss["id"])
     item = (await api.get(f"/people/{person['id']}?expand=manager,company")).json
     assert item == {**person, "manager": boss, "company": company}
-    visit = await made(api, "/visits", who=person["id"], host=company["id"], day="2026-01-02")
+    visit = await create(api, "/visits", who=person["id"], host=company["id"], day="2026-01-02")
     assert visit["who"] == person["id"]
     assert (await api.get("/visits?expand=who&fields=day")).json["items"] == [
         {"id": visit["id"], "who": person, "day": "2026-01-02"}
     ]
 
 
-async def test_fields_pick_beside_what_is_expanded(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"])
+async def test_fields_and_expand_can_be_combined(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"])
     for path in (f"/people/{person['id']}?fields=name&expand=company", "/people?fields=name&expand=company"):
         response = (await api.get(path)).json
         item = response["items"][0] if "items" in response else response
@@ -335,21 +335,21 @@ async def test_fields_pick_beside_what_is_expanded(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["name", "secret", "compny", "", "company,,manager"])
-async def test_only_a_reference_that_is_shown_can_be_expanded(api: Api, name: str) -> None:
-    for path in ("/people", f"/people/{NOWHERE}"):
+async def test_only_readable_references_can_be_expanded(api: Api, name: str) -> None:
+    for path in ("/people", f"/people/{MISSING_ID}"):
         response = await api.get(f"{path}?expand={name}")
         assert response.status == 400
         assert response.errors == [(errors.InvalidParameter.code, "expand")]
 
 
-async def test_a_resource_without_references_knows_no_expand(api: Api) -> None:
+async def test_a_resource_without_references_does_not_support_expand(api: Api) -> None:
     response = await api.get("/companies?expand=name")
     assert response.status == 400
     assert response.errors == [(errors.UnknownParameter.code, "expand")]
 
 
-async def test_the_answer_to_a_write_can_be_expanded(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
+async def test_the_response_to_a_write_can_be_expanded(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
     id = company["id"]
     created = await api.post("/people?expand=company", {"name": "Ada", "company": id})
     assert created.status == 201
@@ -369,8 +369,8 @@ async def test_the_answer_to_a_write_can_be_expanded(api: Api) -> None:
     assert set(several.json["items"][0]) == set(created.json)
 
 
-async def test_a_stored_answer_is_not_given_to_who_asks_for_less(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
+async def test_a_replay_depends_on_the_expand_parameter(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
     body, headers = {"name": "Ada", "company": company["id"]}, {"Idempotency-Key": "expanded"}
     first = await api.post("/people?expand=company", body, headers=headers)
     again = await api.post("/people?expand=company", body, headers=headers)
@@ -379,8 +379,8 @@ async def test_a_stored_answer_is_not_given_to_who_asks_for_less(api: Api) -> No
     assert (await api.post("/people", body, headers=headers)).status == 422
 
 
-async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
-    ids = [(await made(api, "/companies", name=name))["id"] for name in "abc"]
+async def test_an_export_is_expanded_in_batches(api: Api) -> None:
+    ids = [(await create(api, "/companies", name=name))["id"] for name in "abc"]
     people = [{"name": f"{number}", "company": ids[number % 3]} for number in range(999)]
     await api.post("/people", [*people, {"name": "alone"}])
     response = await api.get("/people?expand=company", headers=NDJSON)
@@ -392,38 +392,38 @@ async def test_an_export_is_expanded_part_by_part(api: Api) -> None:
     assert lines[:2] == page.json["items"]
 
 
-async def test_csv_has_no_place_for_it(api: Api) -> None:
+async def test_csv_does_not_support_expand(api: Api) -> None:
     response = await api.get("/people?expand=company", headers={"Accept": "text/csv"})
     assert response.status == 400
     assert response.errors == [(errors.InvalidParameter.code, "expand")]
 
 
-async def test_what_its_own_resource_hides_is_null(api: Api) -> None:
-    shown = await made(api, "/hidden", name="shown")
-    hidden = await made(api, "/hidden", name="hidden")
-    await made(api, "/seen", hidden=shown["id"])
-    await made(api, "/seen", hidden=hidden["id"])
+async def test_an_item_hidden_by_its_resource_is_expanded_to_null(api: Api) -> None:
+    shown = await create(api, "/hidden", name="shown")
+    hidden = await create(api, "/hidden", name="hidden")
+    await create(api, "/seen", hidden=shown["id"])
+    await create(api, "/seen", hidden=hidden["id"])
     assert [item["hidden"] for item in (await api.get("/seen?expand=hidden")).json["items"]] == [shown, None]
     lines = (await api.get("/seen?expand=hidden", headers=NDJSON)).body.splitlines()
     assert [b'"hidden":null' in line for line in lines] == [False, True]
     assert (await api.post("/seen?expand=hidden", {"hidden": shown["id"]})).json["hidden"] == shown
 
 
-async def test_a_resource_that_is_no_table_can_refer_too(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
+async def test_a_resource_without_a_table_can_have_references(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
     ids = [str(uuid4()) for _ in range(3)]
-    Notes.kept[:] = [{"id": ids[0], "company": company["id"]}, {"id": ids[1], "company": NOWHERE}, {"id": ids[2]}]
+    Notes.kept[:] = [{"id": ids[0], "company": company["id"]}, {"id": ids[1], "company": MISSING_ID}, {"id": ids[2]}]
     response = await api.get("/notes?expand=company")
     shown = {item["id"]: item.get("company", "absent") for item in response.json["items"]}
     assert shown == {ids[0]: company, ids[1]: None, ids[2]: "absent"}
 
 
-# Who may see it.
+# Authorization.
 
 
-async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"])
+async def test_expand_requires_the_grant_to_get_the_target(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"])
     path = f"/people/{person['id']}"
     both, people = (api.as_client(name, "a password") for name in ("both", "people-only"))
     assert (await both.get(f"{path}?expand=company")).json["company"] == company
@@ -444,7 +444,7 @@ async def test_a_client_sees_only_what_it_may_get(api: Api) -> None:
     assert [item["name"] for item in (await api.get("/people")).json["items"]] == ["Ada"]
 
 
-async def test_what_has_no_get_is_shown_to_nobody(api: Api) -> None:
+async def test_a_target_without_get_cannot_be_expanded(api: Api) -> None:
     response = await api.get("/seen?expand=unread")
     assert response.status == 403
     assert response.errors == [(errors.Forbidden.code, "expand")]
@@ -453,9 +453,9 @@ async def test_what_has_no_get_is_shown_to_nobody(api: Api) -> None:
 # Conditional requests.
 
 
-async def test_the_tag_changes_with_what_is_embedded(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"])
+async def test_the_etag_changes_with_expanded_items(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"])
     path = f"/people/{person['id']}?expand=company"
     first = await api.get(path)
     tag = first.headers["ETag"]
@@ -474,9 +474,9 @@ async def test_the_tag_changes_with_what_is_embedded(api: Api) -> None:
 
 
 @pytest.mark.parametrize("ending", ['"', '-gzip"'])
-async def test_the_tag_still_serves_to_change_the_item(api: Api, ending: str) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"])
+async def test_the_etag_of_an_expanded_item_is_valid_in_if_match(api: Api, ending: str) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"])
     path = f"/people/{person['id']}"
     tag = (await api.get(f"{path}?expand=company")).headers["ETag"][:-1] + ending
     await api.patch(f"/companies/{company['id']}", {"name": "Differential"})
@@ -490,9 +490,9 @@ async def test_the_tag_still_serves_to_change_the_item(api: Api, ending: str) ->
     assert (await api.delete(path, headers=other)).status == 204
 
 
-async def test_a_compressed_answer_has_its_own_tag(api: Api) -> None:
-    company = await made(api, "/companies", name="x" * 100, note=None)
-    person = await made(api, "/people", name="Ada" * 500, company=company["id"])
+async def test_a_compressed_response_has_its_own_etag(api: Api) -> None:
+    company = await create(api, "/companies", name="x" * 100, note=None)
+    person = await create(api, "/people", name="Ada" * 500, company=company["id"])
     path = f"/people/{person['id']}?expand=company"
     zipped = await api.get(path, headers={"Accept-Encoding": "gzip"})
     assert zipped.headers["ETag"].endswith('-gzip"')
@@ -500,9 +500,9 @@ async def test_a_compressed_answer_has_its_own_tag(api: Api) -> None:
     assert again.status == 304
 
 
-async def test_last_modified_is_the_newest_of_what_is_shown(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"])
+async def test_last_modified_is_the_latest_of_the_item_and_expanded_items(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"])
     await api.service.database.write.execute(
         "UPDATE companies.companies SET updated_at = updated_at + interval '1 hour'"
     )
@@ -517,9 +517,9 @@ async def test_last_modified_is_the_newest_of_what_is_shown(api: Api) -> None:
     assert (await api.get(f"{path}?expand=company", headers=since)).status == 200
 
 
-async def test_what_is_deleted_while_it_is_read_is_null_and_never_a_fault(api: Api) -> None:
-    companies = [await made(api, "/companies", name=f"{number}") for number in range(20)]
-    person = await made(api, "/people", name="Ada")
+async def test_an_item_deleted_while_being_expanded_is_null(api: Api) -> None:
+    companies = [await create(api, "/companies", name=f"{number}") for number in range(20)]
+    person = await create(api, "/people", name="Ada")
     path = f"/people/{person['id']}"
     stop = asyncio.Event()
 
@@ -538,12 +538,12 @@ async def test_what_is_deleted_while_it_is_read_is_null_and_never_a_fault(api: A
     await asyncio.gather(*readers)
 
 
-# Plugins that are down, or not there.
+# Failed and missing plugins.
 
 
-async def test_a_target_that_is_down_is_told_and_the_rest_serves(api: Api, serve: Serve) -> None:
-    company = await made(api, "/companies", name="Analytical")
-    person = await made(api, "/people", name="Ada", company=company["id"])
+async def test_a_failed_target_plugin_is_an_error_only_for_expand(api: Api, serve: Serve) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    person = await create(api, "/people", name="Ada", company=company["id"])
     broken = plugin("companies", Companies)
     broken.fail("it is broken")
     without = [plugin("people", People), plugin("visits", Visits)]
@@ -571,7 +571,7 @@ class Losing(TableResource):
     verbs = ("GET",)
 
 
-async def test_a_reference_to_what_is_not_there_fails_its_plugin_by_name(serve: Serve) -> None:
+async def test_a_reference_to_an_unknown_resource_fails_its_plugin(serve: Serve) -> None:
     lost = plugin("lost", Losing)
     api = await serve([lost, plugin("companies", Companies)])
     assert lost.error is not None
@@ -580,7 +580,7 @@ async def test_a_reference_to_what_is_not_there_fails_its_plugin_by_name(serve: 
     assert (await api.get("/companies")).status == 200
 
 
-def test_a_list_of_references_is_refused_by_name() -> None:
+def test_a_list_of_references_is_rejected() -> None:
     class Listing(Schema):
         companies = fields.List(fields.Reference("companies"))
 
@@ -588,17 +588,17 @@ def test_a_list_of_references_is_refused_by_name() -> None:
         schema = Listing
         verbs = ("GET",)
 
-    told = problem(Listed)
-    assert told is not None
-    assert "companies" in told
+    error = problem(Listed)
+    assert error is not None
+    assert "companies" in error
 
 
-async def test_a_resource_reaches_another_by_name(api: Api) -> None:
-    company = await made(api, "/companies", name="Analytical")
+async def test_a_resource_can_access_another_by_name(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
     people = api.service.resource("people")
     client = (await api.service.clients.list())[0]
     context = Context(client, "a request", people.rules().default_query)
-    found = await people.resources("companies").retrieve_all(context, [company["id"], NOWHERE])
+    found = await people.resources("companies").retrieve_all(context, [company["id"], MISSING_ID])
     assert [item["name"] for item in found] == ["Analytical"]
     with pytest.raises(ApiError, match="nowhere"):
         people.resources("nowhere")

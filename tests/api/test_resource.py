@@ -1,4 +1,4 @@
-"""A resource over something that is no table: what its actions return comes out as every other resource's."""
+"""A resource without a table: the values returned by its actions are serialized like those of any resource."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Value(Schema):
 
 
 class Values(Resource):
-    """Values of every kind."""
+    """Values of every type."""
 
     schema = Value
     verbs = "GET", "HEAD"
@@ -129,7 +129,7 @@ class Place(NamedTuple):
 
 
 class Places(Resource):
-    """Places, whose ids are their names, and which are objects."""
+    """Places as objects, identified by name."""
 
     schema = Named
     verbs = "GET", "POST"
@@ -145,7 +145,7 @@ class Places(Resource):
 
 
 class Odd(Resource):
-    """Answers with what cannot be written."""
+    """Returns values that cannot be serialized."""
 
     schema = Value
     verbs = ("GET",)
@@ -167,11 +167,11 @@ class Odd(Resource):
 
 
 class Careless(Resource):
-    """Returns what is no page and no item."""
+    """Returns invalid pages and items."""
 
     schema = Named
     verbs = "GET", "POST"
-    pages: dict[int, Any] = {1: None, 2: "text", 3: [None], 4: [{"name": "no id"}], 5: Page(5), 6: 6}  # type: ignore[arg-type]  # That is it.
+    pages: dict[int, Any] = {1: None, 2: "text", 3: [None], 4: [{"name": "no id"}], 5: Page(5), 6: 6}  # type: ignore[arg-type]  # deliberately invalid
 
     async def list(self, context: Context) -> Any:
         return self.pages[context.query.limit]
@@ -181,42 +181,42 @@ class Careless(Resource):
 
 
 @pytest.fixture(scope="module")
-async def shelf(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     resources = {"books": Books, "values": Values, "places": Places, "odd": Odd, "careless": Careless}
     return await serve([plugin(name, resource) for name, resource in resources.items()])
 
 
-async def created(api: Api, **changes: Any) -> str:
+async def create_book(api: Api, **changes: Any) -> str:
     response = await api.post("/books", {"title": "Emma", **changes})
     assert response.status == 201, response.body
     return str(response.headers["Location"])
 
 
-async def test_all_verbs_work_over_anything(shelf: Api) -> None:
-    new = await shelf.post("/books", {"title": "Emma", "published": "1815-12-23T01:00:00+01:00"})
+async def test_all_methods_work_without_a_table(api: Api) -> None:
+    new = await api.post("/books", {"title": "Emma", "published": "1815-12-23T01:00:00+01:00"})
     item = new.headers["Location"]
     assert (new.status, item) == (201, f"/books/{new.json['id']}")
     assert list(new.json) == ["id", "title", "published", "notes", "seen", "shout", "created_at", "updated_at"]
     assert new.json["published"] == "1815-12-23T00:00:00Z"
-    got, head = await shelf.get(item), await shelf.head(item)
+    got, head = await api.get(item), await api.head(item)
     assert got.json == new.json
     assert (head.status, head.headers["Content-Length"], head.body) == (200, str(len(got.body)), b"")
-    assert [book["id"] for book in (await shelf.get("/books")).json["items"]] == [new.json["id"]]
-    put = await shelf.put(item, {"title": "Persuasion"})
+    assert [book["id"] for book in (await api.get("/books")).json["items"]] == [new.json["id"]]
+    put = await api.put(item, {"title": "Persuasion"})
     assert (put.status, put.json["title"], put.json["notes"]) == (200, "Persuasion", {})
-    patch = await shelf.patch(item, {"title": "Emma"})
+    patch = await api.patch(item, {"title": "Emma"})
     assert (patch.status, patch.json["shout"]) == (200, "EMMA")
-    assert (await shelf.delete(item)).status == 204
+    assert (await api.delete(item)).status == 204
     for method in ("GET", "HEAD", "PATCH", "PUT", "DELETE"):
-        assert (await shelf.request(method, item, {"title": "x"})).status == 404
+        assert (await api.request(method, item, {"title": "x"})).status == 404
 
 
-async def test_all_patches_work_over_anything(shelf: Api) -> None:
-    item = await created(shelf, notes={"a": 1, "b": 2})
-    response = await shelf.patch(item, {"notes": {"a": None}}, headers={"Content-Type": "application/merge-patch+json"})
+async def test_all_patch_formats_work_without_a_table(api: Api) -> None:
+    item = await create_book(api, notes={"a": 1, "b": 2})
+    response = await api.patch(item, {"notes": {"a": None}}, headers={"Content-Type": "application/merge-patch+json"})
     assert response.json["notes"] == {"b": 2}
     patch = [{"op": "add", "path": "/notes/c", "value": 3}, {"op": "test", "path": "/notes/b", "value": 2}]
-    response = await shelf.patch(item, patch, headers={"Content-Type": "application/json-patch+json"})
+    response = await api.patch(item, patch, headers={"Content-Type": "application/json-patch+json"})
     assert response.json["notes"] == {"b": 2, "c": 3}
 
 
@@ -240,30 +240,30 @@ async def test_all_patches_work_over_anything(shelf: Api) -> None:
         ("infinite", None),
     ],
 )
-async def test_whatever_is_returned_comes_out_as_the_contract_has_it(shelf: Api, name: str, shown: Any) -> None:
-    response = await shelf.get(f"/values/{name}")
+async def test_returned_values_are_serialized_according_to_the_contract(api: Api, name: str, shown: Any) -> None:
+    response = await api.get(f"/values/{name}")
     assert response.json == {"id": name, "value": shown, "updated_at": "2015-02-15T05:21:07Z"}
     assert response.headers["Last-Modified"] == "Sun, 15 Feb 2015 05:21:07 GMT"
-    assert response.json in (await shelf.get("/values")).json["items"]
+    assert response.json in (await api.get("/values")).json["items"]
 
 
-async def test_instants_from_any_zone_are_in_utc(shelf: Api) -> None:
-    book = (await shelf.get(await created(shelf))).json
+async def test_instants_in_any_time_zone_are_serialized_in_utc(api: Api) -> None:
+    book = (await api.get(await create_book(api))).json
     for name in ("created_at", "updated_at", "seen"):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", book[name])
         assert abs(datetime.fromisoformat(book[name]) - datetime.now(UTC)) < timedelta(seconds=10)
 
 
-async def test_conditions_are_held_against_whatever_is_returned(shelf: Api) -> None:
-    item = await created(shelf)
-    before = await shelf.get(item)
+async def test_preconditions_are_checked_against_returned_items(api: Api) -> None:
+    item = await create_book(api)
+    before = await api.get(item)
     tag, modified = before.headers["ETag"], before.headers["Last-Modified"]
-    assert (await shelf.get(item, headers={"If-None-Match": tag})).status == 304
-    assert (await shelf.get(item, headers={"If-None-Match": f'"x", W/{tag}'})).status == 304
-    assert (await shelf.get(item, headers={"If-Modified-Since": modified})).status == 304
-    assert (await shelf.get(item, headers={"If-None-Match": '"x"', "If-Modified-Since": modified})).status == 200
-    assert (await shelf.get(item + "?fields=title")).headers["ETag"] == tag
-    unmodified = await shelf.patch(item, {"title": "A"}, headers={"If-Unmodified-Since": modified})
+    assert (await api.get(item, headers={"If-None-Match": tag})).status == 304
+    assert (await api.get(item, headers={"If-None-Match": f'"x", W/{tag}'})).status == 304
+    assert (await api.get(item, headers={"If-Modified-Since": modified})).status == 304
+    assert (await api.get(item, headers={"If-None-Match": '"x"', "If-Modified-Since": modified})).status == 200
+    assert (await api.get(item + "?fields=title")).headers["ETag"] == tag
+    unmodified = await api.patch(item, {"title": "A"}, headers={"If-Unmodified-Since": modified})
     assert unmodified.status == 200
     for headers in (
         {"If-Match": tag},
@@ -271,101 +271,99 @@ async def test_conditions_are_held_against_whatever_is_returned(shelf: Api) -> N
         {"If-None-Match": "*"},
     ):
         for method in ("PUT", "PATCH", "DELETE"):
-            response = await shelf.request(method, item, {"title": "B"}, headers=headers)
+            response = await api.request(method, item, {"title": "B"}, headers=headers)
             assert (response.status, response.headers["ETag"]) == (412, unmodified.headers["ETag"])
-    assert (await shelf.get(item)).json["title"] == "A"
-    assert (await shelf.patch(item, {"title": "C"}, headers={"If-Match": unmodified.headers["ETag"]})).status == 200
-    assert (await shelf.delete(item, headers={"If-Match": "*"})).status == 204
+    assert (await api.get(item)).json["title"] == "A"
+    assert (await api.patch(item, {"title": "C"}, headers={"If-Match": unmodified.headers["ETag"]})).status == 200
+    assert (await api.delete(item, headers={"If-Match": "*"})).status == 204
 
 
-async def test_conditions_hold_where_the_source_has_no_offset(shelf: Api) -> None:
+async def test_preconditions_work_for_naive_datetimes(api: Api) -> None:
     for headers, status in (
         ({"If-Modified-Since": "Sun, 15 Feb 2015 05:21:07 GMT"}, 304),
         ({"If-Modified-Since": "Sun, 15 Feb 2015 05:21:06 GMT"}, 200),
         ({"If-Unmodified-Since": "Sun, 15 Feb 2015 05:21:07 GMT"}, 200),
         ({"If-Unmodified-Since": "Sun, 15 Feb 2015 05:21:06 GMT"}, 412),
     ):
-        assert (await shelf.get("/values/naive", headers=headers)).status == status
+        assert (await api.get("/values/naive", headers=headers)).status == status
 
 
-async def test_fields_pick_what_is_shown(shelf: Api) -> None:
-    item = await created(shelf)
-    assert list((await shelf.get(item + "?fields=title")).json) == ["id", "title"]
-    for book in (await shelf.get("/books?fields=title")).json["items"]:
+async def test_fields_selects_the_fields_of_the_response(api: Api) -> None:
+    item = await create_book(api)
+    assert list((await api.get(item + "?fields=title")).json) == ["id", "title"]
+    for book in (await api.get("/books?fields=title")).json["items"]:
         assert list(book) == ["id", "title"]
 
 
 @pytest.mark.parametrize("name", ["a b", "café", "50%", "a?b#c", "a&b=c;d", "é/x", "日本", "..", '"quoted"', "%2F"])
-async def test_ids_of_any_text_make_a_location_that_leads_there(shelf: Api, name: str) -> None:
-    new = await shelf.post("/places", {"name": name})
+async def test_the_location_of_an_item_with_any_text_id_is_valid(api: Api, name: str) -> None:
+    new = await api.post("/places", {"name": name})
     assert new.status == 201, new.body
     location = new.headers["Location"]
     assert re.fullmatch(r"/places/[A-Za-z0-9%._~!$&'()*+,;=:@-]+", location)
     if ".." not in name:
-        assert (await shelf.get(location)).json == {"id": name, "name": name}
+        assert (await api.get(location)).json == {"id": name, "name": name}
 
 
-async def test_a_path_below_an_item_leads_nowhere(shelf: Api) -> None:
-    assert (await shelf.get("/places/a/b")).status == 404
+async def test_a_path_below_an_item_is_not_found(api: Api) -> None:
+    assert (await api.get("/places/a/b")).status == 404
 
 
-async def test_an_error_of_a_plugin_is_told_as_it_says(shelf: Api) -> None:
-    response = await shelf.post("/books", {"title": "locked"})
+async def test_an_error_raised_by_a_plugin_is_the_response(api: Api) -> None:
+    response = await api.post("/books", {"title": "locked"})
     assert (response.status, response.json) == (
         409,
         {"errors": [{"message": "The book is locked.", "code": 20100, "pointer": "/title"}]},
     )
 
 
-async def test_an_action_can_refuse_a_value_as_a_schema_does(shelf: Api) -> None:
-    response = await shelf.post("/books", {"title": "refused"})
+async def test_an_action_can_raise_a_validation_error(api: Api) -> None:
+    response = await api.post("/books", {"title": "refused"})
     assert (response.status, response.errors) == (422, [(11000, "/title")])
 
 
 @pytest.mark.parametrize("name", ["nothing", "object", "surrogate", "nan", "text", "refused", "gone", "unknown"])
-async def test_a_plugin_that_answers_nonsense_is_a_500_that_tells_nothing(shelf: Api, name: str) -> None:
-    response = await shelf.get(f"/odd/{name}")
+async def test_an_invalid_return_value_is_a_500_without_details(api: Api, name: str) -> None:
+    response = await api.get(f"/odd/{name}")
     assert (response.status, response.errors) == (500, [(15000, None)])
     assert response.json["errors"][0]["message"] == f"Internal error. Request ID: {response.headers['X-Request-Id']}."
     assert response.headers["Cache-Control"] == "no-store"
-    assert (await shelf.get("/books")).status == 200
+    assert (await api.get("/books")).status == 200
 
 
-async def test_a_plugin_that_times_out_is_told_so(shelf: Api) -> None:
-    response = await shelf.get("/odd/slow")
+async def test_a_timeout_in_a_plugin_has_its_own_error(api: Api) -> None:
+    response = await api.get("/odd/slow")
     assert (response.status, response.errors) == (504, [(15005, None)])
 
 
-async def test_a_resource_without_create_all_takes_no_arrays(shelf: Api) -> None:
-    response = await shelf.post("/books", [{"title": "Emma"}])
+async def test_a_resource_without_create_all_rejects_arrays(api: Api) -> None:
+    response = await api.post("/books", [{"title": "Emma"}])
     assert (response.status, response.errors) == (400, [(10001, "")])
 
 
-async def test_a_collection_without_a_list_cannot_be_read(shelf: Api) -> None:
-    assert (await shelf.get("/places")).headers["Allow"] == "POST, OPTIONS"
-    assert (await shelf.request("OPTIONS", "/places/x")).headers["Allow"] == "GET, OPTIONS"
-    assert (await shelf.get("/odd")).status == 404
-    assert (await shelf.request("OPTIONS", "/values")).headers["Allow"] == "GET, HEAD, OPTIONS"
-    assert (await shelf.delete("/values/aware")).status == 405
+async def test_a_collection_without_list_cannot_be_read(api: Api) -> None:
+    assert (await api.get("/places")).headers["Allow"] == "POST, OPTIONS"
+    assert (await api.request("OPTIONS", "/places/x")).headers["Allow"] == "GET, OPTIONS"
+    assert (await api.get("/odd")).status == 404
+    assert (await api.request("OPTIONS", "/values")).headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert (await api.delete("/values/aware")).status == 405
 
 
-async def test_an_idempotency_key_works_over_anything(shelf: Api) -> None:
+async def test_an_idempotency_key_works_without_a_table(api: Api) -> None:
     headers = {"Idempotency-Key": uuid4().hex}
-    first, second = [await shelf.post("/books", {"title": "Once"}, headers=headers) for _ in range(2)]
+    first, second = [await api.post("/books", {"title": "Once"}, headers=headers) for _ in range(2)]
     assert first.body == second.body
     assert second.headers["Idempotency-Replayed"] == "true"
     crash = {"Idempotency-Key": uuid4().hex}
-    assert (await shelf.post("/books", {"title": "crash"}, headers=crash)).status == 500
-    assert (await shelf.post("/books", {"title": "Twice"}, headers=crash)).status == 201
+    assert (await api.post("/books", {"title": "crash"}, headers=crash)).status == 500
+    assert (await api.post("/books", {"title": "Twice"}, headers=crash)).status == 201
 
 
-async def test_what_is_no_page_and_no_item_is_told_to_the_log_alone(
-    shelf: Api, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_invalid_pages_and_items_appear_only_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     asked: list[tuple[str, str, Any]] = [("GET", f"/careless?limit={limit}", None) for limit in Careless.pages]
     asked += [("POST", "/careless", {"name": name}) for name in ("none", "text", "mapping")]
     for method, path, body in asked:
         caplog.clear()
-        response = await shelf.request(method, path, body)
+        response = await api.request(method, path, body)
         assert (response.status, response.errors) == (500, [(15000, None)]), (method, path)
         assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["careless"], (method, path)

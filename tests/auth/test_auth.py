@@ -1,4 +1,4 @@
-"""Who is let in, who is not, and how soon a change is known to every worker."""
+"""Authentication, and how soon every worker applies a change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pegboard.auth.clients import Clients
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.postgres.embedded import EmbeddedServer
 
-# Made at once, so that a flood in a test is one of requests and not of hashes.
+# Cheap hashes, so that floods in tests are limited by requests and not by hashing.
 CHEAP = Cost(memory=8, passes=1)
 SLOW = Cost(memory=64 * 1024, passes=8)
 SECRET = "correct horse"
@@ -36,12 +36,12 @@ Start = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 async def start(serve: Start) -> Start:
-    """Start workers without plugins, behind a proxy that says where their clients are."""
+    """Start workers without plugins, behind a proxy that forwards client addresses."""
 
     async def start(**changes: Any) -> Any:
         api = await serve([], **{"trusted_proxies": ANY_PROXY, **changes})
         api.service.clients.passwords = Passwords(CHEAP)
-        await listening(api)
+        await wait_for_listener(api)
         return api
 
     return start
@@ -51,7 +51,7 @@ async def start(serve: Start) -> Start:
 async def worker(serve: Start) -> Any:
     api = await serve([], trusted_proxies=ANY_PROXY)
     api.service.clients.passwords = Passwords(CHEAP)
-    await listening(api)
+    await wait_for_listener(api)
     return api
 
 
@@ -60,21 +60,21 @@ async def other_worker(start: Start) -> Any:
     return await start()
 
 
-async def listening(api: Any) -> None:
-    await until(lambda: api.service.authentication._notifications.until > time.monotonic())
+async def wait_for_listener(api: Any) -> None:
+    await wait_until(lambda: api.service.authentication._notifications.until > time.monotonic())
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async def ask() -> bool:
-        return true()
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async def check() -> bool:
+        return condition()
 
-    await within(5, ask)
+    await within(5, check)
 
 
-async def within(seconds: float, true: Callable[[], Awaitable[bool]]) -> None:
+async def within(seconds: float, condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(seconds):
         while True:
-            if await true():
+            if await condition():
                 return
             await asyncio.sleep(0.01)
 
@@ -91,8 +91,8 @@ async def status(api: Any, username: str, password: str = SECRET, address: str =
     return response.status
 
 
-async def raw(api: Any, *headers: bytes, path: bytes = b"/") -> tuple[int, dict[str, str], Any]:
-    """Send a request with these header lines and return the status, the headers and the JSON of its answer."""
+async def send_raw(api: Any, *headers: bytes, path: bytes = b"/") -> tuple[int, dict[str, str], Any]:
+    """Send a request with these header lines and return the status, headers and JSON of the response."""
     parts = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     lines = (b"GET " + path + b" HTTP/1.1", b"Host: a", b"Connection: close", *headers)
@@ -112,8 +112,8 @@ GOOD = authorization(f"admin:{SECRET}")
 
 
 @pytest.mark.parametrize("scheme", [b"Basic ", b"basic ", b"BASIC ", b"BaSiC ", b"Basic    "])
-async def test_right_credentials_are_let_in(worker: Any, scheme: bytes) -> None:
-    assert (await raw(worker, authorization(f"admin:{SECRET}", scheme)))[0] == 200
+async def test_valid_credentials_are_accepted(worker: Any, scheme: bytes) -> None:
+    assert (await send_raw(worker, authorization(f"admin:{SECRET}", scheme)))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -126,21 +126,21 @@ async def test_right_credentials_are_let_in(worker: Any, scheme: bytes) -> None:
         ("long", "x" * 1024),
     ],
 )
-async def test_user_names_and_passwords_are_utf8(worker: Any, username: str, password: str) -> None:
+async def test_user_names_and_passwords_are_utf_8(worker: Any, username: str, password: str) -> None:
     with suppress(Exception):
         await worker.service.clients.remove(username)
     await worker.service.clients.add(username, password)
-    assert (await raw(worker, authorization(f"{username}:{password}")))[0] == 200
+    assert (await send_raw(worker, authorization(f"{username}:{password}")))[0] == 200
 
 
-async def test_a_password_may_be_sent_decomposed(worker: Any) -> None:
+async def test_a_password_may_be_sent_in_decomposed_form(worker: Any) -> None:
     username = await new_client(worker)
     await worker.service.clients.set_password(username, "caf\N{LATIN SMALL LETTER E WITH ACUTE} noir")
-    assert (await raw(worker, authorization(f"{username}:cafe\N{COMBINING ACUTE ACCENT} noir")))[0] == 200
+    assert (await send_raw(worker, authorization(f"{username}:cafe\N{COMBINING ACUTE ACCENT} noir")))[0] == 200
 
 
-async def test_without_credentials_they_are_asked_for(worker: Any) -> None:
-    status, headers, body = await raw(worker)
+async def test_missing_credentials_are_401_with_a_challenge(worker: Any) -> None:
+    status, headers, body = await send_raw(worker)
     assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     assert headers["Content-Type"] == "application/json"
     assert headers["Cache-Control"] == "no-store"
@@ -182,8 +182,8 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("lines", MALFORMED.values(), ids=MALFORMED)
-async def test_a_malformed_header_is_401_that_says_so(worker: Any, lines: list[bytes]) -> None:
-    status, headers, body = await raw(worker, *lines)
+async def test_a_malformed_authorization_header_is_401(worker: Any, lines: list[bytes]) -> None:
+    status, headers, body = await send_raw(worker, *lines)
     assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     [error] = body["errors"]
     assert (error["code"], error["header"]) == (NOT_AUTHENTICATED, "Authorization")
@@ -208,46 +208,46 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("number", "pair"), [*enumerate(WRONG.values())], ids=WRONG)
-async def test_wrong_credentials_all_get_the_same_answer(worker: Any, number: int, pair: str) -> None:
-    status, headers, body = await raw(worker, authorization(pair), b"X-Forwarded-For: 203.0.113.%d" % number)
+async def test_all_wrong_credentials_get_the_same_response(worker: Any, number: int, pair: str) -> None:
+    status, headers, body = await send_raw(worker, authorization(pair), b"X-Forwarded-For: 203.0.113.%d" % number)
     assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     expected = {"message": "The user name or the password is wrong.", "code": WRONG_CREDENTIALS}
     assert body == {"errors": [expected]}
 
 
-async def test_a_client_that_is_not_active_gets_the_same_answer(worker: Any) -> None:
+async def test_an_inactive_client_gets_the_same_response(worker: Any) -> None:
     username = await new_client(worker)
     await worker.service.clients.set_active(username, False)
-    status, _, body = await raw(worker, authorization(f"{username}:{SECRET}"))
+    status, _, body = await send_raw(worker, authorization(f"{username}:{SECRET}"))
     assert (status, [error["code"] for error in body["errors"]]) == (401, [WRONG_CREDENTIALS])
 
 
-async def test_public_paths_need_no_credentials_and_look_at_none(worker: Any) -> None:
+async def test_public_paths_ignore_credentials(worker: Any) -> None:
     for lines in ([], [authorization("admin:wrong horse")], [b"Authorization: Bearer x"], [GOOD, GOOD]):
-        assert (await raw(worker, *lines, path=b"/health"))[0] == 200
+        assert (await send_raw(worker, *lines, path=b"/health"))[0] == 200
 
 
 @pytest.mark.parametrize(
     "path", [b"/nothing", b"/errors", b"/plugins", b"/health/", b"/Health", b"/healt%68x", b"//health"]
 )
-async def test_all_other_paths_do(worker: Any, path: bytes) -> None:
-    assert (await raw(worker, path=path))[0] == 401
+async def test_all_other_paths_require_credentials(worker: Any, path: bytes) -> None:
+    assert (await send_raw(worker, path=path))[0] == 401
 
 
-async def test_a_hundred_first_requests_with_one_credential_are_one_check(start: Start) -> None:
+async def test_concurrent_first_requests_of_a_client_share_one_password_check(start: Start) -> None:
     api = await start()
     api.service.clients.passwords = Passwords(CHEAP, threads=1, waiting=1)
     username = await new_client(api)
     assert set(await asyncio.gather(*(status(api, username) for _ in range(100)))) == {200}
 
 
-async def test_nothing_in_memory_or_log_is_a_secret(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_memory_and_log_contain_no_secret(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     username = await new_client(worker)
     assert await status(worker, username) == 200
     assert await status(worker, username, "wrong zebra") == 401
     assert await status(worker, "some\nbody", SECRET) == 401
-    await raw(worker, authorization(f"{username}{SECRET}"))
+    await send_raw(worker, authorization(f"{username}{SECRET}"))
     authentication = worker.service.authentication
     held = repr([*authentication._entries.items(), *authentication._proven, vars(authentication._throttle)])
     assert username in held
@@ -257,10 +257,10 @@ async def test_nothing_in_memory_or_log_is_a_secret(worker: Any, caplog: pytest.
         assert b64encode(f"{username}:{SECRET}".encode()).decode() not in text
 
 
-async def test_each_failure_leaves_one_line(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_failure_is_logged_in_one_line(worker: Any, caplog: pytest.LogCaptureFixture) -> None:
     address, username = "198.51.100.20", "eve\u202e"
     for number in range(7):
-        await raw(
+        await send_raw(
             worker,
             authorization(f"{username}:guess {number:04}"),
             b"X-Forwarded-For: 198.51.100.20",
@@ -281,22 +281,24 @@ CHANGES: dict[str, Callable[[Clients, str], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_every_worker_forgets_within_a_second(worker: Any, other_worker: Any, change: Any) -> None:
+async def test_every_worker_applies_a_change_of_credentials_within_a_second(
+    worker: Any, other_worker: Any, change: Any
+) -> None:
     username = await new_client(worker)
     for api in (worker, other_worker):
         assert await status(api, username) == 200
     await change(worker.service.clients, username)
-    await within_a_second(worker, other_worker, username)
+    await assert_applied_within_a_second(worker, other_worker, username)
 
 
-async def within_a_second(worker: Any, other_worker: Any, username: str) -> None:
-    async def out() -> bool:
+async def assert_applied_within_a_second(worker: Any, other_worker: Any, username: str) -> None:
+    async def locked_out() -> bool:
         return [await status(api, username) for api in (worker, other_worker)] == [401, 401]
 
-    await within(1, out)
+    await within(1, locked_out)
 
 
-async def test_other_grants_hold_within_a_second(worker: Any, other_worker: Any) -> None:
+async def test_changed_grants_apply_within_a_second(worker: Any, other_worker: Any) -> None:
     username = await new_client(worker, "plugins:GET")
     read = other_worker.as_client(username, SECRET)
     assert (await read.get("/plugins")).status == 200
@@ -308,32 +310,32 @@ async def test_other_grants_hold_within_a_second(worker: Any, other_worker: Any)
     await within(1, robbed)
 
 
-async def test_a_change_of_one_client_leaves_the_others_remembered(worker: Any) -> None:
+async def test_a_change_of_one_client_keeps_other_clients_cached(worker: Any) -> None:
     kept, changed = await new_client(worker), await new_client(worker)
     assert [await status(worker, name) for name in (kept, changed)] == [200, 200]
     size = len(worker.service.authentication._entries)
     await worker.service.clients.remove(changed)
-    await until(lambda: len(worker.service.authentication._entries) == size - 1)
+    await wait_until(lambda: len(worker.service.authentication._entries) == size - 1)
     entries = worker.service.authentication._entries.values()
     assert kept in [entry.client.username for entry in entries]
 
 
-async def test_a_password_changed_during_its_check_is_not_remembered(worker: Any) -> None:
+async def test_a_password_changed_during_its_check_is_not_cached(worker: Any) -> None:
     slow = Clients(worker.service.database.write, Passwords(SLOW))
     username = f"client-{uuid4().hex}"
     await slow.add(username, SECRET)
     running = asyncio.ensure_future(status(worker, username))
-    await until(lambda: bool(worker.service.authentication._checks))
+    await wait_until(lambda: bool(worker.service.authentication._checks))
     await asyncio.sleep(0.02)
     await worker.service.clients.set_password(username, "another horse")
-    await until(lambda: worker.service.authentication._cache.generation > 0)
+    await wait_until(lambda: worker.service.authentication._cache.generation > 0)
     assert not running.done()
     assert await running in (200, 401)
     assert await status(worker, username) == 401
     assert await status(worker, username, "another horse") == 200
 
 
-async def test_a_lost_connection_hides_no_change(worker: Any, other_worker: Any) -> None:
+async def test_changes_during_a_lost_connection_are_applied(worker: Any, other_worker: Any) -> None:
     username = await new_client(worker)
     for api in (worker, other_worker):
         assert await status(api, username) == 200
@@ -344,23 +346,23 @@ async def test_a_lost_connection_hides_no_change(worker: Any, other_worker: Any)
     )
     await connection.close()
     await worker.service.clients.remove(username)
-    await within_a_second(worker, other_worker, username)
+    await assert_applied_within_a_second(worker, other_worker, username)
     for api in (worker, other_worker):
-        await listening(api)
+        await wait_for_listener(api)
         assert await status(api, "admin") == 200
 
 
 @asynccontextmanager
-async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
-    """Stand in for a pooler in transaction mode: all passes but notifications."""
+async def pooler_without_notifications(dsn: str) -> AsyncIterator[str]:
+    """Simulate a pooler in transaction mode: everything except notifications passes."""
     writers: list[asyncio.StreamWriter] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = urlsplit(dsn).query.partition("host=")[2].partition("&")[0].replace("%2F", "/")
-        upstream, onward = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
-        writers.extend((writer, onward))
+        upstream, upstream_writer = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+        writers.extend((writer, upstream_writer))
 
-        async def back() -> None:
+        async def relay_responses() -> None:
             try:
                 while True:
                     head = await upstream.readexactly(5)
@@ -370,13 +372,13 @@ async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
             finally:
                 writer.close()
 
-        backward = asyncio.ensure_future(back())
+        responses = asyncio.ensure_future(relay_responses())
         while data := await reader.read(65536):
-            onward.write(data)
-        backward.cancel()
+            upstream_writer.write(data)
+        responses.cancel()
         with suppress(asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
-            await backward
-        onward.close()
+            await responses
+        upstream_writer.close()
         writer.close()
 
     server = await asyncio.start_server(relay, "127.0.0.1")
@@ -389,8 +391,8 @@ async def deaf_pooler(dsn: str) -> AsyncIterator[str]:
     await asyncio.sleep(0)
 
 
-async def test_where_notifications_do_not_pass_changes_are_looked_up(serve: Start, worker: Any) -> None:
-    async with deaf_pooler(worker.service.settings.direct_url) as dsn:
+async def test_changes_are_polled_if_notifications_do_not_arrive(serve: Start, worker: Any) -> None:
+    async with pooler_without_notifications(worker.service.settings.direct_url) as dsn:
         api = await serve([], trusted_proxies=ANY_PROXY, database_url=dsn)
         api.service.clients.passwords = Passwords(CHEAP)
         username = await new_client(worker)
@@ -408,7 +410,7 @@ async def test_where_notifications_do_not_pass_changes_are_looked_up(serve: Star
         await api.service.database.close()
 
 
-async def test_while_the_database_is_away_who_is_remembered_stays(
+async def test_cached_clients_stay_authenticated_while_the_database_is_unavailable(
     serve: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = EmbeddedServer(tmp_path)
@@ -416,16 +418,16 @@ async def test_while_the_database_is_away_who_is_remembered_stays(
     try:
         assert await status(api, "admin") == 200
         await asyncio.to_thread(server.stop)
-        await until(lambda: api.service.authentication._notifications.until < time.monotonic() - 0.2)
+        await wait_until(lambda: api.service.authentication._notifications.until < time.monotonic() - 0.2)
         for _ in range(3):
             assert await status(api, "admin") == 200
-        status_, headers, body = await raw(api, authorization("admin:unknown horse"))
+        status_, headers, body = await send_raw(api, authorization("admin:unknown horse"))
         assert (status_, headers["Retry-After"]) == (503, "1")
         assert [error["code"] for error in body["errors"]] == [DATABASE_UNAVAILABLE]
-        assert (await raw(api, authorization("nobody:unknown horse")))[0] == 503
-        assert (await raw(api))[0] == 401
+        assert (await send_raw(api, authorization("nobody:unknown horse")))[0] == 503
+        assert (await send_raw(api))[0] == 401
         await asyncio.to_thread(server.start)
-        await listening(api)
+        await wait_for_listener(api)
         assert await status(api, "admin", "unknown horse") == 401
         assert await status(api, "admin") == 200
     finally:
@@ -435,7 +437,7 @@ async def test_while_the_database_is_away_who_is_remembered_stays(
     assert "horse" not in caplog.text
 
 
-async def test_nobody_is_remembered_for_longer_than_was_set(start: Start) -> None:
+async def test_cached_credentials_expire(start: Start) -> None:
     api = await start(remember_seconds=0.2)
     username = await new_client(api)
     assert await status(api, username) == 200
@@ -445,7 +447,7 @@ async def test_nobody_is_remembered_for_longer_than_was_set(start: Start) -> Non
     assert [kept is entry for kept in api.service.authentication._entries.values()] == [False]
 
 
-async def test_a_hash_of_another_cost_is_renewed_by_a_login(worker: Any) -> None:
+async def test_a_login_rehashes_a_password_with_outdated_cost(worker: Any) -> None:
     username = f"client-{uuid4().hex}"
     await Clients(worker.service.database.write, Passwords(Cost(memory=16, passes=2))).add(username, SECRET)
     assert await status(worker, username, "wrong horse") == 401
@@ -457,18 +459,20 @@ async def test_a_hash_of_another_cost_is_renewed_by_a_login(worker: Any) -> None
     assert await status(worker, username) == 200
 
 
-async def test_repeated_failures_wait_and_say_how_long(worker: Any) -> None:
+async def test_repeated_failures_are_throttled_with_retry_after(worker: Any) -> None:
     username = await new_client(worker)
     statuses = [await status(worker, username, f"guess {n:04}", "198.51.100.30") for n in range(8)]
     assert statuses == [401] * 5 + [429] * 3
-    code, headers, body = await raw(worker, authorization(f"{username}:guess 9999"), b"X-Forwarded-For: 198.51.100.30")
+    code, headers, body = await send_raw(
+        worker, authorization(f"{username}:guess 9999"), b"X-Forwarded-For: 198.51.100.30"
+    )
     assert (code, headers["Retry-After"]) == (429, "1")
     assert [error["code"] for error in body["errors"]] == [TOO_MANY_REQUESTS]
     assert await status(worker, username, SECRET, "198.51.100.30") == 429
     assert await status(worker, username, SECRET, "198.51.100.31") == 200
 
 
-async def test_guesses_that_come_together_do_not_slip_through(worker: Any) -> None:
+async def test_concurrent_guesses_are_throttled(worker: Any) -> None:
     username = await new_client(worker)
     guesses = (status(worker, username, f"guess {n:04}", "198.51.100.40") for n in range(40))
     statuses = await asyncio.gather(*guesses)
@@ -476,7 +480,7 @@ async def test_guesses_that_come_together_do_not_slip_through(worker: Any) -> No
     assert statuses.count(429) == 35
 
 
-async def test_who_was_in_before_is_not_locked_out_at_the_same_address(start: Start) -> None:
+async def test_an_authenticated_client_is_not_locked_out_by_its_address(start: Start) -> None:
     api = await start(remember_seconds=0)
     username = await new_client(api)
     assert await status(api, username) == 200
@@ -486,7 +490,7 @@ async def test_who_was_in_before_is_not_locked_out_at_the_same_address(start: St
     assert await status(api, username) == 200
 
 
-async def test_after_the_wait_the_right_password_is_taken_and_the_failures_forgotten(worker: Any) -> None:
+async def test_a_success_after_the_wait_resets_the_failures(worker: Any) -> None:
     username = await new_client(worker)
     for number in range(6):
         await status(worker, username, f"guess {number:04}", "198.51.100.50")
@@ -496,33 +500,33 @@ async def test_after_the_wait_the_right_password_is_taken_and_the_failures_forgo
     assert await status(worker, username, "guess 9999", "198.51.100.50") == 401
 
 
-async def test_workers_count_together(worker: Any, other_worker: Any) -> None:
+async def test_workers_share_failure_counts(worker: Any, other_worker: Any) -> None:
     username = await new_client(worker)
     for number in range(5):
         assert await status(worker, username, f"guess {number:04}", "198.51.100.60") == 401
     throttle = other_worker.service.authentication._throttle
-    await until(lambda: throttle.wait(username, "198.51.100.60") > 0)
+    await wait_until(lambda: throttle.wait(username, "198.51.100.60") > 0)
     assert await status(other_worker, username, "guess 9999", "198.51.100.60") == 429
 
 
-async def test_only_a_trusted_proxy_is_believed(start: Start) -> None:
+async def test_only_trusted_proxies_can_set_the_client_address(start: Start) -> None:
     api = await start(trusted_proxies=())
     username = await new_client(api)
     statuses = [await status(api, username, f"guess {n:04}", f"198.51.100.{n}") for n in range(8)]
     assert statuses == [401] * 5 + [429] * 3
 
 
-async def test_a_flood_from_everywhere_leaves_room_for_who_is_known(start: Start) -> None:
+async def test_a_flood_of_guesses_does_not_block_cached_clients(start: Start) -> None:
     api = await start()
     api.service.clients.passwords = Passwords(replace(SLOW, memory=8 * 1024), threads=1, waiting=8)
-    known, newcomer = await new_client(api), await new_client(api)
-    assert await status(api, known, address="192.0.2.1") == 200
+    cached, newcomer = await new_client(api), await new_client(api)
+    assert await status(api, cached, address="192.0.2.1") == 200
     flood = [
         asyncio.ensure_future(status(api, f"user {n}", f"guess {n:04}", f"203.0.{n // 250}.{n % 250}"))
         for n in range(100)
     ]
     await asyncio.sleep(0.05)
-    assert await status(api, known, address="192.0.2.1") == 200
+    assert await status(api, cached, address="192.0.2.1") == 200
     assert await status(api, newcomer, address="192.0.2.1") == 200
     assert not all(task.done() for task in flood)
     statuses = await asyncio.gather(*flood)

@@ -1,4 +1,4 @@
-"""Clients in the database: their names, their grants, and the administrator that always stays."""
+"""Clients in the database: names, grants, and the last administrator, which cannot be removed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def clients(pool: Pool) -> Clients:
-    """Give a store that is empty but for the administrator."""
+    """Return a store that contains only the administrator."""
     await pool.execute("TRUNCATE pegboard.client")
     clients = Clients(pool, Passwords(Cost(memory=8, passes=1)))
     await clients.ensure_administrator(SECRET)
     return clients
 
 
-async def refused(action: Coroutine[Any, Any, Any]) -> ApiError:
+async def client_error(action: Coroutine[Any, Any, Any]) -> ApiError:
     with pytest.raises(ApiError) as caught:
         await action
     return caught.value
@@ -54,13 +54,13 @@ async def refused(action: Coroutine[Any, Any, Any]) -> ApiError:
         ("contacts", "any", {"contacts:any", "contacts:*", "*:*"}),
     ],
 )
-def test_one_of_the_sufficing_grants_is_enough(resource: str, what: str, expected: set[str]) -> None:
+def test_one_sufficient_grant_is_enough(resource: str, what: str, expected: set[str]) -> None:
     assert sufficient_grants(resource, what) == expected
 
 
-def test_grants_are_kept_in_order_and_once() -> None:
-    given = ["contacts:*", "*:GET", "address-book_2:archive", "not_there:any", "contacts:*", "*:*", "a:PATCH"]
-    assert parse_grants(given) == (
+def test_grants_are_sorted_and_deduplicated() -> None:
+    grants = ["contacts:*", "*:GET", "address-book_2:archive", "not_there:any", "contacts:*", "*:*", "a:PATCH"]
+    assert parse_grants(grants) == (
         "*:*", "*:GET", "a:PATCH", "address-book_2:archive", "contacts:*", "not_there:any",
     )  # fmt: skip
 
@@ -74,11 +74,11 @@ def test_grants_are_kept_in_order_and_once() -> None:
         None, 7, ["contacts:GET"],
     ],
 )  # fmt: skip
-def test_a_malformed_grant_is_pointed_at(grant: object) -> None:
+def test_a_malformed_grant_is_reported_with_a_pointer(grant: object) -> None:
     with pytest.raises(ApiError) as caught:
         parse_grants(["*:*", grant, "contacts:*", grant])
     assert caught.value.status == 422
-    assert [fault.pointer for fault in caught.value.details] == ["/grants/1", "/grants/3"]
+    assert [detail.pointer for detail in caught.value.details] == ["/grants/1", "/grants/3"]
 
 
 async def test_a_client_is_stored_without_its_password(clients: Clients, pool: Pool) -> None:
@@ -97,9 +97,9 @@ async def test_a_client_is_stored_without_its_password(clients: Clients, pool: P
     assert await clients.read("zoe") is None
 
 
-async def test_all_that_is_wrong_with_a_new_client_is_told_at_once(clients: Clients) -> None:
-    error = await refused(clients.add("a:b", "short", ["x"]))
-    assert [fault.pointer for fault in error.details] == ["/username", "/password", "/grants/0"]
+async def test_all_errors_of_a_new_client_are_reported_together(clients: Clients) -> None:
+    error = await client_error(clients.add("a:b", "short", ["x"]))
+    assert [detail.pointer for detail in error.details] == ["/username", "/password", "/grants/0"]
 
 
 @pytest.mark.parametrize(
@@ -114,28 +114,28 @@ async def test_all_that_is_wrong_with_a_new_client_is_told_at_once(clients: Clie
         ("a\ud800b", errors.InvalidCharacters),
     ],
 )
-async def test_a_bad_user_name_is_refused(clients: Clients, username: str, kind: type[ApiError]) -> None:
-    assert type(await refused(clients.add(username, SECRET))) is kind
+async def test_an_invalid_user_name_is_rejected(clients: Clients, username: str, kind: type[ApiError]) -> None:
+    assert type(await client_error(clients.add(username, SECRET))) is kind
 
 
 @pytest.mark.parametrize("username", ["x" * 201, "", "a:b", "a\tb", "a\x7fb", "a\x9fb"])
-async def test_the_database_refuses_a_bad_user_name_too(clients: Clients, pool: Pool, username: str) -> None:
+async def test_the_database_rejects_an_invalid_user_name(clients: Clients, pool: Pool, username: str) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
         await pool.execute("UPDATE pegboard.client SET username = $1", username)
 
 
-async def test_names_of_200_characters_are_taken(clients: Clients) -> None:
+async def test_user_names_of_200_characters_are_accepted(clients: Clients) -> None:
     assert (await clients.add("é" * 200, SECRET)).username == "é" * 200
 
 
-async def test_a_user_name_is_taken_once(clients: Clients) -> None:
+async def test_user_names_are_unique(clients: Clients) -> None:
     await clients.add("ada", SECRET)
-    error = await refused(clients.add("ada", SECRET))
+    error = await client_error(clients.add("ada", SECRET))
     assert (type(error), error.details[0].pointer) == (errors.Conflict, "/username")
     assert (await clients.add("Ada", SECRET)).username == "Ada"
 
 
-async def test_what_is_set_holds_from_then_on(clients: Clients) -> None:
+async def test_updates_are_stored(clients: Clients) -> None:
     before = await clients.add("ada", SECRET)
     await clients.set_grants("ada", ["contacts:*"])
     await clients.set_active("ada", False)
@@ -152,7 +152,7 @@ async def test_what_is_set_holds_from_then_on(clients: Clients) -> None:
     assert await clients.read("ada") is None
 
 
-async def test_a_change_is_a_new_version(clients: Clients, pool: Pool) -> None:
+async def test_a_change_sets_a_new_version(clients: Clients, pool: Pool) -> None:
     before = await pool.fetchval('SELECT "_version" FROM pegboard.client')
     await clients.set_password("admin", "another horse")
     assert await pool.fetchval('SELECT "_version" FROM pegboard.client') != before
@@ -167,36 +167,38 @@ CHANGES: dict[str, Callable[[Clients, str], Coroutine[Any, Any, Any]]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_an_unknown_client_is_404(clients: Clients, change: Callable[..., Any]) -> None:
-    assert type(await refused(change(clients, "nobody"))) is errors.NotFound
+    assert type(await client_error(change(clients, "nobody"))) is errors.NotFound
 
 
 async def test_setting_the_password_of_an_unknown_client_is_404(clients: Clients) -> None:
-    assert type(await refused(clients.set_password("nobody", SECRET))) is errors.NotFound
+    assert type(await client_error(clients.set_password("nobody", SECRET))) is errors.NotFound
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_the_last_administrator_stays(clients: Clients, change: Callable[..., Any]) -> None:
+async def test_the_last_administrator_cannot_be_removed(clients: Clients, change: Callable[..., Any]) -> None:
     await clients.add("sleeper", SECRET, ["*:*"], active=False)
     await clients.add("ada", SECRET, ["*:GET", "*:POST", "contacts:*"])
-    assert type(await refused(change(clients, "admin"))) is errors.Conflict
+    assert type(await client_error(change(clients, "admin"))) is errors.Conflict
     stored = await clients.read("admin")
     assert stored is not None
     assert (stored.client.active, stored.client.grants) == (True, frozenset({"*:*"}))
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_another_administrator_lets_the_first_go(clients: Clients, change: Callable[..., Any]) -> None:
+async def test_an_administrator_can_be_removed_if_there_is_another(
+    clients: Clients, change: Callable[..., Any]
+) -> None:
     await clients.add("ada", SECRET, ["*:*"])
     await change(clients, "admin")
-    assert type(await refused(change(clients, "ada"))) is errors.Conflict
+    assert type(await client_error(change(clients, "ada"))) is errors.Conflict
 
 
-async def test_the_last_administrator_may_have_another_password_and_further_grants(clients: Clients) -> None:
+async def test_the_last_administrator_can_change_its_password_and_add_grants(clients: Clients) -> None:
     await clients.set_password("admin", "another horse")
     assert (await clients.set_grants("admin", ["*:*", "contacts:any"])).grants == {"*:*", "contacts:any"}
 
 
-async def test_of_administrators_that_go_at_once_one_stays(clients: Clients) -> None:
+async def test_concurrent_removals_keep_one_administrator(clients: Clients) -> None:
     for number in range(7):
         await clients.add(f"admin {number}", SECRET, ["*:*"])
     actions = [change(clients, f"admin {n}") for n, change in zip(range(7), [*CHANGES.values()] * 3, strict=False)]
@@ -206,7 +208,7 @@ async def test_of_administrators_that_go_at_once_one_stays(clients: Clients) -> 
     assert [type(outcome) for outcome in outcomes].count(errors.Conflict) == 1
 
 
-async def test_the_database_itself_keeps_the_last_administrator(clients: Clients, pool: Pool) -> None:
+async def test_the_database_enforces_the_last_administrator(clients: Clients, pool: Pool) -> None:
     await clients.add("ada", SECRET, ["*:*"])
     with pytest.raises(asyncpg.RestrictViolationError):
         await pool.execute("DELETE FROM pegboard.client")
@@ -214,21 +216,23 @@ async def test_the_database_itself_keeps_the_last_administrator(clients: Clients
         await pool.execute("UPDATE pegboard.client SET grants = '{}'")
 
 
-async def test_the_first_administrator_is_made_once(pool: Pool) -> None:
+async def test_the_first_administrator_is_created_once(pool: Pool) -> None:
     await pool.execute("TRUNCATE pegboard.client")
     replicas = [Clients(pool, Passwords(Cost(memory=8, passes=1))) for _ in range(8)]
-    told = [password for password in await asyncio.gather(*(r.ensure_administrator() for r in replicas)) if password]
-    assert len(told) == 1
+    passwords = [
+        password for password in await asyncio.gather(*(r.ensure_administrator() for r in replicas)) if password
+    ]
+    assert len(passwords) == 1
     stored = await replicas[0].read("admin")
     assert stored is not None
     assert stored.client.grants == {"*:*"}
-    assert len(told[0]) >= 20
-    assert await replicas[0].passwords.verify(stored.password, told[0].encode())
+    assert len(passwords[0]) >= 20
+    assert await replicas[0].passwords.verify(stored.password, passwords[0].encode())
     assert await replicas[0].ensure_administrator() is None
     assert len(await replicas[0].list()) == 1
 
 
-async def test_the_first_administrator_gets_the_password_that_was_set(clients: Clients) -> None:
+async def test_the_first_administrator_gets_the_configured_password(clients: Clients) -> None:
     stored = await clients.read("admin")
     assert stored is not None
     assert await clients.passwords.verify(stored.password, SECRET.encode())
@@ -236,23 +240,23 @@ async def test_the_first_administrator_gets_the_password_that_was_set(clients: C
     assert await clients.read("admin") == stored
 
 
-async def test_there_is_no_administrator_again_where_there_are_clients(clients: Clients) -> None:
+async def test_no_administrator_is_created_if_there_are_clients(clients: Clients) -> None:
     await clients.add("ada", SECRET, ["*:*"])
     await clients.remove("admin")
     assert await clients.ensure_administrator() is None
     assert [client.username for client in await clients.list()] == ["ada"]
 
 
-async def test_before_the_migrations_nobody_is_known_and_nobody_refused(postgres: str) -> None:
+async def test_reading_a_client_before_the_migrations_is_a_database_error(postgres: str) -> None:
     pool = Pool(postgres)
     await pool.open()
     try:
-        assert type(await refused(Clients(pool).read("admin"))) is errors.DatabaseUnavailable
+        assert type(await client_error(Clients(pool).read("admin"))) is errors.DatabaseUnavailable
     finally:
         await pool.close()
 
 
-async def test_each_change_leaves_a_line_without_a_secret(clients: Clients, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_change_is_logged_without_secrets(clients: Clients, caplog: pytest.LogCaptureFixture) -> None:
     actor = Actor("boss\n", "192.0.2.1", "r-1")
     caplog.set_level(logging.INFO, "pegboard.auth")
     await clients.add("ada", SECRET, actor=actor)
@@ -262,6 +266,6 @@ async def test_each_change_leaves_a_line_without_a_secret(clients: Clients, capl
     await clients.remove("ada", actor=actor)
     rest = "user='ada' by='boss\\n' address=192.0.2.1 request=r-1"
     done = ("added", "password set", "grants set", "active set", "removed")
-    assert caplog.messages == [f"client {what}: {rest}" for what in done]
+    assert caplog.messages == [f"client {change}: {rest}" for change in done]
     assert "horse" not in caplog.text
     assert "argon2" not in caplog.text

@@ -1,4 +1,4 @@
-"""Which passwords are taken, how they are hashed and checked, and who comes first."""
+"""Passwords: validation, hashing, checking, and priorities of waiting checks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SLOW = Cost(memory=16 * 1024, passes=2)
 
 
 @pytest.mark.parametrize("password", ["12345678", "pä:ss 🔑 wörd", "\N{ZERO WIDTH JOINER}" * 8, "x" * 1024, "é" * 1024])
-def test_a_password_is_hashed_as_utf8(password: str) -> None:
+def test_a_password_is_hashed_as_utf_8(password: str) -> None:
     assert prepare(password) == password.encode()
 
 
-def test_equal_characters_are_equal_however_they_are_composed() -> None:
+def test_passwords_are_normalized() -> None:
     assert prepare("cafe\N{COMBINING ACUTE ACCENT} noir") == prepare("caf\N{LATIN SMALL LETTER E WITH ACUTE} noir")
     assert prepare("e\N{COMBINING ACUTE ACCENT}" * 1024) == prepare("é" * 1024)
 
@@ -40,7 +40,7 @@ def test_equal_characters_are_equal_however_they_are_composed() -> None:
         ("12345678\ud800", errors.InvalidCharacters),
     ],
 )
-def test_other_passwords_are_refused_and_not_repeated(password: str, kind: type[ApiError]) -> None:
+def test_invalid_passwords_are_rejected_and_not_repeated(password: str, kind: type[ApiError]) -> None:
     with pytest.raises(ApiError) as caught:
         prepare(password, "/password")
     assert type(caught.value) is kind
@@ -48,7 +48,7 @@ def test_other_passwords_are_refused_and_not_repeated(password: str, kind: type[
     assert len(password) < 8 or password not in str(caught.value)
 
 
-async def test_only_the_password_itself_is_right() -> None:
+async def test_only_the_exact_password_matches() -> None:
     passwords = Passwords(CHEAP)
     stored = await passwords.hash(b"correct horse")
     assert stored.startswith("$argon2id$v=19$m=8,t=1,p=1$")
@@ -58,25 +58,25 @@ async def test_only_the_password_itself_is_right() -> None:
     assert not await passwords.verify(None, b"correct horse")
 
 
-def test_a_hash_costs_what_owasp_asks_at_least() -> None:
+def test_the_hash_cost_meets_the_owasp_minimum() -> None:
     assert Cost() == Cost(memory=19 * 1024, passes=2, lanes=1)
 
 
 @pytest.mark.parametrize(
     "stored", ["", "x", "$argon2id$v=19$m=8,t=1,p=1$", "$argon2id$v=19$m=4294967295,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"]
 )
-async def test_a_broken_hash_lets_nobody_in(stored: str) -> None:
+async def test_a_malformed_hash_matches_no_password(stored: str) -> None:
     assert not await Passwords(CHEAP).verify(stored, b"correct horse")
 
 
-async def test_a_hash_of_another_cost_is_outdated() -> None:
+async def test_a_hash_with_another_cost_is_outdated() -> None:
     stored = await Passwords(CHEAP).hash(b"correct horse")
     assert not Passwords(CHEAP).outdated(stored)
     assert Passwords(SLOW).outdated(stored)
     assert await Passwords(SLOW).verify(stored, b"correct horse")
 
 
-async def test_those_too_many_are_told_to_come_back_and_the_others_are_served() -> None:
+async def test_checks_above_the_queue_limit_are_rejected_with_retry_after() -> None:
     passwords = Passwords(SLOW, threads=1, waiting=3)
     outcomes = await asyncio.gather(*(passwords.verify(None, b"a guess") for _ in range(10)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
@@ -85,7 +85,7 @@ async def test_those_too_many_are_told_to_come_back_and_the_others_are_served() 
     assert {(type(error), error.headers["Retry-After"]) for error in refused} == {(errors.TooManyRequests, "1")}
 
 
-async def test_the_first_rank_comes_before_those_who_waited_longer() -> None:
+async def test_prioritized_checks_overtake_waiting_checks() -> None:
     passwords = Passwords(SLOW, threads=1)
     order: list[str] = []
 
@@ -97,7 +97,7 @@ async def test_the_first_rank_comes_before_those_who_waited_longer() -> None:
     assert order == ["other 0", "known", "other 1", "other 2", "other 3"]
 
 
-async def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
+async def test_a_cancelled_check_passes_its_turn_to_the_next() -> None:
     passwords = Passwords(SLOW, threads=1, waiting=4)
     tasks = [asyncio.ensure_future(passwords.verify(None, b"a guess")) for _ in range(4)]
     await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Verbs that need no credentials: what anybody can do, and nothing beside it."""
+"""Methods that need no credentials: exactly the declared ones are public."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Post(Schema):
 
 
 class Authors(TableResource):
-    """Who writes."""
+    """Authors."""
 
     schema = Author
     verbs = "GET", "POST"
@@ -35,14 +35,14 @@ class Authors(TableResource):
 
 
 class Editors(TableResource):
-    """Who reads first."""
+    """Editors."""
 
     schema = Author
     verbs = "GET", "POST"
 
 
 class Posts(TableResource):
-    """What everybody may read."""
+    """Publicly readable posts."""
 
     schema = Post
     verbs = ALL
@@ -61,7 +61,7 @@ class Word(Schema):
 
 
 class Words(TableResource):
-    """What everybody may say."""
+    """Publicly writable words."""
 
     schema = Word
     verbs = "GET", "POST"
@@ -78,34 +78,34 @@ async def api(serve: Serve) -> Api:
 
 
 @pytest.fixture
-def nobody(api: Api) -> Api:
+def anonymous(api: Api) -> Api:
     return api.as_client("", "")
 
 
-async def made(api: Api, path: str, **values: Any) -> Any:
+async def create(api: Api, path: str, **values: Any) -> Any:
     response = await api.post(path, values)
     assert response.status == 201, response.body
     return response.json
 
 
-async def test_what_is_public_is_read_without_credentials(api: Api, nobody: Api) -> None:
-    post = await made(api, "/posts", title="one")
+async def test_public_methods_need_no_credentials(api: Api, anonymous: Api) -> None:
+    post = await create(api, "/posts", title="one")
     path = f"/posts/{post['id']}"
-    assert (await nobody.get(path)).json == post
-    assert (await nobody.head(path)).headers["ETag"] == (await api.head(path)).headers["ETag"]
-    assert post in (await nobody.get("/posts?title=one")).json["items"]
-    assert b"one" in (await nobody.get("/posts", headers={"Accept": "text/csv"})).body
-    assert (await nobody.get(f"/posts/{uuid4()}")).status == 404
-    assert (await nobody.get("/posts/no-id")).status == 404
-    assert (await nobody.get("/posts?x=1")).status == 400
-    assert (await nobody.get("/posts/")).status == 308
+    assert (await anonymous.get(path)).json == post
+    assert (await anonymous.head(path)).headers["ETag"] == (await api.head(path)).headers["ETag"]
+    assert post in (await anonymous.get("/posts?title=one")).json["items"]
+    assert b"one" in (await anonymous.get("/posts", headers={"Accept": "text/csv"})).body
+    assert (await anonymous.get(f"/posts/{uuid4()}")).status == 404
+    assert (await anonymous.get("/posts/no-id")).status == 404
+    assert (await anonymous.get("/posts?x=1")).status == 400
+    assert (await anonymous.get("/posts/")).status == 308
 
 
-async def test_nothing_else_is_let_in_without_credentials(api: Api, nobody: Api) -> None:
-    path = f"/posts/{(await made(api, '/posts', title='one'))['id']}"
+async def test_all_other_methods_require_credentials(api: Api, anonymous: Api) -> None:
+    path = f"/posts/{(await create(api, '/posts', title='one'))['id']}"
     for verb in ("PUT", "PATCH", "DELETE"):
-        assert (await nobody.request(verb, path, {})).status == 401, verb
-    for verb, place in (
+        assert (await anonymous.request(verb, path, {})).status == 401, verb
+    for verb, target in (
         ("POST", "/posts"),
         ("POST", f"{path}/pin"),
         ("GET", f"{path}/pin"),
@@ -118,37 +118,37 @@ async def test_nothing_else_is_let_in_without_credentials(api: Api, nobody: Api)
         ("GET", "/plugins"),
         ("OPTIONS", path),
     ):
-        response = await nobody.request(verb, place)
-        assert (response.status, response.errors[0][0]) == (401, 12000), (verb, place)
+        response = await anonymous.request(verb, target)
+        assert (response.status, response.errors[0][0]) == (401, 12000), (verb, target)
         assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-async def test_credentials_that_are_sent_have_to_be_right(api: Api, nobody: Api) -> None:
+async def test_credentials_are_checked_if_sent(api: Api, anonymous: Api) -> None:
     assert (await api.as_client("admin", "wrong password").get("/posts")).status == 401
-    malformed = await nobody.get("/posts", headers={"Authorization": "Basic ?"})
+    malformed = await anonymous.get("/posts", headers={"Authorization": "Basic ?"})
     assert (malformed.status, malformed.errors) == (401, [(12000, "Authorization")])
-    assert (await nobody.get("/posts", headers={"Authorization": ""})).status == 401
+    assert (await anonymous.get("/posts", headers={"Authorization": ""})).status == 401
     await api.service.clients.add("poor", "a password", [])
     assert (await api.as_client("poor", "a password").get("/posts")).status == 200
     assert (await api.as_client("poor", "a password").post("/posts", {"title": "x"})).status == 403
 
 
-async def test_expand_shows_what_can_be_read_in_public(api: Api, nobody: Api) -> None:
-    author = await made(api, "/authors", name="Ada")
-    editor = await made(api, "/editors", name="Eve")
-    post = await made(api, "/posts", title="one", author=author["id"], editor=editor["id"])
-    assert (await nobody.get(f"/posts/{post['id']}?expand=author")).json["author"] == author
-    assert (await nobody.get(f"/posts/{post['id']}?expand=editor")).errors == [(12002, "expand")]
+async def test_expand_without_credentials_requires_a_public_target(api: Api, anonymous: Api) -> None:
+    author = await create(api, "/authors", name="Ada")
+    editor = await create(api, "/editors", name="Eve")
+    post = await create(api, "/posts", title="one", author=author["id"], editor=editor["id"])
+    assert (await anonymous.get(f"/posts/{post['id']}?expand=author")).json["author"] == author
+    assert (await anonymous.get(f"/posts/{post['id']}?expand=editor")).errors == [(12002, "expand")]
 
 
-async def test_a_public_post_is_nobodys(api: Api, nobody: Api) -> None:
-    assert (await made(nobody, "/words", text="hello"))["by"] == "nobody"
-    assert (await made(api, "/words", text="hello"))["by"] == "admin"
-    kept = await nobody.post("/words", {"text": "again"}, headers={"Idempotency-Key": "k"})
+async def test_an_item_created_without_credentials_has_no_client(api: Api, anonymous: Api) -> None:
+    assert (await create(anonymous, "/words", text="hello"))["by"] == "nobody"
+    assert (await create(api, "/words", text="hello"))["by"] == "admin"
+    kept = await anonymous.post("/words", {"text": "again"}, headers={"Idempotency-Key": "k"})
     assert (kept.status, kept.errors) == (400, [(10015, "Idempotency-Key")])
 
 
-async def test_the_document_says_what_needs_no_credentials(api: Api) -> None:
+async def test_the_openapi_document_marks_public_methods(api: Api) -> None:
     paths = (await api.get("/openapi.json")).json["paths"]
     for path, verb, is_public in (
         ("/posts", "get", True),
@@ -164,16 +164,16 @@ async def test_the_document_says_what_needs_no_credentials(api: Api) -> None:
         assert security == ([{}, {"basic": []}] if is_public else None), (path, verb)
 
 
-async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -> None:
+async def test_a_failed_public_plugin_is_503_without_credentials(serve: Serve) -> None:
     broken = plugin("posts", Posts)
     broken.fail("it is of no use")
-    nobody = (await serve([broken])).as_client("", "")
-    assert (await nobody.get("/posts")).status == 503
-    assert (await nobody.post("/posts")).status == 401
+    anonymous = (await serve([broken])).as_client("", "")
+    assert (await anonymous.get("/posts")).status == 503
+    assert (await anonymous.post("/posts")).status == 401
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "message"),
     [
         ({"public": ("DELETE",)}, "public names 'DELETE'; use only those of GET, HEAD, POST"),
         ({"public": ("GET",), "verbs": ("POST",)}, "public names 'GET'"),
@@ -181,6 +181,6 @@ async def test_a_public_plugin_that_is_down_says_so_to_everybody(serve: Serve) -
         ({"public": ("GET",), "owned": True}, "public and owned are both set"),
     ],
 )
-def test_what_cannot_be_public_is_found_at_the_start(changes: Mapping[str, Any], fault: str) -> None:
+def test_invalid_public_declarations_are_rejected_at_startup(changes: Mapping[str, Any], message: str) -> None:
     wrong = type("Wrong", (Editors,), dict(changes))
-    assert fault in (problem(wrong) or "")
+    assert message in (problem(wrong) or "")

@@ -1,4 +1,4 @@
-"""How failures slow down what follows, and whose they are."""
+"""Throttling after failures, and what they are attributed to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fail(throttle: Throttle, times: int, username: str = "ada", address: str = "
         throttle.begin(username, address)
 
 
-def test_some_failures_cost_nothing_and_then_each_doubles_the_wait(throttle: Throttle, clock: Clock) -> None:
+def test_the_wait_doubles_with_each_failure_after_the_first_ones(throttle: Throttle, clock: Clock) -> None:
     waits = []
     for _ in range(PAIR.free + 12):
         waits.append(throttle.wait("ada", "192.0.2.1"))
@@ -44,14 +44,14 @@ def test_some_failures_cost_nothing_and_then_each_doubles_the_wait(throttle: Thr
     assert waits[PAIR.free :] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
 
 
-def test_another_address_and_another_user_do_not_wait(throttle: Throttle) -> None:
+def test_other_addresses_and_other_users_do_not_wait(throttle: Throttle) -> None:
     fail(throttle, 20)
     assert throttle.wait("ada", "192.0.2.1") > 0
     assert throttle.wait("ada", "192.0.2.2") == 0
     assert throttle.wait("bob", "192.0.2.1") == 0
 
 
-def test_an_address_that_tries_many_users_waits_for_all_of_them(throttle: Throttle) -> None:
+def test_an_address_that_tries_many_users_is_throttled(throttle: Throttle) -> None:
     for number in range(ADDRESS.free):
         assert throttle.wait(f"user {number}", "192.0.2.1") == 0
         fail(throttle, 1, f"user {number}")
@@ -59,20 +59,20 @@ def test_an_address_that_tries_many_users_waits_for_all_of_them(throttle: Thrott
     assert throttle.wait("ada", "192.0.2.2") == 0
 
 
-def test_addresses_of_one_ipv6_network_are_one(throttle: Throttle) -> None:
+def test_addresses_of_an_ipv6_network_are_counted_together(throttle: Throttle) -> None:
     for number in range(20):
         fail(throttle, 1, address=f"2001:db8::{number:x}")
     assert throttle.wait("ada", "2001:db8::ffff:1") > 0
     assert throttle.wait("ada", "2001:db8:0:1::1") == 0
 
 
-def test_a_success_forgets_the_failures_of_its_user(throttle: Throttle) -> None:
+def test_a_success_resets_the_failures_of_the_user(throttle: Throttle) -> None:
     fail(throttle, 8)
     throttle.succeed("ada", "192.0.2.1")
     assert throttle.wait("ada", "192.0.2.1") == 0
 
 
-def test_a_success_does_not_excuse_the_guesses_at_other_users(throttle: Throttle) -> None:
+def test_a_success_does_not_reset_failures_of_other_users(throttle: Throttle) -> None:
     for number in range(100):
         fail(throttle, 1, f"user {number}")
         throttle.begin("mallory", "192.0.2.1")
@@ -80,14 +80,14 @@ def test_a_success_does_not_excuse_the_guesses_at_other_users(throttle: Throttle
     assert throttle.wait("ada", "192.0.2.1") > 0
 
 
-def test_an_attempt_that_came_to_no_end_does_not_count(throttle: Throttle) -> None:
+def test_an_undone_attempt_does_not_count(throttle: Throttle) -> None:
     for _ in range(100):
         throttle.begin("ada", "192.0.2.1")
         throttle.undo("ada", "192.0.2.1")
     assert throttle.wait("ada", "192.0.2.1") == 0
 
 
-def test_failures_are_forgotten_after_an_hour(throttle: Throttle, clock: Clock) -> None:
+def test_failures_expire_after_an_hour(throttle: Throttle, clock: Clock) -> None:
     fail(throttle, 50)
     clock.now += 3601
     assert throttle.wait("ada", "192.0.2.1") == 0
@@ -95,7 +95,7 @@ def test_failures_are_forgotten_after_an_hour(throttle: Throttle, clock: Clock) 
     assert throttle.wait("ada", "192.0.2.1") == 0
 
 
-def test_an_address_is_trusted_from_a_success_until_it_fails_too_often(throttle: Throttle, clock: Clock) -> None:
+def test_an_address_is_trusted_after_a_success_until_too_many_failures(throttle: Throttle, clock: Clock) -> None:
     assert not throttle.trusts("192.0.2.1")
     throttle.begin("ada", "192.0.2.1")
     throttle.succeed("ada", "192.0.2.1")
@@ -107,32 +107,32 @@ def test_an_address_is_trusted_from_a_success_until_it_fails_too_often(throttle:
     assert not throttle.trusts("192.0.2.1")
 
 
-def test_other_workers_count_what_they_hear(clock: Clock) -> None:
-    here, there = Throttle(clock), Throttle(clock)
+def test_notifications_update_the_counts_of_other_workers(clock: Clock) -> None:
+    first, second = Throttle(clock), Throttle(clock)
     for _ in range(6):
-        here.begin("ada", "2001:db8::1")
-        there.receive(here.fail("ada", "2001:db8::1"))
-    assert there.wait("ada", "2001:db8::1") == here.wait("ada", "2001:db8::1") == 2
-    here.begin("ada", "2001:db8::1")
-    message = here.succeed("ada", "2001:db8::1")
+        first.begin("ada", "2001:db8::1")
+        second.receive(first.fail("ada", "2001:db8::1"))
+    assert second.wait("ada", "2001:db8::1") == first.wait("ada", "2001:db8::1") == 2
+    first.begin("ada", "2001:db8::1")
+    message = first.succeed("ada", "2001:db8::1")
     assert message is not None
-    there.receive(message)
-    assert there.wait("ada", "2001:db8::1") == 0
-    assert there.trusts("2001:db8::1")
+    second.receive(message)
+    assert second.wait("ada", "2001:db8::1") == 0
+    assert second.trusts("2001:db8::1")
 
 
-def test_a_success_is_news_once(throttle: Throttle) -> None:
+def test_only_the_first_success_is_notified(throttle: Throttle) -> None:
     throttle.begin("ada", "192.0.2.1")
     assert throttle.succeed("ada", "192.0.2.1") is not None
     throttle.begin("ada", "192.0.2.1")
     assert throttle.succeed("ada", "192.0.2.1") is None
 
 
-def test_no_two_news_are_alike(throttle: Throttle) -> None:
+def test_every_notification_is_unique(throttle: Throttle) -> None:
     assert throttle.fail("ada", "192.0.2.1") != throttle.fail("ada", "192.0.2.1")
 
 
-def test_what_is_told_holds_no_user_name(throttle: Throttle) -> None:
+def test_notifications_contain_no_user_name(throttle: Throttle) -> None:
     assert "ada" not in throttle.fail("ada", "192.0.2.1")
 
 
@@ -165,7 +165,5 @@ def test_memory_is_bounded(throttle: Throttle) -> None:
         ("", [], LOCAL),
     ],
 )
-def test_the_source_is_the_last_hop_that_no_proxy_vouches_for(
-    remote: str | None, forwarded: list[str], expected: str
-) -> None:
+def test_the_client_address_is_the_last_untrusted_hop(remote: str | None, forwarded: list[str], expected: str) -> None:
     assert source(remote, forwarded, PROXIES) == expected

@@ -1,4 +1,4 @@
-"""The command line, as the installed console script: services are started, killed and started again."""
+"""The installed console script: services are started, killed and restarted."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
-    given = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
-    # To read whom the machine trusts takes a fifth of what a process takes to start.
-    return plain | {"PEGBOARD_DATA_DIR": str(folder), "SSL_CERT_FILE": os.devnull} | given
+    variables = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
+    # Loading the CA certificates takes a fifth of the start-up time of a process.
+    return plain | {"PEGBOARD_DATA_DIR": str(folder), "SSL_CERT_FILE": os.devnull} | variables
 
 
 def pegboard(folder: Path, *arguments: str, stdin: str = "", **settings: str) -> tuple[int, str, str]:
@@ -52,12 +52,12 @@ def pegboard(folder: Path, *arguments: str, stdin: str = "", **settings: str) ->
 
 
 class Service:
-    """A service in a process of its own; what it prints goes into files."""
+    """A service in its own process, whose output is redirected to files."""
 
     def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
-        self.place = folder.parent
-        with (self.place / "stdout").open("wb") as out, (self.place / "stderr").open("wb") as err:
+        self.output_folder = folder.parent
+        with (self.output_folder / "stdout").open("wb") as out, (self.output_folder / "stderr").open("wb") as err:
             self.process = subprocess.Popen(
                 [SCRIPT, "serve", "--port", "0", *arguments],
                 env=environment(folder, **settings),
@@ -65,17 +65,17 @@ class Service:
                 stdout=out,
                 stderr=err,
             )
-        self.port = int(self.await_line(SERVES)[1])
+        self.port = int(self.wait_for_line(SERVES)[1])
 
     @property
     def out(self) -> str:
-        return (self.place / "stdout").read_text()
+        return (self.output_folder / "stdout").read_text()
 
     @property
     def err(self) -> str:
-        return (self.place / "stderr").read_text()
+        return (self.output_folder / "stderr").read_text()
 
-    def await_line(self, pattern: re.Pattern[str], read: Callable[[], str] | None = None) -> re.Match[str]:
+    def wait_for_line(self, pattern: re.Pattern[str], read: Callable[[], str] | None = None) -> re.Match[str]:
         end = time.monotonic() + 30
         while time.monotonic() < end:
             match = pattern.search(read() if read else self.out)
@@ -97,14 +97,14 @@ class Service:
         return response.status, json.loads(content) if content else None
 
     def children(self) -> list[psutil.Process]:
-        """Return the processes that serve, where there are several."""
-        own = psutil.Process(self.process.pid).children()
-        found = []
-        for child in own:
-            # One that has just ended is none any more.
+        """Return the worker processes."""
+        processes = psutil.Process(self.process.pid).children()
+        workers = []
+        for child in processes:
+            # Exclude processes that have just ended.
             with suppress(psutil.NoSuchProcess):
-                found += [child] if child.name() != "postgres" else []
-        return found
+                workers += [child] if child.name() != "postgres" else []
+        return workers
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -113,10 +113,10 @@ class Service:
 
 @pytest.fixture(scope="module")
 def seed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Give the data of a service that was started once, and the password that it told."""
+    """Return the data of a service that was started once, and the password it printed."""
     folder = tmp_path_factory.mktemp("seed") / "data"
     service = Service(folder)
-    password = service.await_line(ADMINISTRATOR)[1]
+    password = service.wait_for_line(ADMINISTRATOR)[1]
     assert service.request("POST", "/contacts", password, ADA)[0] == 201
     assert service.end(signal.SIGTERM) == 0
     return folder, password
@@ -155,14 +155,14 @@ def postmaster(folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "postgres/postmaster.pid").read_text().splitlines()[0]))
 
 
-def names(service: Service, password: str) -> list[str]:
-    status, found = service.request("GET", "/contacts", password)
+def contact_names(service: Service, password: str) -> list[str]:
+    status, page = service.request("GET", "/contacts", password)
     assert status == 200
-    return [item["name"] for item in found["items"]]
+    return [item["name"] for item in page["items"]]
 
 
-def told(result: tuple[int, str, str]) -> str:
-    """Return the one line that a refused command tells."""
+def error_line(result: tuple[int, str, str]) -> str:
+    """Return the single line of a failed command's error message."""
     code, out, err = result
     assert (code, out) == (1, ""), (out, err)
     [line] = err.splitlines()
@@ -170,27 +170,27 @@ def told(result: tuple[int, str, str]) -> str:
     return line.removeprefix("Error: ")
 
 
-def test_the_first_start_tells_the_password_and_the_address(tmp_path: Path) -> None:
+def test_the_first_start_prints_the_password_and_the_address(tmp_path: Path) -> None:
     service = Service(tmp_path / "data")
     lines = service.out.splitlines()
     assert [bool(pattern.fullmatch(line)) for pattern, line in zip((ADMINISTRATOR, SERVES), lines, strict=True)] == [
         True,
         True,
     ]
-    assert service.request("GET", "/contacts", service.await_line(ADMINISTRATOR)[1])[0] == 200
+    assert service.request("GET", "/contacts", service.wait_for_line(ADMINISTRATOR)[1])[0] == 200
     assert service.request("GET", "/contacts", "another password")[0] == 401
     assert service.end(signal.SIGINT) == 0
-    assert service.await_line(ADMINISTRATOR)[1] not in service.err
+    assert service.wait_for_line(ADMINISTRATOR)[1] not in service.err
 
 
-def test_a_second_start_has_the_data_and_tells_no_password(start: Callable[..., Service], password: str) -> None:
+def test_a_second_start_keeps_the_data_and_prints_no_password(start: Callable[..., Service], password: str) -> None:
     service = start()
     assert not ADMINISTRATOR.search(service.out)
-    assert names(service, password) == ["Ada"]
+    assert contact_names(service, password) == ["Ada"]
 
 
 @pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGINT), ("2", signal.SIGTERM)])
-def test_a_signal_ends_the_service_and_its_postgres(
+def test_a_signal_stops_the_service_and_its_postgres(
     start: Callable[..., Service], folder: Path, number: signal.Signals, workers: str
 ) -> None:
     service = start("--workers", workers)
@@ -202,7 +202,7 @@ def test_a_signal_ends_the_service_and_its_postgres(
     assert "Traceback" not in service.err
 
 
-def test_a_signal_before_anything_is_served_ends_in_order(tmp_path: Path) -> None:
+def test_a_signal_during_startup_stops_cleanly(tmp_path: Path) -> None:
     process = subprocess.Popen([SCRIPT, "serve", "--port", "0"], env=environment(tmp_path / "data"))
     end = time.monotonic() + 30
     while not (tmp_path / "data/lock").exists() and time.monotonic() < end:
@@ -212,28 +212,28 @@ def test_a_signal_before_anything_is_served_ends_in_order(tmp_path: Path) -> Non
     assert not (tmp_path / "data/postgres/postmaster.pid").exists()
 
 
-def test_what_was_answered_outlives_a_kill(start: Callable[..., Service], folder: Path, password: str) -> None:
+def test_acknowledged_writes_survive_a_kill(start: Callable[..., Service], folder: Path, password: str) -> None:
     service = start()
     for number in range(20):
         status, _ = service.request("POST", "/contacts", password, {"name": "B", "email": f"b{number}@example.org"})
         assert status == 201
     service.end(signal.SIGKILL)
     again = start()
-    assert names(again, password) == ["Ada", *["B"] * 20]
+    assert contact_names(again, password) == ["Ada", *["B"] * 20]
 
 
-def test_a_second_service_on_the_same_data_is_told_so(start: Callable[..., Service], folder: Path) -> None:
+def test_a_second_service_on_the_same_data_is_refused(start: Callable[..., Service], folder: Path) -> None:
     service = start()
-    refusal = told(pegboard(folder, "serve", "--port", "0"))
-    assert refusal == f"the data folder {folder} is in use by another service (pid {service.process.pid})"
+    error = error_line(pegboard(folder, "serve", "--port", "0"))
+    assert error == f"the data folder {folder} is in use by another service (pid {service.process.pid})"
     assert service.request("GET", "/health")[0] == 200
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refusal = told(pegboard(tmp_path / "data", "serve", "--port", str(port)))
-    assert refusal == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+        error = error_line(pegboard(tmp_path / "data", "serve", "--port", str(port)))
+    assert error == f"cannot listen on 127.0.0.1:{port}: Address already in use"
     assert not (tmp_path / "data").exists()
 
 
@@ -263,16 +263,16 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         ({"host": "no.such.host.invalid"}, re.compile(r"cannot listen on no\.such\.host\.invalid:0: .+")),
     ],
 )
-def test_what_stops_the_start_is_told_in_one_line(
+def test_startup_errors_are_reported_in_one_line(
     folder: Path, settings: dict[str, str], expected: str | re.Pattern[str]
 ) -> None:
     arguments = () if "port" in settings else ("--port", "0")
-    refusal = told(pegboard(folder, "serve", *arguments, log_level="critical", **settings))
-    assert re.fullmatch(expected if isinstance(expected, re.Pattern) else re.escape(expected), refusal)
+    error = error_line(pegboard(folder, "serve", *arguments, log_level="critical", **settings))
+    assert re.fullmatch(expected if isinstance(expected, re.Pattern) else re.escape(expected), error)
     assert not (folder / "postgres/postmaster.pid").exists()
 
 
-def test_an_option_takes_what_its_setting_takes(tmp_path: Path) -> None:
+def test_an_option_accepts_the_values_of_its_setting(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--workers", "0")
     assert code == 2
     assert err.splitlines()[-1] == "Error: Invalid value for '--workers': '0': it must be an integer from 1 to 256."
@@ -291,30 +291,30 @@ def test_a_worker_that_dies_is_replaced(start: Callable[..., Service], password:
     replaced = service.children()
     assert len(replaced) == 2
     assert first[1] in replaced
-    assert names(service, password) == ["Ada"]
+    assert contact_names(service, password) == ["Ada"]
     first[1].kill()
-    assert names(service, password) == ["Ada"]
+    assert contact_names(service, password) == ["Ada"]
 
 
-def test_the_first_start_with_workers_tells_the_password_once(tmp_path: Path) -> None:
+def test_the_first_start_with_workers_prints_the_password_once(tmp_path: Path) -> None:
     service = Service(tmp_path / "data", "--workers", "2")
     [password] = ADMINISTRATOR.findall(service.out)
-    assert names(service, password) == []
+    assert contact_names(service, password) == []
     assert service.end(signal.SIGTERM) == 0
     assert len(service.out.splitlines()) == 2
 
 
-def test_workers_end_with_the_process_that_started_them(start: Callable[..., Service], password: str) -> None:
+def test_workers_end_with_their_parent_process(start: Callable[..., Service], password: str) -> None:
     service = start("--workers", "2")
     workers = service.children()
     service.end(signal.SIGKILL)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
-    assert names(start("--workers", "2"), password) == ["Ada"]
+    assert contact_names(start("--workers", "2"), password) == ["Ada"]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
+def test_sighup_reloads_settings_and_plugins_without_failing_requests(
     start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
@@ -327,7 +327,9 @@ def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
     assert service.request("POST", "/contacts", password, large)[0] == 413
     limit.write_text("nonsense")
     service.process.send_signal(signal.SIGHUP)
-    service.await_line(re.compile("the settings are unchanged: The content of PEGBOARD_MAX_BODY"), lambda: service.err)
+    service.wait_for_line(
+        re.compile("the settings are unchanged: The content of PEGBOARD_MAX_BODY"), lambda: service.err
+    )
     assert service.request("POST", "/contacts", password, large)[0] == 413
     assert service.request("GET", "/notes", password)[0] == 404
     limit.write_text("4KiB")
@@ -344,53 +346,53 @@ def test_a_hangup_has_settings_and_plugins_read_again_and_fails_no_request(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_with_settings_that_name_what_is_not_there_leaves_all_as_it_was(
+def test_sighup_with_invalid_settings_keeps_the_running_workers(
     start: Callable[..., Service], password: str, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named, traced = install_tenant(tmp_path, monkeypatch), tmp_path / "traced"
     traced.write_text("false")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "nowhere")
     service = start("--workers", workers, middlewares_file=str(named), tracing_file=str(traced))
-    await_tenant(service, int(workers))
+    wait_for_tenant(service, int(workers))
     serving = service.children()
-    refusal = (400, {"errors": [{"message": "X-Tenant is missing", "code": 10016}]})
-    assert service.request("GET", "/contacts", password) == refusal
+    error_response = (400, {"errors": [{"message": "X-Tenant is missing", "code": 10016}]})
+    assert service.request("GET", "/contacts", password) == error_response
     for name, reason in (
         ("tennant", r"PEGBOARD_MIDDLEWARES names tennant, .+ Did you mean tenant\?"),
         ("leaves", r"PEGBOARD_MIDDLEWARES: leaves:leaves cannot be imported: SystemExit: 0\."),
-        # A single process tries it in itself.
+        # A single process tries it itself.
         *[("crashes", r"A middleware in PEGBOARD_MIDDLEWARES ends the process that imports it\.")] * (workers == "2"),
     ):
         named.write_text(f"tenant,{name}")
         service.process.send_signal(signal.SIGHUP)
-        service.await_line(re.compile(f"the settings are unchanged: {reason}\n"), lambda: service.err)
-        assert service.request("GET", "/contacts", password) == refusal
+        service.wait_for_line(re.compile(f"the settings are unchanged: {reason}\n"), lambda: service.err)
+        assert service.request("GET", "/contacts", password) == error_response
     named.write_text("tenant")
     traced.write_text("true")
     service.process.send_signal(signal.SIGHUP)
-    service.await_line(re.compile("the settings are unchanged: There is no exporter nowhere"), lambda: service.err)
+    service.wait_for_line(re.compile("the settings are unchanged: There is no exporter nowhere"), lambda: service.err)
     assert service.children() == serving
     assert "Traceback" not in service.err
     traced.write_text("false")
     named.write_text("")
     service.process.send_signal(signal.SIGHUP)
     end = time.monotonic() + 20
-    while service.request("GET", "/contacts", password) == refusal and time.monotonic() < end:
+    while service.request("GET", "/contacts", password) == error_response and time.monotonic() < end:
         time.sleep(0.05)
-    assert names(service, password) == ["Ada"]
+    assert contact_names(service, password) == ["Ada"]
 
 
-def test_a_worker_whose_middleware_is_gone_says_so_and_is_tried_again_in_peace(
+def test_a_worker_with_a_missing_middleware_is_restarted_with_a_delay(
     start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = install_tenant(tmp_path, monkeypatch)
     service = start("--workers", "2", middlewares_file=str(named))
-    await_tenant(service, 2)
+    wait_for_tenant(service, 2)
     about = tmp_path / "site" / "tenants-1.dist-info"
     about.rename(tmp_path / about.name)
     service.children()[0].kill()
     line = "this process cannot serve: PEGBOARD_MIDDLEWARES names tenant, "
-    service.await_line(re.compile(line), lambda: service.err)
+    service.wait_for_line(re.compile(line), lambda: service.err)
     time.sleep(0.5)
     assert service.err.count(line) == 1
     assert "Traceback" not in service.err
@@ -399,10 +401,10 @@ def test_a_worker_whose_middleware_is_gone_says_so_and_is_tried_again_in_peace(
 
 
 def install_tenant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install a middleware, and one whose import ends the process; return the file that names the first."""
+    """Install a middleware, and one whose import exits the process; return the file that names the first."""
     site = folder / "site"
-    about = site / "tenants-1.dist-info"
-    about.mkdir(parents=True)
+    info = site / "tenants-1.dist-info"
+    info.mkdir(parents=True)
     (site / "tenants.py").write_text(
         "import sys\n\nfrom aiohttp import web\n\nprint('tenants is imported', file=sys.stderr)\n\n"
         "@web.middleware\nasync def tenant(request, handler):\n"
@@ -410,55 +412,53 @@ def install_tenant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (site / "leaves.py").write_text("raise SystemExit(0)\n")
     (site / "crashes.py").write_text("import os\n\nos._exit(3)\n")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tenants\nVersion: 1\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tenants\nVersion: 1\n")
     points = "tenant = tenants:tenant\nleaves = leaves:leaves\ncrashes = crashes:crashes\n"
-    (about / "entry_points.txt").write_text(f"[pegboard.middlewares]\n{points}")
+    (info / "entry_points.txt").write_text(f"[pegboard.middlewares]\n{points}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep))
     named = folder / "middlewares"
     named.write_text("tenant")
     return named
 
 
-def await_tenant(service: Service, workers: int) -> None:
-    """Wait until each of the workers has the middleware: where there are several, one process has tried it before."""
+def wait_for_tenant(service: Service, workers: int) -> None:
+    """Wait until all workers have the middleware; if there are several, another process has tried it before."""
     each = "tenants is imported.*?" * (workers + (workers > 1))
-    service.await_line(re.compile(each, re.DOTALL), lambda: service.err)
+    service.wait_for_line(re.compile(each, re.DOTALL), lambda: service.err)
 
 
 def install_notes(site: Path) -> None:
-    """Install a plugin as pip would, beside a service that runs."""
+    """Install a plugin like pip, next to a running service."""
     (site / "notes.py").write_text(
         "from pegboard import Schema, TableResource, fields\n\n"
         "class Note(Schema):\n    text = fields.String()\n\n"
         'class Notes(TableResource):\n    schema = Note\n    verbs = "GET", "POST"\n'
     )
-    about = site / "notes-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: notes\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[pegboard.resources]\nnotes = notes:Notes\n")
+    info = site / "notes-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: notes\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pegboard.resources]\nnotes = notes:Notes\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_while_it_drains_the_service_serves_but_is_not_ready(
-    start: Callable[..., Service], password: str, workers: str
-) -> None:
+def test_a_draining_service_serves_but_is_not_ready(start: Callable[..., Service], password: str, workers: str) -> None:
     service = start("--workers", workers, drain_seconds="60")
     assert service.request("GET", "/ready")[0] == 200
     service.process.send_signal(signal.SIGTERM)
     while service.request("GET", "/ready")[0] == 200:
         pass
-    status, told = service.request("GET", "/ready")
-    assert (status, told["errors"][0]["code"]) == (503, 15004)
+    status, body = service.request("GET", "/ready")
+    assert (status, body["errors"][0]["code"]) == (503, 15004)
     connection = HTTPConnection("127.0.0.1", service.port, timeout=10)
     connection.request("GET", "/contacts", headers={"Authorization": encode_basic_auth("admin", password)})
     response = connection.getresponse()
     assert (response.status, response.headers["Connection"]) == (200, "close")
     connection.close()
-    # A second word is the last.
+    # The second signal is final.
     assert service.end(signal.SIGINT) == 0
 
 
-def test_clients_are_looked_after_beside_the_service_and_without_it(
+def test_clients_can_be_managed_with_and_without_a_running_service(
     start: Callable[..., Service], folder: Path, password: str
 ) -> None:
     def client(*arguments: str, stdin: str = "") -> str:
@@ -471,7 +471,7 @@ def test_clients_are_looked_after_beside_the_service_and_without_it(
     assert client("list") == "admin\t*:*\nbob\tcontacts:GET\n"
     assert client("grant", "bob", "contacts:*", "*:GET") == "bob holds contacts:* *:GET.\n"
     assert client("passwd", "admin", stdin="another password\n") == "admin has a new password.\n"
-    assert names(service, "another password") == ["Ada"]
+    assert contact_names(service, "another password") == ["Ada"]
     assert service.request("GET", "/contacts", password)[0] == 401
     assert client("list") == "admin\t*:*\nbob\t*:GET contacts:*\n"
     service.end(signal.SIGTERM)
@@ -479,7 +479,7 @@ def test_clients_are_looked_after_beside_the_service_and_without_it(
     assert client("list") == "admin\t*:*\n"
 
 
-def test_a_client_command_that_is_refused_says_why(
+def test_a_failed_client_command_prints_the_reason(
     start: Callable[..., Service], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()
@@ -493,10 +493,10 @@ def test_a_client_command_that_is_refused_says_why(
         (("remove", "nobody"), "", "The client does not exist."),
         (("remove", "admin"), "", "The last active client that holds *:* must keep it and stay active."),
     ):
-        assert site.refuses("client", *arguments, stdin=stdin) == expected
+        assert site.expect_error("client", *arguments, stdin=stdin) == expected
 
 
-def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+def test_migrate_prints_applied_migrations(tmp_path: Path) -> None:
     code, out, _ = pegboard(tmp_path / "data", "migrate")
     assert code == 0
     assert re.search(r"^pegboard: applied 0001_\w+\.sql, .*^contacts: applied schema$", out, re.DOTALL | re.MULTILINE)
@@ -505,51 +505,51 @@ def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     assert {line.partition(": ")[2] for line in out.splitlines()} == {"nothing to do"}
 
 
-def test_plugins_lists_what_is_installed(folder: Path) -> None:
+def test_plugins_lists_installed_plugins(folder: Path) -> None:
     code, out, err = pegboard(folder, "plugins")
     assert (code, err) == (0, "")
     assert re.search(r"^contacts\tpegboard-contacts \d+\.\d+\.\d+\tready$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_the_health_of_a_service_is_told_by_the_status(start: Callable[..., Service], folder: Path, host: str) -> None:
+def test_healthcheck_reports_health_by_exit_status(start: Callable[..., Service], folder: Path, host: str) -> None:
     service = start()
     port = str(service.port)
-    # A proxy is for the way out, and this never leaves the machine.
+    # Local requests do not use a proxy.
     asked = {**environment(folder, host=host, port=port), "http_proxy": "http://127.0.0.1:1"}
     done = subprocess.run([SCRIPT, "healthcheck"], env=asked, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
     service.end(signal.SIGTERM)
-    refusal = told(pegboard(folder, "healthcheck", host=host, port=port))
-    assert refusal == f"no service responds on 127.0.0.1:{port}: Connection refused"
+    error = error_line(pegboard(folder, "healthcheck", host=host, port=port))
+    assert error == f"no service responds on 127.0.0.1:{port}: Connection refused"
 
 
-def test_a_service_that_hangs_or_is_another_one_is_not_healthy(tmp_path: Path) -> None:
+def test_a_hanging_or_different_service_is_not_healthy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        assert told(pegboard(tmp_path, "healthcheck", port=str(port))) == (
+        assert error_line(pegboard(tmp_path, "healthcheck", port=str(port))) == (
             f"no service responds on 127.0.0.1:{port}: timed out"
         )
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
-        answering = Thread(target=other.handle_request)
-        answering.start()
-        refusal = told(pegboard(tmp_path, "healthcheck", port=str(other.server_port)))
-        answering.join()
-    assert refusal == f"127.0.0.1:{other.server_port} responded with status 501"
+        server_thread = Thread(target=other.handle_request)
+        server_thread.start()
+        error = error_line(pegboard(tmp_path, "healthcheck", port=str(other.server_port)))
+        server_thread.join()
+    assert error == f"127.0.0.1:{other.server_port} responded with status 501"
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("plugins",), ("client", "list")])
-def test_a_database_that_is_away_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_an_unavailable_database_is_reported(tmp_path: Path, command: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"postgresql://nobody:hush@127.0.0.1:{closed.getsockname()[1]}/nothing"
-    refusal = told(pegboard(tmp_path / "data", *command, database_url=url))
-    assert "hush" not in refusal
+    error = error_line(pegboard(tmp_path / "data", *command, database_url=url))
+    assert "hush" not in error
 
 
 def test_each_request_is_logged_as_text(start: Callable[..., Service], password: str) -> None:
     service = start()
     service.request("GET", "/contacts/01a20a7d-e0d2-7088-b10c-89a399fa5ddd", password)
-    line = service.await_line(re.compile(r".* pegboard\.access: .*"), lambda: service.err)[0]
+    line = service.wait_for_line(re.compile(r".* pegboard\.access: .*"), lambda: service.err)[0]
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info    pegboard\.access: request method=GET template=/contacts/\{id\} "
         r"status=404 ms=\d+\.\d bytes=\d+ client=admin request=[0-9a-f]+-\w+ plugin=contacts",
@@ -560,7 +560,7 @@ def test_each_request_is_logged_as_text(start: Callable[..., Service], password:
 def test_each_request_is_logged_as_json(start: Callable[..., Service], password: str) -> None:
     service = start(log_format="json")
     service.request("GET", "/health")
-    service.await_line(re.compile(r"pegboard\.access"), lambda: service.err)
+    service.wait_for_line(re.compile(r"pegboard\.access"), lambda: service.err)
     entries = [json.loads(line) for line in service.err.splitlines()]
     [entry] = [entry for entry in entries if entry["logger"] == "pegboard.access"]
     assert entry.keys() == {
@@ -570,7 +570,7 @@ def test_each_request_is_logged_as_json(start: Callable[..., Service], password:
     assert (entry["template"], entry["status"], entry["client"]) == ("/health", 200, "")
 
 
-def test_the_log_can_be_silent(start: Callable[..., Service], password: str) -> None:
+def test_logging_can_be_turned_off(start: Callable[..., Service], password: str) -> None:
     service = start(log_level="warning")
-    assert names(service, password) == ["Ada"]
+    assert contact_names(service, password) == ["Ada"]
     assert "pegboard.access" not in service.err

@@ -1,4 +1,4 @@
-"""`pegboard make-migration`, `migrate` and `remove-plugin`, on plugins whose source is here and a real PostgreSQL."""
+"""`pegboard make-migration`, `migrate` and `remove-plugin`, with plugins defined here and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ INSERT = 'INSERT INTO books.books (id, "_version", {}) VALUES (gen_random_uuid()
 
 @pytest.fixture
 def database(postgres: str, site: Site) -> str:
-    """Make an empty database that the commands work on and give its URL."""
-    return fresh(postgres, site)
+    """Create an empty database for the commands and return its URL."""
+    return new_environment(postgres, site)
 
 
-def fresh(postgres: str, site: Site) -> str:
+def new_environment(postgres: str, site: Site) -> str:
     url = asyncio.run(new_database(postgres))
     for name in [name for name in os.environ if name.startswith("PEGBOARD_")]:
         site.patch.delenv(name)
@@ -69,100 +69,100 @@ def books(site: Site) -> Path:
 
 
 def run(url: str, *statements: str) -> list[Any]:
-    """Run statements and return the first column of the last one's rows."""
+    """Run statements and return the first column of the rows of the last one."""
 
-    async def inside() -> list[Any]:
+    async def execute() -> list[Any]:
         connection = await asyncpg.connect(url)
         try:
-            found: list[Any] = []
+            rows: list[Any] = []
             for statement in statements:
-                found = [row[0] for row in await connection.fetch(statement)]
-            return found
+                rows = [row[0] for row in await connection.fetch(statement)]
+            return rows
         finally:
             await connection.close()
 
-    return asyncio.run(inside())
+    return asyncio.run(execute())
 
 
 def files(package: Path) -> list[str]:
     return sorted(path.name for path in package.glob("migrations/*"))
 
 
-def test_a_table_is_taken_over_and_changed_by_files(site: Site, database: str, books: Path, postgres: str) -> None:
-    site.does("migrate")
+def test_a_generated_table_is_taken_over_by_migrations(site: Site, database: str, books: Path, postgres: str) -> None:
+    site.run("migrate")
     run(database, INSERT.format("title", "'Emma'"))
-    assert "books: wrote" in site.does("make-migration", "books")
+    assert "books: wrote" in site.run("make-migration", "books")
     assert files(books) == ["0001_books.sql"]
-    assert "0001_books.sql is not applied yet" in site.refuses("make-migration", "books")
+    assert "0001_books.sql is not applied yet" in site.expect_error("make-migration", "books")
     made = run(database, CATALOGUE)
-    assert "books: applied 0001_books.sql" in site.does("migrate")
+    assert "books: applied 0001_books.sql" in site.run("migrate")
     assert run(database, CATALOGUE) == made
-    assert site.does("make-migration", "books").startswith("books: nothing to do")
+    assert site.run("make-migration", "books").startswith("books: nothing to do")
     assert files(books) == ["0001_books.sql"]
 
     changed = BOOKS.replace("year = fields.Integer(allow_none=True)", 'year = fields.String(load_default="")')
     changed = changed.replace("Length(equal=13)", "Length(max=10)").replace('search = ("title",)', "")
     changed = changed.replace('indexes = ("year",)', 'indexes = ("created_at",)')
     site.write(books, changed.replace("tags = ", "author = fields.String(required=True)\n        labels = "))
-    told = site.does("make-migration", "books", "--title", "labels_and_more")
-    assert "read this: The column tags is no longer declared. Its values are lost." in told
+    output = site.run("make-migration", "books", "--title", "labels_and_more")
+    assert "read this: The column tags is no longer declared. Its values are lost." in output
     text = (books / "migrations/0002_labels_and_more.sql").read_text()
     assert "-- READ THIS.\n-- The column tags is no longer declared. Its values are lost. If it was only" in text
     assert 'RENAME COLUMN "tags" TO "labels"' in text
-    # What only its author knows stops the file, and leaves the table as it was.
+    # A file that its author has to complete fails, and leaves the table unchanged.
     refused = site.pegboard("migrate")
     assert refused.exit_code == 1
     assert 'books: 0002_labels_and_more.sql: column "author" of relation "books" contains null values' in refused.output
     (books / "migrations/0002_labels_and_more.sql").write_text(text.replace("NULL /* a value */", "'Jane Austen'"))
-    assert "books: applied 0002_labels_and_more.sql" in site.does("migrate")
+    assert "books: applied 0002_labels_and_more.sql" in site.run("migrate")
     assert run(database, "SELECT author || year FROM books.books") == ["Jane Austen"]
-    assert site.does("make-migration", "books").startswith("books: nothing to do")
+    assert site.run("make-migration", "books").startswith("books: nothing to do")
 
     by_files = run(database, CATALOGUE)
-    again = fresh(postgres, site)
-    site.does("migrate")
+    again = new_environment(postgres, site)
+    site.run("migrate")
     assert run(again, CATALOGUE) == by_files
     for path in books.glob("migrations/*"):
         path.unlink()
-    by_schema = fresh(postgres, site)
-    site.does("migrate")
+    by_schema = new_environment(postgres, site)
+    site.run("migrate")
     assert run(by_schema, CATALOGUE) == by_files
 
 
-def test_a_change_that_was_refused_becomes_files(site: Site, database: str, books: Path) -> None:
-    site.does("migrate")
+def test_a_rejected_schema_change_becomes_a_migration(site: Site, database: str, books: Path) -> None:
+    site.run("migrate")
     run(database, INSERT.format("title, year", "'Emma', 1815"))
     made = run(database, CATALOGUE)
     site.write(books, BOOKS.replace("year", "published"))
     refused = site.pegboard("migrate")
     assert refused.exit_code == 1
     assert "which pegboard make-migration books writes" in refused.output
-    site.does("make-migration", "books")
+    site.run("make-migration", "books")
     assert files(books) == ["0001_books.sql", "0002_change_books.sql"]
     change = books / "migrations/0002_change_books.sql"
     rename = re.search(r"ALTER TABLE \S+ RENAME COLUMN[^;]+;", change.read_text().replace("\n-- ", " "))
     assert rename
     change.write_text(f"{rename[0]}\nALTER INDEX books.books_year_index RENAME TO books_published_index;\n")
-    site.does("migrate")
+    site.run("migrate")
     assert run(database, "SELECT published FROM books.books") == [1815]
-    assert site.does("make-migration", "books").startswith("books: nothing to do")
-    # From nothing, the first file makes the table as it was.
+    assert site.run("make-migration", "books").startswith("books: nothing to do")
+    # In an empty database, the first file creates the same table.
     change.unlink()
     run(database, "DROP SCHEMA books CASCADE")
-    site.does("migrate")
+    site.run("migrate")
     assert run(database, CATALOGUE) == made
 
 
-def test_a_column_that_is_computed_is_its_authors(site: Site, database: str, books: Path) -> None:
-    site.does("make-migration", "books")
+def test_a_computed_column_is_left_to_the_author(site: Site, database: str, books: Path) -> None:
+    site.run("make-migration", "books")
     site.write(books, BOOKS.replace("tags =", "size = fields.Integer(dump_only=True)\n        tags ="))
     size = "ALTER TABLE books ADD COLUMN size bigint GENERATED ALWAYS AS (char_length(title)) STORED;"
     (books / "migrations/0002_size.sql").write_text(size)
-    site.does("migrate")
-    assert site.does("make-migration", "books").startswith("books: nothing to do")
+    site.run("migrate")
+    assert site.run("make-migration", "books").startswith("books: nothing to do")
 
 
-def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, postgres: str) -> None:
+def test_resources_of_one_package_have_separate_migration_folders(site: Site, database: str, postgres: str) -> None:
     package = site.install("pegboard-shelf", "books = pegboard_shelf:Books\nloans = pegboard_shelf:Loans")
     loans = """
     class Loan(Schema):
@@ -174,39 +174,39 @@ def test_resources_of_one_package_have_a_folder_each(site: Site, database: str, 
     """
     site.write(package, BOOKS + loans)
     site.pegboard("migrate", plugins="books,loans")
-    site.does("make-migration", "loans")
+    site.run("make-migration", "loans")
     assert [path.name for path in package.glob("migrations/loans/*")] == ["0001_loans.sql"]
-    assert "loans: applied 0001_loans.sql" in site.does("migrate")
-    assert site.does("migrate", "--status").count("\n") == 6
+    assert "loans: applied 0001_loans.sql" in site.run("migrate")
+    assert site.run("migrate", "--status").count("\n") == 6
     (package / "migrations/0001_x.sql").write_text("SELECT 1")
-    assert "belong to books, loans; move them" in site.refuses("make-migration", "books")
+    assert "belong to books, loans; move them" in site.expect_error("make-migration", "books")
 
 
-def test_a_migration_is_made_only_where_it_can_be(site: Site, database: str, books: Path) -> None:
-    assert site.refuses("make-migration", "shelves") == "no plugin shelves is installed"
+def test_make_migration_refuses_impossible_requests(site: Site, database: str, books: Path) -> None:
+    assert site.expect_error("make-migration", "shelves") == "no plugin shelves is installed"
     result = site.pegboard("make-migration", "books", "--title", "No Good")
     assert (result.exit_code, "use 1 to 60 characters of a-z" in result.output) == (2, True)
     site.write(books, "Books = 1 / 0\n")
-    assert site.refuses("make-migration", "books").startswith("books: pegboard_books:Books cannot be loaded")
+    assert site.expect_error("make-migration", "books").startswith("books: pegboard_books:Books cannot be loaded")
     site.write(books, BOOKS)
     (books.parent / "pegboard_books-1.0.dist-info/RECORD").write_text("pegboard_books/__init__.py,,\n")
     assert (
-        site.refuses("make-migration", "books")
+        site.expect_error("make-migration", "books")
         == f"books: {books} is not the source; install the source with pip install -e"
     )
     (books.parent / "pegboard_books-1.0.dist-info/RECORD").write_text("")
     (books / "migrations").write_text("a file where the folder should be")
-    assert "nothing was written" in site.refuses("make-migration", "books")
+    assert "nothing was written" in site.expect_error("make-migration", "books")
     assert (books / "migrations").is_file()
 
 
-def test_an_edited_file_is_refused_and_shown(site: Site, database: str, books: Path) -> None:
-    site.does("make-migration", "books")
-    site.does("migrate")
+def test_an_edited_migration_is_rejected_and_listed(site: Site, database: str, books: Path) -> None:
+    site.run("make-migration", "books")
+    site.run("migrate")
     with (books / "migrations/0001_books.sql").open("a") as file:
         file.write("-- a word more\n")
     edited = "0001_books.sql was edited after it was applied: put the change into a new file"
-    assert site.refuses("make-migration", "books") == edited
+    assert site.expect_error("make-migration", "books") == edited
     for arguments, shown in (
         (("migrate",), f"books: {edited}"),
         (("migrate", "--status"), f"books\t-\tfailed\t{edited}"),
@@ -216,18 +216,18 @@ def test_an_edited_file_is_refused_and_shown(site: Site, database: str, books: P
         assert (result.exit_code, shown in result.stdout) == (1, True), result.output
 
 
-def test_what_would_run_is_shown_and_not_run(site: Site, database: str, books: Path) -> None:
-    shown = site.does("migrate", "--dry-run")
+def test_dry_run_prints_pending_migrations_without_running_them(site: Site, database: str, books: Path) -> None:
+    shown = site.run("migrate", "--dry-run")
     assert "-- pegboard\n-- 0001_clients.sql\n" in shown
     assert '-- books\nCREATE SCHEMA IF NOT EXISTS "books";\nCREATE TABLE "books"."books" (' in shown
     assert run(database, "SELECT nspname FROM pg_namespace WHERE nspname IN ('books', 'pegboard')") == []
-    assert site.does("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
-    site.does("migrate")
-    assert site.does("migrate", "--dry-run") == "-- nothing to do\n"
-    assert site.does("migrate", "--status").endswith("\nbooks\tschema\tapplied\n")
+    assert site.run("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
+    site.run("migrate")
+    assert site.run("migrate", "--dry-run") == "-- nothing to do\n"
+    assert site.run("migrate", "--status").endswith("\nbooks\tschema\tapplied\n")
     run(database, INSERT.format("title", "'Emma'"))
     site.write(books, BOOKS.replace("required=True, validate=validate.Length(1, 200)", "required=True"))
-    site.does("migrate")
+    site.run("migrate")
     site.write(books, BOOKS)
     result = site.pegboard("migrate", "--dry-run")
     assert (result.exit_code, "-- refused: the column title is declared with length <= 200" in result.stdout) == (
@@ -237,28 +237,31 @@ def test_what_would_run_is_shown_and_not_run(site: Site, database: str, books: P
     assert site.pegboard("migrate", "--dry-run", "--status").exit_code == 2
 
 
-def test_a_plugin_is_removed_with_its_records_after_asking(site: Site, database: str, books: Path) -> None:
-    site.does("migrate")
+def test_a_plugin_is_removed_with_its_records_after_confirmation(site: Site, database: str, books: Path) -> None:
+    site.run("migrate")
     run(database, INSERT.format("title", "'Emma'"))
     response = "INSERT INTO pegboard.idempotency VALUES (gen_random_uuid(), '{}', 'k', '', 201, '{{}}', '')"
     run(database, response.format("/books"), response.format("/bookshelves"))
     silent = site.pegboard("remove-plugin", "books")
     assert (silent.exit_code, "there is no terminal for the confirmation" in silent.stderr) == (1, True)
     assert run(database, "SELECT title FROM books.books") == ["Emma"]
-    told = site.does("remove-plugin", "books", "--yes")
+    output = site.run("remove-plugin", "books", "--yes")
     assert (
-        "  books.books\t1 row\nbooks was removed.\nIt is still installed, so the next start creates its tables" in told
+        "  books.books\t1 row\nbooks was removed.\nIt is still installed, so the next start creates its tables"
+        in output
     )
     assert run(database, "SELECT path FROM pegboard.idempotency") == ["/bookshelves"]
-    assert site.does("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
-    assert site.refuses("remove-plugin", "books", "--yes") == "the plugin books has no tables in this database"
-    assert site.refuses("remove-plugin", "pegboard", "--yes") == "pegboard is not a plugin: it belongs to the service"
-    assert "books: applied schema" in site.does("migrate")
+    assert site.run("migrate", "--status").endswith("\nbooks\tschema\tpending\n")
+    assert site.expect_error("remove-plugin", "books", "--yes") == "the plugin books has no tables in this database"
+    assert (
+        site.expect_error("remove-plugin", "pegboard", "--yes") == "pegboard is not a plugin: it belongs to the service"
+    )
+    assert "books: applied schema" in site.run("migrate")
 
 
 @pytest.mark.usefixtures("books")
-def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, database: str) -> None:
-    site.does("migrate")
+def test_removing_a_plugin_asks_for_confirmation_at_a_terminal(site: Site, database: str) -> None:
+    site.run("migrate")
     run(database, INSERT.format("title", "'Emma'"))
     code, shown = at_a_terminal("remove-plugin", "books", response="n")
     assert "This cannot be undone. Remove it? [y/N]: " in shown
@@ -270,19 +273,19 @@ def test_who_sits_at_a_terminal_is_asked_before_a_plugin_is_removed(site: Site, 
 
 
 def at_a_terminal(*arguments: str, response: str) -> tuple[int, str]:
-    """Run a command whose user types `answer` when asked; return its status and what is on the screen."""
-    ours, theirs = os.openpty()
+    """Run a command whose user types `response` when prompted; return its exit status and terminal output."""
+    master, slave = os.openpty()
     command = [str(Path(sys.executable).parent / "pegboard"), *arguments]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
         screen = b""
-        # Linux ends what is read from a terminal that everybody has left with an error.
+        # On Linux, reading from a terminal that all processes have closed is an error.
         with suppress(OSError):
-            while more := os.read(ours, 65_536):
+            while more := os.read(master, 65_536):
                 screen += more
                 if screen.endswith(b"[y/N]: "):
-                    os.write(ours, f"{response}\n".encode())
-    os.close(ours)
+                    os.write(master, f"{response}\n".encode())
+    os.close(master)
     return process.returncode, screen.decode().replace("\r\n", "\n")
 
 
@@ -299,8 +302,10 @@ def at_a_terminal(*arguments: str, response: str) -> tuple[int, str]:
         ),
     ],
 )
-def test_a_plugin_that_others_need_stays(site: Site, database: str, books: Path, made: str, reason: str) -> None:
-    site.does("migrate")
+def test_a_plugin_that_others_reference_is_not_removed(
+    site: Site, database: str, books: Path, made: str, reason: str
+) -> None:
+    site.run("migrate")
     run(database, "CREATE SCHEMA loans", made)
     result = site.pegboard("remove-plugin", "books", "--yes")
     assert (result.exit_code, result.stderr) == (1, f"Error: {reason}\n")

@@ -1,4 +1,4 @@
-"""`pegboard serve --reload`: new code is served, nobody is turned away meanwhile, and faults are waited out."""
+"""`pegboard serve --reload`: new code is served without failing requests, and errors wait for a fix."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def install(site: Path, name: str) -> Path:
     package = site / f"pegboard_{name}"
     package.mkdir()
     (package / "__init__.py").write_text(HEAD + BOOKS)
-    # Last, so that all is there once the plugin is.
+    # Written last, so that everything exists once the plugin is discovered.
     (info / "entry_points.txt").write_text(f"[pegboard.resources]\n{name} = pegboard_{name}:Books\n")
     return package
 
@@ -65,9 +65,9 @@ def service(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     assert not (service.folder / "postgres/postmaster.pid").exists()
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -85,7 +85,7 @@ def postmaster(service: Service) -> str:
     return (service.folder / "postgres/postmaster.pid").read_text().splitlines()[0]
 
 
-def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Path) -> None:
+def test_new_code_is_served_without_failing_requests(service: Service, site: Path) -> None:
     failed: list[BaseException] = []
     over = Event()
 
@@ -94,9 +94,9 @@ def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Pa
             connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
             try:
                 connection.request("GET", "/books", headers={"Authorization": encode_basic_auth("admin", PASSWORD)})
-                # Until its plugins are mounted, a service that begins says so.
+                # Until its plugins are mounted, a starting service responds with 503.
                 if connection.getresponse().status not in (200, 503):
-                    raise HTTPException("another answer")
+                    raise HTTPException("another response")
             except (OSError, HTTPException) as error:
                 failed.append(error)
             finally:
@@ -108,7 +108,7 @@ def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Pa
     try:
         for edition in ("Other edition.", "Third edition."):
             (site / "pegboard_books/__init__.py").write_text(HEAD + BOOKS.replace("First edition.", edition))
-            until(partial(shows, service, edition))
+            wait_until(partial(shows, service, edition))
     finally:
         over.set()
         asking.join()
@@ -116,39 +116,39 @@ def test_new_code_is_served_and_nobody_is_turned_away(service: Service, site: Pa
     assert postmaster(service) == database
 
 
-def test_a_fault_is_shown_and_waited_out(service: Service, site: Path) -> None:
+def test_an_error_is_shown_until_it_is_fixed(service: Service, site: Path) -> None:
     module = site / "pegboard_books/__init__.py"
     sound = module.read_text()
     module.write_text(sound + "def broken(:\n")
-    service.await_line(re.compile(r"cannot be loaded: SyntaxError: .* line \d+"), lambda: service.err)
+    service.wait_for_line(re.compile(r"cannot be loaded: SyntaxError: .* line \d+"), lambda: service.err)
     assert service.request("GET", "/contacts", PASSWORD)[0] == 200
     module.write_text(sound)
-    until(lambda: service.request("GET", "/books", PASSWORD)[0] == 200)
+    wait_until(lambda: service.request("GET", "/books", PASSWORD)[0] == 200)
 
 
-def test_any_file_of_a_plugin_counts(service: Service, site: Path) -> None:
+def test_any_changed_file_of_a_plugin_triggers_a_reload(service: Service, site: Path) -> None:
     (site / "pegboard_books/page.html").write_text("<p>")
-    service.await_line(re.compile(r"Restarting: .*/page\.html has changed"), lambda: service.err)
+    service.wait_for_line(re.compile(r"Restarting: .*/page\.html has changed"), lambda: service.err)
 
 
-def test_a_plugin_that_is_installed_is_mounted(service: Service, site: Path) -> None:
+def test_a_newly_installed_plugin_is_mounted(service: Service, site: Path) -> None:
     install(site, "films")
-    until(lambda: summary(service, "films") == "First edition.")
+    wait_until(lambda: summary(service, "films") == "First edition.")
 
 
-def test_it_serves_in_one_process(tmp_path: Path) -> None:
+def test_reload_requires_a_single_process(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--reload", "--workers", "2")
     assert (code, "Error: --reload runs one process; leave --workers out." in err) == (2, True)
 
 
-def test_a_service_that_cannot_start_is_waited_for_and_ends_in_order(service: Service, tmp_path: Path) -> None:
-    told = tmp_path / "told"
+def test_reload_waits_for_a_change_if_the_service_cannot_start(service: Service, tmp_path: Path) -> None:
+    stderr = tmp_path / "stderr"
     asked = environment(service.folder, plugins_required="nothing", database_url=dsn_of(service.folder) or "")
-    with told.open("wb") as err:
+    with stderr.open("wb") as err:
         process = subprocess.Popen(
             [SCRIPT, "serve", "--port", "0", "--reload"], env=asked, stdout=subprocess.DEVNULL, stderr=err
         )
-    until(lambda: "waiting for a change" in told.read_text())
-    assert "a required plugin is not available: nothing: not installed" in told.read_text()
+    wait_until(lambda: "waiting for a change" in stderr.read_text())
+    assert "a required plugin is not available: nothing: not installed" in stderr.read_text()
     process.terminate()
     assert process.wait(30) == 0

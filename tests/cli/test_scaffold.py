@@ -1,4 +1,4 @@
-"""`pegboard new-plugin`: what it makes is whole, clean and ready to be published, and what it refuses leaves nothing."""
+"""`pegboard new-plugin`: the generated project is complete and passes all checks; failures leave no files."""
 
 from __future__ import annotations
 
@@ -20,45 +20,47 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str, cwd: Path, **environ: str) -> str:
-    whole = [sys.executable, "-m", *command]
-    done = subprocess.run(
-        whole, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=120
+    arguments = [sys.executable, "-m", *command]
+    result = subprocess.run(
+        arguments, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.make("time-entries", tmp_path_factory.mktemp("plugins"))
 
 
-def test_it_is_clean_by_its_own_rules(made: Path) -> None:
-    run("ruff", "check", "--no-cache", ".", cwd=made)
-    run("ruff", "format", "--no-cache", "--check", ".", cwd=made)
+def test_the_generated_plugin_passes_its_lint_rules(project_folder: Path) -> None:
+    run("ruff", "check", "--no-cache", ".", cwd=project_folder)
+    run("ruff", "format", "--no-cache", "--check", ".", cwd=project_folder)
 
 
-def test_its_types_are_sound(made: Path) -> None:
-    # By the rules of this repository, which are stricter and whose cache spares the time.
-    run("mypy", str(made / "src"), str(made / "tests"), cwd=ROOT)
+def test_the_generated_plugin_passes_type_checking(project_folder: Path) -> None:
+    # With the configuration of this repository, which is stricter and has a warm cache.
+    run("mypy", str(project_folder / "src"), str(project_folder / "tests"), cwd=ROOT)
 
 
-def test_its_tests_pass_as_they_are(made: Path, tmp_path: Path) -> None:
+def test_the_tests_of_the_generated_plugin_pass(project_folder: Path, tmp_path: Path) -> None:
     info = tmp_path / "pegboard_time_entries-0.1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.4\nName: pegboard-time-entries\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[pegboard.resources]\ntime-entries = pegboard_time_entries:TimeEntries\n")
-    path = {"PYTHONPATH": os.pathsep.join((str(made / "src"), str(tmp_path)))}
-    # Of the suite, which other resources go through as a whole, one rule.
+    path = {"PYTHONPATH": os.pathsep.join((str(project_folder / "src"), str(tmp_path)))}
+    # A single rule of the suite, which other tests run completely.
     chosen = "not test_contract or refuses_ids_in_bodies"
-    told = run("pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider", "-k", chosen, cwd=made, **path)
-    assert "3 passed" in told
+    output = run(
+        "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider", "-k", chosen, cwd=project_folder, **path
+    )
+    assert "3 passed" in output
 
 
-def test_its_wheel_holds_the_package(made: Path, tmp_path: Path) -> None:
-    (made / "src/pegboard_time_entries/migrations").mkdir()
-    (made / "src/pegboard_time_entries/migrations/0001_time_entries.sql").write_text("SELECT 1;\n")
-    run("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), cwd=made)
+def test_the_wheel_of_the_generated_plugin_contains_the_package(project_folder: Path, tmp_path: Path) -> None:
+    (project_folder / "src/pegboard_time_entries/migrations").mkdir()
+    (project_folder / "src/pegboard_time_entries/migrations/0001_time_entries.sql").write_text("SELECT 1;\n")
+    run("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), cwd=project_folder)
     [wheel] = tmp_path.glob("*.whl")
     with ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
@@ -69,13 +71,13 @@ def test_its_wheel_holds_the_package(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["companies", "bus", "news", "s", "none", "schemas", "x" * 40, "table_resource"])
-def test_whatever_the_name_the_plugin_is_sound(site: Site, name: str) -> None:
+def test_the_generated_plugin_is_valid_for_any_name(site: Site, name: str) -> None:
     folder = project.make(name, site.folder)
     metadata = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     [(point, target)] = metadata["entry-points"]["pegboard.resources"].items()
     package = site.install(metadata["name"].replace("_", "-"), f"{point} = {target}")
     (package / "__init__.py").write_text((folder / f"src/pegboard_{name}/__init__.py").read_text())
-    assert site.does("check").splitlines()[-1].startswith("no problems found")
+    assert site.run("check").splitlines()[-1].startswith("no problems found")
     compile((folder / f"tests/test_{name}.py").read_text(), name, "exec")
 
 
@@ -91,21 +93,21 @@ def test_whatever_the_name_the_plugin_is_sound(site: Site, name: str) -> None:
         ("taken", "pegboard-taken already exists"),
     ],
 )
-def test_what_cannot_be_made_leaves_nothing(site: Site, name: str, reason: str) -> None:
+def test_a_failed_generation_leaves_no_files(site: Site, name: str, reason: str) -> None:
     (site.folder / "pegboard-taken").mkdir()
     site.patch.chdir(site.folder)
     before = sorted(site.folder.parent.rglob("*"))
-    assert reason in site.refuses("new-plugin", name)
+    assert reason in site.expect_error("new-plugin", name)
     assert sorted(site.folder.parent.rglob("*")) == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(site: Site) -> None:
+def test_an_unwritable_folder_is_reported(site: Site) -> None:
     site.patch.chdir(site.folder)
     (site.folder / ".pegboard-books.begun").write_text("in the way")
-    assert "pegboard-books cannot be created: File exists" in site.refuses("new-plugin", "books")
+    assert "pegboard-books cannot be created: File exists" in site.expect_error("new-plugin", "books")
 
 
-def test_a_name_that_a_plugin_has_is_told(site: Site) -> None:
+def test_the_name_of_an_existing_plugin_is_reported(site: Site) -> None:
     site.patch.chdir(site.folder)
-    last = site.does("new-plugin", "contacts").splitlines()[-1]
+    last = site.run("new-plugin", "contacts").splitlines()[-1]
     assert last == "pegboard-contacts already has the name contacts: while both are installed, neither is available."

@@ -1,4 +1,4 @@
-"""The reference in a browser: read, followed, tried out, on a screen and on a phone."""
+"""The reference in a browser: navigation and the try-out forms, on a desktop and on a phone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, as
 from tests.conftest import ADMIN, PASSWORD, Api
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# The first lets it run as root, as in a container; the second keeps it from asking anybody but us.
+# The first allows running as root, as in a container; the second prevents requests to other hosts.
 FLAGS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 DESKTOP, PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=360, height=740)
 
-# Every text whose contrast with what is behind it is below AA (WCAG 2.2, 1.4.3).
-FAINT = """() => {
+# All text whose contrast with its background is below AA (WCAG 2.2, 1.4.3).
+LOW_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (color) => {
     canvas.clearRect(0, 0, 1, 1);
@@ -59,19 +59,19 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-async def opened(context: BrowserContext) -> tuple[Page, list[str], list[str]]:
-    """Return a new page, what goes wrong on it, and the hosts that it asks."""
-    page, faults, hosts = await context.new_page(), list[str](), list[str]()
-    page.on("console", lambda message: faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
+async def open_page(context: BrowserContext) -> tuple[Page, list[str], list[str]]:
+    """Return a new page, the list of its errors, and the list of requested hosts."""
+    page, console_errors, hosts = await context.new_page(), list[str](), list[str]()
+    page.on("console", lambda message: console_errors.append(message.text))
+    page.on("pageerror", lambda error: console_errors.append(str(error)))
     page.on("request", lambda request: hosts.append(urlsplit(request.url).hostname or ""))
-    return page, faults, hosts
+    return page, console_errors, hosts
 
 
-async def test_reading_the_overview_and_trying_a_resource(browser: Browser, api: Api) -> None:
+async def test_the_overview_can_be_read_and_a_resource_tried_out(browser: Browser, api: Api) -> None:
     await api.post("/contacts", {"name": "Grace Hopper", "email": "grace@example.org"})
     context = await browser.new_context(viewport=DESKTOP)
-    page, faults, hosts = await opened(context)
+    page, console_errors, hosts = await open_page(context)
     await page.goto(f"{api.url}/docs")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
     await expect(page.get_by_text("Use the links on the right")).to_be_visible()
@@ -97,26 +97,26 @@ async def test_reading_the_overview_and_trying_a_resource(browser: Browser, api:
     await listing.get_by_text("Headers").last.click()
     await expect(listing.get_by_role("status")).to_contain_text("x-request-id: ")
 
-    # The credentials were typed once; the example in the form can be sent as it is.
+    # The credentials were entered once; the example in the form can be sent unchanged.
     await making.get_by_text("Try it").click()
     await making.get_by_role("button", name="Send POST").click()
     await expect(making.get_by_role("status")).to_contain_text("201 Created")
-    made = (await api.get("/contacts?sort=-id&limit=1")).json["items"][0]["id"]
+    created = (await api.get("/contacts?sort=-id&limit=1")).json["items"][0]["id"]
     deleting = page.locator("#delete-contacts-id .try")
     await deleting.get_by_text("Try it").click()
-    await expect(deleting.get_by_label("Id")).to_have_value(made)
+    await expect(deleting.get_by_label("Id")).to_have_value(created)
     await deleting.get_by_role("button", name="Send DELETE").click()
     await expect(deleting.get_by_role("status")).to_contain_text("204 No Content")
-    assert (await api.get(f"/contacts/{made}")).status == 404
+    assert (await api.get(f"/contacts/{created}")).status == 404
 
-    assert not faults
+    assert not console_errors
     assert set(hosts) == {"127.0.0.1"}
     await context.close()
 
 
-async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Api) -> None:
+async def test_error_responses_are_shown(browser: Browser, api: Api) -> None:
     context = await browser.new_context(viewport=DESKTOP)
-    page, faults, _ = await opened(context)
+    page, console_errors, _ = await open_page(context)
     await page.goto(f"{api.url}/docs/contacts")
     trying = page.locator("#get-contacts-id .try")
     await trying.get_by_text("Try it").click()
@@ -124,30 +124,28 @@ async def test_an_answer_of_400_and_above_is_shown_too(browser: Browser, api: Ap
     await trying.get_by_role("button", name="Send GET").click()
     await expect(trying.get_by_role("status")).to_contain_text("401 Unauthorized")
     await expect(trying.get_by_role("status")).to_contain_text('"code": 12000')
-    # The browser tells it of its own accord; our pages have nothing to add.
-    assert all("401 (Unauthorized)" in fault for fault in faults)
+    # The browser logs this by itself; the pages log nothing.
+    assert all("401 (Unauthorized)" in error for error in console_errors)
     await context.close()
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/contacts", "/docs/clients"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_text_can_be_told_from_what_is_behind_it(
-    browser: Browser, running: Api, path: str, scheme: str
-) -> None:
-    context = await browser.new_context(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]  # one of these
-    page, faults, _ = await opened(context)
+async def test_all_text_has_sufficient_contrast(browser: Browser, running: Api, path: str, scheme: str) -> None:
+    context = await browser.new_context(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]  # a plain str
+    page, console_errors, _ = await open_page(context)
     await page.goto(running.url + path)
     for details in await page.locator("details:visible").all():
         await details.evaluate("one => { one.open = true; }")
-    assert await page.evaluate(FAINT) == []
-    assert not faults
+    assert await page.evaluate(LOW_CONTRAST) == []
+    assert not console_errors
     await context.close()
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/contacts", "/docs/clients"])
-async def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, running: Api, path: str) -> None:
+async def test_a_phone_needs_no_horizontal_scrolling(browser: Browser, running: Api, path: str) -> None:
     context = await browser.new_context(viewport=PHONE, device_scale_factor=2, is_mobile=True, has_touch=True)
-    page, faults, _ = await opened(context)
+    page, console_errors, _ = await open_page(context)
     await page.goto(running.url + path)
     for details in await page.locator("main details").all():
         await details.evaluate("one => { one.open = true; }")
@@ -157,13 +155,13 @@ async def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, ru
     await page.get_by_text("Menu").tap()
     await links.get_by_role("link", name="Overview").tap()
     await expect(page).to_have_url(f"{running.url}/docs")
-    assert not faults
+    assert not console_errors
     await context.close()
 
 
 async def test_the_keyboard_reaches_the_content_first(browser: Browser, running: Api) -> None:
     context = await browser.new_context(viewport=DESKTOP)
-    page, _, _ = await opened(context)
+    page, _, _ = await open_page(context)
     await page.goto(f"{running.url}/docs/contacts")
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -177,11 +175,11 @@ async def test_the_keyboard_reaches_the_content_first(browser: Browser, running:
     await context.close()
 
 
-async def test_everything_is_there_without_scripts(browser: Browser, running: Api) -> None:
+async def test_pages_are_complete_without_scripts(browser: Browser, running: Api) -> None:
     context = await browser.new_context(viewport=DESKTOP, java_script_enabled=False)
-    page, faults, _ = await opened(context)
+    page, console_errors, _ = await open_page(context)
     await page.goto(f"{running.url}/docs/contacts")
     await expect(page.get_by_text("curl https://api.example.org/contacts").first).to_be_visible()
     await expect(page.get_by_text("Try it").first).to_be_hidden()
-    assert not faults
+    assert not console_errors
     await context.close()

@@ -1,4 +1,4 @@
-"""The pages of the reference: what they tell, how they are served, and that nothing in them is run or fetched."""
+"""The pages of the reference: their contents, how they are served, and that they run and fetch nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pegboard.schema import column, fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}
-# Elements that hold text and what belongs to text, and those that cannot stand in them.
-PHRASES = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "title", "summary", "button", "code", "span"}
+# Elements with phrasing content, and those that they must not contain.
+PHRASING = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "title", "summary", "button", "code", "span"}
 BLOCKS = {"p", "div", "table", "ul", "ol", "pre", "section", "details", "h1", "h2", "h3", "h4", "form"}
 HOSTILE = '"><script>alert(1)</script><img src=http://elsewhere.example/x.png onerror=alert(1)>'
 
 
 class Page(HTMLParser):
-    """Read a page and see that it is well-formed."""
+    """Parse a page and check that it is well-formed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs), f"an attribute of <{tag}> is there twice"
-        assert not (tag in BLOCKS and PHRASES.intersection(self.open)), f"<{tag}> in {self.open}"
+        assert not (tag in BLOCKS and PHRASING.intersection(self.open)), f"<{tag}> in {self.open}"
         assert not (tag == "a" and "a" in self.open)
         self.tags.append((tag, dict(attrs)))
         if re.fullmatch(r"h\d", tag):
@@ -57,13 +57,13 @@ class Page(HTMLParser):
 
     @property
     def links(self) -> set[str]:
-        return {str(one["href"]) for one in self.all("a")}
+        return {str(link["href"]) for link in self.all("a")}
 
     @property
     def addresses(self) -> set[str]:
-        """All that the page loads or leads to."""
+        """Return the URLs that the page loads or links to."""
         names = ("href", "src", "action", "srcset", "data")
-        return {str(value) for _, given in self.tags for name, value in given.items() if name in names}
+        return {str(value) for _, attributes in self.tags for name, value in attributes.items() if name in names}
 
 
 class Line(Schema):
@@ -96,7 +96,7 @@ class Bills(TableResource):
 
 
 class Notes(TableResource):
-    """Read only."""
+    """Read-only notes."""
 
     schema = Line
     verbs = ("GET",)
@@ -131,24 +131,24 @@ PAGES = ["/docs", "/docs/bills", "/docs/notes", "/docs/away", "/docs/off", "/doc
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_a_page_is_well_formed_and_in_order(documented: Api, path: str) -> None:
+async def test_a_page_is_well_formed(documented: Api, path: str) -> None:
     page = await read(documented, path)
     assert page.all("html") == [{"lang": "en"}]
     for landmark in ("header", "main", "aside", "h1", "title"):
         assert len(page.all(landmark)) == 1
     assert page.headings[0] == 1
     assert all(later <= earlier + 1 for earlier, later in zip(page.headings, page.headings[1:], strict=False))
-    anchors = [given["id"] for _, given in page.tags if "id" in given]
+    anchors = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(anchors)) == len(anchors)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(anchors)
     assert page.links.issuperset({"#main", "/docs"})
     assert [link["href"] for link in page.all("a") if link.get("aria-current")] == [path] * 2
-    labels = [given for tag, given in page.tags if tag in ("input", "textarea", "label")]
+    labels = [attributes for tag, attributes in page.tags if tag in ("input", "textarea", "label")]
     assert len(labels) == 2 * len(page.all("label")), "a field without a label"
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_all_that_a_page_loads_is_there_and_stays(documented: Api, path: str) -> None:
+async def test_assets_of_a_page_exist_and_are_cacheable(documented: Api, path: str) -> None:
     page = await read(documented, path)
     loaded = [link["href"] for link in page.all("link")] + [script["src"] for script in page.all("script")]
     assert len(loaded) == 3
@@ -161,7 +161,7 @@ async def test_all_that_a_page_loads_is_there_and_stays(documented: Api, path: s
     assert not re.search(r"(?:url\(|@import|https?:)", (await documented.get(str(loaded[1]))).body.decode())
 
 
-async def test_the_overview_tells_what_the_user_wrote(documented: Api) -> None:
+async def test_the_overview_contains_the_required_text(documented: Api) -> None:
     text = re.sub(r"\s+", " ", (await read(documented, "/docs")).text)
     for sentence in (
         "This pages contains general documentation about the API. Use the links on the right to navigate to specific resources.",
@@ -177,16 +177,16 @@ async def test_the_overview_tells_what_the_user_wrote(documented: Api) -> None:
     assert "$" not in text
 
 
-async def test_the_overview_has_every_error_code(documented: Api) -> None:
+async def test_the_overview_lists_every_error_code(documented: Api) -> None:
     page = await read(documented, "/docs")
-    rows = [given["id"] for given in page.all("tr") if "id" in given]
+    rows = [attributes["id"] for attributes in page.all("tr") if "id" in attributes]
     codes: tuple[type[ApiError], ...] = (*errors.CATALOGUE, *Bills.error_codes)
     assert rows == [f"error-{code.code}" for code in codes]
     for code in codes:
         assert code.message in page.text
 
 
-async def test_the_overview_tells_the_limits_as_they_are_set(serve: Serve) -> None:
+async def test_the_overview_shows_the_configured_limits(serve: Serve) -> None:
     api = (await serve([], max_body=3 * 1024**2, max_url=1000, max_nesting=17)).as_client("", "")
     text = (await read(api, "/docs")).text
     assert "3 MiB" in text
@@ -194,7 +194,7 @@ async def test_the_overview_tells_the_limits_as_they_are_set(serve: Serve) -> No
     assert "17 levels" in text
 
 
-async def test_the_overview_tells_what_there_is_to_ask(documented: Api) -> None:
+async def test_the_overview_lists_query_parameters_and_operators(documented: Api) -> None:
     guide = (files("pegboard.docs.reference") / "guide.md").read_text()
     rules = replace(Bills.rules(), searchable=True, expandable=("due",))
     operators = {operator for names in column.OPERATORS.values() for operator in names} | {"has", "isnull"}
@@ -205,7 +205,7 @@ async def test_the_overview_tells_what_there_is_to_ask(documented: Api) -> None:
     assert {f"__{operator}" for _, operator in Bills.rules().filters.values()} - {"__eq"} <= set(text.split())
 
 
-async def test_the_paths_that_the_overview_names_are_there(documented: Api) -> None:
+async def test_paths_in_the_overview_exist(documented: Api) -> None:
     guide = (files("pegboard.docs.reference") / "guide.md").read_text()
     paths = re.findall(r"^\| `(/[^`]*)` \|", guide, re.MULTILINE)
     assert len(paths) > 5
@@ -214,9 +214,7 @@ async def test_the_paths_that_the_overview_names_are_there(documented: Api) -> N
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_every_resource_is_linked_and_one_that_does_not_serve_is_named_as_such(
-    documented: Api, path: str
-) -> None:
+async def test_every_resource_is_linked_and_unavailable_ones_are_marked(documented: Api, path: str) -> None:
     page = await read(documented, path)
     links = [link["href"] for link in page.all("a") if str(link["href"]).startswith("/docs/")]
     assert links == 2 * ["/docs/bills", "/docs/notes", "/docs/away", "/docs/off", "/docs/torn"]
@@ -225,7 +223,7 @@ async def test_every_resource_is_linked_and_one_that_does_not_serve_is_named_as_
         assert page.text.count(note) == 2
 
 
-async def test_a_plugin_that_is_out_of_service_has_a_page_that_says_so(documented: Api) -> None:
+async def test_an_unavailable_plugin_has_a_page_with_its_state(documented: Api) -> None:
     page = await read(documented, "/docs/torn")
     assert "This resource is in conflict." in page.text
     assert "pegboard-one 2.0" in page.text
@@ -233,7 +231,7 @@ async def test_a_plugin_that_is_out_of_service_has_a_page_that_says_so(documente
     assert "secret" not in (await read(documented, "/docs/away")).text
 
 
-async def test_a_plugin_that_fails_later_is_shown_as_such(serve: Serve) -> None:
+async def test_a_plugin_that_fails_later_is_shown_as_failed(serve: Serve) -> None:
     late = plugin("late", Notes)
     api = (await serve([late])).as_client("", "")
     assert "Out of service" not in (await read(api, "/docs")).text
@@ -242,7 +240,7 @@ async def test_a_plugin_that_fails_later_is_shown_as_such(serve: Serve) -> None:
     assert "This resource is out of service." in (await read(api, "/docs/late")).text
 
 
-async def test_a_resource_s_page_tells_its_fields(documented: Api) -> None:
+async def test_the_page_of_a_resource_describes_its_fields(documented: Api) -> None:
     text = " ".join((await read(documented, "/docs/bills")).text.split())
     rows = (
         "idUUID read-only",
@@ -253,24 +251,24 @@ async def test_a_resource_s_page_tells_its_fields(documented: Api) -> None:
         "lines[].amount",
         "created_atinstant read-only",
     )
-    places = [text.find(row) for row in rows]
-    assert -1 not in places, dict(zip(rows, places, strict=True))
+    positions = [text.find(row) for row in rows]
+    assert -1 not in positions, dict(zip(rows, positions, strict=True))
 
 
-async def test_a_resource_s_page_tells_its_verbs_and_no_other(documented: Api) -> None:
+async def test_the_page_of_a_resource_lists_exactly_its_methods(documented: Api) -> None:
     page = await read(documented, "/docs/notes")
-    assert {given["data-verb"] for given in page.all("form")} == {"GET"}
-    assert {given["data-path"] for given in page.all("form")} == {"/notes", "/notes/{id}"}
+    assert {attributes["data-verb"] for attributes in page.all("form")} == {"GET"}
+    assert {attributes["data-path"] for attributes in page.all("form")} == {"/notes", "/notes/{id}"}
     assert "PATCH" not in page.text
     bills = await read(documented, "/docs/bills")
-    verbs = {(given["data-verb"], given["data-path"]) for given in bills.all("form")}
+    verbs = {(attributes["data-verb"], attributes["data-path"]) for attributes in bills.all("form")}
     assert verbs == {
         *(("GET", "/bills"), ("HEAD", "/bills"), ("POST", "/bills")),
         *((verb, "/bills/{id}") for verb in ("GET", "HEAD", "PATCH", "DELETE")),
     }
 
 
-async def test_a_resource_s_page_has_commands_examples_filters_and_sorts(documented: Api) -> None:
+async def test_the_page_of_a_resource_has_commands_examples_filters_and_sort_keys(documented: Api) -> None:
     text = (await read(documented, "/docs/bills")).text
     assert 'curl https://api.example.org/bills \\\n  -u "$API_USER:$API_PASSWORD"' in text
     assert "-H 'Content-Type: application/merge-patch+json'" in text
@@ -281,19 +279,19 @@ async def test_a_resource_s_page_has_commands_examples_filters_and_sorts(documen
     assert "lines__isnull" not in text
 
 
-async def test_what_a_plugin_says_is_text_and_nothing_else(documented: Api) -> None:
+async def test_text_of_a_plugin_is_escaped(documented: Api) -> None:
     for path in PAGES:
         page = await read(documented, path)
         assert len(page.all("script")) == 1
         assert not page.all("img")
-        assert not any(name.startswith("on") or name == "style" for _, given in page.tags for name in given)
+        assert not any(name.startswith("on") or name == "style" for _, attributes in page.tags for name in attributes)
         assert not any(address.lower().startswith(("javascript:", "data:")) for address in page.addresses)
     text = (await read(documented, "/docs/bills")).text
     assert f"Bills & what they are for: {HOSTILE}" in text
     assert f"Called {HOSTILE}" in text
 
 
-async def test_a_page_has_a_strict_policy(documented: Api) -> None:
+async def test_a_page_has_a_strict_content_security_policy(documented: Api) -> None:
     headers = (await documented.get("/docs/bills")).headers
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -303,7 +301,7 @@ async def test_a_page_has_a_strict_policy(documented: Api) -> None:
     assert headers["Vary"] == "Accept, Accept-Encoding"
 
 
-async def test_a_page_is_sent_again_only_when_it_has_changed(documented: Api) -> None:
+async def test_a_page_is_sent_again_only_if_it_has_changed(documented: Api) -> None:
     response = await documented.get("/docs")
     assert response.headers["Cache-Control"] == "private, no-cache"
     again = await documented.get("/docs", headers={"If-None-Match": response.headers["ETag"]})
@@ -325,7 +323,7 @@ async def test_head_has_the_headers_of_get(documented: Api) -> None:
         assert head.headers["ETag"] == got.headers["ETag"]
 
 
-async def test_what_is_not_there_and_what_is_not_allowed(documented: Api) -> None:
+async def test_unknown_paths_and_methods_of_the_reference_are_errors(documented: Api) -> None:
     admin = documented.as_client(ADMIN, PASSWORD)
     assert (await admin.get("/docs/nothing")).status == 404
     assert (await admin.get("/docs/assets/style.css")).status == 404
@@ -335,23 +333,23 @@ async def test_what_is_not_there_and_what_is_not_allowed(documented: Api) -> Non
     assert (redirect.status, redirect.headers["Location"]) == (308, "/docs/bills")
 
 
-async def test_every_address_honours_the_prefix(serve: Serve) -> None:
+async def test_every_url_has_the_prefix(serve: Serve) -> None:
     api = (await serve([plugin("bills", Bills), broken("away")], path_prefix="/api")).as_client("", "")
     for path in ("/docs", "/docs/bills", "/docs/away"):
         page = await read(api, path)
         assert all(address.startswith(("/api/", "#")) for address in page.addresses), page.addresses
-        assert all(str(given["data-path"]).startswith("/api/bills") for given in page.all("form"))
+        assert all(str(attributes["data-path"]).startswith("/api/bills") for attributes in page.all("form"))
     assert "curl https://api.example.org/api/bills " in (await read(api, "/docs/bills")).text
 
 
-async def test_the_reference_can_be_kept_for_clients(serve: Serve) -> None:
+async def test_the_reference_can_require_credentials(serve: Serve) -> None:
     api = await serve([plugin("bills", Bills)], docs_public=False)
     for path in ("/docs", "/docs/bills"):
         assert (await api.as_client("", "").get(path)).status == 401
         assert (await api.get(path)).status == 200
 
 
-async def test_the_reference_of_the_installed_plugins_is_whole(running: Api) -> None:
+async def test_the_reference_of_the_installed_plugins_is_complete(running: Api) -> None:
     for item in running.service.plugins:
         page = await read(running, f"/docs/{item.name}")
-        assert {given["data-verb"] for given in page.all("form")} >= set(item.verbs)
+        assert {attributes["data-verb"] for attributes in page.all("form")} >= set(item.verbs)

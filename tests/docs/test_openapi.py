@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says of resources, that it is sound, and how it is served."""
+"""The OpenAPI document: how it describes resources, that it is valid, and how it is served."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Pictures(ContentResource):
 
 
 class Readings(Resource):
-    """Readings, by the name of what is read."""
+    """Readings, identified by the name of the quantity."""
 
     class schema(Schema):
         """One reading."""
@@ -155,7 +155,7 @@ def installed() -> Document:
 
 
 def media(part: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield everything that has a schema and examples of it."""
+    """Yield everything with a schema and examples."""
     if isinstance(part, dict):
         if "schema" in part:
             yield part
@@ -167,7 +167,7 @@ def media(part: Any) -> Iterator[Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize("make", [installed, lambda: document_of(PLUGINS, path_prefix="/api", docs_public=False)])
-def test_the_document_is_sound_and_its_examples_are_what_they_are_examples_of(make: Any) -> None:
+def test_the_document_is_valid_and_its_examples_match_their_schemas(make: Any) -> None:
     document = make()
     validate_document(document)
     shown = 0
@@ -182,7 +182,7 @@ def test_the_document_is_sound_and_its_examples_are_what_they_are_examples_of(ma
     assert shown > 100
 
 
-def test_the_document_is_the_same_each_time() -> None:
+def test_the_document_is_deterministic() -> None:
     assert json.dumps(installed()) == json.dumps(installed())
 
 
@@ -213,14 +213,14 @@ PROPERTIES = {
 }
 
 
-def test_a_new_item_is_told_field_by_field(document: Document) -> None:
+def test_the_schema_of_a_new_item_describes_every_field(document: Document) -> None:
     create = document["components"]["schemas"]["ThingCreate"]
     assert create["properties"] == PROPERTIES
     assert create["required"] == ["name", "price"]
     assert create["additionalProperties"] is False
 
 
-def test_kinds_of_marshmallow_itself_are_told_rightly(document: Document) -> None:
+def test_marshmallow_fields_are_described_correctly(document: Document) -> None:
     item = document["components"]["schemas"]["Readings"]["properties"]
     assert item["colour"] == {"type": ["string", "null"], "enum": ["red", "blue", None]}
     assert item["pair"]["prefixItems"][0]["type"] == "integer"
@@ -229,7 +229,7 @@ def test_kinds_of_marshmallow_itself_are_told_rightly(document: Document) -> Non
     assert item["unit"]["const"] == "metre"
 
 
-def test_an_item_has_what_goes_out_and_nothing_else(document: Document) -> None:
+def test_the_schema_of_an_item_has_only_readable_fields(document: Document) -> None:
     item = document["components"]["schemas"]["Thing"]
     names = list(item["properties"])
     assert names[0] == "id"
@@ -242,7 +242,7 @@ def test_an_item_has_what_goes_out_and_nothing_else(document: Document) -> None:
     assert "default" not in item["properties"]["amount"]
 
 
-def test_a_patch_has_nothing_required_and_takes_null_where_something_comes_back(document: Document) -> None:
+def test_the_schema_of_a_patch_requires_nothing_and_allows_null_for_defaults(document: Document) -> None:
     schemas = document["components"]["schemas"]
     update = schemas["ThingUpdate"]
     assert "required" not in update
@@ -256,14 +256,14 @@ def test_a_patch_has_nothing_required_and_takes_null_where_something_comes_back(
     assert "required" not in schemas["AddressUpdate"]
 
 
-def test_a_whole_item_takes_what_was_read(document: Document) -> None:
+def test_the_schema_of_a_replacement_accepts_an_item_that_was_read(document: Document) -> None:
     replace = document["components"]["schemas"]["ThingReplace"]
     for name in ("id", "created_at", "updated_at", "seen"):
         assert replace["properties"][name]["readOnly"] is True
     assert replace["properties"]["ratio"]["type"] == ["number", "null"]
 
 
-def test_every_declared_verb_is_there_and_no_other(document: Document) -> None:
+def test_the_document_has_exactly_the_declared_methods(document: Document) -> None:
     paths = document["paths"]
     assert set(paths["/things"]) == {"get", "head", "post", "options"}
     assert set(paths["/things/{id}"]) == {"parameters", "get", "head", "put", "patch", "delete", "options"}
@@ -285,7 +285,7 @@ def test_every_declared_verb_is_there_and_no_other(document: Document) -> None:
     }
 
 
-def test_every_parameter_of_a_query_is_there(document: Document) -> None:
+def test_the_document_has_every_query_parameter(document: Document) -> None:
     parameters = [resolved(document, one) for one in document["paths"]["/things"]["get"]["parameters"]]
     queried = {one["name"]: one for one in parameters if one["in"] == "query"}
     rules = Things.rules()
@@ -301,7 +301,7 @@ def test_every_parameter_of_a_query_is_there(document: Document) -> None:
     assert not sort.search("secret")
 
 
-def test_a_resource_that_wants_conditions_says_so(document: Document) -> None:
+def test_the_document_states_required_preconditions(document: Document) -> None:
     for verb in ("put", "patch", "delete"):
         operation = document["paths"]["/things/{id}"][verb]
         parameters = [resolved(document, one) for one in operation["parameters"]]
@@ -310,18 +310,18 @@ def test_a_resource_that_wants_conditions_says_so(document: Document) -> None:
 
 
 def codes(document: Document, path: str, verb: str) -> dict[int, str]:
-    """Return every code that an operation tells, and the status it is told with."""
-    found = {}
+    """Return every error code of an operation, and its status."""
+    result = {}
     for status, response in document["paths"][path][verb]["responses"].items():
         for code in re.findall(r"^- `(\d{5})`", resolved(document, response)["description"], re.MULTILINE):
-            found[int(code)] = status
-    return found
+            result[int(code)] = status
+    return result
 
 
-def test_every_code_is_told_where_it_is_met(document: Document) -> None:
-    told = codes(document, "/things", "post")
-    assert {code.code for code in ACTIONS["create"]} <= told.keys()
-    assert told[Locked.code] == "409"
+def test_error_codes_are_listed_for_the_operations_that_return_them(document: Document) -> None:
+    codes_of_post = codes(document, "/things", "post")
+    assert {code.code for code in ACTIONS["create"]} <= codes_of_post.keys()
+    assert codes_of_post[Locked.code] == "409"
     assert Locked.code not in codes(document, "/makers", "post")
     everywhere = {
         code
@@ -330,17 +330,17 @@ def test_every_code_is_told_where_it_is_met(document: Document) -> None:
         if verb != "parameters"
         for code in codes(document, path, verb)
     }
-    # What is told before there is an operation: an unknown method, and one that is not declared.
+    # Errors that occur before an operation is known: unknown and undeclared methods.
     assert {code.code for code in CATALOGUE} - everywhere == {13001, 15001}
 
 
-def test_the_faults_of_a_body_are_real_ones(document: Document) -> None:
-    refusal = resolved(document, document["paths"]["/things"]["post"]["responses"]["422"])
-    faults = refusal["content"]["application/json"]["examples"]["faults"]["value"]["errors"]
-    assert {(fault["code"], fault["pointer"]) for fault in faults} == {(11001, "/name"), (11001, "/price")}
+def test_examples_of_validation_errors_are_real(document: Document) -> None:
+    response = resolved(document, document["paths"]["/things"]["post"]["responses"]["422"])
+    errors = response["content"]["application/json"]["examples"]["faults"]["value"]["errors"]
+    assert {(error["code"], error["pointer"]) for error in errors} == {(11001, "/name"), (11001, "/price")}
 
 
-def test_only_what_is_open_does_without_credentials() -> None:
+def test_only_public_operations_need_no_credentials() -> None:
     for public in (True, False):
         paths = document_of(PLUGINS, docs_public=public)["paths"]
         free = {path for path, item in paths.items() if item["get"].get("security") == []} if public else set()
@@ -350,7 +350,7 @@ def test_only_what_is_open_does_without_credentials() -> None:
         assert not public or free == closed
 
 
-def test_a_plugin_that_is_out_is_named_without_its_fault() -> None:
+def test_a_failed_plugin_is_listed_without_its_error() -> None:
     broken = plugin("broken", Things)
     broken.fail("/etc/secret is not there")
     twice = [plugin("torn", Things), plugin("torn", Makers)]
@@ -370,7 +370,7 @@ def test_a_plugin_that_is_out_is_named_without_its_fault() -> None:
     assert "/makers" in document["paths"]
 
 
-def test_a_plugin_that_cannot_be_described_hides_no_other(
+def test_a_plugin_that_cannot_be_described_does_not_affect_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Odd(Makers):
@@ -380,7 +380,7 @@ def test_a_plugin_that_cannot_be_described_hides_no_other(
         raise RuntimeError("no rules today")
 
     found = [plugin("odd", Odd), plugin("makers", Makers)]
-    # Only now: else it would be out before.
+    # Only now: otherwise it would have failed earlier.
     monkeypatch.setattr(Odd, "rules", fail)
     document = document_of(found)
     validate_document(document)
@@ -390,7 +390,7 @@ def test_a_plugin_that_cannot_be_described_hides_no_other(
     assert "it cannot be described: RuntimeError: no rules today" in caplog.text
 
 
-def test_two_schemas_of_one_name_are_told_apart() -> None:
+def test_schemas_with_equal_names_are_distinguished() -> None:
     document = document_of([plugin("makers", Makers), plugin("old-makers", Makers)])
     validate_document(document)
     assert {"Maker", "OldMakers"} <= document["components"]["schemas"].keys()
@@ -409,14 +409,14 @@ def test_two_schemas_of_one_name_are_told_apart() -> None:
         (r"(a)\1", 0, None),
     ],
 )
-def test_patterns_are_written_as_javascript_has_them(pattern: str, flags: int, expected: str | None) -> None:
+def test_patterns_use_javascript_syntax(pattern: str, flags: int, expected: str | None) -> None:
     assert ecma(re.compile(pattern, flags)) == expected
 
 
-# As it is served ---------------------------------------------------------------------------------------------
+# Serving ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_document_is_served_to_everyone_once(running: Api) -> None:
+async def test_the_document_is_public_and_cacheable(running: Api) -> None:
     stranger = running.as_client("", "")
     first = await stranger.get("/openapi.json")
     assert first.status == 200
@@ -429,7 +429,7 @@ async def test_the_document_is_served_to_everyone_once(running: Api) -> None:
     assert (await stranger.get("/openapi.json", headers={"Accept": "text/csv"})).status == 406
 
 
-async def test_the_document_can_be_kept_for_clients(serve: Serve) -> None:
+async def test_the_document_can_require_credentials(serve: Serve) -> None:
     api = await serve(docs_public=False, path_prefix="/api")
     assert (await api.as_client("", "").get("/openapi.json")).status == 401
     document = (await api.get("/openapi.json")).json
@@ -457,7 +457,7 @@ def test_the_document_is_printed_without_a_database(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_content_is_described_as_bytes_with_its_types_its_ranges_and_its_limit(document: Document) -> None:
+def test_content_is_described_as_bytes_with_media_types_ranges_and_limit(document: Document) -> None:
     path = document["paths"]["/pictures/{id}/content"]
     assert list(path) == ["parameters", "get", "head", "put", "options"]
     assert path["put"]["requestBody"] == {

@@ -1,6 +1,6 @@
-"""The OpenAPI document of the plugins that are installed, pinned part by part: a change of it shows in the commit.
+"""The OpenAPI document of the installed plugins, pinned by part, so that changes appear in the commit.
 
-`python tests/docs/test_openapi_pinned.py` writes it anew.
+`python tests/docs/test_openapi_pinned.py` writes the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OURS = ("clients", "companies", "contacts", "files")
 
 
 def parts(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each operation and each component: its name and a digest of all that it says."""
+    """Yield a line for each operation and component with its name and a digest of its contents."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             yield f"{path} {method} {digest(operation)}"
@@ -39,7 +39,7 @@ def lines() -> list[str]:
     return list(parts(dict(create_app(Settings(), plugins)[SERVICE].specification.document())))
 
 
-def test_the_document_says_what_it_said() -> None:
+def test_the_document_matches_the_pinned_one() -> None:
     assert lines() == PINNED.read_text().splitlines()
 
 

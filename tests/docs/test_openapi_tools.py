@@ -1,4 +1,4 @@
-"""What others make of the OpenAPI document: linters, clients that are generated from it, and a fuzzer."""
+"""The OpenAPI document in third-party tools: linters, client generators, and a fuzzer."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ console.log("done");
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """Install what comes from npm, unless it is there already, and return where its commands are."""
+    """Install the npm packages if necessary, and return the folder of their commands."""
     commands = TOOLS / "node_modules" / ".bin"
     stamp = TOOLS / "node_modules" / ".installed"
     lock = TOOLS / "package-lock.json"
     if shutil.which("npm") is None and "CI" not in os.environ:
         pytest.skip("npm is not installed")
-    with (TOOLS / "package.json").open() as held:
-        # One of several test processes installs, the others wait for it.
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with (TOOLS / "package.json").open() as lock_file:
+        # One of several test processes installs them, the others wait.
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != lock.read_text():
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=TOOLS, check=True)
             stamp.write_text(lock.read_text())
@@ -91,59 +91,59 @@ def tools() -> Path:
 
 @pytest.fixture(scope="module")
 async def open_api(serve: Serve) -> Api:
-    """Run a service with the plugins that are installed, which believes us where a request comes from."""
+    """Run a service with the installed plugins that trusts forwarded client addresses."""
     return await serve(trusted_proxies=(ip_network("127.0.0.0/8"),))
 
 
 @pytest.fixture(scope="module")
 async def document(open_api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the document in a file, as the service gives it."""
+    """Return a file with the document as served."""
     path = tmp_path_factory.mktemp("document") / "openapi.json"
     path.write_bytes((await open_api.get("/openapi.json")).body)
     return path
 
 
 async def run(*command: object, cwd: Path | None = None, **environment: str) -> str:
-    """Run a command to its end and return what it says; it fails if the command does."""
+    """Run a command and return its output; fail if it fails."""
     variables = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", **environment}
     process = await asyncio.create_subprocess_exec(
         *map(str, command), cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    said = (await process.communicate())[0].decode(errors="replace")
-    assert process.returncode == 0, said
-    return said
+    output = (await process.communicate())[0].decode(errors="replace")
+    assert process.returncode == 0, output
+    return output
 
 
 def token(api: Api) -> str:
     return api.headers["Authorization"].removeprefix("Basic ")
 
 
-async def test_redocly_finds_nothing(tools: Path, document: Path) -> None:
-    said = await run(tools / "redocly", "lint", "--format=json", document, REDOCLY_TELEMETRY="off")
-    found = json.loads(said[said.index("{") : said.rindex("}") + 1])
-    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, said
+async def test_redocly_reports_no_problems(tools: Path, document: Path) -> None:
+    output = await run(tools / "redocly", "lint", "--format=json", document, REDOCLY_TELEMETRY="off")
+    found = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, output
 
 
-async def test_spectral_finds_nothing(tools: Path, document: Path) -> None:
+async def test_spectral_reports_no_problems(tools: Path, document: Path) -> None:
     await run(tools / "spectral", "lint", "--fail-severity=hint", "--ruleset", TOOLS / "spectral.yaml", document)
 
 
-async def test_a_client_in_python_works(document: Path, open_api: Api, tmp_path: Path) -> None:
-    # A list as one of several bodies makes the generator write code that fails when it is run; so it is left out.
+async def test_a_generated_python_client_works(document: Path, open_api: Api, tmp_path: Path) -> None:
+    # The generator writes failing code if a list is one of several bodies, so it is removed.
     config = tmp_path / "config.json"
     overrides = {"application/json-patch+json": "left/out", "*/*": "application/octet-stream"}
     config.write_text(json.dumps({"content_type_overrides": overrides}))
     options = ("--path", document, "--output-path", tmp_path / "client", "--meta", "none", "--config", config)
-    said = await run(BIN / "openapi-python-client", "generate", *options, cwd=tmp_path)
-    assert set(re.findall(r"(?:Unsupported|Invalid|Missing|Could not|Cannot).*", said)) == {
+    output = await run(BIN / "openapi-python-client", "generate", *options, cwd=tmp_path)
+    assert set(re.findall(r"(?:Unsupported|Invalid|Missing|Could not|Cannot).*", output)) == {
         "Unsupported content type left/out"
     }
     (tmp_path / "try.py").write_text(PYTHON_CLIENT)
     assert (await run(sys.executable, "try.py", open_api.url, token(open_api), cwd=tmp_path)).strip() == "done"
 
 
-async def test_a_client_in_typescript_works(tools: Path, document: Path, open_api: Api, tmp_path: Path) -> None:
-    # Else what has a default would have to be given.
+async def test_a_generated_typescript_client_works(tools: Path, document: Path, open_api: Api, tmp_path: Path) -> None:
+    # Otherwise fields with a default would be required.
     await run(tools / "openapi-typescript", document, "-o", tmp_path / "api.d.ts", "--default-non-nullable=false")
     (tmp_path / "node_modules").symlink_to(TOOLS / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -153,19 +153,19 @@ async def test_a_client_in_typescript_works(tools: Path, document: Path, open_ap
     assert (await run("node", "try.js", open_api.url, token(open_api), cwd=tmp_path)).strip() == "done"
 
 
-async def test_no_request_that_schemathesis_makes_is_answered_in_another_way(
+async def test_responses_to_schemathesis_requests_match_the_document(
     document: Path, open_api: Api, tmp_path: Path
 ) -> None:
     me = (await open_api.get("/clients/me")).json["id"]
     options = ("--config-file", HERE / "schemathesis.toml")
-    said = await run(
+    output = await run(
         *(BIN / "schemathesis", *options, "run", f"{open_api.url}/openapi.json", "--auth", f"{ADMIN}:{PASSWORD}"),
         cwd=tmp_path,
-        # By itself, since a distribution that is installed has a package `tests`, too.
+        # Imported on its own, since an installed distribution has a package `tests`, too.
         PYTHONPATH=str(HERE),
         SCHEMATHESIS_HOOKS="schemathesis_hooks",
         PEGBOARD_TESTED_BY=me,
     )
-    generated, passed = map(int, re.findall(r"(\d+) generated, (\d+) passed", said)[0])
-    assert generated == passed > 1000, said
+    generated, passed = map(int, re.findall(r"(\d+) generated, (\d+) passed", output)[0])
+    assert generated == passed > 1000, output
     assert (await open_api.get("/clients/me")).status == 200

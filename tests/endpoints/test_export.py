@@ -1,4 +1,4 @@
-"""Whole collections as NDJSON and CSV: every cell as it was, one snapshot, little memory, and no half that looks whole."""
+"""Exports of collections as NDJSON and CSV: exact values, one snapshot, constant memory, detectable truncation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Thing(Schema):
 
 
 class Things(TableResource):
-    """All kinds of values."""
+    """Items with values of all types."""
 
     schema = Thing
     verbs = "GET", "HEAD", "POST", "DELETE"
@@ -64,7 +64,7 @@ class Loud(Thing):
 
 
 class Shouts(TableResource):
-    """Texts with something that is computed."""
+    """Texts with a computed field."""
 
     schema = Loud
     verbs = "GET", "HEAD", "POST"
@@ -72,7 +72,7 @@ class Shouts(TableResource):
 
 
 class Hidden(TableResource):
-    """Items of which `list` shows only some."""
+    """Items of which `list` returns only some."""
 
     schema = Thing
     verbs = "GET", "HEAD", "POST"
@@ -87,7 +87,7 @@ class Word(Schema):
 
 
 class Words(Resource):
-    """What is in no table."""
+    """Items without a table."""
 
     schema = Word
     verbs = "GET", "HEAD"
@@ -97,7 +97,7 @@ class Words(Resource):
 
 
 class Crowd(TableResource):
-    """A hundred thousand of them."""
+    """A hundred thousand items."""
 
     schema = Thing
     verbs = "GET", "HEAD"
@@ -125,26 +125,26 @@ async def api(running: Api) -> Api:
     return running
 
 
-async def settled(api: Api) -> None:
-    """Wait until nobody uses a connection for reads."""
+async def wait_until_idle(api: Api) -> None:
+    """Wait until no read connection is in use."""
     pool = api.service.database.read
     async with asyncio.timeout(10):
-        while pool.idle != pool.size:  # noqa: ASYNC110 - nothing tells
+        while pool.idle != pool.size:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.01)
 
 
-def table(response: Response) -> list[dict[str, str]]:
+def parse_csv(response: Response) -> list[dict[str, str]]:
     assert response.status == 200, response.body
     return list(csv.DictReader(io.StringIO(response.body.decode(), newline=""), strict=True))
 
 
-def objects(response: Response) -> list[dict[str, Any]]:
+def parse_lines(response: Response) -> list[dict[str, Any]]:
     assert response.status == 200, response.body
     assert response.body.endswith(b"\n") or not response.body
     return [orjson.loads(line) for line in response.body.splitlines()]
 
 
-async def fill(api: Api, path: str, items: list[Any]) -> list[dict[str, Any]]:
+async def create(api: Api, path: str, items: list[Any]) -> list[dict[str, Any]]:
     response = await api.post(path, items)
     assert response.status == 201, response.body
     return list(response.json["items"])
@@ -195,13 +195,13 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("value", "expected"), CELLS, ids=repr)
-def test_a_cell_is_written_as_promised(value: object, expected: str) -> None:
+def test_csv_cells_have_the_documented_format(value: object, expected: str) -> None:
     assert cell(value) == expected
 
 
 @example(HOSTILE)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), min_size=2))
-def test_a_reader_gets_every_text_back(texts: list[str]) -> None:
+def test_any_text_survives_csv(texts: list[str]) -> None:
     (row,) = csv.reader(io.StringIO(record(texts).decode(), newline=""), strict=True)
     for found, text in zip(row, texts, strict=True):
         assert found in (text, "'" + text)
@@ -209,17 +209,17 @@ def test_a_reader_gets_every_text_back(texts: list[str]) -> None:
         assert found[:1] not in ("=", "@", "\t", "\r")
 
 
-async def test_every_cell_is_as_it_was(api: Api) -> None:
+async def test_every_value_survives_an_export(api: Api) -> None:
     values: list[dict[str, Any]] = [{"text": text, "tags": [text], "extra": {"a": text}} for text in HOSTILE]
     values.append({"text": None, "number": -(2**40), "price": "-12.50", "ratio": -1e-7, "day": "2015-02-15"})
     values.append({"at": "2015-02-15T06:21:07+01:00", "on": False, "extra": None})
-    items = await fill(api, "/things", values)
+    items = await create(api, "/things", values)
     response = await api.get("/things", headers=CSV)
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["Vary"] == "Accept, Accept-Encoding"
     assert "ETag" not in response.headers
-    rows = table(response)
+    rows = parse_csv(response)
     assert list(rows[0]) == list(items[0])
     assert response.body.endswith(b"\r\n")
     for row, item in zip(rows, items, strict=True):
@@ -232,18 +232,18 @@ async def test_every_cell_is_as_it_was(api: Api) -> None:
                 assert orjson.loads(written) == value
 
 
-async def test_null_and_empty_text_are_told_apart(api: Api) -> None:
-    await fill(api, "/things", [{"text": None}, {"text": ""}])
+async def test_null_and_empty_text_are_distinguished(api: Api) -> None:
+    await create(api, "/things", [{"text": None}, {"text": ""}])
     response = await api.get("/things?fields=text", headers=CSV)
     assert [line.partition(b",")[2] for line in response.body.split(b"\r\n")] == [b"text", b"", b'""', b""]
 
 
-async def test_lines_are_the_items_as_a_page_shows_them(api: Api) -> None:
-    items = await fill(api, "/things", [{"text": text, "at": "2015-02-15T06:21:07+01:00"} for text in HOSTILE])
+async def test_lines_of_an_export_equal_the_items_of_a_page(api: Api) -> None:
+    items = await create(api, "/things", [{"text": text, "at": "2015-02-15T06:21:07+01:00"} for text in HOSTILE])
     response = await api.get("/things", headers=NDJSON)
     assert response.headers["Content-Type"] == "application/x-ndjson"
     assert response.body.count(b"\n") == len(items)
-    assert objects(response) == items
+    assert parse_lines(response) == items
 
 
 @FORMATS
@@ -252,23 +252,23 @@ async def test_an_empty_collection_is_an_empty_export(api: Api, accept: dict[str
     assert (response.status, response.body) == (200, b"" if accept is NDJSON else b"id,text\r\n")
 
 
-async def test_filters_sort_fields_limit_and_count_do_what_they_do_in_pages(api: Api) -> None:
-    await fill(api, "/things", [{"number": number, "text": "x"} for number in (3, 1, 2, 5, 4)])
+async def test_query_parameters_work_as_for_pages(api: Api) -> None:
+    await create(api, "/things", [{"number": number, "text": "x"} for number in (3, 1, 2, 5, 4)])
     response = await api.get("/things?number__gt=1&sort=-number&fields=number&limit=3&count=exact", headers=CSV)
-    assert [row["number"] for row in table(response)] == ["5", "4", "3"]
-    assert list(table(response)[0]) == ["id", "number"]
+    assert [row["number"] for row in parse_csv(response)] == ["5", "4", "3"]
+    assert list(parse_csv(response)[0]) == ["id", "number"]
     assert response.headers["X-Total-Count"] == "4"
     response = await api.get("/things?sort=number&fields=number&count=estimated", headers=NDJSON)
-    assert [item["number"] for item in objects(response)] == [1, 2, 3, 4, 5]
-    assert [list(item) for item in objects(response)] == [["id", "number"]] * 5
+    assert [item["number"] for item in parse_lines(response)] == [1, 2, 3, 4, 5]
+    assert [list(item) for item in parse_lines(response)] == [["id", "number"]] * 5
     assert response.headers["X-Total-Count"] == "5"
 
 
 @FORMATS
-async def test_a_limit_may_be_larger_than_any_page(running: Api, accept: dict[str, str]) -> None:
+async def test_the_limit_of_an_export_may_exceed_the_page_limit(running: Api, accept: dict[str, str]) -> None:
     for limit in (1, 250, 1000, 1001):
         response = await running.get(f"/crowd?limit={limit}&sort=-number&fields=number", headers=accept)
-        numbers = [int(row["number"]) for row in (objects if accept is NDJSON else table)(response)]
+        numbers = [int(row["number"]) for row in (parse_lines if accept is NDJSON else parse_csv)(response)]
         assert numbers == list(range(100_000, 100_000 - limit, -1))
     assert (await running.get("/words?limit=999999999999999999", headers=accept)).status == 200
 
@@ -287,7 +287,7 @@ async def test_a_limit_may_be_larger_than_any_page(running: Api, accept: dict[st
         ("q=x", 10013, "q"),
     ],
 )
-async def test_a_bad_query_is_told_before_anything_is_sent(
+async def test_an_invalid_query_is_rejected_before_anything_is_sent(
     running: Api, accept: dict[str, str], query: str, code: int, parameter: str
 ) -> None:
     for path in ("/things", "/words"):
@@ -297,7 +297,7 @@ async def test_a_bad_query_is_told_before_anything_is_sent(
             assert response.headers["Content-Type"] == "application/json"
 
 
-async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None:
+async def test_a_cursor_is_rejected_with_a_hint(running: Api) -> None:
     response = await running.get("/things?after=abc", headers=CSV)
     assert (
         response.json["errors"][0]["message"]
@@ -317,18 +317,18 @@ async def test_a_cursor_is_refused_with_what_to_do_instead(running: Api) -> None
         ("text/html", 406, "application/json"),
     ],
 )
-async def test_the_client_chooses_the_form(running: Api, accept: str, status: int, content_type: str) -> None:
+async def test_the_client_chooses_the_format(running: Api, accept: str, status: int, content_type: str) -> None:
     response = await running.get("/words", headers={"Accept": accept})
     assert (response.status, response.headers["Content-Type"].partition(";")[0]) == (status, content_type)
 
 
-async def test_an_item_has_no_such_form(api: Api) -> None:
-    (item,) = await fill(api, "/things", [{"text": "x"}])
+async def test_an_item_cannot_be_exported(api: Api) -> None:
+    (item,) = await create(api, "/things", [{"text": "x"}])
     assert (await api.get(f"/things/{item['id']}", headers=CSV)).errors == [(10004, "Accept")]
     assert (await api.post("/things", {"text": "x"}, headers=CSV)).status == 406
 
 
-async def test_conditions_are_held_against_no_tag(api: Api) -> None:
+async def test_an_export_has_no_etag_for_preconditions(api: Api) -> None:
     assert (await api.get("/things", headers={**CSV, "If-None-Match": '"a"'})).status == 200
     assert (await api.get("/things", headers={**CSV, "If-Match": '"a"'})).status == 412
     assert (await api.get("/things", headers={**CSV, "If-Match": "a"})).status == 400
@@ -339,11 +339,11 @@ async def test_head_has_the_headers_and_no_body(running: Api, accept: dict[str, 
     response = await running.head("/crowd?count=exact", headers=accept)
     assert (response.status, response.body, response.headers["X-Total-Count"]) == (200, b"", "100000")
     assert response.headers["Content-Type"].startswith(accept["Accept"])
-    await settled(running)
+    await wait_until_idle(running)
 
 
 @FORMATS
-async def test_an_export_is_compressed_where_the_client_takes_it(running: Api, accept: dict[str, str]) -> None:
+async def test_an_export_is_compressed_if_the_client_accepts_it(running: Api, accept: dict[str, str]) -> None:
     plain = await running.get("/crowd?sort=number&limit=5000", headers=accept)
     packed = await running.get("/crowd?sort=number&limit=5000", headers={**accept, "Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -352,52 +352,54 @@ async def test_an_export_is_compressed_where_the_client_takes_it(running: Api, a
 
 
 async def test_computed_fields_are_exported(api: Api) -> None:
-    items = await fill(api, "/shouts", [{"text": text} for text in HOSTILE])
-    assert objects(await api.get("/shouts", headers=NDJSON)) == items
+    items = await create(api, "/shouts", [{"text": text} for text in HOSTILE])
+    assert parse_lines(await api.get("/shouts", headers=NDJSON)) == items
     response = await api.get("/shouts?sort=created_at", headers=CSV)
-    assert list(table(response)[0]) == list(items[0])
-    assert [row["louder"].removeprefix("'") for row in table(response)] == [
+    assert list(parse_csv(response)[0]) == list(items[0])
+    assert [row["louder"].removeprefix("'") for row in parse_csv(response)] == [
         item["louder"].removeprefix("'") for item in items
     ]
 
 
 @FORMATS
-async def test_a_search_is_exported_best_first(api: Api, accept: dict[str, str]) -> None:
-    await fill(api, "/shouts", [{"text": text} for text in ("far away", "near", "near near near", "near near")])
+async def test_search_results_are_exported_by_rank(api: Api, accept: dict[str, str]) -> None:
+    await create(api, "/shouts", [{"text": text} for text in ("far away", "near", "near near near", "near near")])
     response = await api.get("/shouts?q=near&text__ne=none&limit=2", headers=accept)
-    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
+    rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
     assert [row["text"] for row in rows] == ["near near near", "near near"]
 
 
 @FORMATS
-async def test_nulls_stand_where_they_do_in_pages(api: Api, accept: dict[str, str]) -> None:
-    items = await fill(api, "/things", [{"number": number, "text": text} for number in (2, None, 1) for text in "bab"])
+async def test_nulls_are_sorted_as_in_pages(api: Api, accept: dict[str, str]) -> None:
+    items = await create(
+        api, "/things", [{"number": number, "text": text} for number in (2, None, 1) for text in "bab"]
+    )
     for sort in ("number,-text", "-number,text"):
         pages = (await api.get(f"/things?sort={sort}")).json["items"]
         response = await api.get(f"/things?sort={sort}", headers=accept)
-        rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
+        rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
         assert [row["id"] for row in rows] == [item["id"] for item in pages]
         assert len(rows) == len(items)
 
 
 @FORMATS
-async def test_what_list_hides_an_export_hides(api: Api, accept: dict[str, str]) -> None:
-    await fill(api, "/hidden", [{"text": "secret" if n % 3 else f"{n}", "tags": ["secret"]} for n in range(900)])
+async def test_an_export_excludes_items_that_list_hides(api: Api, accept: dict[str, str]) -> None:
+    await create(api, "/hidden", [{"text": "secret" if n % 3 else f"{n}", "tags": ["secret"]} for n in range(900)])
     response = await api.get("/hidden", headers=accept)
     assert b"secret" not in response.body
-    rows: list[dict[str, Any]] = (objects if accept is NDJSON else table)(response)
+    rows: list[dict[str, Any]] = (parse_lines if accept is NDJSON else parse_csv)(response)
     assert [row["text"] for row in rows] == [f"{n}" for n in range(0, 900, 3)]
 
 
-async def test_a_resource_without_a_table_is_exported(running: Api) -> None:
-    assert [item["text"] for item in objects(await running.get("/words", headers=NDJSON))] == HOSTILE
-    rows = table(await running.get("/words?limit=3&count=exact", headers=CSV))
+async def test_a_resource_without_a_table_can_be_exported(running: Api) -> None:
+    assert [item["text"] for item in parse_lines(await running.get("/words", headers=NDJSON))] == HOSTILE
+    rows = parse_csv(await running.get("/words?limit=3&count=exact", headers=CSV))
     assert [row["text"] for row in rows] == HOSTILE[:3]
 
 
 @asynccontextmanager
-async def opened(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
-    """Begin an export, and read no more of it than the test does; then go away."""
+async def open_export(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
+    """Start an export, of which only the test reads; disconnect at the end."""
     headers = {**api.headers, **NDJSON, "Accept-Encoding": "identity"}
     async with aiohttp.ClientSession() as session:
         response = await session.get(api.url + path, headers=headers)
@@ -406,9 +408,9 @@ async def opened(api: Api, path: str) -> AsyncIterator[aiohttp.StreamReader]:
         response.close()
 
 
-async def test_an_export_shows_one_moment(running: Api) -> None:
+async def test_an_export_is_a_consistent_snapshot(running: Api) -> None:
     write = running.service.database.write
-    async with opened(running, "/crowd?sort=number") as content:
+    async with open_export(running, "/crowd?sort=number") as content:
         lines = [await content.readline()]
         await write.execute("UPDATE crowd.crowd SET number = -number WHERE number > 99000")
         await write.execute("DELETE FROM crowd.crowd WHERE number BETWEEN 98000 AND 99000")
@@ -419,22 +421,22 @@ async def test_an_export_shows_one_moment(running: Api) -> None:
     assert [orjson.loads(line)["number"] for line in lines] == list(range(1, 100_001))
 
 
-async def test_a_client_that_goes_away_leaves_no_connection_behind(running: Api) -> None:
+async def test_a_disconnected_client_does_not_leak_a_connection(running: Api) -> None:
     for _ in range(5):
-        async with opened(running, "/crowd") as one, opened(running, "/crowd?sort=-text") as other:
-            await one.readline()
-            await other.readline()
-        await settled(running)
+        async with open_export(running, "/crowd") as first, open_export(running, "/crowd?sort=-text") as second:
+            await first.readline()
+            await second.readline()
+        await wait_until_idle(running)
     rows = await running.service.database.write.fetch("SELECT state FROM pg_stat_activity WHERE state LIKE 'idle in%'")
     assert rows == []
 
 
-async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
-    async with opened(running, "/crowd") as content:
+async def test_an_error_during_an_export_is_an_incomplete_transfer(running: Api) -> None:
+    async with open_export(running, "/crowd") as content:
         await content.readline()
         ended = await running.service.database.write.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            # At rest between two parts, or fetching the next.
+            # Between two batches, or fetching the next.
             "WHERE xact_start IS NOT NULL AND application_name = 'pegboard' AND datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
@@ -444,8 +446,8 @@ async def test_a_fault_on_the_way_is_a_transfer_cut_short(running: Api) -> None:
     assert (await running.get("/crowd?limit=1", headers=CSV)).status == 200
 
 
-async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(running: Api) -> None:
-    async with opened(running, "/crowd") as one, opened(running, "/crowd") as other:
+async def test_exports_use_at_most_half_of_a_plugins_capacity(running: Api) -> None:
+    async with open_export(running, "/crowd") as one, open_export(running, "/crowd") as other:
         await one.readline()
         await other.readline()
         response = await running.get("/crowd", headers=CSV)
@@ -453,7 +455,7 @@ async def test_no_more_than_half_of_what_a_plugin_may_have_is_for_exports(runnin
         assert response.headers["Retry-After"] == "5"
         assert (await running.get("/crowd")).status == 200
         assert (await running.get("/words", headers=CSV)).status == 200
-    await settled(running)
+    await wait_until_idle(running)
     assert (await running.get("/crowd?limit=1", headers=CSV)).status == 200
 
 
@@ -470,8 +472,8 @@ WHERE indrelid = 'contacts.contacts'::regclass AND NOT indisunique"""
 
 
 @pytest.fixture(scope="module")
-async def apart(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
-    """Run a service in a process of its own, with a hundred thousand contacts."""
+async def separate_service(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
+    """Run a service in its own process, with a hundred thousand contacts."""
     url = await new_database(postgres)
     environment = {
         "PEGBOARD_DATABASE_URL": url,
@@ -492,7 +494,7 @@ async def apart(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
         while (match := SERVES.search(await process.stdout.readline())) is None:
             pass
     connection = await asyncpg.connect(url)
-    # Without the indexes it takes a third of the time.
+    # Dropping the indexes takes a third of the time.
     for row in await connection.fetch(INDEXES):
         await connection.execute(f"DROP INDEX {row['name']}")
     await connection.execute(PEOPLE)
@@ -504,15 +506,15 @@ async def apart(postgres: str) -> AsyncIterator[tuple[str, psutil.Process]]:
 
 @FORMATS
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_memory_does_not_grow_with_the_collection(
-    apart: tuple[str, psutil.Process], accept: dict[str, str], coding: str
+async def test_memory_usage_is_independent_of_the_collection_size(
+    separate_service: tuple[str, psutil.Process], accept: dict[str, str], coding: str
 ) -> None:
-    url, process = apart
+    url, process = separate_service
     headers = {**basic(ADMIN, PASSWORD), **accept, "Accept-Encoding": coding}
     async with aiohttp.ClientSession(headers=headers, auto_decompress=False) as session:
 
-        async def most(limit: int) -> tuple[int, int]:
-            """Return the most memory that was in use, and how much was sent."""
+        async def peak_memory(limit: int) -> tuple[int, int]:
+            """Return the peak memory usage, and the number of bytes sent."""
             highest = sent = 0
             async with session.get(f"{url}/contacts?limit={limit}") as response:
                 async for chunk in response.content.iter_any():
@@ -520,8 +522,8 @@ async def test_memory_does_not_grow_with_the_collection(
                     highest = max(highest, process.memory_info().rss)
             return highest, sent
 
-        before, _ = await most(2_000)
-        after, sent = await most(100_000)
+        before, _ = await peak_memory(2_000)
+        after, sent = await peak_memory(100_000)
     if coding == "identity":
         assert sent > 60_000_000
     assert after - before < 6_000_000

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again is done once, and answered as the first time."""
+"""`Idempotency-Key`: a repeated POST is executed once and gets the first response again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pegboard import Context, Schema, TableResource, Unique, errors, validate
 from pegboard.schema import fields
 from tests.conftest import Api, Response, Serve, plugin
 
-CHANGING = ("date", "x-request-id", "idempotency-replayed")
+VARYING = ("date", "x-request-id", "idempotency-replayed")
 
 
 class Order(Schema):
@@ -24,7 +24,7 @@ class Order(Schema):
 
 
 class Orders(TableResource):
-    """Orders, some of which fail after they were stored."""
+    """Orders, some of which fail after being stored."""
 
     schema = Order
     verbs = "GET", "POST"
@@ -42,7 +42,7 @@ class Orders(TableResource):
 
 
 class Bulk(TableResource):
-    """Orders that come in many."""
+    """Orders created in bulk."""
 
     schema = Order
     verbs = "GET", "POST"
@@ -50,7 +50,7 @@ class Bulk(TableResource):
 
 
 @pytest.fixture(scope="module")
-async def shop(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     api = await serve([plugin("orders", Orders), plugin("bulk", Bulk)])
     await api.service.clients.add("other", "another client", ["*:*"])
     await api.service.clients.add("leaver", "will lose it", ["orders:POST"])
@@ -61,16 +61,16 @@ def key(value: str | None = None) -> dict[str, str]:
     return {"Idempotency-Key": value or uuid4().hex}
 
 
-def told(response: Response) -> dict[str, str]:
-    return {name: value for name, value in response.headers.items() if name.lower() not in CHANGING}
+def stable_headers(response: Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.lower() not in VARYING}
 
 
-async def stored(api: Api, name: str) -> int:
+async def stored_orders(api: Api, name: str) -> int:
     count: int = await api.service.database.write.fetchval("SELECT count(*) FROM orders.orders WHERE name = $1", name)
     return count
 
 
-async def answers_kept(api: Api, value: str) -> int:
+async def stored_responses(api: Api, value: str) -> int:
     sql = "SELECT count(*) FROM pegboard.idempotency WHERE key = $1"
     count: int = await api.service.database.write.fetchval(sql, value)
     return count
@@ -82,89 +82,89 @@ async def answers_kept(api: Api, value: str) -> int:
     ids=["plain", "minimal", "compressed"],
 )
 @pytest.mark.parametrize("many", [False, True])
-async def test_a_retry_gets_the_first_answer_byte_for_byte(shop: Api, headers: dict[str, str], many: bool) -> None:
+async def test_a_retry_gets_the_first_response_byte_for_byte(api: Api, headers: dict[str, str], many: bool) -> None:
     name = uuid4().hex
-    one = {"name": name, "notes": "x" * 3000}
-    body: Any = [one, {"name": f"{name}-2"}] if many else one
+    order = {"name": name, "notes": "x" * 3000}
+    body: Any = [order, {"name": f"{name}-2"}] if many else order
     first_headers = {**headers, **key()}
-    first = await shop.post("/orders", body, headers=first_headers)
+    first = await api.post("/orders", body, headers=first_headers)
     assert first.status == 201
     assert "Idempotency-Replayed" not in first.headers
-    await shop.service.database.write.execute("UPDATE orders.orders SET rank = 5 WHERE name = $1", name)
+    await api.service.database.write.execute("UPDATE orders.orders SET rank = 5 WHERE name = $1", name)
     for _ in range(2):
-        again = await shop.post("/orders", body, headers=first_headers)
-        assert (again.status, again.body, told(again)) == (first.status, first.body, told(first))
+        again = await api.post("/orders", body, headers=first_headers)
+        assert (again.status, again.body, stable_headers(again)) == (first.status, first.body, stable_headers(first))
         assert again.headers["Idempotency-Replayed"] == "true"
-    assert await stored(shop, name) == 1
+    assert await stored_orders(api, name) == 1
 
 
-async def test_a_key_with_another_body_is_422(shop: Api) -> None:
+async def test_a_key_with_another_body_is_422(api: Api) -> None:
     headers = key()
-    await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
-    response = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+    await api.post("/orders", {"name": uuid4().hex}, headers=headers)
+    response = await api.post("/orders", {"name": uuid4().hex}, headers=headers)
     assert (response.status, response.errors) == (422, [(13007, "Idempotency-Key")])
 
 
-async def test_bodies_are_compared_byte_for_byte(shop: Api) -> None:
+async def test_bodies_are_compared_byte_for_byte(api: Api) -> None:
     headers = {**key(), "Content-Type": "application/json"}
     name = uuid4().hex.encode()
-    first = await shop.request("POST", "/orders", data=b'{"name": "%b"}' % name, headers=headers)
-    response = await shop.request("POST", "/orders", data=b'{"name":"%b"}' % name, headers=headers)
+    first = await api.request("POST", "/orders", data=b'{"name": "%b"}' % name, headers=headers)
+    response = await api.request("POST", "/orders", data=b'{"name":"%b"}' % name, headers=headers)
     assert (first.status, response.status) == (201, 422)
 
 
-async def test_a_key_elsewhere_is_another_key(shop: Api) -> None:
+async def test_a_key_is_specific_to_its_path(api: Api) -> None:
     headers, body = key(), {"name": uuid4().hex}
-    first, other = await shop.post("/orders", body, headers=headers), await shop.post("/bulk", body, headers=headers)
+    first, other = await api.post("/orders", body, headers=headers), await api.post("/bulk", body, headers=headers)
     assert (first.status, other.status) == (201, 201)
     assert "Idempotency-Replayed" not in other.headers
 
 
-async def test_a_key_of_another_client_is_another_key(shop: Api) -> None:
+async def test_a_key_is_specific_to_its_client(api: Api) -> None:
     headers = key()
-    other = shop.as_client("other", "another client")
-    assert (await shop.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
+    other = api.as_client("other", "another client")
+    assert (await api.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
     response = await other.post("/orders", {"name": uuid4().hex}, headers=headers)
     assert (response.status, "Idempotency-Replayed" in response.headers) == (201, False)
 
 
-async def test_a_replay_needs_the_grant_still(shop: Api) -> None:
-    leaver, headers, body = shop.as_client("leaver", "will lose it"), key(), {"name": uuid4().hex}
+async def test_a_replay_requires_the_grant(api: Api) -> None:
+    leaver, headers, body = api.as_client("leaver", "will lose it"), key(), {"name": uuid4().hex}
     assert (await leaver.post("/orders", body, headers=headers)).status == 201
-    await shop.service.clients.set_grants("leaver", ["orders:GET"])
+    await api.service.clients.set_grants("leaver", ["orders:GET"])
     async with asyncio.timeout(5):
-        while (response := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - nothing tells
+        while (response := await leaver.post("/orders", body, headers=headers)).status == 201:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
     assert response.status == 403
 
 
 @pytest.mark.parametrize("value", ["x", "x" * 255, "a b c", "~!@#$%^&*()", "00000000-0000-0000-0000-000000000000"])
-async def test_a_key_is_any_printable_text(shop: Api, value: str) -> None:
+async def test_a_key_can_be_any_printable_text(api: Api, value: str) -> None:
     body = {"name": uuid4().hex}
-    assert (await shop.post("/orders", body, headers=key(value))).status == 201
-    assert (await shop.post("/orders", body, headers=key(value))).headers["Idempotency-Replayed"] == "true"
+    assert (await api.post("/orders", body, headers=key(value))).status == 201
+    assert (await api.post("/orders", body, headers=key(value))).headers["Idempotency-Replayed"] == "true"
 
 
-async def test_the_first_that_runs_still_is_told_so(shop: Api) -> None:
+async def test_a_retry_while_the_first_request_runs_is_409(api: Api) -> None:
     headers, body = key(), {"name": f"slow {uuid4().hex}"}
-    first = asyncio.create_task(shop.post("/orders", body, headers=headers))
+    first = asyncio.create_task(api.post("/orders", body, headers=headers))
     await asyncio.sleep(0.2)
-    second = await shop.post("/orders", body, headers=headers)
+    second = await api.post("/orders", body, headers=headers)
     assert (second.status, second.errors) == (409, [(13008, "Idempotency-Key")])
     assert int(second.headers["Retry-After"]) >= 1
     assert (await first).status == 201
-    again = await shop.post("/orders", body, headers=headers)
+    again = await api.post("/orders", body, headers=headers)
     assert (again.status, again.body) == (201, (await first).body)
 
 
-async def test_of_many_at_once_one_does_the_work(shop: Api) -> None:
+async def test_one_of_many_concurrent_requests_does_the_work(api: Api) -> None:
     headers, body = key(), {"name": uuid4().hex}
-    responses = await asyncio.gather(*(shop.post("/orders", body, headers=headers) for _ in range(40)))
+    responses = await asyncio.gather(*(api.post("/orders", body, headers=headers) for _ in range(40)))
     assert {response.status for response in responses} <= {201, 409}
     made = [response for response in responses if response.status == 201]
     assert len({response.body for response in made}) == 1
     assert sum("Idempotency-Replayed" not in response.headers for response in made) == 1
-    assert await stored(shop, body["name"]) == 1
+    assert await stored_orders(api, body["name"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -181,65 +181,65 @@ async def test_of_many_at_once_one_does_the_work(shop: Api) -> None:
         (b'{"name": "crash"}', 500),
     ],
 )
-async def test_what_failed_stores_nothing(shop: Api, body: bytes, status: int) -> None:
+async def test_failed_requests_store_nothing(api: Api, body: bytes, status: int) -> None:
     headers = {**key(), "Content-Type": "application/json"}
     for _ in range(2):
-        response = await shop.request("POST", "/orders", data=body, headers=headers)
+        response = await api.request("POST", "/orders", data=body, headers=headers)
         assert response.status == status
         assert "Idempotency-Replayed" not in response.headers
-    assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
-    assert await stored(shop, "refused") == await stored(shop, "crash") == 0
-    assert (await shop.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
+    assert await stored_responses(api, headers["Idempotency-Key"]) == 0
+    assert await stored_orders(api, "refused") == await stored_orders(api, "crash") == 0
+    assert (await api.post("/orders", {"name": uuid4().hex}, headers=headers)).status == 201
 
 
 @pytest.mark.parametrize("path", ["/orders", "/bulk"])
-async def test_a_conflict_stores_nothing_and_names_the_field(shop: Api, path: str) -> None:
+async def test_a_conflict_stores_nothing_and_names_the_field(api: Api, path: str) -> None:
     name, headers = uuid4().hex, key()
-    await shop.post(path, {"name": name})
-    assert (await shop.post(path, {"name": name}, headers=headers)).errors == [(13002, "/name")]
+    await api.post(path, {"name": name})
+    assert (await api.post(path, {"name": name}, headers=headers)).errors == [(13002, "/name")]
     many = [{"name": uuid4().hex}, {"name": name}]
-    plain = await shop.post(path, many)
-    keyed = await shop.post(path, many, headers=headers)
+    plain = await api.post(path, many)
+    keyed = await api.post(path, many, headers=headers)
     assert plain.errors == keyed.errors == [(13002, "/1/name")]
-    assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
-    assert not (await shop.get(f"{path}?name={many[0]['name']}")).json["items"]
-    assert (await shop.post(path, many[:1], headers=headers)).status == 201
+    assert await stored_responses(api, headers["Idempotency-Key"]) == 0
+    assert not (await api.get(f"{path}?name={many[0]['name']}")).json["items"]
+    assert (await api.post(path, many[:1], headers=headers)).status == 201
 
 
-async def test_a_key_is_forgotten_after_a_day(shop: Api) -> None:
+async def test_a_key_expires_after_a_day(api: Api) -> None:
     headers = key()
-    await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
-    pool = shop.service.database.write
+    await api.post("/orders", {"name": uuid4().hex}, headers=headers)
+    pool = api.service.database.write
     for age, status in (("23 hours 59 minutes", 422), ("24 hours 1 minute", 201)):
         await pool.execute(
             f"UPDATE pegboard.idempotency SET created_at = now() - interval '{age}' WHERE key = $1",
             headers["Idempotency-Key"],
         )
-        response = await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+        response = await api.post("/orders", {"name": uuid4().hex}, headers=headers)
         assert response.status == status
 
 
-async def test_what_is_forgotten_is_swept_away(shop: Api) -> None:
-    pool, headers = shop.service.database.write, key()
-    await shop.post("/orders", {"name": uuid4().hex}, headers=headers)
+async def test_expired_keys_are_deleted(api: Api) -> None:
+    pool, headers = api.service.database.write, key()
+    await api.post("/orders", {"name": uuid4().hex}, headers=headers)
     await pool.execute(
         "UPDATE pegboard.idempotency SET created_at = now() - interval '2 days' WHERE key = $1",
         headers["Idempotency-Key"],
     )
     for _ in range(3):
-        await shop.post("/orders", {"name": uuid4().hex}, headers=key())
-    assert await answers_kept(shop, headers["Idempotency-Key"]) == 0
+        await api.post("/orders", {"name": uuid4().hex}, headers=key())
+    assert await stored_responses(api, headers["Idempotency-Key"]) == 0
 
 
-async def test_other_verbs_take_no_key(shop: Api) -> None:
-    response = await shop.get("/orders", headers=key())
+async def test_other_methods_ignore_the_key(api: Api) -> None:
+    response = await api.get("/orders", headers=key())
     assert (response.status, "Idempotency-Replayed" in response.headers) == (200, False)
 
 
-async def test_what_is_stored_tells_nothing_of_the_body_but_its_answer(shop: Api) -> None:
+async def test_the_request_body_is_not_stored(api: Api) -> None:
     headers, secret = key(), uuid4().hex
-    await shop.post("/orders", {"name": secret}, headers={**headers, "Prefer": "return=minimal"})
-    row = await shop.service.database.write.fetchrow(
+    await api.post("/orders", {"name": secret}, headers={**headers, "Prefer": "return=minimal"})
+    row = await api.service.database.write.fetchrow(
         "SELECT * FROM pegboard.idempotency WHERE key = $1", headers["Idempotency-Key"]
     )
     assert row is not None
@@ -247,39 +247,39 @@ async def test_what_is_stored_tells_nothing_of_the_body_but_its_answer(shop: Api
     assert "X-Request-Id" not in row["headers"]
 
 
-# Clients that go away ----------------------------------------------------------------------------------------
+# Disconnected clients ----------------------------------------------------------------------------------------
 
 
 async def hang_up(api: Api, name: str, seconds: float, headers: dict[str, str]) -> None:
-    """Send a POST and close the connection after some time, whatever has come by then."""
+    """Send a POST and close the connection after `seconds`, without waiting for the response."""
     url = URL(api.url)
     _, writer = await asyncio.open_connection(url.host, url.port)
     body = b'[{"name": "%b-1"}, {"name": "%b-2"}]' % (name.encode(), name.encode())
-    told = {
+    all_headers = {
         "Host": "test",
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         **api.headers,
         **headers,
     }
-    head = "".join(f"{field}: {value}\r\n" for field, value in told.items())
+    head = "".join(f"{field}: {value}\r\n" for field, value in all_headers.items())
     writer.write(f"POST /orders HTTP/1.1\r\n{head}\r\n".encode() + body)
     await asyncio.sleep(seconds)
     writer.transport.abort()
 
 
-async def test_clients_that_hang_up_leave_whole_writes_or_none(shop: Api, database_url: str) -> None:
-    await shop.get("/orders")
+async def test_writes_of_disconnected_clients_are_complete_or_absent(api: Api, database_url: str) -> None:
+    await api.get("/orders")
     run = uuid4().hex[:8]
-    # The table's own `create` is not taken here: each array is many statements.
+    # Arrays do not use the bulk insert of the table: each is many statements.
     names = [f"gone-{run}-{number}" for number in range(200)]
     await asyncio.gather(
-        *(hang_up(shop, name, number % 40 / 1000, key() if number % 2 else {}) for number, name in enumerate(names))
+        *(hang_up(api, name, number % 40 / 1000, key() if number % 2 else {}) for number, name in enumerate(names))
     )
     connection = await asyncpg.connect(database_url)
     try:
         async with asyncio.timeout(15):
-            while await connection.fetchval(  # noqa: ASYNC110 - nothing tells
+            while await connection.fetchval(  # noqa: ASYNC110 - there is nothing to await
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
                 "application_name = 'pegboard' AND state <> 'idle'"
             ):
@@ -293,6 +293,6 @@ async def test_clients_that_hang_up_leave_whole_writes_or_none(shop: Api, databa
         assert await connection.fetchval(locks, oid) == 0
     finally:
         await connection.close()
-    pool = shop.service.database.write
+    pool = api.service.database.write
     assert (pool.idle, pool.waiting) == (pool.size, 0)
-    assert (await shop.post("/orders", {"name": uuid4().hex}, headers=key())).status == 201
+    assert (await api.post("/orders", {"name": uuid4().hex}, headers=key())).status == 201

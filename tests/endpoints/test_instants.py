@@ -1,4 +1,4 @@
-"""Instants as a page, an export and a single item show them, whatever the database holds: always the same."""
+"""Instants are equal in pages, exports and single items, whatever the database contains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILL = """
 INSERT INTO moments.moments (id, _version, at) SELECT ('0192f000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, at
 FROM unnest($1::text[]::timestamptz[]) WITH ORDINALITY AS moment (at, n)"""
 
-HELD = {
+STORED = {
     "2015-02-15T05:21:07Z": "2015-02-15T05:21:07Z",
     "2015-02-15T05:21:07.999999Z": "2015-02-15T05:21:07Z",
     "2015-02-15T23:30:00-05:30": "2015-02-16T05:00:00Z",
@@ -43,7 +43,7 @@ class Moments(TableResource):
 
     @operation(response=Types, on="collection")
     async def types(self, context: Context, data: Any) -> Any:
-        """Tell what a plugin that lists the items gets."""
+        """Return the types of the instants that a plugin receives from `list`."""
         page = await self.list(context)
         return {"types": sorted({type(item["created_at"]).__name__ for item in page.items})}
 
@@ -51,13 +51,13 @@ class Moments(TableResource):
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
     api = await serve([plugin("moments", Moments)])
-    await api.service.database.write.execute(FILL, list(HELD))
+    await api.service.database.write.execute(FILL, list(STORED))
     return api
 
 
-async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
+async def test_instants_are_equal_in_pages_exports_and_items(api: Api) -> None:
     items = (await api.get("/moments")).json["items"]
-    assert [item["at"] for item in items] == list(HELD.values())
+    assert [item["at"] for item in items] == list(STORED.values())
     for item in items:
         assert (await api.get(f"/moments/{item['id']}")).json == item
     assert (await api.get("/moments?id__in=" + ",".join(item["id"] for item in items))).json["items"] == items
@@ -66,15 +66,15 @@ async def test_pages_exports_and_items_show_the_same(api: Api) -> None:
 
 
 @pytest.mark.parametrize("sort", ["at", "-at", "at,created_at", "-created_at"])
-async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort: str) -> None:
-    whole = (await api.get(f"/moments?sort={sort}")).json["items"]
+async def test_cursors_have_the_full_precision_of_stored_instants(api: Api, sort: str) -> None:
+    expected = (await api.get(f"/moments?sort={sort}")).json["items"]
     target, found, last = f"/moments?sort={sort}&limit=1", [], ""
     while target:
         page = (await api.get(target)).json
         found += page["items"]
         target, last = page["next"], target
-    assert found == whole
-    assert len(found) == len(HELD)
+    assert found == expected
+    assert len(found) == len(STORED)
     while (target := (await api.get(last)).json["prev"]) is not None:
         page = (await api.get(target)).json
         found.pop()
@@ -82,7 +82,7 @@ async def test_the_places_of_a_walk_are_as_exact_as_what_is_held(api: Api, sort:
         last = target
 
 
-async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
+async def test_plugins_get_instants_as_datetimes(api: Api) -> None:
     assert (await api.post("/moments/types")).json == {"types": ["datetime"]}
 
 
@@ -99,12 +99,12 @@ async def test_a_plugin_that_lists_the_items_gets_instants(api: Api) -> None:
         ("-infinity", "0001-01-01T00:00:00Z"),
     ],
 )
-async def test_the_text_of_an_instant_in_the_database_is_read_in_every_form(api: Api, text: str, shown: str) -> None:
+async def test_every_text_format_of_instants_in_the_database_is_parsed(api: Api, text: str, shown: str) -> None:
     assert rendering.instant_from_postgres(text) == shown
     assert await api.service.database.read.fetchval("SELECT $1::text::timestamptz::text", text) == text
 
 
-async def test_the_form_of_instants_is_that_of_no_role_or_database(api: Api) -> None:
+async def test_the_format_of_instants_is_independent_of_role_and_database_settings(api: Api) -> None:
     pool = api.service.database.write
     name = await pool.fetchval("SELECT quote_ident(current_database())")
     await pool.execute(f"ALTER DATABASE {name} SET datestyle = 'German'")
@@ -116,4 +116,4 @@ async def test_the_form_of_instants_is_that_of_no_role_or_database(api: Api) -> 
         assert await session.fetchval("SELECT timestamptz '2015-02-15 05:21:07Z'::text") == "2015-02-15 05:21:07+00"
     finally:
         await session.close()
-    assert [item["at"] for item in (await api.get("/moments")).json["items"]] == list(HELD.values())
+    assert [item["at"] for item in (await api.get("/moments")).json["items"]] == list(STORED.values())

@@ -1,4 +1,4 @@
-"""PATCH in its three media types, and PUT that creates, over items of every shape."""
+"""PATCH in its three media types, and creating PUTs, with items of every shape."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Profile(Schema):
 
 
 class Profiles(TableResource):
-    """Profiles with fields of every kind."""
+    """Profiles with fields of every type."""
 
     schema = Profile
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -61,14 +61,14 @@ class Span(Schema):
 
 
 class Spans(TableResource):
-    """Spans, whose fields depend on each other."""
+    """Spans with interdependent fields."""
 
     schema = Span
     verbs = "GET", "POST", "PUT", "PATCH"
 
 
 class Guarded(TableResource):
-    """Items that only those change who have seen them."""
+    """Items whose changes require If-Match."""
 
     schema = Address
     verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
@@ -77,7 +77,7 @@ class Guarded(TableResource):
 
 
 @pytest.fixture(scope="module")
-async def shapes(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     api = await serve([plugin("profiles", Profiles), plugin("spans", Spans), plugin("guarded", Guarded)])
     await api.service.clients.add("putter", "may only put", ["profiles:PUT", "profiles:GET"])
     return api
@@ -99,13 +99,13 @@ ADA = {
 }
 
 
-async def created(api: Api, **changes: Any) -> str:
+async def create_profile(api: Api, **changes: Any) -> str:
     response = await api.post("/profiles", {**ADA, "email": f"{uuid4().hex}@example.org", **changes})
     assert response.status == 201, response.body
     return str(response.headers["Location"])
 
 
-async def patched(api: Api, item: str, body: Any, kind: str = JSON, **headers: str) -> Response:
+async def patch_item(api: Api, item: str, body: Any, kind: str = JSON, **headers: str) -> Response:
     return await api.patch(item, body, headers={"Content-Type": kind, **headers})
 
 
@@ -138,13 +138,13 @@ async def patched(api: Api, item: str, body: Any, kind: str = JSON, **headers: s
         ({}, {}),
     ],
 )
-async def test_a_merge_patch_changes_what_it_names(shapes: Api, kind: str, patch: Any, changes: Any) -> None:
-    item = await created(shapes)
-    before = (await shapes.get(item)).json
-    response = await patched(shapes, item, patch, kind)
+async def test_a_merge_patch_changes_only_its_fields(api: Api, kind: str, patch: Any, changes: Any) -> None:
+    item = await create_profile(api)
+    before = (await api.get(item)).json
+    response = await patch_item(api, item, patch, kind)
     assert response.status == 200, response.body
     assert response.json == {**before, **changes, "updated_at": response.json["updated_at"]}
-    assert (await shapes.get(item)).json == response.json
+    assert (await api.get(item)).json == response.json
 
 
 @pytest.mark.parametrize(
@@ -162,13 +162,13 @@ async def test_a_merge_patch_changes_what_it_names(shapes: Api, kind: str, patch
         ({"extra": {"x": 1}, "name": "", "id": "x"}, {(11005, "/name"), (11000, "/id")}),
     ],
 )
-async def test_a_merge_patch_to_something_invalid_is_422(shapes: Api, patch: Any, errors: Any) -> None:
-    item = await created(shapes)
-    before = await shapes.get(item)
-    response = await patched(shapes, item, patch, MERGE)
+async def test_a_merge_patch_with_an_invalid_result_is_422(api: Api, patch: Any, errors: Any) -> None:
+    item = await create_profile(api)
+    before = await api.get(item)
+    response = await patch_item(api, item, patch, MERGE)
     assert response.status == 422
     assert set(response.errors) == errors
-    after = await shapes.get(item)
+    after = await api.get(item)
     assert (after.body, after.headers["ETag"]) == (before.body, before.headers["ETag"])
 
 
@@ -176,8 +176,8 @@ async def test_a_merge_patch_to_something_invalid_is_422(shapes: Api, patch: Any
 
 
 def op(name: str, path: str, value: Any = ..., source: str | None = None) -> dict[str, Any]:
-    told = {"op": name, "path": path}
-    return told | ({} if value is ... else {"value": value}) | ({} if source is None else {"from": source})
+    operation = {"op": name, "path": path}
+    return operation | ({} if value is ... else {"value": value}) | ({} if source is None else {"from": source})
 
 
 @pytest.mark.parametrize(
@@ -202,17 +202,17 @@ def op(name: str, path: str, value: Any = ..., source: str | None = None) -> dic
         ([op("remove", "/updated_at")], {}),
     ],
 )
-async def test_a_json_patch_does_its_operations(shapes: Api, patch: Any, changes: Any) -> None:
-    item = await created(shapes)
-    before = (await shapes.get(item)).json
-    response = await patched(shapes, item, patch, OPERATIONS)
+async def test_a_json_patch_applies_its_operations(api: Api, patch: Any, changes: Any) -> None:
+    item = await create_profile(api)
+    before = (await api.get(item)).json
+    response = await patch_item(api, item, patch, OPERATIONS)
     assert response.status == 200, response.body
     expected = {**before, **changes, "updated_at": response.json["updated_at"]}
-    # As bytes, in which true is not 1.
+    # Compared as bytes, since True equals 1.
     assert orjson.dumps(response.json, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
         expected, option=orjson.OPT_SORT_KEYS
     )
-    assert (await shapes.get(item)).json == response.json
+    assert (await api.get(item)).json == response.json
 
 
 @pytest.mark.parametrize(
@@ -232,13 +232,13 @@ async def test_a_json_patch_does_its_operations(shapes: Api, patch: Any, changes
         ([op("remove", "")], 422, {(11004, "")}),
     ],
 )
-async def test_a_json_patch_is_done_whole_or_not_at_all(shapes: Api, patch: Any, status: int, errors: Any) -> None:
-    item = await created(shapes)
-    before = await shapes.get(item)
-    response = await patched(shapes, item, patch, OPERATIONS)
+async def test_a_json_patch_is_atomic(api: Api, patch: Any, status: int, errors: Any) -> None:
+    item = await create_profile(api)
+    before = await api.get(item)
+    response = await patch_item(api, item, patch, OPERATIONS)
     assert response.status == status
     assert set(response.errors) == errors
-    assert (await shapes.get(item)).headers["ETag"] == before.headers["ETag"]
+    assert (await api.get(item)).headers["ETag"] == before.headers["ETag"]
 
 
 @pytest.mark.parametrize(
@@ -251,14 +251,14 @@ async def test_a_json_patch_is_done_whole_or_not_at_all(shapes: Api, patch: Any,
         + [op("test", "/extra", {}), op("copy", "/anything", source="/extra")],
     ],
 )
-async def test_a_patch_cannot_nest_without_end(shapes: Api, patch: Any) -> None:
-    item = await created(shapes)
-    response = await patched(shapes, item, patch, OPERATIONS)
+async def test_the_nesting_depth_of_a_patch_is_bounded(api: Api, patch: Any) -> None:
+    item = await create_profile(api)
+    response = await patch_item(api, item, patch, OPERATIONS)
     assert response.status in (400, 409, 422), response.body
-    assert (await shapes.get(item)).json["extra"] == ADA["extra"]
+    assert (await api.get(item)).json["extra"] == ADA["extra"]
 
 
-# A PATCH that changes nothing, races, schema-wide checks -------------------------------------------------------
+# Patches without changes, races, schema-level validation -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -270,69 +270,69 @@ async def test_a_patch_cannot_nest_without_end(shapes: Api, patch: Any) -> None:
         (OPERATIONS, [op("add", "/tags/-", "c"), op("remove", "/tags/2")]),
     ],
 )
-async def test_a_patch_that_changes_nothing_leaves_no_trace(shapes: Api, kind: str, patch: Any) -> None:
-    item = await created(shapes)
-    await shapes.service.database.write.execute("UPDATE profiles.profiles SET updated_at = '2015-02-15'")
-    before = await shapes.get(item)
-    response = await patched(shapes, item, patch, kind)
+async def test_a_patch_without_changes_keeps_etag_and_last_modified(api: Api, kind: str, patch: Any) -> None:
+    item = await create_profile(api)
+    await api.service.database.write.execute("UPDATE profiles.profiles SET updated_at = '2015-02-15'")
+    before = await api.get(item)
+    response = await patch_item(api, item, patch, kind)
     assert (response.status, response.json) == (200, before.json)
     assert response.headers["ETag"] == before.headers["ETag"]
 
 
-async def test_patches_that_race_are_all_done(shapes: Api) -> None:
-    item = await created(shapes, tags=[], extra={})
+async def test_concurrent_patches_are_all_applied(api: Api) -> None:
+    item = await create_profile(api, tags=[], extra={})
     responses = await asyncio.gather(
-        *(patched(shapes, item, [op("add", "/tags/-", str(n))], OPERATIONS) for n in range(20)),
-        *(patched(shapes, item, {"extra": {str(n): n}}, MERGE) for n in range(20)),
+        *(patch_item(api, item, [op("add", "/tags/-", str(n))], OPERATIONS) for n in range(20)),
+        *(patch_item(api, item, {"extra": {str(n): n}}, MERGE) for n in range(20)),
     )
     assert {response.status for response in responses} == {200}
-    after = (await shapes.get(item)).json
+    after = (await api.get(item)).json
     assert sorted(after["tags"], key=int) == [str(n) for n in range(20)]
     assert after["extra"] == {str(n): n for n in range(20)}
 
 
-async def test_of_patches_that_race_with_one_tag_one_wins(shapes: Api) -> None:
-    item = await created(shapes)
-    tag = (await shapes.get(item)).headers["ETag"]
+async def test_one_of_several_concurrent_patches_with_one_etag_succeeds(api: Api) -> None:
+    item = await create_profile(api)
+    tag = (await api.get(item)).headers["ETag"]
     responses = await asyncio.gather(
-        *(patched(shapes, item, [op("replace", "/nick", str(n))], OPERATIONS, **{"If-Match": tag}) for n in range(10)),
-        *(patched(shapes, item, {"extra": {str(n): n}}, MERGE, **{"If-Match": tag}) for n in range(10)),
+        *(patch_item(api, item, [op("replace", "/nick", str(n))], OPERATIONS, **{"If-Match": tag}) for n in range(10)),
+        *(patch_item(api, item, {"extra": {str(n): n}}, MERGE, **{"If-Match": tag}) for n in range(10)),
     )
     assert sorted(response.status for response in responses) == [200] + [412] * 19
 
 
-async def test_a_schema_that_checks_its_fields_together_sees_the_whole_item(shapes: Api) -> None:
-    new = await shapes.post("/spans", {"begin": 1, "end": 5, "secret": "x"})
+async def test_schema_level_validation_sees_the_complete_item(api: Api) -> None:
+    new = await api.post("/spans", {"begin": 1, "end": 5, "secret": "x"})
     item = new.headers["Location"]
-    assert (await patched(shapes, item, {"end": 3})).json["end"] == 3
-    assert (await patched(shapes, item, {"label": "x"})).json["label"] == "x"
-    assert (await patched(shapes, item, [op("replace", "/begin", 2)], OPERATIONS)).json["begin"] == 2
+    assert (await patch_item(api, item, {"end": 3})).json["end"] == 3
+    assert (await patch_item(api, item, {"label": "x"})).json["label"] == "x"
+    assert (await patch_item(api, item, [op("replace", "/begin", 2)], OPERATIONS)).json["begin"] == 2
     for kind, patch in ((JSON, {"begin": 4}), (MERGE, {"end": 0}), (OPERATIONS, [op("replace", "/end", 0)])):
-        response = await patched(shapes, item, patch, kind)
+        response = await patch_item(api, item, patch, kind)
         assert (response.status, response.errors) == (422, [(11000, "/end")])
-    assert (await patched(shapes, item, {"begin": 9, "end": 9, "step": None})).json["step"] == 1
-    assert set((await patched(shapes, item, {"begin": "x", "y": 1})).errors) == {(11004, "/begin"), (11002, "/y")}
-    assert (await patched(shapes, item, {"begin": None})).errors == [(11003, "/begin")]
-    assert (await patched(shapes, item, {"label": None})).json["label"] is None
-    assert (await patched(shapes, item, {"secret": None})).errors == [(11003, "/secret")]
-    assert (await patched(shapes, item, {"secret": "new", "id": item.rpartition("/")[2]})).status == 200
-    assert await shapes.service.database.read.fetchval("SELECT secret FROM spans.spans") == "new"
-    assert (await shapes.put(item, {"begin": 9, "end": 1, "secret": "x"})).errors == [(11000, "/end")]
+    assert (await patch_item(api, item, {"begin": 9, "end": 9, "step": None})).json["step"] == 1
+    assert set((await patch_item(api, item, {"begin": "x", "y": 1})).errors) == {(11004, "/begin"), (11002, "/y")}
+    assert (await patch_item(api, item, {"begin": None})).errors == [(11003, "/begin")]
+    assert (await patch_item(api, item, {"label": None})).json["label"] is None
+    assert (await patch_item(api, item, {"secret": None})).errors == [(11003, "/secret")]
+    assert (await patch_item(api, item, {"secret": "new", "id": item.rpartition("/")[2]})).status == 200
+    assert await api.service.database.read.fetchval("SELECT secret FROM spans.spans") == "new"
+    assert (await api.put(item, {"begin": 9, "end": 1, "secret": "x"})).errors == [(11000, "/end")]
 
 
 # Write-only fields -------------------------------------------------------------------------------------------
 
 
-async def test_a_write_only_field_never_comes_back(shapes: Api) -> None:
-    item = await created(shapes)
-    many = await shapes.post("/profiles", [{**ADA, "email": "many@example.org"}])
+async def test_a_write_only_field_is_never_returned(api: Api) -> None:
+    item = await create_profile(api)
+    many = await api.post("/profiles", [{**ADA, "email": "many@example.org"}])
     responses = [
         many,
-        await shapes.get(item),
-        await shapes.get("/profiles"),
-        await patched(shapes, item, {"secret": "battery staple"}),
-        await patched(shapes, item, {"extra": {"x": 1}}),
-        await shapes.put(item, {**ADA, "email": f"{uuid4().hex}@example.org"}),
+        await api.get(item),
+        await api.get("/profiles"),
+        await patch_item(api, item, {"secret": "battery staple"}),
+        await patch_item(api, item, {"extra": {"x": 1}}),
+        await api.put(item, {**ADA, "email": f"{uuid4().hex}@example.org"}),
     ]
     for response in responses:
         assert response.status in (200, 201)
@@ -341,100 +341,100 @@ async def test_a_write_only_field_never_comes_back(shapes: Api) -> None:
         assert b'"secret"' not in response.body
         assert b"_version" not in response.body
     for query in ("secret=x", "sort=secret", "fields=secret", "secret__isnull=true"):
-        assert (await shapes.get(f"/profiles?{query}")).status == 400
-    assert list(many.json["items"][0]) == list((await shapes.get("/profiles")).json["items"][0])
+        assert (await api.get(f"/profiles?{query}")).status == 400
+    assert list(many.json["items"][0]) == list((await api.get("/profiles")).json["items"][0])
 
 
-async def test_fields_pick_what_a_write_answers_with(shapes: Api) -> None:
-    item = await created(shapes)
+async def test_fields_selects_the_fields_of_the_response_to_a_write(api: Api) -> None:
+    item = await create_profile(api)
     body = {**ADA, "email": f"{uuid4().hex}@example.org"}
     for response in (
-        await shapes.patch(item + "?fields=name", {"nick": "x"}),
-        await shapes.put(item + "?fields=name", body),
-        await shapes.post("/profiles?fields=name", {**body, "email": f"{uuid4().hex}@example.org"}),
+        await api.patch(item + "?fields=name", {"nick": "x"}),
+        await api.put(item + "?fields=name", body),
+        await api.post("/profiles?fields=name", {**body, "email": f"{uuid4().hex}@example.org"}),
     ):
         assert list(response.json) == ["id", "name"]
-    many = await shapes.post("/profiles?fields=name", [{**body, "email": f"{uuid4().hex}@example.org"}])
+    many = await api.post("/profiles?fields=name", [{**body, "email": f"{uuid4().hex}@example.org"}])
     assert [list(one) for one in many.json["items"]] == [["id", "name"]]
 
 
-async def test_what_an_array_made_is_shown_as_on_a_page(shapes: Api) -> None:
-    many = await shapes.post("/guarded", [{"street": "a"}, {"street": "b"}])
-    page = await shapes.get("/guarded")
+async def test_items_created_by_an_array_are_returned_as_on_a_page(api: Api) -> None:
+    many = await api.post("/guarded", [{"street": "a"}, {"street": "b"}])
+    page = await api.get("/guarded")
     assert (
         list(many.json["items"][0])
         == list(page.json["items"][0])
         == ["id", "street", "city", "created_at", "updated_at"]
     )
-    some = await shapes.post("/guarded?fields=city", [{"street": "a"}])
+    some = await api.post("/guarded?fields=city", [{"street": "a"}])
     assert list(some.json["items"][0]) == ["id", "city"]
 
 
-async def test_an_item_that_was_read_can_be_sent_back_whole(shapes: Api) -> None:
-    # An optional field that takes no null shows one all the same, until it is given.
-    item = (await shapes.post("/profiles", {"name": "Ada", "email": f"{uuid4().hex}@example.org"})).json
+async def test_an_item_that_was_read_can_be_sent_back_unchanged(api: Api) -> None:
+    # An optional field that does not allow null is null until it is set.
+    item = (await api.post("/profiles", {"name": "Ada", "email": f"{uuid4().hex}@example.org"})).json
     path = f"/profiles/{item['id']}"
     for method in ("PUT", "PATCH"):
-        response = await shapes.request(method, path, item)
+        response = await api.request(method, path, item)
         assert (response.status, response.json) == (200, item)
 
 
-# PUT that creates --------------------------------------------------------------------------------------------
+# Creating PUTs -----------------------------------------------------------------------------------------------
 
 
-def someone(name: str = "New") -> dict[str, Any]:
+def new_profile(name: str = "New") -> dict[str, Any]:
     return {"name": name, "email": f"{uuid4().hex}@example.org"}
 
 
-async def test_put_makes_what_is_not_there(shapes: Api) -> None:
+async def test_put_creates_a_missing_item(api: Api) -> None:
     identity = str(uuid4())
-    response = await shapes.put(f"/profiles/{identity.upper()}", someone())
+    response = await api.put(f"/profiles/{identity.upper()}", new_profile())
     assert (response.status, response.headers["Location"]) == (201, f"/profiles/{identity}")
     assert response.json["id"] == identity
-    assert response.headers["ETag"] == (await shapes.get(f"/profiles/{identity}")).headers["ETag"]
-    again = await shapes.put(f"/profiles/{identity}", someone("Other"))
+    assert response.headers["ETag"] == (await api.get(f"/profiles/{identity}")).headers["ETag"]
+    again = await api.put(f"/profiles/{identity}", new_profile("Other"))
     assert (again.status, again.json["name"], "Location" in again.headers) == (200, "Other", False)
 
 
-async def test_put_only_creates_where_that_is_all_it_may_do(shapes: Api) -> None:
+async def test_put_only_creates_if_put_is_create_only(api: Api) -> None:
     path, once = f"/profiles/{uuid4()}", {"If-None-Match": "*"}
-    assert (await shapes.put(path, someone(), headers=once)).status == 201
-    again = await shapes.put(path, someone(), headers=once)
+    assert (await api.put(path, new_profile(), headers=once)).status == 201
+    again = await api.put(path, new_profile(), headers=once)
     assert (again.status, again.errors) == (412, [(13005, "If-None-Match")])
 
 
-async def test_put_with_if_match_makes_nothing(shapes: Api) -> None:
+async def test_put_with_if_match_creates_nothing(api: Api) -> None:
     path = f"/profiles/{uuid4()}"
     for tag in ("*", '"1"'):
-        assert (await shapes.put(path, someone(), headers={"If-Match": tag})).status == 404
-    assert (await shapes.get(path)).status == 404
+        assert (await api.put(path, new_profile(), headers={"If-Match": tag})).status == 404
+    assert (await api.get(path)).status == 404
 
 
-async def test_put_that_creates_is_checked_like_any_other(shapes: Api) -> None:
+async def test_put_that_creates_is_validated(api: Api) -> None:
     path = f"/profiles/{uuid4()}"
-    assert set((await shapes.put(path, {"name": ""})).errors) == {(11005, "/name"), (11001, "/email")}
-    assert (await shapes.put(path, {**someone(), "id": str(uuid4())})).errors == [(11000, "/id")]
-    assert (await shapes.put(path, {**someone(), "id": path.rpartition("/")[2]})).status == 201
+    assert set((await api.put(path, {"name": ""})).errors) == {(11005, "/name"), (11001, "/email")}
+    assert (await api.put(path, {**new_profile(), "id": str(uuid4())})).errors == [(11000, "/id")]
+    assert (await api.put(path, {**new_profile(), "id": path.rpartition("/")[2]})).status == 201
 
 
-async def test_put_creates_only_for_those_who_may_post(shapes: Api) -> None:
-    putter = shapes.as_client("putter", "may only put")
-    assert (await putter.put(f"/profiles/{uuid4()}", someone())).status == 404
-    assert (await putter.put(await created(shapes), someone())).status == 200
+async def test_put_creates_only_with_the_post_grant(api: Api) -> None:
+    putter = api.as_client("putter", "may only put")
+    assert (await putter.put(f"/profiles/{uuid4()}", new_profile())).status == 404
+    assert (await putter.put(await create_profile(api), new_profile())).status == 200
 
 
-async def test_of_puts_that_race_one_creates(shapes: Api) -> None:
+async def test_one_of_several_concurrent_puts_creates_the_item(api: Api) -> None:
     for headers, other in (({}, 200), ({"If-None-Match": "*"}, 412)):
         path = f"/profiles/{uuid4()}"
-        responses = await asyncio.gather(*(shapes.put(path, someone(str(n)), headers=headers) for n in range(8)))
+        responses = await asyncio.gather(*(api.put(path, new_profile(str(n)), headers=headers) for n in range(8)))
         assert sorted(response.status for response in responses) == sorted([201] + [other] * 7)
 
 
-# Writes that need If-Match -----------------------------------------------------------------------------------
+# Writes that require If-Match --------------------------------------------------------------------------------
 
 
-async def test_a_write_without_if_match_is_428_where_it_is_needed(shapes: Api) -> None:
-    new = await shapes.post("/guarded", {"street": "a"})
+async def test_a_write_without_a_required_if_match_is_428(api: Api) -> None:
+    new = await api.post("/guarded", {"street": "a"})
     item, tag = new.headers["Location"], {"If-Match": new.headers["ETag"]}
     for method, body, kind in (
         ("PATCH", {"street": "b"}, JSON),
@@ -443,12 +443,12 @@ async def test_a_write_without_if_match_is_428_where_it_is_needed(shapes: Api) -
         ("DELETE", None, JSON),
     ):
         for headers in ({}, {"If-Unmodified-Since": "Mon, 01 Jan 2300 00:00:00 GMT"}):
-            response = await shapes.request(method, item, body, headers={"Content-Type": kind, **headers})
+            response = await api.request(method, item, body, headers={"Content-Type": kind, **headers})
             assert (response.status, response.errors) == (428, [(13006, "If-Match")])
-    changed = await shapes.patch(item, {"street": "b"}, headers=tag)
+    changed = await api.patch(item, {"street": "b"}, headers=tag)
     assert changed.status == 200
-    assert (await shapes.delete(item, headers=tag)).status == 412
-    assert (await shapes.delete(item, headers={"If-Match": "*"})).status == 204
-    made = await shapes.put(item, {"street": "c"})
+    assert (await api.delete(item, headers=tag)).status == 412
+    assert (await api.delete(item, headers={"If-Match": "*"})).status == 204
+    made = await api.put(item, {"street": "c"})
     assert made.status == 201
-    assert (await shapes.put(item, {"street": "c"}, headers={"If-None-Match": "*"})).status == 412
+    assert (await api.put(item, {"street": "c"}, headers={"If-None-Match": "*"})).status == 412

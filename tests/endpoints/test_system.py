@@ -1,4 +1,4 @@
-"""The service's own paths: the catalogue, the codes, the plugins, health and readiness."""
+"""The paths of the service itself: catalogue, error codes, plugins, health and readiness."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def broken(name: str, state: State = State.FAILED, fault: str | None = "it is br
 
 
 @pytest.fixture(scope="module")
-async def noted(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     disabled = broken("disabled", State.DISABLED, None)
     plugins = [broken("broken"), broken("torn", State.CONFLICT), disabled, plugin("notes", Notes, version="1.5")]
     api = await serve(plugins)
@@ -48,13 +48,13 @@ async def noted(serve: Serve) -> Api:
 
 
 @pytest.fixture(scope="module")
-def nobody(noted: Api) -> Api:
-    """Return the service as seen by a client without grants."""
-    return noted.as_client("nobody", "without grants")
+def unprivileged(api: Api) -> Api:
+    """Return the service authenticated as a client without grants."""
+    return api.as_client("nobody", "without grants")
 
 
-async def test_the_catalogue_tells_what_is_there(nobody: Api) -> None:
-    response = await nobody.get("/")
+async def test_the_catalogue_lists_resources(unprivileged: Api) -> None:
+    response = await unprivileged.get("/")
     assert response.status == 200
     assert response.json == {
         "name": "pegboard",
@@ -72,16 +72,16 @@ async def test_the_catalogue_tells_what_is_there(nobody: Api) -> None:
     }
 
 
-async def test_the_codes_of_plugins_are_told_too(nobody: Api) -> None:
-    items = (await nobody.get("/errors")).json["items"]
+async def test_error_codes_of_plugins_are_listed(unprivileged: Api) -> None:
+    items = (await unprivileged.get("/errors")).json["items"]
     assert items[0] == {"code": 10000, "status": 400, "message": "JSON parsing error.", "plugin": None}
     assert {"code": 20500, "status": 409, "message": "The note is locked.", "plugin": "notes"} in items
     codes = [item["code"] for item in items]
     assert codes == sorted(set(codes))
 
 
-async def test_plugins_tell_how_they_fare(noted: Api) -> None:
-    items = {item["name"]: item for item in (await noted.get("/plugins")).json["items"]}
+async def test_plugins_are_listed_with_their_state(api: Api) -> None:
+    items = {item["name"]: item for item in (await api.get("/plugins")).json["items"]}
     assert items["notes"] == {
         "name": "notes",
         "distribution": "tests",
@@ -99,46 +99,46 @@ async def test_plugins_tell_how_they_fare(noted: Api) -> None:
     }
 
 
-async def test_plugins_need_a_grant_and_the_rest_does_not(nobody: Api) -> None:
-    assert (await nobody.get("/plugins")).status == 403
-    assert (await nobody.head("/plugins")).status == 403
-    assert (await nobody.request("OPTIONS", "/plugins")).status == 204
+async def test_only_the_plugins_path_requires_a_grant(unprivileged: Api) -> None:
+    assert (await unprivileged.get("/plugins")).status == 403
+    assert (await unprivileged.head("/plugins")).status == 403
+    assert (await unprivileged.request("OPTIONS", "/plugins")).status == 204
     for path in ("/", "/errors"):
-        assert (await nobody.get(path)).status == 200
+        assert (await unprivileged.get(path)).status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/errors", "/plugins", "/nothing", "/notes", "/broken", "/health/"])
-async def test_nothing_but_health_is_open(noted: Api, path: str) -> None:
-    stranger = noted.as_client("", "")
+async def test_only_health_paths_are_public(api: Api, path: str) -> None:
+    stranger = api.as_client("", "")
     for method in ("GET", "OPTIONS", "POST"):
         assert (await stranger.request(method, path)).status == 401
 
 
-async def test_health_and_readiness_are_open(noted: Api) -> None:
-    stranger = noted.as_client("", "")
+async def test_health_and_readiness_are_public(api: Api) -> None:
+    stranger = api.as_client("", "")
     health, ready = await stranger.get("/health"), await stranger.get("/ready")
     assert (health.status, health.json) == (200, {"status": "ok"})
     assert (ready.status, ready.json) == (200, {"status": "ready"})
-    # Wrong credentials do not matter where none are needed.
-    assert (await noted.as_client("x", "wrong").get("/health")).status == 200
+    # Wrong credentials are ignored by public paths.
+    assert (await api.as_client("x", "wrong").get("/health")).status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/errors", "/plugins", "/health", "/ready"])
-async def test_own_paths_can_only_be_read(noted: Api, path: str) -> None:
-    options = await noted.request("OPTIONS", path)
+async def test_service_paths_are_read_only(api: Api, path: str) -> None:
+    options = await api.request("OPTIONS", path)
     assert (options.status, options.headers["Allow"], options.body) == (204, "GET, HEAD, OPTIONS", b"")
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        response = await noted.request(method, path)
+        response = await api.request(method, path)
         assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
-    assert (await noted.get(path)).headers["Vary"] == "Accept, Accept-Encoding"
+    assert (await api.get(path)).headers["Vary"] == "Accept, Accept-Encoding"
 
 
-async def test_options_of_everything_tells_the_verbs(noted: Api) -> None:
-    for headers, status in ((noted.headers, 204), ({}, 401)):
+async def test_options_asterisk_lists_the_methods(api: Api) -> None:
+    for headers, status in ((api.headers, 204), ({}, 401)):
         lines = "".join(
             f"{name}: {value}\r\n" for name, value in {"Host": "a", "Connection": "close", **headers}.items()
         )
-        url = URL(noted.url)
+        url = URL(api.url)
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(f"OPTIONS * HTTP/1.1\r\n{lines}\r\n".encode())
         response = (await reader.read()).decode()
@@ -148,19 +148,19 @@ async def test_options_of_everything_tells_the_verbs(noted: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["broken", "torn", "disabled"])
-async def test_a_plugin_that_is_out_is_503_at_its_own_path(noted: Api, name: str) -> None:
+async def test_a_failed_plugin_is_503_at_its_path(api: Api, name: str) -> None:
     for path in (f"/{name}", f"/{name}/5", f"/{name}/"):
-        response = await noted.get(path)
+        response = await api.get(path)
         assert (response.status, response.errors) == (503, [(15002, None)])
         assert response.headers["Retry-After"]
         assert "broken" not in response.json["errors"][0]["message"]
-    assert (await noted.get("/notes")).status == 200
+    assert (await api.get("/notes")).status == 200
 
 
 # Readiness ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
+async def test_a_service_with_a_failed_required_plugin_is_not_ready(serve: Serve) -> None:
     api = await serve([broken("broken"), plugin("notes", Notes)], plugins_required=("broken", "absent"))
     response = await api.get("/ready")
     assert (response.status, response.errors) == (503, [(15002, None)])
@@ -168,7 +168,7 @@ async def test_a_required_plugin_that_is_out_is_not_ready(serve: Serve) -> None:
     assert (await api.get("/notes")).status == 200
 
 
-async def test_a_service_that_drains_is_not_ready(serve: Serve) -> None:
+async def test_a_draining_service_is_not_ready(serve: Serve) -> None:
     api = await serve([plugin("notes", Notes)])
     api.service.draining = True
     response = await api.get("/ready")
@@ -177,23 +177,23 @@ async def test_a_service_that_drains_is_not_ready(serve: Serve) -> None:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, str]]:
-    """Give a PostgreSQL that can be stopped, and its URL."""
+def stoppable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, str]]:
+    """Provide a PostgreSQL that can be stopped, and its URL."""
     server = EmbeddedServer(tmp_path_factory.mktemp("own"))
     yield server, server.start()
     server.stop()
 
 
-async def until_ready(api: Api) -> None:
+async def wait_until_ready(api: Api) -> None:
     async with asyncio.timeout(15):
-        while (await api.get("/ready")).status != 200:  # noqa: ASYNC110 - nothing tells
+        while (await api.get("/ready")).status != 200:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
 
 
-async def test_without_the_database_the_service_is_healthy_and_not_ready(
-    serve: Serve, own: tuple[EmbeddedServer, str]
+async def test_without_the_database_the_service_is_healthy_but_not_ready(
+    serve: Serve, stoppable: tuple[EmbeddedServer, str]
 ) -> None:
-    server, url = own
+    server, url = stoppable
     api = await serve([plugin("notes", Notes)], database_url=await new_database(url), pool_timeout=0.5)
     assert (await api.get("/ready")).status == 200
     assert (await api.get("/notes")).status == 200
@@ -201,7 +201,7 @@ async def test_without_the_database_the_service_is_healthy_and_not_ready(
     ready = await api.get("/ready")
     assert (ready.status, ready.errors, ready.headers["Retry-After"]) == (503, [(15003, None)], "1")
     assert (await api.get("/health")).status == 200
-    # Those who are remembered are told about the database, and so are those who are not.
+    # Cached and uncached clients get the same database error.
     for one in (api, api.as_client("somebody", "unknown here")):
         response = await one.get("/notes")
         assert (response.status, response.errors) == (503, [(15003, None)])
@@ -210,14 +210,14 @@ async def test_without_the_database_the_service_is_healthy_and_not_ready(
     assert (await api.as_client("", "").get("/notes")).status == 401
     assert (await api.get("/")).status == 200
     server.start()
-    await until_ready(api)
+    await wait_until_ready(api)
     assert (await api.get("/notes")).status == 200
 
 
-async def test_a_service_that_starts_before_its_database_catches_up(
-    serve: Serve, own: tuple[EmbeddedServer, str]
+async def test_a_service_started_before_its_database_becomes_ready(
+    serve: Serve, stoppable: tuple[EmbeddedServer, str]
 ) -> None:
-    server, url = own
+    server, url = stoppable
     url = await new_database(url)
     server.stop()
     api = await serve([plugin("notes", Notes)], database_url=url, pool_timeout=0.5)
@@ -225,14 +225,12 @@ async def test_a_service_that_starts_before_its_database_catches_up(
     assert (await api.get("/ready")).status == 503
     assert (await api.get("/notes")).errors == [(15003, None)]
     server.start()
-    await until_ready(api)
+    await wait_until_ready(api)
     assert (await api.get("/notes")).status == 200
 
 
-async def test_no_resource_can_have_the_name_of_a_path_of_the_services_own(noted: Api) -> None:
-    own = {
-        path.split("/")[1]
-        for path, there in noted.service.table.paths.items()
-        if there.bulkhead is None and path != "*"
+async def test_no_resource_can_have_the_name_of_a_service_path(api: Api) -> None:
+    names = {
+        path.split("/")[1] for path, route in api.service.table.paths.items() if route.bulkhead is None and path != "*"
     }
-    assert own - {""} == RESERVED - {"pegboard", "public", "information_schema"}
+    assert names - {""} == RESERVED - {"pegboard", "public", "information_schema"}

@@ -1,4 +1,4 @@
-"""The files for containers, as far as they can be held against the service without an engine that runs them."""
+"""The container files, checked against the service without running a container engine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PROXIES = {name: (ROOT / "deploy" / name).read_text() for name in ("haproxy.cfg"
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE], ids=["Dockerfile", "docker-compose.yml"])
-def test_only_settings_that_there_are_are_named(text: str) -> None:
-    known = {name for setting in SETTINGS for name in (setting.variable, setting.file_variable)}
+def test_deployment_files_use_only_existing_settings(text: str) -> None:
+    variables = {name for setting in SETTINGS for name in (setting.variable, setting.file_variable)}
     named = set(re.findall(r"\bPEGBOARD_[A-Z_]+", text))
     assert named
-    assert named <= known
+    assert named <= variables
 
 
-def test_running_requests_get_their_time_to_end() -> None:
+def test_the_stop_grace_period_covers_running_requests() -> None:
     grace = re.search(r"x-service:.*?\n  stop_grace_period: (\d+)s", COMPOSE, re.DOTALL)
     drain = re.search(r"PEGBOARD_DRAIN_SECONDS: (\d+)", COMPOSE)
     assert grace
@@ -38,24 +38,24 @@ def test_running_requests_get_their_time_to_end() -> None:
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_what_a_proxy_tells_itself_has_the_form_and_the_codes_of_the_service(proxy: str) -> None:
+def test_error_responses_of_proxies_have_the_format_and_codes_of_the_service(proxy: str) -> None:
     bodies = [json.loads(body) for body in re.findall(r"""[`']({"errors":.*})[`']""", PROXIES[proxy])]
     assert len(bodies) >= 3
-    known = {code.code for code in errors.CATALOGUE}
+    codes = {code.code for code in errors.CATALOGUE}
     for body in bodies:
-        assert all(entry["code"] in known and entry["message"] for entry in body["errors"])
+        assert all(entry["code"] in codes and entry["message"] for entry in body["errors"])
 
 
-def test_the_image_runs_as_the_user_for_whom_the_secrets_are() -> None:
+def test_the_image_runs_as_the_owner_of_the_secrets() -> None:
     match = re.search(r"^USER (\d+):\1$", DOCKERFILE, re.MULTILINE)
     assert match
     assert f"PEGBOARD, POSTGRES = {match[1]}, 999" in COMPOSE
 
 
-def test_secrets_are_made_once(tmp_path: Path) -> None:
+def test_secrets_are_generated_once(tmp_path: Path) -> None:
     script = re.search(r"    command:\n      - \|\n(.*?)\n    deploy:", COMPOSE, re.DOTALL)
     assert script
-    # Only root may give a file to another user.
+    # Only root may change the owner of a file.
     program = textwrap.dedent(script[1]).replace("os.chown(", "(lambda *_: None)(")
     for folder in ("secrets", "setup"):
         (tmp_path / folder).mkdir()
@@ -84,6 +84,6 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     match = re.fullmatch(r"postgresql://pegboard:([0-9a-f]{48})@postgres/pegboard", settings.database_url or "")
     assert match
     assert f"PASSWORD '{match[1]}'" in first["database.sql"]
-    # What was left half done is done again.
+    # An interrupted run is completed by the next.
     (tmp_path / "setup/database.sql").unlink()
     assert run().keys() == first.keys()

@@ -1,4 +1,4 @@
-"""The application as aiohttp's: under its test client, its runners and gunicorn, and as a part of somebody else's."""
+"""The application as an aiohttp application: under the test client, runners and gunicorn, and embedded in another one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pegboard.testing.client import ADMIN, PASSWORD, basic
 from pegboard.testing.service import settings_for
 from tests.conftest import AiohttpClient, plugin
 from tests.projects import Site, site
-from tests.servers import answers
+from tests.servers import is_listening
 
 __all__ = ("site",)
 
@@ -79,7 +79,7 @@ def application(database_url: str, **changes: str) -> web.Application:
 # Under aiohttp's own test client -----------------------------------------------------------------------------
 
 
-async def test_the_application_runs_under_the_test_client_of_aiohttp(
+async def test_the_application_runs_under_the_aiohttp_test_client(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     client = await aiohttp_client(application(database_url), headers=AUTH)
@@ -91,7 +91,7 @@ async def test_the_application_runs_under_the_test_client_of_aiohttp(
     assert shown.headers["Server"] == "Pegboard"
 
 
-async def test_every_path_has_a_named_resource_of_the_router(database_url: str) -> None:
+async def test_every_path_is_a_named_resource_of_the_router(database_url: str) -> None:
     app = application(database_url)
     document = app[SERVICE].specification.document()
     routed = {resource.canonical for resource in app.router.resources()}
@@ -102,7 +102,7 @@ async def test_every_path_has_a_named_resource_of_the_router(database_url: str) 
     assert all(route.method == "*" for route in app.router.routes())
 
 
-async def test_its_middlewares_are_those_of_aiohttp_and_few_are_in_the_way_of_a_plain_request(
+async def test_middlewares_are_aiohttp_middlewares_and_a_plain_request_passes_few(
     database_url: str,
 ) -> None:
     plain = application(database_url).middlewares
@@ -116,7 +116,7 @@ async def test_an_application_without_a_database_does_not_start(aiohttp_client: 
         await aiohttp_client(create_app(Settings(), []))
 
 
-async def test_an_application_that_has_ended_does_not_start_again(database_url: str) -> None:
+async def test_a_stopped_application_does_not_start_again(database_url: str) -> None:
     app = application(database_url)
     for again in (False, True):
         runner = web.AppRunner(app)
@@ -130,7 +130,9 @@ async def test_an_application_that_has_ended_does_not_start_again(database_url: 
             await runner.cleanup()
 
 
-async def test_a_target_in_absolute_form_needs_no_path(aiohttp_client: AiohttpClient, database_url: str) -> None:
+async def test_a_request_target_in_absolute_form_may_omit_the_path(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
     client = await aiohttp_client(application(database_url))
     for line, status in (
         ("GET http://other", b"200"),
@@ -145,7 +147,7 @@ async def test_a_target_in_absolute_form_needs_no_path(aiohttp_client: AiohttpCl
         writer.close()
 
 
-# As a part of another application ----------------------------------------------------------------------------
+# Embedded in another application -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ async def mounted(aiohttp_client: AiohttpClient, database_url: str) -> TestClien
     return await aiohttp_client(parent, headers=AUTH)
 
 
-async def test_a_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: TestClient[Any, Any]) -> None:
+async def test_the_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: TestClient[Any, Any]) -> None:
     assert [entry["path"] for entry in (await (await mounted.get("/api/")).json())["resources"]] == ["/api/notes"]
     made = await mounted.post("/api/notes", json=[{"text": str(number)} for number in range(5)])
     assert made.status == 201
@@ -175,7 +177,7 @@ async def test_a_prefix_is_in_the_catalogue_in_locations_and_in_links(mounted: T
     assert len((await (await mounted.get(following)).json())["items"]) == 2
 
 
-async def test_a_prefix_is_in_the_reference_and_in_the_document(mounted: TestClient[Any, Any]) -> None:
+async def test_the_prefix_is_in_the_reference_and_in_the_openapi_document(mounted: TestClient[Any, Any]) -> None:
     document = await (await mounted.get("/api/openapi.json")).json()
     assert document["servers"][0]["url"] == "/api"
     for path in ("/api/docs", "/api/docs/notes"):
@@ -201,7 +203,7 @@ async def test_a_prefix_is_in_the_reference_and_in_the_document(mounted: TestCli
         ("OPTIONS", "/api/notes", 204, None),
     ],
 )
-async def test_what_is_below_a_prefix_is_answered_as_ever(
+async def test_paths_below_a_prefix_work_as_usual(
     mounted: TestClient[Any, Any], method: str, path: str, status: int, location: str | None
 ) -> None:
     response = await mounted.request(method, path, allow_redirects=False)
@@ -213,9 +215,9 @@ async def test_what_is_below_a_prefix_is_answered_as_ever(
         assert response.headers["Allow"] == "GET, HEAD, POST, OPTIONS"
 
 
-async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: TestClient[Any, Any]) -> None:
+async def test_credentials_bodies_and_streams_work_below_a_prefix(mounted: TestClient[Any, Any]) -> None:
     assert (await mounted.get("/api/notes", headers={"Authorization": ""})).status == 401
-    # More than the megabyte that the application around it lets through.
+    # More than the megabyte that the parent application allows.
     large = io.BytesIO(b'{"text":"' + b"x" * 2_000_000 + b'"}')
     plain = {"Content-Type": "application/json"}
     assert (await mounted.post("/api/notes", data=large, headers=plain)).status == 201
@@ -228,13 +230,13 @@ async def test_credentials_bodies_and_streams_are_ours_below_a_prefix(mounted: T
     assert packed.headers["Content-Encoding"] == "gzip"
 
 
-async def test_what_is_beside_the_prefix_is_the_parents(mounted: TestClient[Any, Any]) -> None:
+async def test_paths_outside_the_prefix_belong_to_the_parent(mounted: TestClient[Any, Any]) -> None:
     hello = await mounted.get("/hello", headers={"Authorization": ""})
     assert (await hello.text(), "X-Request-Id" in hello.headers) == ("hello", False)
     assert (await mounted.get("/contacts")).status == 404
 
 
-async def test_a_proxys_prefix_stands_before_that_of_the_application(
+async def test_the_prefix_of_a_proxy_precedes_that_of_the_application(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     parent = web.Application()
@@ -246,7 +248,7 @@ async def test_a_proxys_prefix_stands_before_that_of_the_application(
     assert slash.headers["Location"] == "/outside/api/notes"
 
 
-# With parts of somebody else's -------------------------------------------------------------------------------
+# With third-party code ---------------------------------------------------------------------------------------
 
 
 @web.middleware
@@ -271,7 +273,7 @@ class Teapot(web.HTTPClientError):
 
 @pytest.fixture(scope="module")
 async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClient[Any, Any]:
-    """Add to an application what people add to those of aiohttp."""
+    """Add typical third-party code to an application."""
     app = application(database_url)
     app.middlewares.insert(0, stamp)
     app.middlewares.append(teapot)
@@ -317,7 +319,7 @@ async def extended(aiohttp_client: AiohttpClient, database_url: str) -> TestClie
     return await aiohttp_client(app, headers=AUTH)
 
 
-async def test_what_others_do_to_headers_and_cookies_holds(extended: TestClient[Any, Any]) -> None:
+async def test_headers_and_cookies_set_by_third_party_code_are_kept(extended: TestClient[Any, Any]) -> None:
     for path, status in (("/notes", 200), ("/nothing", 404), ("/", 200), ("/docs", 200)):
         response = await extended.get(path)
         assert response.status == status
@@ -325,11 +327,11 @@ async def test_what_others_do_to_headers_and_cookies_holds(extended: TestClient[
         assert response.headers.getall("Set-Cookie") == ["seen=yes; Path=/"]
         assert response.headers["Cache-Control"]
     lines = await extended.get("/notes", headers={"Accept": "application/x-ndjson"})
-    # A stream has begun when the middlewares see it.
+    # A stream has started before the middlewares get its response.
     assert (lines.headers["X-Signed"], "X-Stamp" in lines.headers) == ("yes", False)
 
 
-async def test_a_plain_handler_is_behind_authentication_and_has_the_headers_of_all(
+async def test_a_plain_handler_requires_authentication_and_has_the_standard_headers(
     extended: TestClient[Any, Any],
 ) -> None:
     response = await extended.post("/own/7", data=b"body")
@@ -349,7 +351,7 @@ async def test_a_plain_handler_is_behind_authentication_and_has_the_headers_of_a
         ("GET", "/bad-gateway", 502, 15000),
     ],
 )
-async def test_what_others_raise_has_the_error_body(
+async def test_errors_raised_by_third_party_code_have_the_standard_body(
     extended: TestClient[Any, Any], method: str, path: str, status: int, code: int
 ) -> None:
     response = await extended.request(method, path)
@@ -360,19 +362,21 @@ async def test_what_others_raise_has_the_error_body(
         assert response.headers["Allow"] == "POST"
 
 
-async def test_a_redirect_that_others_raise_is_one(extended: TestClient[Any, Any]) -> None:
+async def test_a_redirect_raised_by_third_party_code_is_sent(extended: TestClient[Any, Any]) -> None:
     response = await extended.get("/moved", allow_redirects=False)
     assert (response.status, response.headers["Location"], await response.read()) == (302, "/elsewhere", b"")
 
 
-async def test_a_stream_of_others_that_breaks_never_looks_whole(extended: TestClient[Any, Any]) -> None:
+async def test_a_failing_third_party_stream_is_an_incomplete_transfer(extended: TestClient[Any, Any]) -> None:
     assert await (await extended.get("/streamed")).read() == b"a" * 10
     with pytest.raises(Exception, match=r"payload is not completed|reset by peer"):
         await (await extended.get("/streamed?break")).read()
     assert (await extended.get("/health")).status == 200
 
 
-async def test_a_middleware_of_others_may_read_the_body_first(aiohttp_client: AiohttpClient, database_url: str) -> None:
+async def test_a_third_party_middleware_may_read_the_body_first(
+    aiohttp_client: AiohttpClient, database_url: str
+) -> None:
     seen: list[bytes] = []
 
     @web.middleware
@@ -388,7 +392,7 @@ async def test_a_middleware_of_others_may_read_the_body_first(aiohttp_client: Ai
     assert b"read twice" in seen[0]
 
 
-async def test_a_response_that_others_compress_is_written_by_aiohttp(
+async def test_a_response_compressed_by_third_party_code_is_written_by_aiohttp(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     @web.middleware
@@ -405,59 +409,59 @@ async def test_a_response_that_others_compress_is_written_by_aiohttp(
     assert (await response.json())["items"][0]["code"] == 10000
 
 
-# What others answer by themselves, and what they get wrong ----------------------------------------------------
+# Responses and errors of third-party code ---------------------------------------------------------------------
 
 
 @web.middleware
 async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Do what `X-Do` says."""
-    what = request.headers.get("X-Do", "")
-    if what == "answer":
+    """Do what `X-Do` demands."""
+    action = request.headers.get("X-Do", "")
+    if action == "answer":
         return web.Response(text="mine")
-    if what == "forbid":
+    if action == "forbid":
         raise web.HTTPForbidden(text="no")
-    if what == "read":
+    if action == "read":
         await request.read()
-    if what == "part":
+    if action == "part":
         await request.content.read(5)
-    if what == "chunks":
+    if action == "chunks":
         async for _ in request.content.iter_chunked(4):
             pass
-    if what == "none":
-        return None  # type: ignore[return-value]  # as people forget to return
-    if what == "cookie":
-        gone = web.HTTPUnauthorized()
-        gone.del_cookie("session")
-        raise gone
-    if what == "found":
+    if action == "none":
+        return None  # type: ignore[return-value]  # a forgotten return statement
+    if action == "cookie":
+        error = web.HTTPUnauthorized()
+        error.del_cookie("session")
+        raise error
+    if action == "found":
         found = web.HTTPFound("/")
         found.set_cookie("session", "1")
         raise found
-    if what == "ok":
+    if action == "ok":
         raise web.HTTPOk(text="fine")
-    if what in ("bytes", "bad bytes"):
-        kind = web.HTTPOk if what == "bytes" else web.HTTPBadRequest
+    if action in ("bytes", "bad bytes"):
+        kind = web.HTTPOk if action == "bytes" else web.HTTPBadRequest
         raised = kind(content_type="image/png")
         raised.body = b"\xff\xfe"
         raise raised
-    if what == "nothing":
+    if action == "nothing":
         raise web.HTTPNoContent
-    if what == "two":
+    if action == "two":
         raise web.HTTPUnauthorized(headers=[("WWW-Authenticate", "Basic"), ("WWW-Authenticate", "Bearer")])
     response = await handler(request)
-    if what == "raise":
+    if action == "raise":
         raise LookupError("secret")
-    if what.startswith("header "):
-        response.headers["X-Name"] = what.removeprefix("header ")
-    if what.startswith("own "):
-        response.headers[what.removeprefix("own ")] = "own"
+    if action.startswith("header "):
+        response.headers["X-Name"] = action.removeprefix("header ")
+    if action.startswith("own "):
+        response.headers[action.removeprefix("own ")] = "own"
     return response
 
 
 @pytest.fixture(scope="module", params=["first", "last", "parent"])
 async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient, database_url: str) -> Any:
-    """Put a middleware before all of ours, behind them, or into a parent; return the client and the prefix."""
-    files = next(one for one in discovery.discover(discovery.installed()) if one.name == "files")
+    """Insert a middleware before all of ours, after them, or into a parent; return the client and the prefix."""
+    files = next(entry for entry in discovery.discover(discovery.installed()) if entry.name == "files")
     app = create_app(settings(database_url), [plugin("notes", Notes), files], CHEAP)
     if request.param == "parent":
         parent = web.Application(middlewares=[meddle], client_max_size=10 << 20)
@@ -467,18 +471,18 @@ async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient,
     return await aiohttp_client(app, headers=AUTH), "", request.param
 
 
-async def test_what_a_middleware_of_others_answers_by_itself_is_sent(meddled: Any) -> None:
-    client, prefix, place = meddled
-    answered = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
-    assert (answered.status, await answered.text()) == (200, "mine")
+async def test_a_response_of_a_third_party_middleware_is_sent(meddled: Any) -> None:
+    client, prefix, position = meddled
+    response = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
+    assert (response.status, await response.text()) == (200, "mine")
     refused = await client.get(f"{prefix}/notes", headers={"X-Do": "forbid"})
     assert refused.status == 403
-    if place == "last":
+    if position == "last":
         assert (await refused.json())["errors"] == [{"message": "no", "code": 12002}]
     assert (await client.get(f"{prefix}/notes")).status == 200
 
 
-async def test_content_that_a_middleware_of_others_has_read_is_kept(meddled: Any) -> None:
+async def test_content_read_by_a_third_party_middleware_is_stored(meddled: Any) -> None:
     client, prefix, _ = meddled
     made = await client.post(f"{prefix}/files", json={"name": "x"}, headers={"X-Do": "read"})
     assert made.status == 201
@@ -488,53 +492,55 @@ async def test_content_that_a_middleware_of_others_has_read_is_kept(meddled: Any
     assert await (await client.get(path)).read() == b"0123456789"
 
 
-async def test_content_that_a_middleware_of_others_has_consumed_is_never_stored(meddled: Any) -> None:
+async def test_content_consumed_by_a_third_party_middleware_is_never_stored(meddled: Any) -> None:
     client, prefix, _ = meddled
     made = await client.post(f"{prefix}/files", json={"name": "x"})
     path = f"{made.headers['Location']}/content"
     assert (await client.put(path, data=b"before", headers={"Content-Type": "text/plain"})).status == 201
-    for what in ("part", "chunks"):
-        sent = {"Content-Type": "text/plain", "X-Do": what}
+    for action in ("part", "chunks"):
+        sent = {"Content-Type": "text/plain", "X-Do": action}
         assert (await client.put(path, data=b"0123456789", headers=sent)).status == 500
-        assert (await client.post(f"{prefix}/notes", json={"text": "x"}, headers={"X-Do": what})).status == 500
+        assert (await client.post(f"{prefix}/notes", json={"text": "x"}, headers={"X-Do": action})).status == 500
     assert await (await client.get(path)).read() == b"before"
 
 
-async def test_what_is_no_response_is_a_500_of_one_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
-    client, prefix, place = meddled
-    for what in ("none",) * (place == "last") + ("raise",):
+async def test_an_invalid_response_is_a_500_with_one_request_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client, prefix, position = meddled
+    for action in ("none",) * (position == "last") + ("raise",):
         caplog.clear()
-        response = await client.get(f"{prefix}/notes", headers={"X-Do": what})
+        response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
         text = await response.text()
         assert response.status == 500
         assert "secret" not in text
-        if place != "parent":
-            known = response.headers["X-Request-Id"]
-            assert known in text
-            assert known in caplog.text
+        if position != "parent":
+            request_id = response.headers["X-Request-Id"]
+            assert request_id in text
+            assert request_id in caplog.text
 
 
-@pytest.mark.parametrize(("what", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
-async def test_cookies_and_bodies_of_what_others_raise_are_sent(meddled: Any, what: str, status: int) -> None:
+@pytest.mark.parametrize(("action", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
+async def test_cookies_and_bodies_of_errors_raised_by_third_party_code_are_sent(
+    meddled: Any, action: str, status: int
+) -> None:
     client, prefix, _ = meddled
-    response = await client.get(f"{prefix}/notes", headers={"X-Do": what}, allow_redirects=False)
+    response = await client.get(f"{prefix}/notes", headers={"X-Do": action}, allow_redirects=False)
     assert response.status == status
-    assert ("session" in response.headers.get("Set-Cookie", "")) is (what != "ok")
-    if what == "ok":
+    assert ("session" in response.headers.get("Set-Cookie", "")) is (action != "ok")
+    if action == "ok":
         assert await response.text() == "fine"
 
 
-async def test_what_others_raise_keeps_its_bytes_and_its_headers(meddled: Any) -> None:
+async def test_errors_raised_by_third_party_code_keep_body_and_headers(meddled: Any) -> None:
     client, prefix, _ = meddled
-    for what, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
-        response = await client.get(f"{prefix}/notes", headers={"X-Do": what})
+    for action, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
+        response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
         assert (response.status, await response.read()) == (status, body)
     assert (await client.get(f"{prefix}/notes", headers={"X-Do": "bad bytes"})).status == 400
     two = await client.get(f"{prefix}/notes", headers={"X-Do": "two"})
     assert (two.status, two.headers.getall("WWW-Authenticate")) == (401, ["Basic", "Bearer"])
 
 
-async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
+async def test_an_invalid_third_party_header_is_one_500(
     aiohttp_client: AiohttpClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = application(database_url, cors_origins="https://a.example")
@@ -560,7 +566,7 @@ async def test_a_header_of_others_that_cannot_be_sent_is_a_500_once(
         assert (response.headers[own], len(response.headers.getall(other))) == ("own", 1)
 
 
-async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
+async def test_a_third_party_file_response_is_counted_by_its_final_status_and_size(
     aiohttp_client: AiohttpClient, database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "there").write_bytes(b"0123456789")
@@ -583,15 +589,15 @@ async def test_a_file_of_others_is_counted_as_what_it_turns_out_to_be(
         assert (record.fields["status"], record.fields["bytes"]) == (status, size)
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
-async def test_a_body_that_others_read_has_its_time_and_its_form(
-    aiohttp_client: AiohttpClient, database_url: str, place: str
+@pytest.mark.parametrize("position", ["first", "last"])
+async def test_timeouts_and_framing_apply_to_bodies_read_by_third_party_code(
+    aiohttp_client: AiohttpClient, database_url: str, position: str
 ) -> None:
     async def read(request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
 
     app = application(database_url, receive_timeout="0.5")
-    app.middlewares.insert(0 if place == "first" else len(app.middlewares), meddle)
+    app.middlewares.insert(0 if position == "first" else len(app.middlewares), meddle)
     app.router.add_post("/read", read)
     client = await aiohttp_client(app)
     host = f"Host: a\r\nAuthorization: {AUTH['Authorization']}\r\nX-Do: read\r\n"
@@ -610,11 +616,11 @@ async def test_a_body_that_others_read_has_its_time_and_its_form(
             writer.close()
 
 
-async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
+async def test_a_long_upload_read_by_third_party_code_is_not_cut_and_gets_100_continue(
     aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     async def each(request: web.Request) -> web.StreamResponse:
-        """Answer each line as it comes."""
+        """Echo each line as it arrives."""
         response = web.StreamResponse()
         await response.prepare(request)
         while line := await request.content.readline():
@@ -622,7 +628,7 @@ async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
         return response
 
     async def slow(request: web.Request) -> web.Response:
-        """Take its own time between the parts."""
+        """Pause between the parts."""
         size = 0
         while part := await request.content.readany():
             size += len(part)
@@ -661,12 +667,12 @@ async def test_a_body_of_others_that_goes_on_is_not_cut_and_is_asked_for(
     writer.close()
 
 
-async def test_below_a_parent_an_unknown_expectation_is_refused(mounted: TestClient[Any, Any]) -> None:
+async def test_an_unknown_expectation_is_rejected_below_a_parent(mounted: TestClient[Any, Any]) -> None:
     response = await mounted.post("/api/notes", json={"text": "x"}, headers={"Expect": "nope"})
     assert (response.status, (await response.json())["errors"][0]["code"]) == (417, 10007)
 
 
-# Middlewares of the operator's own ---------------------------------------------------------------------------
+# Middlewares of the operator ---------------------------------------------------------------------------------
 
 TENANT = """
 from aiohttp import web
@@ -685,7 +691,7 @@ plain = "no middleware"
 """
 
 
-async def test_an_operators_middlewares_are_named_by_a_setting(
+async def test_middlewares_of_the_operator_are_configured_by_a_setting(
     site: Site, aiohttp_client: AiohttpClient, database_url: str
 ) -> None:
     package = site.install("pegboard-tenants", "tenant = pegboard_tenants:tenant\nplain = pegboard_tenants:plain")
@@ -710,8 +716,8 @@ async def test_an_operators_middlewares_are_named_by_a_setting(
 
 
 @contextmanager
-def served(folder: Path, database_url: str, *command: str, **more: str) -> Iterator[int]:
-    """Run the script of an application of somebody's own."""
+def serve_script(folder: Path, database_url: str, *command: str, **more: str) -> Iterator[int]:
+    """Run the script of an embedding application."""
     (folder / "script.py").write_text(SCRIPT)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -729,7 +735,7 @@ def served(folder: Path, database_url: str, *command: str, **more: str) -> Itera
     )
     try:
         deadline = time.monotonic() + 30
-        while not answers(port):
+        while not is_listening(port):
             assert process.poll() is None, process.stderr and process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -759,17 +765,17 @@ def served(folder: Path, database_url: str, *command: str, **more: str) -> Itera
     ],
     ids=["run_app", "gunicorn"],
 )
-async def test_other_servers_serve_it_with_our_protocol(
+async def test_other_servers_use_the_protocol_of_the_service(
     tmp_path: Path, database_url: str, command: tuple[str, ...]
 ) -> None:
     def check() -> None:
-        with served(tmp_path, database_url, *command) as port:
+        with serve_script(tmp_path, database_url, *command) as port:
             connection = HTTPConnection("127.0.0.1", port, timeout=10)
             connection.request("GET", "/contacts", headers=AUTH)
             response = connection.getresponse()
             assert (response.status, response.headers["Server"]) == (200, "Pegboard")
             connection.close()
-            # A head that is none is answered in JSON by our own protocol.
+            # The protocol of the service responds to a malformed head in JSON.
             with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
                 peer.sendall(b"GET / HTTP/9.9\r\nHost: a\r\n\r\n")
                 assert b'"code":10011' in peer.recv(4096)
@@ -782,20 +788,20 @@ async def test_other_servers_serve_it_with_our_protocol(
 PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
 
 
-def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
+def test_the_examples_of_the_page_work(tmp_path: Path, database_url: str) -> None:
     for name, text in re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    with served(tmp_path, database_url, "app.py") as port:
-        assert fetched(port, "/hello") == (200, "Hello.\n")
-        status, text = fetched(port, "/api/")
+    with serve_script(tmp_path, database_url, "app.py") as port:
+        assert fetch(port, "/hello") == (200, "Hello.\n")
+        status, text = fetch(port, "/api/")
         assert (status, "/api/contacts" in text) == (200, True)
     environment = {**os.environ, "PEGBOARD_DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path)}
     check = "import extended; app = extended.extended(); assert app.middlewares[0] is extended.measure; print(app.router['contacts.Id'])"
     assert subprocess.run([sys.executable, "-c", check], env=environment, check=False).returncode == 0
     text = (tmp_path / "test_app.py").read_text().replace("a password for tests", PASSWORD)
     test = text[text.index("async def") :]
-    # Two tests of one file, each with an application of its own.
+    # Two tests of one file, each with its own application.
     (tmp_path / "test_app.py").write_text(f"{text}\n\n{test.replace('async def test_', 'async def test_again_')}")
     options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_app.py")
     done = subprocess.run(
@@ -807,20 +813,20 @@ def test_the_page_is_what_happens(tmp_path: Path, database_url: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    # As an installation would lay it out.
+    # Laid out like an installed package.
     about = tmp_path / "tenants" / "tenants-1.0.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.4\nName: tenants\nVersion: 1.0.0\n")
     (about / "entry_points.txt").write_text("[pegboard.middlewares]\ntenant = tenants:tenant\n")
     paths = os.pathsep.join((str(tmp_path), str(tmp_path / "tenants")))
-    with served(tmp_path, database_url, "script.py", PEGBOARD_MIDDLEWARES="tenant", PYTHONPATH=paths) as port:
-        assert fetched(port, "/health")[0] == 200
-        status, text = fetched(port, "/contacts")
+    with serve_script(tmp_path, database_url, "script.py", PEGBOARD_MIDDLEWARES="tenant", PYTHONPATH=paths) as port:
+        assert fetch(port, "/health")[0] == 200
+        status, text = fetch(port, "/contacts")
         assert (status, json.loads(text)["errors"]) == (400, [{"message": "X-Tenant is missing", "code": 10016}])
-        assert fetched(port, "/contacts", {"X-Tenant": "one"})[0] == 200
+        assert fetch(port, "/contacts", {"X-Tenant": "one"})[0] == 200
 
 
-def fetched(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+def fetch(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", path, headers=AUTH | (headers or {}))
     response = connection.getresponse()
@@ -830,7 +836,7 @@ def fetched(port: int, path: str, headers: dict[str, str] | None = None) -> tupl
 
 
 @pytest.mark.parametrize("tool", ["mypy"])
-def test_what_the_page_shows_is_typed(tmp_path: Path, tool: str) -> None:
+def test_the_examples_of_the_page_pass_type_checking(tmp_path: Path, tool: str) -> None:
     for name, text in re.findall(
         r"^`([\w/.]+\.py)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
     ):

@@ -1,4 +1,4 @@
-"""The order in which faults are told: of two in one request the earlier stage's answer comes, whole."""
+"""The order of errors: of two errors in one request, the complete response of the earlier stage is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Thing(Schema):
 
 
 class Things(TableResource):
-    """Things whose writes need If-Match."""
+    """Things whose writes require If-Match."""
 
     schema = Thing
     verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
@@ -30,8 +30,8 @@ class Things(TableResource):
     needs_match = True
 
 
-class Ask:
-    """A request that can be made wrong at any stage."""
+class RequestSpec:
+    """A request into which errors of any stage can be introduced."""
 
     def __init__(self, item: str, tag: str) -> None:
         self.method, self.path, self.query = "PATCH", f"/things/{item}", ""
@@ -91,47 +91,49 @@ class Ask:
         self.body = {"name": "taken"}
 
 
-Fault = Callable[[Ask], None]
+Mutation = Callable[[RequestSpec], None]
 
 
 class Stage(NamedTuple):
     status: int
-    errors: tuple[Fault, ...]
+    mutations: tuple[Mutation, ...]
 
 
 STAGES = (
-    Stage(400, (Ask.head,)),
-    Stage(401, (Ask.nobody,)),
-    Stage(404, (Ask.no_path, Ask.malformed_id)),
-    Stage(405, (Ask.no_verb,)),
-    Stage(403, (Ask.no_grant,)),
-    Stage(406, (Ask.not_acceptable,)),
-    Stage(415, (Ask.not_json,)),
-    Stage(400, (Ask.bad_query, Ask.bad_body, Ask.no_object, Ask.bad_tag)),
-    Stage(404, (Ask.no_item,)),
-    Stage(412, (Ask.changed,)),
-    Stage(428, (Ask.no_match,)),
-    Stage(422, (Ask.invalid,)),
-    Stage(409, (Ask.taken,)),
+    Stage(400, (RequestSpec.head,)),
+    Stage(401, (RequestSpec.nobody,)),
+    Stage(404, (RequestSpec.no_path, RequestSpec.malformed_id)),
+    Stage(405, (RequestSpec.no_verb,)),
+    Stage(403, (RequestSpec.no_grant,)),
+    Stage(406, (RequestSpec.not_acceptable,)),
+    Stage(415, (RequestSpec.not_json,)),
+    Stage(400, (RequestSpec.bad_query, RequestSpec.bad_body, RequestSpec.no_object, RequestSpec.bad_tag)),
+    Stage(404, (RequestSpec.no_item,)),
+    Stage(412, (RequestSpec.changed,)),
+    Stage(428, (RequestSpec.no_match,)),
+    Stage(422, (RequestSpec.invalid,)),
+    Stage(409, (RequestSpec.taken,)),
 )
 
 EXCLUSIVE = (
-    {Ask.no_path, Ask.malformed_id, Ask.no_item},
-    {Ask.bad_body, Ask.no_object, Ask.invalid, Ask.taken},
-    {Ask.bad_tag, Ask.changed, Ask.no_match},
-    {Ask.nobody, Ask.no_grant},
+    {RequestSpec.no_path, RequestSpec.malformed_id, RequestSpec.no_item},
+    {RequestSpec.bad_body, RequestSpec.no_object, RequestSpec.invalid, RequestSpec.taken},
+    {RequestSpec.bad_tag, RequestSpec.changed, RequestSpec.no_match},
+    {RequestSpec.nobody, RequestSpec.no_grant},
 )
-"""Faults of the same part of a request: it can have only one of them."""
+"""Mutations of the same part of a request, which exclude each other."""
 
 PAIRS = [
     pytest.param(first, second, stage.status, id=f"{first.__name__}-{second.__name__}")
-    for place, stage in enumerate(STAGES)
-    for first in stage.errors
-    for later in STAGES[place + 1 :]
-    for second in later.errors
+    for index, stage in enumerate(STAGES)
+    for first in stage.mutations
+    for later in STAGES[index + 1 :]
+    for second in later.mutations
     if not any({first, second} <= group for group in EXCLUSIVE)
 ]
-SINGLE = [pytest.param(fault, stage.status, id=fault.__name__) for stage in STAGES for fault in stage.errors]
+SINGLES = [
+    pytest.param(mutation, stage.status, id=mutation.__name__) for stage in STAGES for mutation in stage.mutations
+]
 
 
 @pytest.fixture(scope="module")
@@ -148,46 +150,46 @@ async def item(things: Api) -> str:
     return str((await things.get("/things?name=thing")).json["items"][0]["id"])
 
 
-async def asked(api: Api, item: str, *faults: Fault) -> Response:
+async def send(api: Api, item: str, *mutations: Mutation) -> Response:
     tag = (await api.get(f"/things/{item}")).headers["ETag"]
-    ask = Ask(item, tag)
-    for fault in faults:
-        fault(ask)
+    spec = RequestSpec(item, tag)
+    for mutation in mutations:
+        mutation(spec)
     clients = {"admin": api, "reader": api.as_client("reader", "only reading"), "": api.as_client("", "")}
-    body = ask.body if isinstance(ask.body, bytes) else orjson.dumps(ask.body)
-    lines = {"Host": "test", "Content-Length": str(len(body)), **clients[ask.client].headers, **ask.headers}
+    body = spec.body if isinstance(spec.body, bytes) else orjson.dumps(spec.body)
+    lines = {"Host": "test", "Content-Length": str(len(body)), **clients[spec.client].headers, **spec.headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in {**lines, "Connection": "close"}.items())
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    writer.write(f"{ask.method} {ask.path}{ask.query} HTTP/1.1\r\n{head}\r\n".encode() + body)
+    writer.write(f"{spec.method} {spec.path}{spec.query} HTTP/1.1\r\n{head}\r\n".encode() + body)
     async with asyncio.timeout(10):
         response, _, content = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return Response(int(response.split(b" ")[1]), {}, content)
 
 
-async def test_the_request_without_a_fault_is_answered(things: Api, item: str) -> None:
-    assert (await asked(things, item)).status == 200
+async def test_the_valid_request_succeeds(things: Api, item: str) -> None:
+    assert (await send(things, item)).status == 200
 
 
-@pytest.mark.parametrize(("fault", "status"), SINGLE)
-async def test_each_fault_alone_has_its_status(things: Api, item: str, fault: Fault, status: int) -> None:
-    assert (await asked(things, item, fault)).status == status
+@pytest.mark.parametrize(("mutation", "status"), SINGLES)
+async def test_each_error_alone_has_its_status(things: Api, item: str, mutation: Mutation, status: int) -> None:
+    assert (await send(things, item, mutation)).status == status
 
 
 @pytest.mark.parametrize(("first", "second", "status"), PAIRS)
-async def test_of_two_faults_the_earlier_is_told(
-    things: Api, item: str, first: Fault, second: Fault, status: int
+async def test_of_two_errors_the_earlier_one_is_reported(
+    things: Api, item: str, first: Mutation, second: Mutation, status: int
 ) -> None:
-    alone, both = await asked(things, item, first), await asked(things, item, second, first)
+    alone, both = await send(things, item, first), await send(things, item, second, first)
     assert both.status == status
-    if status != 400 or first is Ask.head:
+    if status != 400 or first is RequestSpec.head:
         assert both.errors == alone.errors
     else:
         assert set(alone.errors) <= set(both.errors)
 
 
-async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
+async def test_a_method_without_an_item_keeps_the_order(things: Api) -> None:
     reader = things.as_client("reader", "only reading")
     assert (await reader.post("/things?x=1", {})).status == 403
     assert (await things.post("/things", {"name": 5}, headers={"Accept": "text/html"})).status == 406
@@ -197,14 +199,14 @@ async def test_a_verb_that_needs_no_item_keeps_the_order(things: Api) -> None:
     assert (await things.post("/things", {"name": "taken"})).status == 409
 
 
-async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
+async def test_a_missing_grant_does_not_reveal_existing_items(things: Api, item: str) -> None:
     await things.service.clients.add("stranger", "without grants", [])
     stranger = things.as_client("stranger", "without grants")
-    responses = [await stranger.get(f"/things/{one}") for one in (item, uuid4())]
+    responses = [await stranger.get(f"/things/{identity}") for identity in (item, uuid4())]
     assert [(response.status, response.body) for response in responses] == [(403, responses[0].body)] * 2
 
 
-# All faults of a stage at once -------------------------------------------------------------------------------
+# All errors of a stage together ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ async def test_nobody_learns_what_is_there(things: Api, item: str) -> None:
         ),
     ],
 )
-async def test_all_that_is_wrong_with_the_form_is_told(
+async def test_all_errors_of_the_request_format_are_reported(
     things: Api,
     item: str,
     method: str,
@@ -235,13 +237,13 @@ async def test_all_that_is_wrong_with_the_form_is_told(
     query: str,
     errors: set[tuple[int, str | None]],
 ) -> None:
-    told = {"Content-Type": "application/json", **headers}
-    response = await things.request(method, f"/things/{item}{query}", data=body, headers=told)
+    all_headers = {"Content-Type": "application/json", **headers}
+    response = await things.request(method, f"/things/{item}{query}", data=body, headers=all_headers)
     assert response.status == 400
     assert set(response.errors) == errors
 
 
-async def test_all_that_is_wrong_with_a_new_item_is_told(things: Api) -> None:
+async def test_all_errors_of_a_new_item_are_reported(things: Api) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": "é"}
     form = await things.request("POST", "/things?a=1", data=b"5", headers=headers)
     assert set(form.errors) == {(10013, "a"), (10015, "Idempotency-Key"), (10001, "")}

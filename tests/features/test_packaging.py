@@ -1,4 +1,4 @@
-"""What a wheel holds: all of its package, and nothing of what stands beside it."""
+"""Contents of the wheels: the complete package, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_SOURCE = (".*", "__pycache__", "*.egg-info", "build", "dist")
 
 @dataclass(frozen=True)
 class Wheel:
-    """Hold what a built wheel says and holds."""
+    """Hold the metadata and files of a built wheel."""
 
     files: frozenset[str]
     metadata: Message
@@ -37,7 +37,7 @@ class Wheel:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # A copy: what an earlier build left in the tree must not find its way into the wheel.
+    # A copy: files left in the tree by an earlier build must not get into the wheel.
     return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "pegboard", ignore=ignored))
 
 
@@ -77,12 +77,12 @@ def modules(wheel: Wheel) -> Iterator[str]:
             yield target.partition(":")[0].replace(".", "/")
 
 
-def assert_entry_points_lead_somewhere(wheel: Wheel) -> None:
+def assert_entry_points_are_importable(wheel: Wheel) -> None:
     for module in modules(wheel):
         assert wheel.files & {f"{module}.py", f"{module}/__init__.py"}, module
 
 
-def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Path, tmp_path: Path) -> None:
+def test_the_wheel_of_the_service_contains_only_its_package(source: Path, tmp_path: Path) -> None:
     wheel = build(source, tmp_path)
     expected = package_files(source / "service" / "pegboard")
     assert {"pegboard/__init__.py", "pegboard/py.typed"} <= expected
@@ -93,11 +93,11 @@ def test_the_wheel_of_the_service_holds_its_package_and_nothing_else(source: Pat
     assert wheel.metadata["Description-Content-Type"] == "text/markdown"
     assert wheel.entry_points["console_scripts"] == {"pegboard": "pegboard.cli:main"}
     assert wheel.entry_points["pytest11"] == {"pegboard": "pytest_pegboard"}
-    assert_entry_points_lead_somewhere(wheel)
+    assert_entry_points_are_importable(wheel)
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_the_wheel_of_a_plugin_holds_its_package_and_nothing_else(source: Path, tmp_path: Path, name: str) -> None:
+def test_the_wheel_of_a_plugin_contains_only_its_package(source: Path, tmp_path: Path, name: str) -> None:
     folder = source / "plugins" / name
     package = f"pegboard_{name.replace('-', '_')}"
     wheel = build(folder, tmp_path)
@@ -110,10 +110,10 @@ def test_the_wheel_of_a_plugin_holds_its_package_and_nothing_else(source: Path, 
     needed = ["pegboard", *(f"pegboard-{other}" for other in REFERS_TO.get(name, ()))]
     assert wheel.metadata.get_all("Requires-Dist") == [f"{project}<0.2,>=0.1" for project in needed]
     assert wheel.entry_points == {"pegboard.resources": {name: f"{package}:{name.title().replace('-', '')}"}}
-    assert_entry_points_lead_somewhere(wheel)
+    assert_entry_points_are_importable(wheel)
 
 
-def test_every_library_that_the_service_imports_is_declared() -> None:
+def test_every_imported_library_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
     declared = {re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in requirements}
@@ -121,12 +121,12 @@ def test_every_library_that_the_service_imports_is_declared() -> None:
         module: {name.replace("_", "-").lower() for name in names} for module, names in packages_distributions().items()
     }
     for file in (ROOT / "service").rglob("*.py"):
-        for module in imported(file) - sys.stdlib_module_names - {"pegboard"}:
+        for module in imported_libraries(file) - sys.stdlib_module_names - {"pegboard"}:
             assert declared.intersection(distributions.get(module, ())), f"{file.name} imports {module}"
 
 
-def imported(file: Path) -> set[str]:
+def imported_libraries(file: Path) -> set[str]:
     nodes = list(ast.walk(ast.parse(file.read_text())))
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    given = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
-    return {name.partition(".")[0] for name in plain | given}
+    direct_imports = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    from_imports = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.partition(".")[0] for name in direct_imports | from_imports}

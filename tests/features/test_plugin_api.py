@@ -1,4 +1,4 @@
-"""The page of the plugin API: it has every public name, and no other."""
+"""The page of the plugin API: it documents exactly the public names."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ def section(heading: str) -> str:
 
 
 def listed(text: str) -> Iterator[str]:
-    """Yield the name that each row of the tables begins with."""
+    """Yield the first name of each table row."""
     return (match[1] for match in re.finditer(r"^\| `([\w]+)(?:\(.*?\))?` \|", text, re.MULTILINE))
 
 
 def public(cls: type) -> set[str]:
-    """Return the public names of a class that it does not have from another: of the class, and of its instances."""
+    """Return the public names that a class defines itself, for the class and its instances."""
     inherited = {name for parent in cls.__mro__[1:] for name in (*vars(parent), *inspect.get_annotations(parent))}
-    made = re.findall(r"^ +self\.(\w+)(?::.+)? =", inspect.getsource(cls), re.MULTILINE)
-    names = {*vars(cls), *inspect.get_annotations(cls), *made}
+    instance_attributes = re.findall(r"^ +self\.(\w+)(?::.+)? =", inspect.getsource(cls), re.MULTILINE)
+    names = {*vars(cls), *inspect.get_annotations(cls), *instance_attributes}
     return {name for name in names - inherited if not name.startswith("_")}
 
 
-def test_every_name_is_documented_and_no_other() -> None:
+def test_exactly_the_public_names_are_documented() -> None:
     names = list(listed(section("Names")))
     assert sorted(names) == sorted(pegboard.__all__)
     assert names == sorted(names)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_member_is_documented_and_no_other(cls: type) -> None:
+def test_exactly_the_public_members_are_documented(cls: type) -> None:
     names = list(listed(section(f"`{cls.__name__}`")))
     assert len(names) == len(set(names))
     expected = public(cls)
     if cls is Resource:
-        # What it calls, and leaves to its subclasses.
+        # Methods that it calls and subclasses implement.
         expected |= {"list", "retrieve", "create", "replace", "update", "delete", "read_content", "write_content"}
     assert set(names) == expected
 
 
 @pytest.mark.parametrize("module", [fields, errors], ids=lambda module: module.__name__.rsplit(".", 1)[1])
-def test_every_name_of_a_module_is_documented_and_no_other(module: ModuleType) -> None:
+def test_exactly_the_public_names_of_a_module_are_documented(module: ModuleType) -> None:
     short = module.__name__.rsplit(".", 1)[1]
     own = getattr(module, "__all__", None) or [
         name
@@ -81,7 +81,7 @@ def own_fields() -> list[Any]:
 
 
 @pytest.mark.parametrize("field", own_fields(), ids=lambda field: field.__name__)
-def test_what_a_field_adds_is_documented(field: type) -> None:
+def test_additions_of_a_field_are_documented(field: type) -> None:
     (row,) = re.findall(rf"^\| `{field.__name__}` \|.*$", section("`fields`"), re.MULTILINE)
     arguments = inspect.signature(vars(field)["__init__"]).parameters if "__init__" in vars(field) else {}
     for name in arguments.keys() - {"self", "kwargs"}:

@@ -1,4 +1,4 @@
-"""A rolling restart of two replicas behind the balancer that comes with the service, under load."""
+"""A rolling restart of two replicas under load, behind the supplied load balancer."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def replica(folder: Path, database_url: str, port: str = "0") -> Service:
 
 @pytest.fixture
 def balanced(replicas: list[Service], tmp_path: Path) -> Iterator[str]:
-    """Run the balancer over the replicas, whose addresses nobody looks up here; give its URL."""
+    """Run the load balancer for the replicas, without resolving names; return its URL."""
     if HAPROXY is None:
         if "CI" in os.environ:
             pytest.fail("haproxy is missing")
         pytest.skip("haproxy is not installed")
     port = free_port()
-    servers = "\n".join(f"    server {one.port} 127.0.0.1:{one.port}" for one in replicas)
+    servers = "\n".join(f"    server {replica.port} 127.0.0.1:{replica.port}" for replica in replicas)
     text = CONFIGURATION.replace("bind :8080", f"bind 127.0.0.1:{port}")
     text = text.replace("inter 1s", "inter 200ms").replace(" init-addr libc,none resolvers docker", "")
     text, found = re.subn(r"    server-template .*", servers, text)
@@ -77,7 +77,7 @@ def balanced(replicas: list[Service], tmp_path: Path) -> Iterator[str]:
 
 
 def ready(port: int) -> bool:
-    """Return whether the balancer has found a replica to be ready."""
+    """Return whether the load balancer considers a replica ready."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/ready")
@@ -92,31 +92,31 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_write(
     replicas: list[Service], balanced: str, database_url: str
 ) -> None:
     statuses: Counter[int] = Counter()
-    made: list[str] = []
-    numbers, over = count(), asyncio.Event()
+    created: list[str] = []
+    numbers, stop = count(), asyncio.Event()
     headers = {"Authorization": encode_basic_auth("admin", PASSWORD)}
 
     async def load(session: aiohttp.ClientSession) -> None:
-        while not over.is_set():
+        while not stop.is_set():
             body = {"name": "Ada", "email": f"ada-{next(numbers)}@example.org"}
             async with session.post(f"{balanced}/contacts", json=body) as response:
                 statuses[response.status] += 1
-                made.append((await response.json())["id"])
-            async with session.get(f"{balanced}/contacts/{made[-1]}") as response:
+                created.append((await response.json())["id"])
+            async with session.get(f"{balanced}/contacts/{created[-1]}") as response:
                 statuses[response.status] += 1
             await asyncio.sleep(0.02)
 
     async with aiohttp.ClientSession(headers=headers) as session:
         loading = [asyncio.create_task(load(session)) for _ in range(4)]
-        for place, old in enumerate(list(replicas)):
-            before = len(made)
+        for index, old in enumerate(list(replicas)):
+            before = len(created)
             assert await asyncio.to_thread(old.end, signal.SIGTERM) == 0
-            assert len(made) > before
-            replicas[place] = await asyncio.to_thread(replica, old.folder.parent, database_url, str(old.port))
-            # The balancer is to know before the other one goes.
+            assert len(created) > before
+            replicas[index] = await asyncio.to_thread(replica, old.folder.parent, database_url, str(old.port))
+            # Wait for the load balancer before stopping the other replica.
             await asyncio.sleep(1)
-        over.set()
+        stop.set()
         await asyncio.gather(*loading)
-        assert statuses == {201: len(made), 200: len(made)}
-        for identity in made:
+        assert statuses == {201: len(created), 200: len(created)}
+        for identity in created:
             assert (await session.get(f"{balanced}/contacts/{identity}")).status == 200

@@ -1,4 +1,4 @@
-"""Databases that earlier versions have filled: nothing of them is left behind, and what clients remember holds."""
+"""Databases filled by earlier versions: all data is kept, and everything that clients have stored remains valid."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from tests.conftest import Api, Serve, new_database
 
 FILLED = sorted(Path(__file__).parent.joinpath("upgrades").glob("*.sql"))
-"""Dumps of databases, named by the version and the commit that wrote them; beside each, what its clients have seen."""
+"""Database dumps, named by the version and the commit that wrote them, each with a file of recorded responses."""
 LEDGER = "SELECT plugin, version, name FROM pegboard.migration ORDER BY plugin, version"
 
 
 @pytest.fixture(scope="module", params=FILLED, ids=lambda path: path.stem)
 async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve: Serve) -> tuple[Api, Any, Any]:
-    """Serve a database that an earlier version has filled; give what was seen of it, and the ledger as it was."""
+    """Serve a database filled by an earlier version; return the recorded responses, and the original ledger."""
     url = await new_database(pegboard_postgres)
     connection = await asyncpg.connect(url)
     try:
@@ -31,21 +31,21 @@ async def upgraded(request: pytest.FixtureRequest, pegboard_postgres: str, serve
     return await serve(database_url=url), seen, ledger
 
 
-async def test_items_and_their_tags_are_what_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_items_and_etags_are_unchanged(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
-    for path, known in seen["gets"].items():
+    for path, expected in seen["gets"].items():
         response = await api.get(path)
-        assert (response.status, response.body.decode()) == (200, known["body"]), path
-        assert response.headers["ETag"] == known["etag"], path
-        assert (await api.get(path, headers={"If-None-Match": known["etag"]})).status == 304, path
+        assert (response.status, response.body.decode()) == (200, expected["body"]), path
+        assert response.headers["ETag"] == expected["etag"], path
+        assert (await api.get(path, headers={"If-None-Match": expected["etag"]})).status == 304, path
 
 
-async def test_cursors_go_on_where_they_were(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_cursors_remain_valid(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
     assert (await api.get(seen["next"])).json == seen["second"]
 
 
-async def test_credentials_and_grants_hold(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_credentials_and_grants_remain_valid(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, _, _ = upgraded
     zoe = api.as_client("zoë", "pässword of zoë")
     assert (await zoe.get("/clients/me")).json["grants"] == ["contacts:GET", "files:*"]
@@ -54,14 +54,14 @@ async def test_credentials_and_grants_hold(upgraded: tuple[Api, Mapping[str, Any
     assert (await api.as_client("zoë", "another").get("/contacts")).status == 401
 
 
-async def test_a_retry_of_before_gets_the_answer_of_before(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
+async def test_a_retry_after_the_upgrade_gets_the_stored_response(upgraded: tuple[Api, Mapping[str, Any], Any]) -> None:
     api, seen, _ = upgraded
-    # What is kept is kept for a day.
+    # Stored responses expire after a day.
     await api.service.database.write.execute("UPDATE pegboard.idempotency SET created_at = now()")
-    for one in seen["replays"]:
-        headers = {"Idempotency-Key": one["key"], "Content-Type": "application/json"}
-        response = await api.request("POST", one["path"], data=one["body"].encode(), headers=headers)
-        assert (response.status, response.json) == (one["status"], one["answer"])
+    for replay in seen["replays"]:
+        headers = {"Idempotency-Key": replay["key"], "Content-Type": "application/json"}
+        response = await api.request("POST", replay["path"], data=replay["body"].encode(), headers=headers)
+        assert (response.status, response.json) == (replay["status"], replay["answer"])
         assert response.headers["Idempotency-Replayed"] == "true"
 
 

@@ -1,4 +1,4 @@
-"""A plugin that hangs, leaks, spins or fails while it serves: what is taken from it, and what its neighbour feels."""
+"""A plugin that hangs, leaks, spins or fails while serving: how it is limited, and that its neighbour is unaffected."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class Quiet(TableResource):
 
 
 class Trouble(TableResource):
-    """Do what the id says."""
+    """Do what the id demands."""
 
     schema = Word
     verbs = "GET", "HEAD", "POST"
     leaked: ClassVar[list[Any]] = []
 
     def parse_id(self, text: str) -> str | None:
-        """Take words for ids."""
+        """Accept words as ids."""
         return text
 
     async def retrieve(self, context: Context, identity: str) -> Any:
-        """Make trouble."""
+        """Run the method named by the id."""
         await getattr(self, identity)()
         return {"id": identity, "text": "done", "_version": 1, "created_at": None, "updated_at": None}
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
-        """Write, and then be slow, if that is asked for."""
+        """Write, and then be slow if requested."""
         made = await super().create(context, data)
         if data["text"] == "slow once" and not Trouble.leaked:
             Trouble.leaked.append("seen")
@@ -59,51 +59,51 @@ class Trouble(TableResource):
         return made
 
     async def fine(self) -> None:
-        """Make none."""
+        """Return normally."""
         await self.database.read.fetchval("SELECT 1")
 
     async def hang(self) -> None:
-        """Never come back."""
+        """Never return."""
         await asyncio.sleep(60)
 
     async def hold(self) -> None:
-        """Never come back from the database, within a transaction."""
+        """Never return from the database, within a transaction."""
         async with self.database.write.transaction() as connection:
             await connection.execute("CREATE TABLE public.never_there ()")
             await connection.execute("SELECT pg_sleep(60)")
 
     async def leak(self) -> None:
-        """Borrow a connection and keep it."""
+        """Acquire a connection and keep it."""
         borrowed = self.database.write.connection()
         await borrowed.__aenter__()
         Trouble.leaked.append(borrowed)
 
     async def borrow(self) -> None:
-        """Borrow a connection for a moment."""
+        """Acquire a connection for a moment."""
         await self.database.write.fetchval("SELECT 1")
 
     async def spin(self) -> None:
-        """Block the loop."""
+        """Block the event loop."""
         spin_for(1.2)
 
     async def later(self) -> None:
-        """Block the loop in a task of one's own."""
+        """Block the event loop in a separate task."""
         Trouble.leaked.append(asyncio.get_running_loop().create_task(spin_later()))
 
     async def exit(self) -> None:
-        """Try to end the service."""
+        """Try to exit the process."""
         sys.exit(3)
 
     async def cancel(self) -> None:
-        """Say that somebody has cancelled the request."""
+        """Raise CancelledError without a cancellation."""
         raise asyncio.CancelledError
 
     async def odd(self) -> None:
-        """Raise what no `except Exception` catches."""
+        """Raise an exception that `except Exception` does not catch."""
         raise Odd
 
     async def stubborn(self) -> None:
-        """Go on whatever happens."""
+        """Ignore cancellation."""
         end = time.monotonic() + 3
         while time.monotonic() < end:
             try:
@@ -112,7 +112,7 @@ class Trouble(TableResource):
                 continue
 
     async def done(self) -> None:
-        """End well although it was cancelled."""
+        """Return normally despite cancellation."""
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -120,7 +120,7 @@ class Trouble(TableResource):
 
 
 class Odd(BaseException):
-    """Be no `Exception`."""
+    """An exception not derived from `Exception`."""
 
 
 def spin_for(seconds: float) -> None:
@@ -134,22 +134,22 @@ async def spin_later() -> None:
 
 
 class Flow(Resource):
-    """A collection that comes in parts, one of which may never come."""
+    """A streamed collection, one part of which may never arrive."""
 
     schema = Word
     verbs = ("GET",)
     hangs: ClassVar[bool] = False
 
     def parse_id(self, text: str) -> str | None:
-        """Take words for ids."""
+        """Accept words as ids."""
         return text
 
     async def list(self, context: Context) -> Any:
-        """Be empty where nothing flows."""
+        """Return no items."""
         return []
 
     async def retrieve(self, context: Context, identity: str) -> Any:
-        """Have nothing."""
+        """Find no item."""
         raise errors.NotFound
 
     async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
@@ -177,65 +177,65 @@ async def api(troubled: Api) -> Api:
     return troubled
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - nothing there tells when it changes
+        while not condition():  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.02)
 
 
-async def neighbour(api: Api, times: int = 20) -> None:
-    """See that the neighbour serves."""
+async def assert_neighbour_serves(api: Api, times: int = 20) -> None:
+    """Check that the neighbour serves."""
     for _ in range(times):
         assert (await api.get("/quiet")).status == 200
     assert (await api.post("/quiet", {"text": "x"})).status == 201
     assert (await api.get("/health")).status == 200
 
 
-async def test_a_request_that_hangs_is_cut_by_its_deadline(api: Api) -> None:
+async def test_a_hanging_request_is_cancelled_at_its_deadline(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     before = bulkhead.timed_out
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
-    await until(lambda: bulkhead.running == 3)
-    await neighbour(api)
+    await wait_until(lambda: bulkhead.running == 3)
+    await assert_neighbour_serves(api)
     responses = await hanging
     assert [(response.status, response.errors) for response in responses] == [(504, [(15005, None)])] * 3
     assert (bulkhead.running, bulkhead.timed_out - before) == (0, 3)
     assert (await api.get("/trouble/fine")).status == 200
 
 
-async def test_what_was_cut_leaves_no_transaction_and_no_connection_behind(api: Api) -> None:
+async def test_a_cancelled_request_leaks_no_transaction_or_connection(api: Api) -> None:
     database = api.service.database
     assert (await api.get("/trouble/hold")).errors == [(15005, None)]
-    await until(lambda: database.write.idle == database.write.size)
+    await wait_until(lambda: database.write.idle == database.write.size)
     running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(60)%'"
     assert await database.read.fetchval(f"{running} AND state <> 'idle' AND pid <> pg_backend_pid()") == 0
     assert await database.read.fetchval("SELECT to_regclass('public.never_there')") is None
     assert api.service.bulkheads["trouble"].shares.write.used == 0
 
 
-async def test_more_requests_at_once_than_it_may_have_are_refused(api: Api) -> None:
+async def test_requests_above_the_concurrency_limit_are_rejected(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     refused = bulkhead.refused
     hanging = asyncio.gather(*(api.get("/trouble/hang") for _ in range(3)))
-    await until(lambda: bulkhead.running == 3)
+    await wait_until(lambda: bulkhead.running == 3)
     response = await api.get("/trouble/fine")
     assert (response.status, response.errors, response.headers["Retry-After"]) == (503, [(15006, None)], "1")
     assert bulkhead.refused == refused + 1
-    await neighbour(api)
+    await assert_neighbour_serves(api)
     assert (await api.request("OPTIONS", "/trouble")).status == 204
     await hanging
     assert (await api.get("/trouble/fine")).status == 200
 
 
-async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
+async def test_leaked_connections_only_affect_their_plugin(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     # Half of four are two.
     assert [(await api.get("/trouble/leak")).status for _ in range(2)] == [200, 200]
     waits = bulkhead.pool_waits
     refused = asyncio.gather(api.get("/trouble/borrow"), api.get("/trouble/borrow"))
-    await neighbour(api)
+    await assert_neighbour_serves(api)
     for response in await refused:
-        # Its own deadline and the wait for its turn end at about the same time.
+        # Its own deadline and the pool timeout expire at about the same time.
         assert (response.status, response.errors[0][0]) in ((503, 15006), (504, 15005))
     assert bulkhead.pool_waits == waits + 2
     assert bulkhead.shares.write.used == 2
@@ -245,42 +245,44 @@ async def test_leaked_connections_are_the_plugins_own_loss(api: Api) -> None:
     assert (await api.get("/trouble/borrow")).status == 200
 
 
-@pytest.mark.parametrize(("how", "where"), [("spin", "spin_for"), ("later", "spin_later")])
-async def test_who_blocks_the_loop_is_named(api: Api, caplog: pytest.LogCaptureFixture, how: str, where: str) -> None:
+@pytest.mark.parametrize(("word", "function"), [("spin", "spin_for"), ("later", "spin_later")])
+async def test_a_plugin_that_blocks_the_loop_is_logged_by_name(
+    api: Api, caplog: pytest.LogCaptureFixture, word: str, function: str
+) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     blocked = bulkhead.blocked
     with caplog.at_level(logging.WARNING, "pegboard.plugins"):
-        await api.get(f"/trouble/{how}")
-        await until(lambda: "the event loop resumed" in caplog.text)
-    told = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
-    assert len(told) == 1
-    assert told[0].startswith("the plugin trouble blocks the event loop")
-    assert where in told[0]
+        await api.get(f"/trouble/{word}")
+        await wait_until(lambda: "the event loop resumed" in caplog.text)
+    messages = [record.getMessage() for record in caplog.records if "blocks the event loop" in record.getMessage()]
+    assert len(messages) == 1
+    assert messages[0].startswith("the plugin trouble blocks the event loop")
+    assert function in messages[0]
     assert bulkhead.blocked == blocked + 1
-    await neighbour(api)
+    await assert_neighbour_serves(api)
 
 
 @pytest.mark.parametrize("how", ["exit", "cancel", "odd"])
-async def test_what_would_end_the_service_is_an_error_of_the_plugin(api: Api, how: str) -> None:
+async def test_exceptions_that_would_stop_the_service_are_errors_of_the_plugin(api: Api, how: str) -> None:
     response = await api.get(f"/trouble/{how}")
     assert (response.status, response.errors) == (500, [(15000, None)])
-    await neighbour(api, 1)
+    await assert_neighbour_serves(api, 1)
     assert api.service.bulkheads["trouble"].running == 0
 
 
-async def test_one_that_ends_well_at_its_deadline_is_answered(api: Api) -> None:
+async def test_a_request_that_finishes_despite_its_cancellation_succeeds(api: Api) -> None:
     assert (await api.get("/trouble/done")).status == 200
 
 
-async def test_one_that_goes_on_after_its_deadline_loses_its_client(
+async def test_a_request_that_ignores_its_cancellation_is_disconnected(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(bulkheads, "_GRACE", 0.3)
     with pytest.raises(aiohttp.ClientError):
         await api.get("/trouble/stubborn")
     assert "the plugin trouble still runs after it was cancelled" in caplog.text
-    await neighbour(api)
-    await until(lambda: api.service.bulkheads["trouble"].running == 0)
+    await assert_neighbour_serves(api)
+    await wait_until(lambda: api.service.bulkheads["trouble"].running == 0)
     assert (await api.get("/trouble/fine")).status == 200
 
 
@@ -295,16 +297,16 @@ async def test_a_retry_after_the_deadline_does_the_work_once(api: Api) -> None:
     assert await api.service.database.read.fetchval("SELECT count(*) FROM trouble.trouble") == 1
 
 
-async def test_a_client_that_hangs_up_leaves_its_place_at_the_deadline(api: Api) -> None:
+async def test_a_disconnected_request_frees_its_slot_at_the_deadline(api: Api) -> None:
     bulkhead = api.service.bulkheads["trouble"]
     task = asyncio.ensure_future(api.get("/trouble/hang"))
-    await until(lambda: bulkhead.running == 1)
+    await wait_until(lambda: bulkhead.running == 1)
     task.cancel()
-    await until(lambda: bulkhead.running == 0)
+    await wait_until(lambda: bulkhead.running == 0)
     assert (await api.get("/trouble/fine")).status == 200
 
 
-async def test_the_time_does_not_run_while_a_body_arrives(api: Api) -> None:
+async def test_the_deadline_excludes_the_time_to_receive_the_body(api: Api) -> None:
     address = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = f"POST /trouble HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['Authorization']}\r\n"
@@ -318,21 +320,21 @@ async def test_the_time_does_not_run_while_a_body_arrives(api: Api) -> None:
     assert line.startswith(b"HTTP/1.1 201 "), line
 
 
-async def test_a_stream_has_the_time_for_each_step_and_holds_its_place(api: Api) -> None:
+async def test_a_stream_has_a_deadline_for_each_chunk_and_occupies_a_slot(api: Api) -> None:
     bulkhead = api.service.bulkheads["flow"]
     flowing = asyncio.ensure_future(api.get("/flow", headers={"Accept": "application/x-ndjson"}))
-    await until(lambda: bulkhead.running == 1)
+    await wait_until(lambda: bulkhead.running == 1)
     assert (await api.get("/flow")).errors == [(15006, None)]
     response = await flowing
     assert (response.status, response.body.count(b"\n")) == (200, 5)
-    await until(lambda: bulkhead.running == 0)
+    await wait_until(lambda: bulkhead.running == 0)
     assert (await api.get("/flow")).status == 200
 
 
-async def test_a_stream_that_hangs_is_cut(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_stream_is_cancelled(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     bulkhead = api.service.bulkheads["flow"]
     monkeypatch.setattr(Flow, "hangs", True)
     with pytest.raises(aiohttp.ClientError):
         await api.get("/flow", headers={"Accept": "application/x-ndjson"})
-    await until(lambda: bulkhead.running == 0)
+    await wait_until(lambda: bulkhead.running == 0)
     assert (await api.get("/flow")).status == 200

@@ -1,4 +1,4 @@
-"""The settings of plugins: read from the environment by their schemas, each plugin's apart from the others'."""
+"""Settings of plugins: parsed from the environment by their schemas, separately for each plugin."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(*plugins: str, **variables: str) -> Mapping[str, Any]:
     return plugin_settings.read(Mail, "mail-box", environ, plugins)
 
 
-def test_text_is_read_by_the_fields_of_the_schema() -> None:
+def test_variables_are_parsed_by_the_fields_of_the_schema() -> None:
     values = read(
         MAIL_BOX_HOST="localhost",
         MAIL_BOX_PORT=" 587 ",
@@ -78,15 +78,15 @@ def test_text_is_read_by_the_fields_of_the_schema() -> None:
         "key_of": "k",
     }
     with pytest.raises(TypeError):
-        values["host"] = "elsewhere"  # type: ignore[index]  # Nobody changes them.
+        values["host"] = "elsewhere"  # type: ignore[index]  # deliberately invalid
 
 
-def test_what_is_not_set_has_its_default() -> None:
+def test_missing_variables_have_their_defaults() -> None:
     assert read(MAIL_BOX_HOST="h", MAIL_BOX_PORT="") == {"host": "h", "port": 25, "secure": True, "names": []}
 
 
 @pytest.mark.parametrize(
-    ("variables", "fault"),
+    ("variables", "message"),
     [
         ({}, "PEGBOARD_MAIL_BOX_HOST is not set: Missing data for required field"),
         ({"MAIL_BOX_HOST": ""}, "PEGBOARD_MAIL_BOX_HOST is not set: Missing data for required field"),
@@ -105,40 +105,40 @@ def test_what_is_not_set_has_its_default() -> None:
         ({"MAIL_BOX_HOST_FILE": "/nowhere", "MAIL_BOX_HOST": "h"}, "are both set: set one of them"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_variable(variables: dict[str, str], fault: str) -> None:
+def test_errors_name_their_variable(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read(**({"MAIL_BOX_HOST": "h"} if variables and "HOST" not in str(variables) else {}), **variables)
-    told = str(caught.value)
-    assert fault in told
-    assert "\n" not in told
-    assert "wrong secret" not in told
+    error = str(caught.value)
+    assert message in error
+    assert "\n" not in error
+    assert "wrong secret" not in error
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         read(MAIL_BOX_PORT="x", MAIL_BOX_SECURE="x")
     assert str(caught.value).count("PEGBOARD_MAIL_BOX_") == 3
 
 
-def test_a_secret_can_be_kept_in_a_file(tmp_path: Path) -> None:
+def test_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{SECRET}\n")
     assert read(MAIL_BOX_HOST="h", MAIL_BOX_TOKEN_FILE=str(tmp_path / "token"))["token"] == SECRET
 
 
-def test_a_variable_belongs_to_the_longest_name_that_fits() -> None:
+def test_a_variable_belongs_to_the_longest_matching_plugin_name() -> None:
     values = read("mail", "mail-box", "mail-box-keys", MAIL_BOX_HOST="h", MAIL_BOX_KEYS_X="of the other")
     assert "keys_x" not in values
 
 
 @pytest.mark.parametrize(
-    ("name", "schema", "fault"),
+    ("name", "schema", "message"),
     [
         ("log", {"level": fields.String()}, "the setting PEGBOARD_LOG_LEVEL belongs to the service"),
         ("mail", {"key": fields.String(), "key_file": fields.String()}, "PEGBOARD_MAIL_KEY_FILE is the file"),
     ],
 )
-def test_a_setting_cannot_be_called_like_another(name: str, schema: Any, fault: str) -> None:
-    with pytest.raises(SettingsError, match=fault):
+def test_setting_names_must_be_unambiguous(name: str, schema: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         plugin_settings.read(type("Settings", (Schema,), schema), name, {})
 
 
@@ -163,7 +163,7 @@ class Lamps(Resource):
 """
 
 
-async def test_a_plugin_finds_its_settings_and_one_that_is_wrong_is_out_alone(site: Site, serve: Serve) -> None:
+async def test_invalid_settings_disable_only_their_plugin(site: Site, serve: Serve) -> None:
     site.install("pegboard-lamps", LAMPS, "red-lamps", "blue-lamps", "lost-lamps", target="Lamps")
     environ = {
         "PEGBOARD_RED_LAMPS_COLOR": "red",
@@ -172,8 +172,8 @@ async def test_a_plugin_finds_its_settings_and_one_that_is_wrong_is_out_alone(si
         "PEGBOARD_BLUE_LAMPS_AMPERE": "7",
     }
     plugins = discovery.discover(site.points(), environ=environ)
-    faults = {one.name: one.error for one in plugins}
-    assert faults == {
+    errors = {plugin.name: plugin.error for plugin in plugins}
+    assert errors == {
         "blue-lamps": "PEGBOARD_BLUE_LAMPS_AMPERE is not a setting of blue-lamps; did you mean PEGBOARD_BLUE_LAMPS_AMPERES?",
         "lost-lamps": "PEGBOARD_LOST_LAMPS_COLOR is not set: Missing data for required field",
         "red-lamps": None,
@@ -184,7 +184,7 @@ async def test_a_plugin_finds_its_settings_and_one_that_is_wrong_is_out_alone(si
     assert (await api.get("/blue-lamps")).status == 503
 
 
-def test_a_schema_that_breaks_says_nothing_of_what_it_was_given(site: Site) -> None:
+def test_a_failing_schema_does_not_reveal_values(site: Site) -> None:
     broken = LAMPS.replace("class Wiring", "def no(value): raise LookupError(value)\n\nclass Wiring")
     broken = broken.replace("required=True", "validate=no")
     site.install("pegboard-lamps", broken, "lamps", target="Lamps")
@@ -195,7 +195,7 @@ def test_a_schema_that_breaks_says_nothing_of_what_it_was_given(site: Site) -> N
     )
 
 
-def test_settings_are_a_schema() -> None:
+def test_settings_must_be_a_schema() -> None:
     class Wrong(Resource):
         schema = Mail
         verbs = ("GET",)

@@ -412,7 +412,7 @@ def declared(code: str) -> Any:
 
 
 @pytest.mark.parametrize(("schema", "resource", "told"), TABLES)
-def test_a_mistake_in_a_table_is_told_with_its_place_and_its_mend(schema: str, resource: str, told: str) -> None:
+def test_an_invalid_table_is_reported_with_location_and_fix(schema: str, resource: str, told: str) -> None:
     code = f"""
 class Thing(Schema):
     name = fields.String(validate=validate.Length(1, 100))
@@ -427,11 +427,11 @@ class Things(TableResource):
 
 
 @pytest.mark.parametrize(("code", "told"), OTHERS)
-def test_a_mistake_elsewhere_is_told_as_well(code: str, told: str) -> None:
+def test_other_invalid_declarations_are_reported(code: str, told: str) -> None:
     assert problem(declared(code), "things") == told
 
 
-def test_what_is_allowed_is_no_mistake() -> None:
+def test_valid_declarations_are_accepted() -> None:
     code = """
 class Tree(Schema):
     name = fields.String()
@@ -463,5 +463,5 @@ class Things(TableResource):
     assert problem(declared(code), "things") is None
 
 
-def test_the_table_is_as_long_as_it_is_said_to_be() -> None:
+def test_the_number_of_cases_is_as_documented() -> None:
     assert len({told for *_, told in TABLES}) >= 40

@@ -1,4 +1,4 @@
-"""Plugins as they are installed: found, loaded apart from each other, and told about where they are wrong."""
+"""Installed plugins: discovered, loaded independently, and reported if invalid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import Api, Serve, new_database
 
 Install = Callable[..., None]
 
-SOUND = """
+VALID = """
 from pegboard import Schema, TableResource, fields
 
 class Thing(Schema):
@@ -31,14 +31,14 @@ _numbers = itertools.count()
 
 
 class Site:
-    """A folder of packages, as pip leaves them."""
+    """A folder of packages, as installed by pip."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.packages: list[str] = []
 
     def install(self, distribution: str, code: str, *names: str, target: str = "Things", **files: str) -> str:
-        """Write a distribution whose entry points `names` lead to `target`; `files` are its migrations."""
+        """Write a distribution whose entry points `names` refer to `target`; `files` are its migrations."""
         package = f"{distribution.replace('-', '_')}_{next(_numbers)}"
         self.packages.append(package)
         (self.folder / package / "migrations").mkdir(parents=True)
@@ -55,13 +55,13 @@ class Site:
         return package
 
     def points(self) -> list[EntryPoint]:
-        """Return the entry points of this folder only."""
+        """Return only the entry points of this folder."""
         return [point for point in installed() if point.module in self.packages]
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Give an empty folder on the path."""
+    """Return an empty folder on the import path."""
     monkeypatch.syspath_prepend(tmp_path)
     site = Site(tmp_path)
     yield site
@@ -74,14 +74,14 @@ def only(plugins: list[Plugin]) -> Plugin:
     return plugin
 
 
-def test_the_plugins_that_are_installed_are_found() -> None:
+def test_installed_plugins_are_discovered() -> None:
     points = {point.name: point.value for point in entry_points(group=GROUP)}
     assert points["contacts"] == "pegboard_contacts:Contacts"
     assert {point.name for point in installed()} == set(points)
 
 
-def test_a_sound_plugin_is_ready(site: Site) -> None:
-    package = site.install("pegboard-things", SOUND, "things")
+def test_a_valid_plugin_is_ready(site: Site) -> None:
+    package = site.install("pegboard-things", VALID, "things")
     plugin = only(discover(site.points()))
     assert (plugin.name, plugin.distribution, plugin.version) == ("things", "pegboard-things", "1.2")
     assert (plugin.state, plugin.error, plugin.package) == (State.READY, None, package)
@@ -89,7 +89,7 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "fault"),
+    ("code", "message"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
@@ -102,51 +102,51 @@ def test_a_sound_plugin_is_ready(site: Site) -> None:
         ("x = 1", "AttributeError"),
         ("Things = 5", "a subclass of pegboard.Resource"),
         ("class Things: pass", "a subclass of pegboard.Resource"),
-        (SOUND.replace("schema = Thing", ""), "set schema to a subclass of pegboard.Schema"),
-        (SOUND.replace("schema = Thing", "schema = Thing()"), "set schema to a subclass of pegboard.Schema"),
-        (SOUND.replace("(Schema)", ""), "set schema to a subclass of pegboard.Schema"),
-        (SOUND.replace('verbs = "GET", "POST"', ""), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
-        (SOUND.replace('"GET", "POST"', '"GET", "get"'), "verbs contains 'get'"),
-        (SOUND.replace('"GET", "POST"', '"GET", "GET"'), "verbs names a method twice"),
-        (SOUND.replace('"GET", "POST"', '"GET", "BREW"'), "verbs contains 'BREW'"),
-        (SOUND.replace("TableResource", "Resource"), "verbs contains GET, but there is no action"),
-        (SOUND + "    async def delete(self, context, id): pass\n", "the action delete is defined"),
+        (VALID.replace("schema = Thing", ""), "set schema to a subclass of pegboard.Schema"),
+        (VALID.replace("schema = Thing", "schema = Thing()"), "set schema to a subclass of pegboard.Schema"),
+        (VALID.replace("(Schema)", ""), "set schema to a subclass of pegboard.Schema"),
+        (VALID.replace('verbs = "GET", "POST"', ""), "set verbs to a tuple"),
+        (VALID.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
+        (VALID.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
+        (VALID.replace('"GET", "POST"', '"GET", "get"'), "verbs contains 'get'"),
+        (VALID.replace('"GET", "POST"', '"GET", "GET"'), "verbs names a method twice"),
+        (VALID.replace('"GET", "POST"', '"GET", "BREW"'), "verbs contains 'BREW'"),
+        (VALID.replace("TableResource", "Resource"), "verbs contains GET, but there is no action"),
+        (VALID + "    async def delete(self, context, id): pass\n", "the action delete is defined"),
         (
-            SOUND.replace("TableResource", "Resource").replace('"GET", "POST"', '("DELETE",)')
+            VALID.replace("TableResource", "Resource").replace('"GET", "POST"', '("DELETE",)')
             + "    async def delete(self, context, id): pass\n",
             "verbs contains DELETE, whose preconditions need the current item: write async def retrieve",
         ),
-        (SOUND + "    def create(self, context, data): pass\n", "the action create must be a coroutine"),
-        (SOUND.replace("fields.String(", "fields.Field("), "the field name has no column type"),
-        (SOUND.replace("name =", "created_at ="), "the field created_at is a standard field"),
-        (SOUND + "    indexes = ('name',)\n", "an index over name needs validate.Length"),
-        (SOUND.replace("required=True", "nonsense=1"), "TypeError"),
-        (SOUND + "    error_codes = (5,)\n", "error_codes contains 5"),
+        (VALID + "    def create(self, context, data): pass\n", "the action create must be a coroutine"),
+        (VALID.replace("fields.String(", "fields.Field("), "the field name has no column type"),
+        (VALID.replace("name =", "created_at ="), "the field created_at is a standard field"),
+        (VALID + "    indexes = ('name',)\n", "an index over name needs validate.Length"),
+        (VALID.replace("required=True", "nonsense=1"), "TypeError"),
+        (VALID + "    error_codes = (5,)\n", "error_codes contains 5"),
         (
-            SOUND
+            VALID
             + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=13000, status=409, message='x'),)\n",
             "the error code 13000 is reserved for the service",
         ),
         (
-            SOUND
+            VALID
             + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=20000, status=200, message='x'),)\n",
             "the error code 20000 has the status 200",
         ),
         (
-            SOUND + "    from pegboard import ApiError\n"
+            VALID + "    from pegboard import ApiError\n"
             "    error_codes = type('Own', (ApiError,), {}, code=20000, status=409, message='x'), type('Own', (ApiError,), {}, code=20000, status=422, message='y')\n",
             "the error code 20000 is declared twice",
         ),
     ],
 )
-def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, fault: str) -> None:
+def test_an_invalid_plugin_has_an_error_in_one_line(site: Site, code: str, message: str) -> None:
     site.install("pegboard-wrong", code, "wrong")
-    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-things", VALID, "things")
     things, wrong = discover(site.points())
     assert (wrong.state, things.state) == (State.FAILED, State.READY)
-    assert fault in (wrong.error or "")
+    assert message in (wrong.error or "")
     assert "\n" not in (wrong.error or "")
     assert wrong.verbs == ()
 
@@ -158,16 +158,16 @@ def test_a_plugin_that_is_wrong_says_why_in_one_line(site: Site, code: str, faul
         *("pegboard", "public", "information_schema", "pg_catalog", "Things", "1st", "a" * 41, "a.b", "_x", "é"),
     ],
 )
-def test_some_names_cannot_be_taken(site: Site, name: str) -> None:
-    site.install("pegboard-things", SOUND, name)
+def test_some_names_are_not_allowed(site: Site, name: str) -> None:
+    site.install("pegboard-things", VALID, name)
     plugin = only(discover(site.points()))
     assert plugin.state is State.FAILED
     assert f"the name {name!r} is not valid for a resource" in (plugin.error or "")
     assert plugin.resource is None
 
 
-def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
-    code = SOUND + "print('imported')"
+def test_plugins_with_the_same_name_are_both_in_conflict(site: Site) -> None:
+    code = VALID + "print('imported')"
     site.install("pegboard-one", code, "things")
     site.install("pegboard-two", code, "things", "others")
     plugins = discover(site.points())
@@ -180,9 +180,9 @@ def test_two_that_claim_one_name_are_both_out(site: Site) -> None:
     assert all("2 distributions claim" in (p.error or "") for p in plugins if p.name == "things")
 
 
-def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
+def test_plugins_with_the_same_error_code_both_fail(site: Site) -> None:
     code = (
-        SOUND
+        VALID
         + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {{}}, code={}, status=409, message='x'),)\n"
     )
     site.install("pegboard-one", code.format(20001), "ones")
@@ -197,14 +197,14 @@ def test_two_that_claim_one_error_code_are_both_out(site: Site) -> None:
     assert plugins["ones"].error == "the error code 20001 is also declared by twos"
 
 
-def test_what_is_not_enabled_is_not_even_imported(site: Site) -> None:
+def test_disabled_plugins_are_not_imported(site: Site) -> None:
     site.install("pegboard-broken", "raise SystemExit", "broken")
-    site.install("pegboard-things", SOUND, "things")
+    site.install("pegboard-things", VALID, "things")
     broken, things = discover(site.points(), enabled=("things",))
     assert (broken.state, broken.error, things.state) == (State.DISABLED, None, State.READY)
 
 
-# Served ------------------------------------------------------------------------------------------------------
+# Serving -----------------------------------------------------------------------------------------------------
 
 
 MAKING = """
@@ -221,7 +221,7 @@ FILLING = "INSERT INTO things SELECT gen_random_uuid(), 'made by a file', now(),
 
 @pytest.fixture
 async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., object]:
-    """Return what serves all that is installed in the folder, on a database of its own."""
+    """Return a function that serves all plugins installed in the folder, with a separate database."""
 
     async def start(**changes: object) -> Api:
         url = changes.pop("database_url", None) or await new_database(postgres)
@@ -230,25 +230,27 @@ async def serve_all(serve: Serve, postgres: str, site: Site) -> Callable[..., ob
     return start
 
 
-async def test_a_plugin_brings_its_table_in_numbered_files(site: Site, serve_all: Callable[..., object]) -> None:
-    site.install("pegboard-things", SOUND, "things", _0001_make=MAKING, _0002_fill=FILLING)
-    api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
+async def test_a_plugin_creates_its_table_by_numbered_migrations(site: Site, serve_all: Callable[..., object]) -> None:
+    site.install("pegboard-things", VALID, "things", _0001_make=MAKING, _0002_fill=FILLING)
+    api: Api = await serve_all()  # type: ignore[misc]  # returns a coroutine
     page = (await api.get("/things")).json
     assert [item["name"] for item in page["items"]] == ["made by a file"]
     assert (await api.post("/things", {"name": "made by a client"})).status == 201
     (row,) = (await api.get("/plugins")).json["items"]
     assert (row["state"], row["migrations"]) == ("ready", ["0001_make.sql", "0002_fill.sql"])
-    # Once more on the same database: nothing is applied again.
+    # Another start with the same database applies nothing.
     again: Api = await serve_all(database_url=api.service.settings.database_url)  # type: ignore[misc]  # as above
     assert len((await again.get("/things")).json["items"]) == 2
 
 
 @pytest.mark.parametrize("sql", ["CREATE TABLE things (", "SELECT 1 / 0", "DROP TABLE nothing_there"])
-async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Callable[..., object], sql: str) -> None:
-    site.install("pegboard-broken", SOUND, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
-    site.install("pegboard-things", SOUND, "things")
+async def test_a_failing_migration_does_not_affect_other_plugins(
+    site: Site, serve_all: Callable[..., object], sql: str
+) -> None:
+    site.install("pegboard-broken", VALID, "broken", _0001_make=MAKING, _0002_break=f"{FILLING} {sql};")
+    site.install("pegboard-things", VALID, "things")
     site.install("pegboard-fallen", "1 / 0", "fallen")
-    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
+    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # returns a coroutine
     for path in ("/broken", "/fallen"):
         response = await api.get(path)
         assert (response.status, response.errors) == (503, [(15002, None)])
@@ -263,36 +265,36 @@ async def test_a_migration_that_fails_hurts_no_other(site: Site, serve_all: Call
     assert rows["broken"]["fault"].startswith("0002_break")
     assert rows["broken"]["migrations"] == ["0001_make.sql"]
     assert [entry["name"] for entry in (await api.get("/")).json["resources"]] == ["things"]
-    # What failed left nothing behind.
+    # The failed migration left nothing behind.
     assert await api.service.database.write.fetchval("SELECT count(*) FROM broken.things") == 0
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        SOUND + "    def __init__(self, name, services): raise LookupError('no luck')\n",
-        SOUND.replace("name =", "sort ="),
-        SOUND + "    default_limit = 0\n",
-        SOUND + "    indexes = ('nothing',)\n",
+        VALID + "    def __init__(self, name, services): raise LookupError('no luck')\n",
+        VALID.replace("name =", "sort ="),
+        VALID + "    default_limit = 0\n",
+        VALID + "    indexes = ('nothing',)\n",
     ],
 )
-async def test_a_plugin_that_cannot_be_mounted_hurts_no_other(
+async def test_a_plugin_that_cannot_be_mounted_does_not_affect_others(
     site: Site, serve_all: Callable[..., object], code: str
 ) -> None:
     site.install("pegboard-broken", code, "broken")
-    site.install("pegboard-things", SOUND, "things")
-    api: Api = await serve_all()  # type: ignore[misc]  # it is a coroutine
+    site.install("pegboard-things", VALID, "things")
+    api: Api = await serve_all()  # type: ignore[misc]  # returns a coroutine
     assert (await api.get("/broken")).status == 503
     assert (await api.get("/things")).status == 200
     rows = {row["name"]: row for row in (await api.get("/plugins")).json["items"]}
     assert (rows["broken"]["state"], bool(rows["broken"]["fault"])) == ("failed", True)
 
 
-async def test_names_in_conflict_answer_503(site: Site, serve_all: Callable[..., object]) -> None:
-    site.install("pegboard-one", SOUND, "things")
-    site.install("pegboard-two", SOUND, "things")
-    site.install("pegboard-health", SOUND, "health")
-    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # it is a coroutine
+async def test_conflicting_names_are_503(site: Site, serve_all: Callable[..., object]) -> None:
+    site.install("pegboard-one", VALID, "things")
+    site.install("pegboard-two", VALID, "things")
+    site.install("pegboard-health", VALID, "health")
+    api: Api = await serve_all(plugins_required=("things",))  # type: ignore[misc]  # returns a coroutine
     assert (await api.get("/things")).status == 503
     assert (await api.get("/ready")).status == 503
     assert (await api.get("/health")).json == {"status": "ok"}

@@ -1,4 +1,4 @@
-"""Many broken plugins beside a sound one, installed as pip leaves them: each is out for its own reason, and alone."""
+"""Many broken plugins installed next to a valid one: each fails for its own reason, and only itself."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import pytest
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import State
 from tests.conftest import PASSWORD, Api, Serve, new_database
-from tests.hosting.test_discovery import SOUND, Site
+from tests.hosting.test_discovery import VALID, Site
 
-SETTLING = 0.5  # seconds that a plugin has to be loaded
+LOAD_TIMEOUT = 0.5  # seconds until loading a plugin times out
 
 WILD = """
 import asyncio, gc, logging.config, os, signal, socket, sys, threading, warnings
@@ -40,11 +40,11 @@ thread.start()
 """
 
 CODE = (
-    SOUND
+    VALID
     + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=21999, status=409, message='x'),)\n"
 )
 
-# What is written in each, and what is told of it.
+# The code of each, and the expected error.
 BROKEN: dict[str, tuple[str, str]] = {
     "raises": ("\n\n1 / 0", "ZeroDivisionError: division by zero (pegboard_raises_{n}, line 3)"),
     "exits": ("import sys; sys.exit('bye')", "SystemExit: bye"),
@@ -57,32 +57,32 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "recurses": ("def f(): f()\nf()", "RecursionError"),
     "binary": ("\x00", "null bytes"),
-    "classless": (SOUND.replace("name =", "1 / 0; name ="), "ZeroDivisionError"),
-    "undeclared": (SOUND.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
-    "unmade": (SOUND + "    def __init__(self, *_): raise SystemExit('no')\n", "it cannot be mounted: SystemExit: no"),
-    "unsettled": (SOUND + "    def __init__(self, *_):\n        while True: sum(range(99))\n", "TookTooLong"),
+    "classless": (VALID.replace("name =", "1 / 0; name ="), "ZeroDivisionError"),
+    "undeclared": (VALID.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
+    "unmade": (VALID + "    def __init__(self, *_): raise SystemExit('no')\n", "it cannot be mounted: SystemExit: no"),
+    "unsettled": (VALID + "    def __init__(self, *_):\n        while True: sum(range(99))\n", "TookTooLong"),
     "tableless": (
-        SOUND + "    calls = []\n    @classmethod\n    def spec(cls, name):\n        cls.calls.append(name)\n"
+        VALID + "    calls = []\n    @classmethod\n    def spec(cls, name):\n        cls.calls.append(name)\n"
         "        if len(cls.calls) > 1: raise OSError('gone')\n        return super().spec(name)\n",
         "its table cannot be described: OSError: gone",
     ),
-    "ruleless": (SOUND + "    @classmethod\n    def rules(cls): raise LookupError('lost')\n", "LookupError: lost"),
+    "ruleless": (VALID + "    @classmethod\n    def rules(cls): raise LookupError('lost')\n", "LookupError: lost"),
     "ones": (CODE, "the error code 21999 is also declared by twos"),
     "twos": (CODE, "the error code 21999 is also declared by ones"),
     "leads": (
-        SOUND.replace("name =", 'to = fields.Reference("raises"); name ='),
+        VALID.replace("name =", 'to = fields.Reference("raises"); name ='),
         "it refers to raises.raises, which does not exist: is the plugin raises ready?",
     ),
-    "hens": (SOUND.replace("name =", 'egg = fields.Reference("eggs"); name ='), "it refers to eggs.eggs"),
-    "eggs": (SOUND.replace("name =", 'hen = fields.Reference("hens"); name ='), "it refers to hens.hens"),
-    "health": (SOUND, "the name 'health' is not valid for a resource"),
-    "Odd.Name": (SOUND, "the name 'Odd.Name' is not valid for a resource"),
+    "hens": (VALID.replace("name =", 'egg = fields.Reference("eggs"); name ='), "it refers to eggs.eggs"),
+    "eggs": (VALID.replace("name =", 'hen = fields.Reference("hens"); name ='), "it refers to hens.hens"),
+    "health": (VALID, "the name 'health' is not valid for a resource"),
+    "Odd.Name": (VALID, "the name 'Odd.Name' is not valid for a resource"),
 }
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Give an empty folder on the path."""
+    """Return an empty folder on the import path."""
     monkeypatch.syspath_prepend(tmp_path)
     site = Site(tmp_path)
     yield site
@@ -92,43 +92,43 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Take SIGINT as a service does, so that a KeyboardInterrupt is a plugin's own."""
+    """Handle SIGINT like a service, so that a KeyboardInterrupt is raised by a plugin."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def about(site: Site, package: str) -> Path:
+def dist_info(site: Site, package: str) -> Path:
     return site.folder / f"{package}-1.2.dist-info"
 
 
 def install_all(site: Site) -> None:
-    """Install everything that is broken, each from a distribution of its own."""
+    """Install every broken plugin, each in its own distribution."""
     for name, (code, _) in BROKEN.items():
         site.install(f"pegboard-{name.lower().replace('.', '-')}", code, name)
-    site.install("pegboard-unmoved", SOUND, "unmoved", _0001_make="CREATE TABLE things (")
-    site.install("pegboard-left", SOUND, "pair")
-    site.install("pegboard-right", SOUND, "pair")
-    # One distribution of two, of which one is sound.
-    half = site.install("pegboard-half", SOUND + "class Broken(Things):\n    verbs = 5\n", "sound")
-    with (about(site, half) / "entry_points.txt").open("a") as points:
+    site.install("pegboard-unmoved", VALID, "unmoved", _0001_make="CREATE TABLE things (")
+    site.install("pegboard-left", VALID, "pair")
+    site.install("pegboard-right", VALID, "pair")
+    # A distribution of two plugins, one of which is valid.
+    half = site.install("pegboard-half", VALID + "class Broken(Things):\n    verbs = 5\n", "sound")
+    with (dist_info(site, half) / "entry_points.txt").open("a") as points:
         points.write(f"half = {half}:Broken\n")
-    old = site.install("pegboard-old", SOUND, "old")
-    with (about(site, old) / "METADATA").open("a") as metadata:
+    old = site.install("pegboard-old", VALID, "old")
+    with (dist_info(site, old) / "METADATA").open("a") as metadata:
         metadata.write("Requires-Dist: aiohttp\nRequires-Dist: Pegboard[embedded] (<0.0.1,>=0.0.0)\n")
-    garbled = site.install("pegboard-garbled", SOUND, "garbled")
-    (about(site, garbled) / "METADATA").write_bytes(b"\xff\xfe\x00")
-    nameless = site.install("pegboard-nameless", SOUND, "nameless")
-    (about(site, nameless) / "METADATA").unlink()
-    unread = site.install("pegboard-unread", SOUND, "unread")
-    (about(site, unread) / "entry_points.txt").write_bytes(b"[pegboard.resources]\n\xff = x:y\n")
+    garbled = site.install("pegboard-garbled", VALID, "garbled")
+    (dist_info(site, garbled) / "METADATA").write_bytes(b"\xff\xfe\x00")
+    nameless = site.install("pegboard-nameless", VALID, "nameless")
+    (dist_info(site, nameless) / "METADATA").unlink()
+    unread = site.install("pegboard-unread", VALID, "unread")
+    (dist_info(site, unread) / "entry_points.txt").write_bytes(b"[pegboard.resources]\n\xff = x:y\n")
 
 
-OUT = {*BROKEN, "unmoved", "pair", "half", "old", "garbled"}
+FAILED = {*BROKEN, "unmoved", "pair", "half", "old", "garbled"}
 
 
 async def load(api: Api, paths: tuple[str, ...], done: asyncio.Event) -> list[int]:
-    """Ask for paths, one after the other, until it is done; return the statuses."""
+    """Request the paths, one after the other, until `done` is set; return the statuses."""
     statuses = []
     while not done.is_set():
         statuses += [(await api.get(path)).status for path in paths]
@@ -137,16 +137,16 @@ async def load(api: Api, paths: tuple[str, ...], done: asyncio.Event) -> list[in
     return statuses
 
 
-async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
+async def test_broken_plugins_fail_without_affecting_contacts(
     site: Site, serve: Serve, postgres: str, caplog: pytest.LogCaptureFixture, signals: None
 ) -> None:
     install_all(site)
     own = [point for point in discovery.installed() if point.module not in site.packages]
-    plugins = discovery.discover([*site.points(), *own], seconds=SETTLING)
-    api = await serve(plugins, database_url=await new_database(postgres), plugin_load_timeout=SETTLING)
+    plugins = discovery.discover([*site.points(), *own], seconds=LOAD_TIMEOUT)
+    api = await serve(plugins, database_url=await new_database(postgres), plugin_load_timeout=LOAD_TIMEOUT)
     done = asyncio.Event()
     loads = [asyncio.ensure_future(load(api, ("/contacts", "/", "/health", "/sound"), done)) for _ in range(4)]
-    for name in sorted(OUT - {"health", "Odd.Name"}) * 2:
+    for name in sorted(FAILED - {"health", "Odd.Name"}) * 2:
         for method in ("GET", "POST"):
             response = await api.request(method, f"/{name}", {} if method == "POST" else None)
             assert (response.status, response.errors, response.headers["Retry-After"]) == (
@@ -164,10 +164,10 @@ async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
     assert len(statuses) > 40
 
     states = {row["name"]: row for row in rows}
-    assert {name for name, row in states.items() if row["state"] != "ready"} == OUT
-    for name, (_, told) in BROKEN.items():
+    assert {name for name, row in states.items() if row["state"] != "ready"} == FAILED
+    for name, (_, error) in BROKEN.items():
         package = next((p for p in site.packages if p.startswith(f"pegboard_{name}_")), "")
-        expected = told.replace("{n}", package.rpartition("_")[2])
+        expected = error.replace("{n}", package.rpartition("_")[2])
         assert expected in states[name]["fault"], name
         assert f"plugin {name} (" in caplog.text
     assert "0001_make" in states["unmoved"]["fault"]
@@ -180,17 +180,17 @@ async def test_the_broken_are_out_and_contacts_feels_nothing_of_them(
     assert {"/contacts", "/sound"} <= set(document.json["paths"])
 
 
-def test_what_an_import_changes_of_the_process_is_put_back(
+def test_process_state_changed_by_an_import_is_restored(
     site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.install("pegboard-wild", WILD + SOUND, "wild")
+    site.install("pegboard-wild", WILD + VALID, "wild")
     neighbours = logging.getLogger("pegboard_neighbour")
     before = (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit())
     with caplog.at_level(logging.WARNING):
         (plugin,) = discovery.discover(site.points())
     assert plugin.state is State.READY
     assert (signal.getsignal(signal.SIGTERM), sys.excepthook, os.getcwd(), sys.getrecursionlimit()) == before
-    # As `logging.config` disables every logger that there is.
+    # Like `logging.config`, which disables all existing loggers.
     assert not neighbours.disabled
     for what in (
         "the logging configuration",
@@ -203,16 +203,16 @@ def test_what_an_import_changes_of_the_process_is_put_back(
     assert "garbage" not in capsys.readouterr().out
 
 
-def test_a_plugin_that_makes_a_logger_changes_nothing_of_others(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    site.install("pegboard-sound", f"import logging; logging.getLogger('{uuid4()}')\n{SOUND}", "sound")
+def test_creating_a_logger_during_the_import_is_allowed(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.install("pegboard-sound", f"import logging; logging.getLogger('{uuid4()}')\n{VALID}", "sound")
     with caplog.at_level(logging.WARNING):
         (plugin,) = discovery.discover(site.points())
     assert plugin.state is State.READY
     assert not caplog.records
 
 
-def test_elsewhere_than_on_the_main_thread_there_is_no_bound(site: Site) -> None:
-    site.install("pegboard-slow", "import time; time.sleep(0.6)\n" + SOUND, "slow")
+def test_import_timeouts_apply_only_on_the_main_thread(site: Site) -> None:
+    site.install("pegboard-slow", "import time; time.sleep(0.6)\n" + VALID, "slow")
     plugins: list[discovery.Plugin] = []
     thread = threading.Thread(target=lambda: plugins.extend(discovery.discover(site.points(), seconds=0.1)))
     thread.start()
@@ -221,15 +221,15 @@ def test_elsewhere_than_on_the_main_thread_there_is_no_bound(site: Site) -> None
 
 
 def run(site: Site, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as an operator would."""
+    """Run the command like an operator."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PEGBOARD_")}
-    given = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
-    environment = {**inherited, **given, "PYTHONPATH": str(site.folder), "PEGBOARD_ADMIN_PASSWORD": PASSWORD}
+    variables = {f"PEGBOARD_{name.upper()}": value for name, value in settings.items()}
+    environment = {**inherited, **variables, "PYTHONPATH": str(site.folder), "PEGBOARD_ADMIN_PASSWORD": PASSWORD}
     command = [str(Path(sys.executable).with_name("pegboard")), *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-async def test_a_required_plugin_that_is_out_stops_the_start_with_one_line(site: Site, postgres: str) -> None:
+async def test_a_failed_required_plugin_stops_the_start_with_one_line(site: Site, postgres: str) -> None:
     site.install("pegboard-raises", "print('garbage'); 1 / 0", "raises")
     url = await new_database(postgres)
     listed = await asyncio.to_thread(run, site, "plugins", database_url=url)
@@ -246,11 +246,9 @@ async def test_a_required_plugin_that_is_out_stops_the_start_with_one_line(site:
     assert "ZeroDivisionError: division by zero" in line
 
 
-async def test_a_migration_that_failed_is_tried_by_the_command_and_not_by_requests(
-    site: Site, serve: Serve, postgres: str
-) -> None:
+async def test_a_failed_migration_is_retried_by_the_command_only(site: Site, serve: Serve, postgres: str) -> None:
     url = await new_database(postgres)
-    site.install("pegboard-late", SOUND, "late", _0001_make="SELECT 1 FROM public.later; CREATE TABLE late (id int)")
+    site.install("pegboard-late", VALID, "late", _0001_make="SELECT 1 FROM public.later; CREATE TABLE late (id int)")
     api = await serve(discovery.discover(site.points()), database_url=url)
     assert [(await api.get("/late")).status for _ in range(3)] == [503] * 3
     await api.service.database.write.execute("CREATE TABLE public.later ()")
@@ -260,7 +258,7 @@ async def test_a_migration_that_failed_is_tried_by_the_command_and_not_by_reques
     assert (done.returncode, "late: applied 0001_make" in done.stdout) == (0, True)
 
 
-async def test_a_signal_during_the_import_of_a_plugin_ends_the_start(site: Site, postgres: str) -> None:
+async def test_a_signal_during_the_import_of_a_plugin_stops_the_start(site: Site, postgres: str) -> None:
     code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)"
     site.install("pegboard-slow", code, "slow")
     url = await new_database(postgres)

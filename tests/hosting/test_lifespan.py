@@ -1,4 +1,4 @@
-"""Lifespans: what an author has run beside requests, and what becomes of a plugin whose lifespan goes wrong."""
+"""Lifespans: code that runs alongside requests, and the state of a plugin whose lifespan fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Thing(Schema):
 
 
 class Things(TableResource):
-    """Things that know when they live."""
+    """Things that record their lifespan."""
 
     schema = Thing
     verbs = "GET", "POST"
@@ -38,7 +38,7 @@ class Things(TableResource):
 class Steady(Things):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        # Its table is there.
+        # Its table exists.
         count = await self.database.read.fetchval(f'SELECT count(*) FROM "{self.name}"."{self.name}"')
         EVENTS.append(f"{self.name} begins with {count}")
         async with asyncio.TaskGroup() as group:
@@ -74,7 +74,7 @@ class Hanging(Things):
 
 
 class Clinging(Things):
-    """Things whose lifespan fails at its end."""
+    """Things whose lifespan fails on exit."""
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -83,7 +83,7 @@ class Clinging(Things):
 
 
 class Staying(Things):
-    """Things whose lifespan never ends by itself."""
+    """Things whose lifespan never exits by itself."""
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -92,7 +92,7 @@ class Staying(Things):
 
 
 class Breaking(Things):
-    """Things whose lifespan breaks while they serve."""
+    """Things whose lifespan fails while they serve."""
 
     broken = asyncio.Event()
 
@@ -139,8 +139,8 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     EVENTS.clear()
     runner = await started(database_url, [plugin(name, resource) for name, resource in RESOURCES.items()])
     service = runner.app[SERVICE]
-    faults = {one.name: one.error for one in service.plugins if one.state is not State.READY}
-    assert faults == {
+    errors = {failed.name: failed.error for failed in service.plugins if failed.state is not State.READY}
+    assert errors == {
         "failing": "its lifespan failed at the start: SystemExit: no queue",
         "hanging": "its lifespan did not start within 0.4 s",
     }
@@ -153,33 +153,33 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     assert sorted(EVENTS) == ["alpha begins with 0", "beta begins with 0"]
     caplog.clear()
     running = asyncio.create_task(api.get("/alpha"))
-    while "alpha lists" not in EVENTS:  # noqa: ASYNC110 - it is no more than a list
+    while "alpha lists" not in EVENTS:  # noqa: ASYNC110 - EVENTS is a list
         await asyncio.sleep(0.01)
     await runner.cleanup()
     assert (await running).status == 200
     assert EVENTS[2:] == ["alpha lists", "alpha has listed", "beta ends", "alpha ends"]
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert messages == [
         "the lifespan of staying did not stop within 0.4 s",
         "the lifespan of clinging failed when the service stopped",
     ]
 
 
-async def test_a_lifespan_that_breaks_takes_its_plugin_out(serve: Serve) -> None:
+async def test_a_failing_lifespan_disables_its_plugin(serve: Serve) -> None:
     api = await serve([plugin("breaking", Breaking), plugin("plain", Things)])
     assert (await api.get("/breaking")).status == 200
     Breaking.broken.set()
     breaking = api.service.plugins[0]
-    while breaking.state is State.READY:  # noqa: ASYNC110 - nothing tells of it
+    while breaking.state is State.READY:  # noqa: ASYNC110 - there is nothing to await
         await asyncio.sleep(0.01)
     assert (breaking.error or "").startswith("its lifespan ended: ExceptionGroup")
     assert (await api.get("/breaking")).status == 503
     assert (await api.get("/plain")).status == 200
 
 
-def test_a_lifespan_has_to_be_a_context_manager() -> None:
+def test_a_lifespan_must_be_an_async_context_manager() -> None:
     class Wrong(Things):
-        async def lifespan(self) -> AsyncIterator[None]:  # type: ignore[override]  # That is what is wrong.
+        async def lifespan(self) -> AsyncIterator[None]:  # type: ignore[override]  # deliberately invalid
             yield
 
     assert "write @contextlib.asynccontextmanager above it" in (problem(Wrong) or "")

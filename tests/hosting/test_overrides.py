@@ -70,7 +70,7 @@ def strangers() -> dict[str, tuple[str, str]]:
     }
 
 
-async def test_whatever_stands_under_our_names_breaks_no_other(site: Site, serve: Serve, postgres: str) -> None:
+async def test_overridden_names_do_not_affect_other_plugins(site: Site, serve: Serve, postgres: str) -> None:
     broken = strangers()
     classes = [f"class C{number}{code}" for number, (_, code) in enumerate(broken.values())]
     package = site.install("pegboard-strangers", PRELUDE + "\n".join(classes))
@@ -287,14 +287,14 @@ def of_schema(line: str) -> Any:
 
 
 @pytest.mark.parametrize(("line", "told"), UNFIT)
-def test_what_no_schema_can_do_is_told_in_one_line(line: str, told: str) -> None:
+def test_invalid_schema_overrides_are_reported_in_one_line(line: str, told: str) -> None:
     fault = problem(of_schema(line), "things")
     assert told in (fault or "")
     assert len(fault or "") < 300
 
 
 @pytest.mark.parametrize("line", SUITABLE)
-def test_what_a_schema_can_do_stays_allowed(line: str) -> None:
+def test_valid_schema_overrides_are_allowed(line: str) -> None:
     assert problem(of_schema(line), "things") is None
 
 
@@ -306,7 +306,7 @@ def test_what_a_schema_can_do_stays_allowed(line: str) -> None:
         "@operation(response=Lost)\n    async def burn(self, context, identity, data): pass",
     ],
 )
-def test_the_schemas_of_operations_and_settings_are_held_against_the_same_calls(line: str) -> None:
+def test_schemas_of_operations_and_settings_are_checked_likewise(line: str) -> None:
     found = declared(f"{PRELUDE}{NESTED}\nclass Things(Memory):\n    {line}\n")
     assert problem(found, "things") == "Lost.make returned None: it must return the data"
 
@@ -323,7 +323,7 @@ CHANGEABLE = """
 """
 
 
-async def test_a_hook_that_returns_something_else_only_at_times_is_named_in_the_log(
+async def test_an_occasionally_invalid_return_value_of_a_hook_is_logged(
     serve: Serve, postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     api = await serve([plugin("things", of_schema(CHANGEABLE))], database_url=await new_database(postgres))
@@ -344,7 +344,7 @@ def of_table(line: str) -> Any:
 
 
 @pytest.mark.parametrize(("line", "told"), [*WRONG, *MISSPELT])
-def test_what_cannot_work_is_told_in_one_line(line: str, told: str) -> None:
+def test_invalid_overrides_are_reported_in_one_line(line: str, told: str) -> None:
     fault = problem(of_table(line), "things")
     assert told in (fault or "")
     assert len(fault or "") < 300
@@ -352,11 +352,11 @@ def test_what_cannot_work_is_told_in_one_line(line: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("line", ALLOWED)
-def test_what_works_stays_allowed(line: str) -> None:
+def test_valid_overrides_are_allowed(line: str) -> None:
     assert problem(of_table(line), "things") is None
 
 
-def test_the_plugins_that_are_installed_are_sound() -> None:
+def test_installed_plugins_are_valid() -> None:
     assert {plugin.name: plugin.error for plugin in discover(installed())} == dict.fromkeys(
         ("clients", "companies", "contacts", "files")
     )
@@ -370,7 +370,7 @@ def test_the_plugins_that_are_installed_are_sound() -> None:
         ("def summary(self): pass", "Table, Mixin", "None"),
     ],
 )
-def test_what_an_author_inherits_is_held_against_our_names_too(mixin: str, bases: str, told: str) -> None:
+def test_inherited_attributes_are_checked(mixin: str, bases: str, told: str) -> None:
     code = f"{PRELUDE}\nclass Mixin:\n    {mixin}\n\nclass Things({bases}): pass"
     assert str(problem(declared(code), "things")).startswith(told)
 
@@ -383,7 +383,7 @@ UNSENDABLE = {
 }
 
 
-async def test_a_text_that_cannot_be_sent_keeps_its_plugin_out_and_hurts_no_other(site: Site, serve: Serve) -> None:
+async def test_unencodable_text_disables_only_its_plugin(site: Site, serve: Serve) -> None:
     """A half of a surrogate pair is a character to Python, and none to UTF-8."""
     code = "\n".join(f"class C{number}(Table):\n{line}" for number, line in enumerate(UNSENDABLE.values()))
     package = site.install("pegboard-unsendable", PRELUDE + code)
@@ -399,7 +399,7 @@ async def test_a_text_that_cannot_be_sent_keeps_its_plugin_out_and_hurts_no_othe
         assert (await api.get(path)).status == 200, path
 
 
-async def test_an_id_that_cannot_be_read_ends_a_request_and_not_the_service(serve: Serve) -> None:
+async def test_an_error_while_parsing_an_id_only_fails_the_request(serve: Serve) -> None:
     raised = "{'k': KeyboardInterrupt, 's': SystemExit, 'g': GeneratorExit, 'c': asyncio.CancelledError}"
     code = f"class Things(Memory):\n    def parse_id(self, text): raise {raised}[text]\n"
     resource = declared(f"{PRELUDE}\nimport asyncio\n{code}")

@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way we know: each is told what is wrong, and the service goes on."""
+"""Invalid requests of every known kind: each gets its errors, and the service keeps running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yarl import URL
 
 from tests.conftest import Api, Response
 
-NOBODY = "0193e4a0-0000-7000-8000-00000000dead"
+MISSING_ID = "0193e4a0-0000-7000-8000-00000000dead"
 GOOD = {"name": "Ada", "email": "ada@example.org"}
 JSON = "application/json"
 PATCH = "application/json-patch+json"
@@ -20,7 +20,7 @@ COLLECTION, ITEM = "/contacts", "/contacts/{id}"
 
 
 class Case(NamedTuple):
-    """One request, and the code and place of every error that it gets."""
+    """A request, and the code and location of every error in its response."""
 
     method: str
     path: str
@@ -30,33 +30,33 @@ class Case(NamedTuple):
     headers: dict[str, str] = {}
 
 
-def post(body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
-    return write("POST", COLLECTION, body, status, *faults, **headers)
+def post(body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
+    return write("POST", COLLECTION, body, status, *errors, **headers)
 
 
-def put(body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
-    return write("PUT", ITEM, body, status, *faults, **headers)
+def put(body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
+    return write("PUT", ITEM, body, status, *errors, **headers)
 
 
-def patch(body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
-    return write("PATCH", ITEM, body, status, *faults, **headers)
+def patch(body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
+    return write("PATCH", ITEM, body, status, *errors, **headers)
 
 
-def operations(body: Any, status: int, *faults: tuple[int, str | None]) -> Case:
-    return patch(body, status, *faults, Content_Type=PATCH)
+def operations(body: Any, status: int, *errors: tuple[int, str | None]) -> Case:
+    return patch(body, status, *errors, Content_Type=PATCH)
 
 
 def write(
-    method: str, path: str, body: bytes | Any, status: int, *faults: tuple[int, str | None], **headers: str
+    method: str, path: str, body: bytes | Any, status: int, *errors: tuple[int, str | None], **headers: str
 ) -> Case:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    told = {"Content-Type": JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return Case(method, path, status, set(faults), data, told)
+    all_headers = {"Content-Type": JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return Case(method, path, status, set(errors), data, all_headers)
 
 
-def get(path: str, status: int, *faults: tuple[int, str | None], **headers: str) -> Case:
+def get(path: str, status: int, *errors: tuple[int, str | None], **headers: str) -> Case:
     return Case(
-        "GET", path, status, set(faults), None, {name.replace("_", "-"): text for name, text in headers.items()}
+        "GET", path, status, set(errors), None, {name.replace("_", "-"): text for name, text in headers.items()}
     )
 
 
@@ -204,7 +204,7 @@ FIELDS = (
     field("a/b~c", "Ada", 11002, "/a~1b~0c"),
     field("_version", 1, 11002),
     field("__class__", 1, 11002),
-    field("id", NOBODY, 11000),
+    field("id", MISSING_ID, 11000),
     field("id", None, 11000),
     post(
         {"id": 1, "name": 2, "email": 3, "x": 4},
@@ -215,11 +215,11 @@ FIELDS = (
         (11002, "/x"),
     ),
     put({"name": "Ada"}, 422, (11001, "/email")),
-    put({**GOOD, "id": NOBODY}, 422, (11000, "/id")),
+    put({**GOOD, "id": MISSING_ID}, 422, (11000, "/id")),
     put({**GOOD, "id": 5}, 422, (11000, "/id")),
     put({**GOOD, "tags": None}, 422, (11003, "/tags")),
     patch({"name": None}, 422, (11003, "/name")),
-    patch({"id": NOBODY}, 422, (11000, "/id")),
+    patch({"id": MISSING_ID}, 422, (11000, "/id")),
     patch({"nmae": "x"}, 422, (11002, "/nmae")),
     patch({"tags": {"0": "x"}}, 422, (11004, "/tags")),
     patch({"name": "", "birthday": "x"}, 422, (11005, "/name"), (11012, "/birthday")),
@@ -272,7 +272,7 @@ PATHS = (
     get("/contacts/{0193e4a0-0000-7000-8000-000000000000}", 404, (13000, None)),
     get("/contacts/0193e4a0000070008000000000000000", 404, (13000, None)),
     get("/contacts/urn:uuid:0193e4a0-0000-7000-8000-000000000000", 404, (13000, None)),
-    get("/contacts/" + NOBODY, 404, (13000, None)),
+    get("/contacts/" + MISSING_ID, 404, (13000, None)),
     get("/contacts/" + "x" * 5000, 404, (13000, None)),
     get("/contacts/%00", 404, (13000, None)),
     get("/contacts/%FF", 404, (13000, None)),
@@ -280,7 +280,7 @@ PATHS = (
     get("/contacts/%", 404, (13000, None)),
     get("/contacts/%zz", 404, (13000, None)),
     get("/contacts/..%2f..%2fetc%2fpasswd", 404, (13000, None)),
-    get("/contacts/" + NOBODY + "/x", 404, (13000, None)),
+    get("/contacts/" + MISSING_ID + "/x", 404, (13000, None)),
     get("/contacts/' OR 1=1 --", 400, (10016, None)),
     get("/pegboard", 404, (13000, None)),
     Case("DELETE", COLLECTION, 405, {(13001, None)}),
@@ -293,9 +293,9 @@ PATHS = (
     Case("PROPFIND", COLLECTION, 501, {(15001, None)}),
     Case("BREW", COLLECTION, 501, {(15001, None)}),
     Case("get", COLLECTION, 501, {(15001, None)}),
-    Case("DELETE", f"/contacts/{NOBODY}", 404, {(13000, None)}),
-    write("PATCH", f"/contacts/{NOBODY}", {}, 404, (13000, None)),
-    write("PUT", f"/contacts/{NOBODY}", GOOD, 404, (13000, None)),
+    Case("DELETE", f"/contacts/{MISSING_ID}", 404, {(13000, None)}),
+    write("PATCH", f"/contacts/{MISSING_ID}", {}, 404, (13000, None)),
+    write("PUT", f"/contacts/{MISSING_ID}", GOOD, 404, (13000, None)),
     get("/contacts?limit=1" + "0" * 8200, 414, (10006, None)),
 )
 
@@ -385,13 +385,13 @@ IGNORED = (
     get(ITEM, 200, X_Request_Id="a b"),
     get(ITEM, 200, Content_Type="nonsense"),
     write("GET", ITEM, b"{]", 200),
-    write("DELETE", f"{COLLECTION}/{NOBODY}", b"{]", 404, (13000, None)),
+    write("DELETE", f"{COLLECTION}/{MISSING_ID}", b"{]", 404, (13000, None)),
     patch(b'{"name": "Bob", "name": "Ada"}', 200),
     patch({"created_at": 5, "updated_at": None}, 200),
     post(b'{"name": "\\ud83d\\ude00", "email": "smile@example.org"}', 201),
     post(b'{"name": "%b", "email": "long@example.org"}' % ("\U0001f600" * 200).encode(), 201),
 )
-"""What is odd and does no harm."""
+"""Unusual but valid requests."""
 
 TABLES = (BODIES, MEDIA, FIELDS, NUMBERS, PATCHES, PATHS, QUERIES, HEADERS, IGNORED)
 CASES = [case for table in TABLES for case in table]
@@ -399,7 +399,7 @@ CASES = [case for table in TABLES for case in table]
 
 @pytest.fixture(scope="module")
 async def item(running: Api) -> str:
-    """Return the id of a contact that is there for all of them."""
+    """Return the id of a contact shared by all cases."""
     await running.service.database.write.execute("TRUNCATE contacts.contacts")
     response = await running.post("/contacts", {"name": "Item", "email": "item@example.org"})
     return str(response.json["id"])
@@ -411,14 +411,14 @@ def name_of(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
-async def test_a_bad_request_is_told_what_is_wrong(running: Api, item: str, case: Case) -> None:
+async def test_a_bad_request_gets_every_error(running: Api, item: str, case: Case) -> None:
     path = case.path.replace("{id}", item)
-    # As bytes on the wire, since a client library would mend some of it.
-    response = await sent(running, case.method, path, case.body, case.headers)
+    # As bytes on the wire, since a client library would correct some of it.
+    response = await send(running, case.method, path, case.body, case.headers)
     assert response.status == case.status, response.body
     if case.status >= 400:
         check_error(response, case)
-    check_every_answer(response)
+    check_headers(response)
     alive = await running.get(f"/contacts/{item}")
     assert alive.status == 200
 
@@ -446,22 +446,22 @@ def check_error(response: Response, case: Case) -> None:
         assert response.headers["X-Request-Id"] in response.body.decode()
 
 
-def check_every_answer(response: Response) -> None:
+def check_headers(response: Response) -> None:
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] in ("no-store", "private, no-cache")
 
 
-async def sent(api: Api, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
+async def send(api: Api, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
     lines = {"Host": "test", **api.headers, **headers, "Connection": "close"}
     if body is not None:
         lines["Content-Length"] = str(len(body))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return await raw(api, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b""))
+    return await send_raw(api, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b""))
 
 
-async def raw(api: Api, data: bytes) -> Response:
-    """Send bytes, and return the one answer that comes before the connection ends."""
+async def send_raw(api: Api, data: bytes) -> Response:
+    """Send bytes, and return the single response before the connection is closed."""
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
@@ -502,15 +502,15 @@ RAW: tuple[tuple[bytes, int, int], ...] = (
 
 
 @pytest.mark.parametrize(("data", "status", "code"), RAW, ids=range(len(RAW)))
-async def test_what_is_no_http_is_told_so(running: Api, item: str, data: bytes, status: int, code: int) -> None:
-    response = await raw(running, data)
+async def test_malformed_http_is_rejected(running: Api, item: str, data: bytes, status: int, code: int) -> None:
+    response = await send_raw(running, data)
     assert (response.status, [code for code, _ in response.errors]) == (status, [code])
-    check_every_answer(response)
+    check_headers(response)
     assert response.headers["Connection"] == "close"
     assert (await running.get(f"/contacts/{item}")).status == 200
 
 
-async def test_nothing_of_all_that_left_a_trace(running: Api, item: str) -> None:
+async def test_rejected_requests_changed_nothing(running: Api, item: str) -> None:
     page = (await running.get("/contacts?count=exact")).json
     assert page["total"] == 1 + sum(case.status == 201 for case in CASES)
     shown = (await running.get(f"/contacts/{item}")).json

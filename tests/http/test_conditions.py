@@ -1,4 +1,4 @@
-"""Conditional requests: which headers are read, which are refused, and the order of RFC 9110 §13.2.2."""
+"""Conditional requests: which headers are accepted, which are rejected, and the order of RFC 9110 §13.2.2."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ def read(*pairs: tuple[str, str]) -> conditions.Conditions:
 @pytest.mark.parametrize(
     "value", ["", " ", "abc", '"abc', 'w/"abc"', '"a" "b"', ",", '"a",b', '*, "a"', '"a b"', "W/abc", '"a"b"']
 )
-def test_a_malformed_tag_is_400_naming_the_header(name: str, value: str) -> None:
+def test_a_malformed_etag_is_400_naming_the_header(name: str, value: str) -> None:
     with pytest.raises(ApiError) as caught:
         read((name, value))
     assert (caught.value.status, caught.value.details[0].header) == (400, name)
@@ -56,7 +56,7 @@ def test_a_malformed_tag_is_400_naming_the_header(name: str, value: str) -> None
         ([("If-Modified-Since", "yesterday"), ("If-Unmodified-Since", "5")], PROCEED, PROCEED),
     ],
 )
-def test_conditions_are_evaluated_in_the_order_of_the_standard(
+def test_preconditions_are_evaluated_in_the_standard_order(
     headers: list[tuple[str, str]], reading: Outcome, writing: Outcome
 ) -> None:
     found = read(*headers)
@@ -70,5 +70,5 @@ def test_the_same_second_counts_as_unmodified() -> None:
     assert found.evaluate("a", NOW + timedelta(seconds=1), reading=True) is PROCEED
 
 
-def test_a_request_without_conditions_shares_one_value() -> None:
+def test_requests_without_preconditions_share_one_value() -> None:
     assert read(("Accept", "*/*")) is conditions.NONE

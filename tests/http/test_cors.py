@@ -1,4 +1,4 @@
-"""Pages of other origins: those that are let in, and what is said to a browser about all others."""
+"""CORS: allowed origins, and responses to all others."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ PREFLIGHT = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-H
 
 
 @pytest.fixture(scope="module")
-async def some(serve: Serve) -> Api:
-    """Let in pages of two origins."""
+async def two_origins(serve: Serve) -> Api:
+    """Allow two origins."""
     return await serve(cors_origins=(APP, "http://localhost:3000"), receive_timeout=0.5)
 
 
 @pytest.fixture(scope="module")
-async def everyone(serve: Serve) -> Api:
-    """Let in all pages."""
+async def all_origins(serve: Serve) -> Api:
+    """Allow all origins."""
     return await serve(cors_origins=("*",))
 
 
-def told(response: Response) -> dict[str, str]:
+def cors_headers(response: Response) -> dict[str, str]:
     return {name: value for name, value in response.headers.items() if name.startswith("Access-Control-")}
 
 
-def listed(response: Response, name: str) -> set[str]:
+def split_header(response: Response, name: str) -> set[str]:
     return {part.strip() for part in response.headers[name].split(",")}
 
 
-async def test_a_preflight_is_answered_before_authentication(some: Api) -> None:
-    nobody = some.as_client("", "")
-    response = await nobody.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
+async def test_a_preflight_needs_no_authentication(two_origins: Api) -> None:
+    anonymous = two_origins.as_client("", "")
+    response = await anonymous.request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
     assert (response.status, response.body) == (204, b"")
     assert response.headers["Access-Control-Allow-Origin"] == APP
-    assert listed(response, "Access-Control-Allow-Methods") == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
-    assert {"Authorization", "Content-Type", "If-Match", "Idempotency-Key"} < listed(
+    assert split_header(response, "Access-Control-Allow-Methods") == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    assert {"Authorization", "Content-Type", "If-Match", "Idempotency-Key"} < split_header(
         response, "Access-Control-Allow-Headers"
     )
     assert int(response.headers["Access-Control-Max-Age"]) > 0
@@ -50,20 +50,22 @@ async def test_a_preflight_is_answered_before_authentication(some: Api) -> None:
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-async def test_a_preflight_is_not_told_what_is_there(some: Api) -> None:
-    nobody = some.as_client("", "")
+async def test_a_preflight_does_not_reveal_existing_resources(two_origins: Api) -> None:
+    anonymous = two_origins.as_client("", "")
     responses = [
-        await nobody.request("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
+        await anonymous.request("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
         for path in ("/contacts", "/nowhere", "/clients/me")
     ]
-    assert [(response.status, told(response)) for response in responses] == [(204, told(responses[0]))] * 3
+    assert [(response.status, cors_headers(response)) for response in responses] == [
+        (204, cors_headers(responses[0]))
+    ] * 3
 
 
-async def test_other_options_need_credentials_as_ever(some: Api) -> None:
-    nobody = some.as_client("", "")
+async def test_options_other_than_preflights_require_credentials(two_origins: Api) -> None:
+    anonymous = two_origins.as_client("", "")
     for headers in ({}, {"Origin": APP}, PREFLIGHT):
-        assert (await nobody.request("OPTIONS", "/contacts", headers=headers)).status == 401
-    response = await some.request("OPTIONS", "/contacts", headers={"Origin": APP})
+        assert (await anonymous.request("OPTIONS", "/contacts", headers=headers)).status == 401
+    response = await two_origins.request("OPTIONS", "/contacts", headers={"Origin": APP})
     assert response.status == 204
     assert "GET" in response.headers["Allow"]
     assert response.headers["Access-Control-Allow-Origin"] == APP
@@ -85,65 +87,67 @@ async def test_other_options_need_credentials_as_ever(some: Api) -> None:
         ("DELETE", "/contacts", {}, 405),
     ],
 )
-async def test_every_answer_can_be_read_by_a_page_that_is_let_in(
-    some: Api, method: str, path: str, options: dict[str, Any], status: int
+async def test_every_response_is_readable_from_an_allowed_origin(
+    two_origins: Api, method: str, path: str, options: dict[str, Any], status: int
 ) -> None:
     headers = {**options.get("headers", {}), "Origin": APP}
-    response = await some.request(method, path, **{**options, "headers": headers})
+    response = await two_origins.request(method, path, **{**options, "headers": headers})
     assert response.status == status
     assert response.headers["Access-Control-Allow-Origin"] == APP
-    assert listed(response, "Access-Control-Expose-Headers") == {
+    assert split_header(response, "Access-Control-Expose-Headers") == {
         *("ETag", "Last-Modified", "Link", "Location", "Retry-After", "X-Request-Id", "X-Total-Count"),
         *("Content-Location", "Idempotency-Replayed", "Preference-Applied"),
     }
-    assert "Origin" in listed(response, "Vary")
+    assert "Origin" in split_header(response, "Vary")
 
 
-async def test_vary_keeps_what_it_named(some: Api) -> None:
-    response = await some.get("/contacts")
-    assert listed(response, "Vary") == {"Accept", "Accept-Encoding", "Origin"}
-    known = await some.get("/contacts", headers={"If-None-Match": response.headers["ETag"], "Origin": APP})
-    assert (known.status, known.headers["Vary"]) == (304, response.headers["Vary"])
-    assert known.headers["Access-Control-Allow-Origin"] == APP
+async def test_vary_includes_origin_and_the_other_headers(two_origins: Api) -> None:
+    response = await two_origins.get("/contacts")
+    assert split_header(response, "Vary") == {"Accept", "Accept-Encoding", "Origin"}
+    not_modified = await two_origins.get(
+        "/contacts", headers={"If-None-Match": response.headers["ETag"], "Origin": APP}
+    )
+    assert (not_modified.status, not_modified.headers["Vary"]) == (304, response.headers["Vary"])
+    assert not_modified.headers["Access-Control-Allow-Origin"] == APP
 
 
 @pytest.mark.parametrize("origin", [EVIL, "http://app.example.com", APP + ":8443", APP.upper(), "null", "*", ""])
-async def test_an_origin_that_is_not_known_is_told_nothing(some: Api, origin: str) -> None:
+async def test_an_unknown_origin_gets_no_cors_headers(two_origins: Api, origin: str) -> None:
     for response in (
-        await some.get("/contacts", headers={"Origin": origin}),
-        await some.request("OPTIONS", "/contacts", headers={"Origin": origin, **PREFLIGHT}),
-        await some.get("/nowhere", headers={"Origin": origin}),
+        await two_origins.get("/contacts", headers={"Origin": origin}),
+        await two_origins.request("OPTIONS", "/contacts", headers={"Origin": origin, **PREFLIGHT}),
+        await two_origins.get("/nowhere", headers={"Origin": origin}),
     ):
-        assert told(response) == {}
-        assert "Origin" in listed(response, "Vary") or origin == ""
+        assert cors_headers(response) == {}
+        assert "Origin" in split_header(response, "Vary") or origin == ""
 
 
-async def test_a_request_of_no_page_is_told_nothing(some: Api) -> None:
-    response = await some.get("/contacts")
-    assert (response.status, told(response)) == (200, {})
+async def test_a_request_without_an_origin_gets_no_cors_headers(two_origins: Api) -> None:
+    response = await two_origins.get("/contacts")
+    assert (response.status, cors_headers(response)) == (200, {})
 
 
-async def test_all_origins_can_be_let_in(everyone: Api) -> None:
-    response = await everyone.get("/contacts", headers={"Origin": EVIL})
+async def test_all_origins_can_be_allowed(all_origins: Api) -> None:
+    response = await all_origins.get("/contacts", headers={"Origin": EVIL})
     assert response.headers["Access-Control-Allow-Origin"] == "*"
-    response = await everyone.request("OPTIONS", "/contacts", headers={"Origin": "null", **PREFLIGHT})
+    response = await all_origins.request("OPTIONS", "/contacts", headers={"Origin": "null", **PREFLIGHT})
     assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (204, "*")
-    assert (await everyone.as_client("", "").get("/contacts", headers={"Origin": EVIL})).status == 401
+    assert (await all_origins.as_client("", "").get("/contacts", headers={"Origin": EVIL})).status == 401
 
 
-async def test_nothing_is_said_unless_it_is_set(running: Api) -> None:
+async def test_cors_is_off_by_default(running: Api) -> None:
     response = await running.get("/contacts", headers={"Origin": APP})
-    assert (response.status, told(response)) == (200, {})
+    assert (response.status, cors_headers(response)) == (200, {})
     assert "Origin" not in response.headers["Vary"]
     preflight = await running.as_client("", "").request("OPTIONS", "/contacts", headers={"Origin": APP, **PREFLIGHT})
-    assert (preflight.status, told(preflight)) == (401, {})
+    assert (preflight.status, cors_headers(preflight)) == (401, {})
 
 
-# What is told before there is a request.
+# Errors before there is a request.
 
 
-async def refused(api: Api, *pieces: bytes) -> tuple[int, dict[str, str]]:
-    """Send what is no request, piece by piece, and return the status and the headers that speak of origins."""
+async def send_malformed(api: Api, *pieces: bytes) -> tuple[int, dict[str, str]]:
+    """Send a malformed request, piece by piece, and return the status and the headers related to origins."""
     url = URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     for piece in pieces:
@@ -174,17 +178,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("status", "pieces"), REFUSED.values(), ids=REFUSED)
-async def test_what_is_no_request_is_refused_readably(
-    some: Api, everyone: Api, running: Api, status: int, pieces: tuple[bytes, ...]
+async def test_rejections_of_malformed_requests_have_cors_headers(
+    two_origins: Api, all_origins: Api, running: Api, status: int, pieces: tuple[bytes, ...]
 ) -> None:
-    response = await refused(some, *pieces)
+    response = await send_malformed(two_origins, *pieces)
     assert (response[0], response[1]["Access-Control-Allow-Origin"], response[1]["Vary"]) == (status, APP, "Origin")
     assert "X-Request-Id" in response[1]["Access-Control-Expose-Headers"]
     foreign = [piece.replace(APP.encode(), EVIL.encode()) for piece in pieces]
-    assert await refused(some, *foreign) == (status, {"Vary": "Origin"})
+    assert await send_malformed(two_origins, *foreign) == (status, {"Vary": "Origin"})
     if status != 408:
-        assert (await refused(everyone, *foreign))[1]["Access-Control-Allow-Origin"] == "*"
-        assert await refused(running, *pieces) == (status, {})
+        assert (await send_malformed(all_origins, *foreign))[1]["Access-Control-Allow-Origin"] == "*"
+        assert await send_malformed(running, *pieces) == (status, {})
 
 
 @pytest.mark.parametrize(
@@ -195,14 +199,16 @@ async def test_what_is_no_request_is_refused_readably(
     ],
     ids=["none", "two"],
 )
-async def test_where_no_origin_is_known_none_is_let_in(some: Api, everyone: Api, data: bytes) -> None:
-    assert await refused(some, data) == (400, {"Vary": "Origin"})
-    assert (await refused(everyone, data))[1]["Access-Control-Allow-Origin"] == "*"
+async def test_malformed_requests_without_a_readable_origin_get_no_cors_headers(
+    two_origins: Api, all_origins: Api, data: bytes
+) -> None:
+    assert await send_malformed(two_origins, data) == (400, {"Vary": "Origin"})
+    assert (await send_malformed(all_origins, data))[1]["Access-Control-Allow-Origin"] == "*"
 
 
-async def test_the_origin_of_a_request_before_it_is_not_taken_for_that_of_a_refused_one(some: Api) -> None:
+async def test_a_rejected_request_does_not_use_the_origin_of_the_previous_one(two_origins: Api) -> None:
     good = f"GET /health HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\n\r\n".encode()
-    url = URL(some.url)
+    url = URL(two_origins.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     for piece in (good, b"garbage\r\n\r\n"):
         writer.write(piece)

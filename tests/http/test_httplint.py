@@ -1,4 +1,4 @@
-"""What httplint, which knows HTTP well, makes of the answers to GET, HEAD and conditional requests: nothing bad."""
+"""Responses to GET, HEAD and conditional requests, checked by httplint."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ITEM, PAGE, SORTED, DOCS, MANUAL, OPENAPI, STYLE, SCRIPT, ICON = (
     *("item", "page", "sorted", "docs", "manual", "openapi", "style", "script", "icon"),
 )
 REFERENCE = (DOCS, MANUAL, OPENAPI, STYLE, SCRIPT, ICON)
-COMPLAINTS = (levels.WARN, levels.BAD)
+PROBLEM_LEVELS = (levels.WARN, levels.BAD)
 
 Paths = dict[str, str]
 
 
 @pytest.fixture(scope="module")
 async def paths(running: Api) -> Paths:
-    """Make enough that pages are compressed; return where what is looked at answers."""
-    everyone = [{"name": f"Ada {number}", "email": f"ada{number}@example.com"} for number in range(10)]
-    assert (await running.post("/contacts", everyone)).status == 201
+    """Create enough items for compressed pages; return the paths to check."""
+    contacts = [{"name": f"Ada {number}", "email": f"ada{number}@example.com"} for number in range(10)]
+    assert (await running.post("/contacts", contacts)).status == 201
     item = (await running.post("/contacts", {"name": "Bob", "email": "bob@example.com"})).headers["Location"]
     assets = {
         name.rsplit(".", 1)[1]: name
@@ -44,8 +44,8 @@ async def paths(running: Api) -> Paths:
     }
 
 
-def complaints(method: str, url: str, headers: Mapping[str, str], response: Response) -> list[str]:
-    """Return what httplint has against an answer, in the light of its request."""
+def problems(method: str, url: str, headers: Mapping[str, str], response: Response) -> list[str]:
+    """Return the problems that httplint finds in the response to a request."""
     moment = time.time()
     request = HttpRequestLinter(start_time=moment)
     request.process_request_topline(method.encode(), url.encode(), b"1.1")
@@ -58,49 +58,49 @@ def complaints(method: str, url: str, headers: Mapping[str, str], response: Resp
     linter.process_headers([(name.encode(), value.encode("latin-1")) for name, value in response.headers.items()])
     linter.feed_content(response.body)
     linter.finish_content(True)
-    return [note.summary for note in every(cast(Iterable[Note], linter.notes)) if note.level in COMPLAINTS]
+    return [note.summary for note in flatten(cast(Iterable[Note], linter.notes)) if note.level in PROBLEM_LEVELS]
 
 
-def every(notes: Iterable[Note]) -> Iterator[Note]:
-    """Yield the notes, each followed by those below it."""
+def flatten(notes: Iterable[Note]) -> Iterator[Note]:
+    """Yield the notes, each followed by its subnotes."""
     for note in notes:
         yield note
-        yield from every(note.subnotes)
+        yield from flatten(note.subnotes)
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", [ITEM, PAGE, SORTED, *REFERENCE])
-async def test_nothing_is_wrong_with_an_answer(running: Api, paths: Paths, name: str, method: str, coding: str) -> None:
-    url, asked = paths[name], {"Accept-Encoding": coding, "Host": "localhost", "User-Agent": "test"}
-    response = await running.request(method, url, headers=asked)
+async def test_responses_pass_httplint(running: Api, paths: Paths, name: str, method: str, coding: str) -> None:
+    url, headers = paths[name], {"Accept-Encoding": coding, "Host": "localhost", "User-Agent": "test"}
+    response = await running.request(method, url, headers=headers)
     assert response.status == 200
-    assert complaints(method, url, asked, response) == []
+    assert problems(method, url, headers, response) == []
 
     tag = response.headers.get("ETag")
     assert (tag is None) is (name in (STYLE, SCRIPT, ICON))
     if tag is not None:
-        known = await running.request(method, url, headers={**asked, "If-None-Match": tag})
-        assert (known.status, known.headers["ETag"]) == (304, tag)
-        assert complaints(method, url, {**asked, "If-None-Match": tag}, known) == []
+        not_modified = await running.request(method, url, headers={**headers, "If-None-Match": tag})
+        assert (not_modified.status, not_modified.headers["ETag"]) == (304, tag)
+        assert problems(method, url, {**headers, "If-None-Match": tag}, not_modified) == []
     since = response.headers.get("Last-Modified")
     if since is not None:
-        known = await running.request(method, url, headers={**asked, "If-Modified-Since": since})
-        assert known.status == 304
-        assert complaints(method, url, {**asked, "If-Modified-Since": since}, known) == []
+        not_modified = await running.request(method, url, headers={**headers, "If-Modified-Since": since})
+        assert not_modified.status == 304
+        assert problems(method, url, {**headers, "If-Modified-Since": since}, not_modified) == []
 
 
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
-async def test_nothing_is_wrong_with_the_refusal_of_a_condition(running: Api, paths: Paths, header: str) -> None:
-    asked = {"Host": "localhost", "User-Agent": "test", header: '"0"' if header == "If-Match" else "*"}
+async def test_failed_preconditions_pass_httplint(running: Api, paths: Paths, header: str) -> None:
+    headers = {"Host": "localhost", "User-Agent": "test", header: '"0"' if header == "If-Match" else "*"}
     method = "GET" if header == "If-Match" else "DELETE"
-    response = await running.request(method, paths[ITEM], headers=asked)
+    response = await running.request(method, paths[ITEM], headers=headers)
     assert response.status == 412
-    assert complaints(method, paths[ITEM], asked, response) == []
+    assert problems(method, paths[ITEM], headers, response) == []
 
 
-async def test_what_is_wrong_is_found(running: Api, paths: Paths) -> None:
-    asked = {"Host": "localhost", "User-Agent": "test"}
+async def test_httplint_detects_a_broken_response(running: Api, paths: Paths) -> None:
+    headers = {"Host": "localhost", "User-Agent": "test"}
     response = await running.get(paths[ITEM])
     broken = Response(200, {**response.headers, "ETag": "x", "Content-Length": "1"}, response.body)
-    assert len(complaints("GET", paths[ITEM], asked, broken)) >= 2
+    assert len(problems("GET", paths[ITEM], headers, broken)) >= 2

@@ -1,4 +1,4 @@
-"""What is read from Accept, Accept-Encoding, Content-Type and Prefer."""
+"""Parsing of Accept, Accept-Encoding, Content-Type and Prefer."""
 
 import gzip
 
@@ -100,12 +100,12 @@ def test_a_hostile_header_costs_little(value: str) -> None:
         ("gzip;level=9", "identity"),
     ],
 )
-def test_an_answer_is_compressed_where_the_client_likes_that_as_well(accepted: str | None, chosen: str) -> None:
+def test_a_response_is_compressed_if_the_client_prefers_it_equally(accepted: str | None, chosen: str) -> None:
     assert negotiation.encoding(accepted) == chosen
 
 
 @pytest.mark.parametrize(
-    ("content_type", "found"),
+    ("content_type", "expected"),
     [
         (None, ""),
         (JSON, JSON),
@@ -118,12 +118,12 @@ def test_an_answer_is_compressed_where_the_client_likes_that_as_well(accepted: s
         ("application/json charset=utf-8", ""),
     ],
 )
-def test_a_media_type_is_read_strictly(content_type: str | None, found: str) -> None:
-    assert negotiation.media_type(content_type) == found
+def test_media_types_are_parsed_strictly(content_type: str | None, expected: str) -> None:
+    assert negotiation.media_type(content_type) == expected
 
 
 @pytest.mark.parametrize(
-    ("headers", "found"),
+    ("headers", "expected"),
     [
         ({"Content-Type": JSON}, JSON),
         ({"Content-Type": "application/json;charset=utf-8"}, JSON),
@@ -134,8 +134,8 @@ def test_a_media_type_is_read_strictly(content_type: str | None, found: str) -> 
         ({"Content-Length": "0"}, JSON),
     ],
 )
-def test_a_type_that_is_taken_is_told(headers: dict[str, str], found: str) -> None:
-    assert negotiation.check_content(headers, (JSON, MERGE), "Accept-Patch") == found
+def test_the_accepted_media_type_is_returned(headers: dict[str, str], expected: str) -> None:
+    assert negotiation.check_content(headers, (JSON, MERGE), "Accept-Patch") == expected
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_type_that_is_taken_is_told(headers: dict[str, str], found: str) -> No
         {"Content-Type": JSON, "Content-Encoding": ""},
     ],
 )
-def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> None:
+def test_another_media_type_is_rejected_with_the_accepted_ones(headers: dict[str, str]) -> None:
     with pytest.raises(ApiError) as caught:
         negotiation.check_content(headers, (JSON, MERGE), "Accept-Patch")
     assert type(caught.value) is errors.UnsupportedMediaType
@@ -166,7 +166,7 @@ def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "expected"),
     [
         ("return=minimal", {"return=minimal"}),
         ("Return = minimal", {"return=minimal"}),
@@ -178,11 +178,11 @@ def test_another_type_is_refused_with_what_is_taken(headers: dict[str, str]) -> 
         ("=, return=", set()),
     ],
 )
-def test_preferences_are_read(value: str, found: set[str]) -> None:
-    assert negotiation.preferences(value) == found
+def test_preferences_are_parsed(value: str, expected: set[str]) -> None:
+    assert negotiation.preferences(value) == expected
 
 
-def test_compression_gives_the_same_bytes_for_the_same_body() -> None:
+def test_compression_is_deterministic() -> None:
     body = b'{"name":"Ada"}' * 100
     compressed = negotiation.compress(body)
     assert compressed == negotiation.compress(body)

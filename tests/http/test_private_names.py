@@ -1,4 +1,4 @@
-"""aiohttp's private names: used in one module, each of them listed here with where aiohttp has it."""
+"""Private names of aiohttp: used in one module only, and listed here with the module or class that defines them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ USED: dict[Any, tuple[str, ...]] = {
     ),
     BaseProtocol: ("_buffer_paused", "_drain_helper", "_loop", "_paused", "_upgraded"),
 }
-"""What the module uses, by the class that it belongs to; what it relies on has tests in test_server.py."""
+"""The names used by the module, by their class; test_server.py tests the behavior that it relies on."""
 
 PARAMETERS: dict[Any, tuple[str, ...]] = {
     web.Application._handle: ("self", "request"),
@@ -53,15 +53,15 @@ PARAMETERS: dict[Any, tuple[str, ...]] = {
     BaseProtocol.resume_writing: ("self",),
     streams.StreamReader.set_exception: ("self", "exc", "exc_cause"),
 }
-"""What is called, or written over, with its parameters."""
+"""The functions that are called or overridden, with their parameters."""
 
 
 def source_of(owner: Any) -> str:
     return inspect.getsource(owner)
 
 
-def private(path: Path) -> set[str]:
-    """Return the private names of others that a module uses: of what is not itself."""
+def private_names(path: Path) -> set[str]:
+    """Return the private names that a module uses but does not define."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
@@ -75,7 +75,7 @@ def private(path: Path) -> set[str]:
 def test_aiohttps_private_names_are_used_in_one_module(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text())
     names = {name for own in USED.values() for name in own} | {"_read_bytes", "_rel_url", "_client_max_size", "_start"}
-    # What a class calls its own is its own.
+    # Private attributes of self belong to the class.
     own = {
         node.attr
         for node in ast.walk(tree)
@@ -86,7 +86,7 @@ def test_aiohttps_private_names_are_used_in_one_module(module: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.AnnAssign) and isinstance(target := node.target, ast.Name)
     }
-    assert not (private(MODULES[module]) & names) - own
+    assert not (private_names(MODULES[module]) & names) - own
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp"):
             assert node.module not in ("aiohttp.web_protocol", "aiohttp.base_protocol", "aiohttp.http_parser")
@@ -100,8 +100,8 @@ def test_every_private_name_of_the_module_is_listed() -> None:
         for owner in (protocol.Protocol, protocol.Server, protocol.Response)
         for name in (*vars(owner), *getattr(owner, "__slots__", ()))
     } | {"_app", "_cors", "_inspection", "_period", "_refusals", "_settings"}
-    # A tuple's own.
-    assert private(MODULES[OURS]) - of_ours - {"_replace"} <= listed
+    # Methods of namedtuples.
+    assert private_names(MODULES[OURS]) - of_ours - {"_replace"} <= listed
 
 
 @pytest.mark.parametrize(
@@ -109,18 +109,18 @@ def test_every_private_name_of_the_module_is_listed() -> None:
     [(owner, name) for owner, names in USED.items() for name in names],
     ids=lambda part: str(part)[-40:],
 )
-def test_aiohttp_has_the_private_names_that_are_used(owner: Any, name: str) -> None:
-    there = hasattr(owner, name) or any(
+def test_aiohttp_has_the_private_names_in_use(owner: Any, name: str) -> None:
+    exists = hasattr(owner, name) or any(
         f"self.{name}" in source_of(base) for base in owner.__mro__[:-1] if base.__module__.startswith("aiohttp")
     )
-    assert there, f"{owner.__name__} has no {name} any more"
+    assert exists, f"{owner.__name__} has no {name} anymore"
 
 
 @pytest.mark.parametrize("function", PARAMETERS, ids=lambda function: function.__qualname__)
-def test_aiohttp_calls_and_is_called_as_ever(function: Any) -> None:
+def test_signatures_of_private_functions_are_unchanged(function: Any) -> None:
     assert tuple(inspect.signature(function).parameters) == PARAMETERS[function]
 
 
-def test_the_error_of_the_parser_has_the_parts_that_are_used() -> None:
+def test_the_parser_error_has_the_attributes_in_use() -> None:
     assert web_protocol._ErrInfo(status=400, exc=ValueError(), message="x").status == 400
     assert protocol.Protocol.__mro__[1] is web_protocol.RequestHandler

@@ -1,4 +1,4 @@
-"""Ranges, digests and names of content: what is read from headers, and what is written into them."""
+"""Ranges, digests and file names of content: parsing and formatting of headers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ DIGEST = sha256(b"hello").digest()
         ("items=0-1", None),
     ],
 )
-def test_a_range_names_a_part_or_else_all(header: str | None, part: tuple[int, int] | None) -> None:
+def test_a_range_selects_a_part_or_everything(header: str | None, part: tuple[int, int] | None) -> None:
     assert ranges.parse(header, 10) == part
 
 
 @pytest.mark.parametrize(
     ("header", "size"), [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-5", 0)]
 )
-def test_a_range_beyond_the_end_is_refused_with_the_size(header: str, size: int) -> None:
+def test_a_range_after_the_end_is_rejected_with_the_size(header: str, size: int) -> None:
     with pytest.raises(ApiError) as refused:
         ranges.parse(header, size)
     assert type(refused.value) is errors.RangeNotSatisfiable
@@ -64,7 +64,7 @@ def test_a_range_beyond_the_end_is_refused_with_the_size(header: str, size: int)
         ("Sun, 15 Feb 2015 05:21:07 GMT", False),
     ],
 )
-def test_a_part_is_sent_only_of_what_the_client_has(header: str | None, meant: bool) -> None:
+def test_a_range_is_applied_only_to_the_version_in_if_range(header: str | None, meant: bool) -> None:
     assert ranges.if_range_matches(header, "abc") is meant
 
 
@@ -72,7 +72,7 @@ def headers(*values: str, name: str = "Repr-Digest") -> CIMultiDictProxy[str]:
     return CIMultiDictProxy(CIMultiDict([(name, value) for value in values]))
 
 
-def test_a_digest_is_read_as_it_is_told() -> None:
+def test_a_digest_is_parsed_as_it_is_formatted() -> None:
     assert digests.format_digest(DIGEST) == "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
     assert digests.read(headers(digests.format_digest(DIGEST))) == {"Repr-Digest": DIGEST}
     assert digests.read(headers("sha-512=:AAAA:", digests.format_digest(DIGEST))) == {"Repr-Digest": DIGEST}
@@ -83,7 +83,7 @@ def test_a_digest_is_read_as_it_is_told() -> None:
 @pytest.mark.parametrize(
     "value", ["", "x", "sha-256=abc", "sha-256=:abc:", "sha-256=:AAAA:", "sha-256=:AA\u00e9A:", "a=::,"]
 )
-def test_a_malformed_digest_is_refused(value: str) -> None:
+def test_a_malformed_digest_is_rejected(value: str) -> None:
     with pytest.raises(ApiError) as refused:
         digests.read(headers(value, name="Content-Digest"))
     assert (type(refused.value), refused.value.details[0].header) == (errors.InvalidHeader, "Content-Digest")
@@ -108,5 +108,5 @@ def test_a_malformed_digest_is_refused(value: str) -> None:
         ("a/b", "50%.txt", "attachment; filename=\"50_.txt\"; filename*=UTF-8''50%25.txt"),
     ],
 )  # fmt: skip
-def test_a_name_is_written_so_that_no_browser_mistakes_it(media_type: str, name: str | None, expected: str) -> None:
+def test_file_names_are_encoded_for_all_browsers(media_type: str, name: str | None, expected: str) -> None:
     assert disposition(media_type, name) == expected

@@ -1,4 +1,4 @@
-"""How requests and responses are written: media types, codings, ids, limits and the headers of every answer."""
+"""The format of requests and responses: media types, codings, ids, limits and the headers of every response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG = {**ADA, "notes": "x" * 2000}
 ZIPPED = {"Accept-Encoding": "gzip"}
 
 
-async def created(api: Api, **fields: Any) -> str:
+async def create_contact(api: Api, **fields: Any) -> str:
     response = await api.post("/contacts", {**ADA, **fields})
     assert response.status == 201, response.body
     return f"/contacts/{response.json['id']}"
@@ -39,7 +39,7 @@ async def created(api: Api, **fields: Any) -> str:
         "",
     ],
 )
-async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -> None:
+async def test_an_accept_header_that_allows_json_gets_json(api: Api, accept: str | None) -> None:
     headers = {} if accept is None else {"Accept": accept}
     response = await api.get("/contacts", headers=headers)
     assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
@@ -49,14 +49,14 @@ async def test_an_accept_that_takes_json_gets_it(api: Api, accept: str | None) -
     "accept", ["text/html", "application/json;q=0", "image/*, text/plain", "*/*;q=0", "application/jsonx"]
 )
 @pytest.mark.parametrize("path", ["/contacts", "{item}", "/", "/errors", "/plugins", "/health"])
-async def test_an_accept_that_takes_no_json_is_406(api: Api, accept: str, path: str) -> None:
-    response = await api.get(path.replace("{item}", await created(api)), headers={"Accept": accept})
+async def test_an_accept_header_that_excludes_json_is_406(api: Api, accept: str, path: str) -> None:
+    response = await api.get(path.replace("{item}", await create_contact(api)), headers={"Accept": accept})
     assert (response.status, response.errors) == (406, [(10004, "Accept")])
     assert response.headers["Vary"] == "Accept, Accept-Encoding"
     assert response.headers["Content-Type"] == "application/json"
 
 
-async def test_an_accept_in_two_lines_counts_as_one(api: Api) -> None:
+async def test_several_accept_headers_are_combined(api: Api) -> None:
     headers = [*api.headers.items(), ("Accept", "text/html"), ("Accept", "application/json")]
     async with api.session.get(api.url + "/contacts", headers=headers) as response:
         assert response.status == 200
@@ -66,13 +66,13 @@ async def test_an_accept_in_two_lines_counts_as_one(api: Api) -> None:
     "content_type",
     ["application/json", "application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"', "application/json;"],
 )
-async def test_a_body_of_json_in_utf_8_is_taken(api: Api, content_type: str) -> None:
+async def test_a_json_body_in_utf_8_is_accepted(api: Api, content_type: str) -> None:
     response = await api.post("/contacts", ADA, headers={"Content-Type": content_type})
     assert response.status == 201
 
 
-async def test_a_type_that_is_not_taken_is_told_what_is(api: Api) -> None:
-    item = await created(api)
+async def test_an_unsupported_media_type_is_415_with_accepted_types(api: Api) -> None:
+    item = await create_contact(api)
     for method, path, header in (
         ("POST", "/contacts", "Accept"),
         ("PUT", item, "Accept"),
@@ -91,26 +91,26 @@ async def test_a_body_without_a_type_is_415(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-async def test_a_body_where_there_should_be_none_is_ignored(api: Api, method: str) -> None:
-    response = await api.request(method, await created(api), data=b"{]", headers={"Content-Type": "text/csv"})
+async def test_an_unexpected_body_is_ignored(api: Api, method: str) -> None:
+    response = await api.request(method, await create_contact(api), data=b"{]", headers={"Content-Type": "text/csv"})
     assert response.status in (200, 204)
 
 
-async def test_text_is_kept_as_it_came(api: Api) -> None:
+async def test_text_is_stored_unchanged(api: Api) -> None:
     text = ' \u200be\u0301\ufeff\U0001f469\u200d\U0001f680\u202e\x7f\\"</script> '
-    item = await created(api, name=text)
+    item = await create_contact(api, name=text)
     response = await api.get(item)
     assert response.json["name"] == text
     assert "\U0001f469".encode() in response.body
 
 
 async def test_length_is_counted_in_code_points(api: Api) -> None:
-    await created(api, name="\U0001f680" * 200)
+    await create_contact(api, name="\U0001f680" * 200)
     response = await api.post("/contacts", {"name": "\U0001f680" * 201, "email": "b@example.org"})
     assert response.errors == [(11006, "/name")]
 
 
-async def test_the_last_of_a_key_given_twice_counts(api: Api) -> None:
+async def test_the_last_of_duplicate_keys_is_used(api: Api) -> None:
     body = b'{"name": 5, "email": "ada@example.org", "name": "Ada"}'
     response = await api.request("POST", "/contacts", data=body, headers={"Content-Type": "application/json"})
     assert (response.status, response.json["name"]) == (201, "Ada")
@@ -119,8 +119,8 @@ async def test_the_last_of_a_key_given_twice_counts(api: Api) -> None:
 # Compression -------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_long_is_compressed_where_that_is_taken(api: Api) -> None:
-    item = await created(api, notes="x" * 2000)
+async def test_long_responses_are_compressed_if_accepted(api: Api) -> None:
+    item = await create_contact(api, notes="x" * 2000)
     for path in (item, "/contacts"):
         plain, zipped = await api.get(path), await api.get(path, headers=ZIPPED)
         assert "Content-Encoding" not in plain.headers
@@ -130,33 +130,33 @@ async def test_what_is_long_is_compressed_where_that_is_taken(api: Api) -> None:
         assert plain.headers["Vary"] == zipped.headers["Vary"] == "Accept, Accept-Encoding"
 
 
-async def test_what_is_short_is_not_compressed(api: Api) -> None:
-    item = await created(api)
+async def test_short_responses_are_not_compressed(api: Api) -> None:
+    item = await create_contact(api)
     response = await api.get(item, headers=ZIPPED)
     assert "Content-Encoding" not in response.headers
     assert response.json["name"] == "Ada"
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip;q=0", "br, deflate", "gzip;q=0.1, identity;q=0.5", ""])
-async def test_a_client_that_takes_no_gzip_gets_none(api: Api, coding: str) -> None:
-    item = await created(api, notes="x" * 2000)
+async def test_a_client_that_does_not_accept_gzip_gets_none(api: Api, coding: str) -> None:
+    item = await create_contact(api, notes="x" * 2000)
     assert "Content-Encoding" not in (await api.get(item, headers={"Accept-Encoding": coding})).headers
 
 
-async def test_either_tag_is_taken_in_conditions(api: Api) -> None:
-    item = await created(api, notes="x" * 2000)
+async def test_etags_of_both_encodings_are_valid_in_preconditions(api: Api) -> None:
+    item = await create_contact(api, notes="x" * 2000)
     for headers in ({}, ZIPPED):
         tag = (await api.get(item, headers=headers)).headers["ETag"]
         for other in ({}, ZIPPED):
             response = await api.get(item, headers={**other, "If-None-Match": tag})
             assert (response.status, response.body) == (304, b"")
-            # A cache updates what it has by this very tag (RFC 9111 §4.3.4).
+            # A cache selects the stored response to update by exactly this ETag (RFC 9111 §4.3.4).
             assert response.headers["ETag"] == tag
         changed = await api.patch(item, {"phone": tag}, headers={"If-Match": tag})
         assert changed.status == 200
 
 
-async def test_errors_are_compressed_too(api: Api) -> None:
+async def test_errors_are_compressed(api: Api) -> None:
     body = [{"name": ""}] * 50
     plain, zipped = await api.post("/contacts", body), await api.post("/contacts", body, headers=ZIPPED)
     assert plain.status == zipped.status == 422
@@ -164,8 +164,8 @@ async def test_errors_are_compressed_too(api: Api) -> None:
     assert "Accept-Encoding" in zipped.headers["Vary"]
 
 
-async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
-    item = await created(api, notes="x" * 2000)
+async def test_head_has_the_length_of_the_compressed_response(api: Api) -> None:
+    item = await create_contact(api, notes="x" * 2000)
     for headers in ({}, ZIPPED):
         get, head = await api.get(item, headers=headers), await api.head(item, headers=headers)
         assert head.headers["Content-Length"] == str(len(get.body))
@@ -173,7 +173,7 @@ async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
         assert head.body == b""
 
 
-# Headers of every answer -------------------------------------------------------------------------------------
+# Headers of every response -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ async def test_head_of_what_is_compressed_has_its_length(api: Api) -> None:
         ("PROPFIND", "/contacts", False),
     ],
 )
-async def test_every_answer_has_its_headers(api: Api, method: str, path: str, cached: bool) -> None:
-    item = await created(api)
+async def test_responses_have_their_headers(api: Api, method: str, path: str, cached: bool) -> None:
+    item = await create_contact(api)
     json: Any = {} if method == "PATCH" else None
     response = await api.request(method, path.replace("{item}", item), json)
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
@@ -206,16 +206,16 @@ async def test_every_answer_has_its_headers(api: Api, method: str, path: str, ca
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("abc-1._X", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
+    ("request_id", "kept"), [("abc-1._X", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
 )
 @pytest.mark.parametrize("path", ["/contacts", "/nothing", "/health"])
-async def test_a_sane_request_id_comes_back(api: Api, given: str, kept: bool, path: str) -> None:
-    response = await api.get(path, headers={"X-Request-Id": given})
-    assert (response.headers["X-Request-Id"] == given) is kept
+async def test_a_valid_request_id_is_returned(api: Api, request_id: str, kept: bool, path: str) -> None:
+    response = await api.get(path, headers={"X-Request-Id": request_id})
+    assert (response.headers["X-Request-Id"] == request_id) is kept
 
 
-async def test_a_304_has_the_headers_of_the_200_but_no_type(api: Api) -> None:
-    for path in (await created(api), "/contacts"):
+async def test_a_304_has_the_headers_of_the_200_except_content_type(api: Api) -> None:
+    for path in (await create_contact(api), "/contacts"):
         full = await api.get(path)
         response = await api.get(path, headers={"If-None-Match": full.headers["ETag"]})
         assert response.status == 304
@@ -225,8 +225,8 @@ async def test_a_304_has_the_headers_of_the_200_but_no_type(api: Api) -> None:
         assert "Content-Length" not in response.headers
 
 
-async def test_head_says_the_length_and_sends_nothing(api: Api) -> None:
-    item = await created(api)
+async def test_head_has_a_length_and_no_body(api: Api) -> None:
+    item = await create_contact(api)
     for path in (item, "/contacts", "/", "/errors", "/plugins", "/health", "/ready", "/nothing"):
         get, head = await api.get(path), await api.head(path)
         assert (head.status, head.body) == (get.status, b"")
@@ -236,7 +236,7 @@ async def test_head_says_the_length_and_sends_nothing(api: Api) -> None:
 # Prefer ------------------------------------------------------------------------------------------------------
 
 
-async def test_minimal_answers_have_no_body(api: Api) -> None:
+async def test_minimal_responses_have_no_body(api: Api) -> None:
     minimal = {"Prefer": "return=minimal"}
     new = await api.post("/contacts", ADA, headers=minimal)
     assert (new.status, new.body, new.headers["Preference-Applied"]) == (201, b"", "return=minimal")
@@ -258,7 +258,7 @@ async def test_another_preference_is_ignored(api: Api, prefer: str) -> None:
     assert "Preference-Applied" not in response.headers
 
 
-async def test_a_preference_is_found_in_any_line(api: Api) -> None:
+async def test_a_preference_is_found_in_any_prefer_header(api: Api) -> None:
     headers = [*api.headers.items(), ("Prefer", "wait=5"), ("Prefer", 'RETURN="minimal"')]
     async with api.session.post(api.url + "/contacts", json=ADA, headers=headers) as response:
         assert (response.status, response.headers["Preference-Applied"]) == (201, "return=minimal")
@@ -268,8 +268,8 @@ async def test_a_preference_is_found_in_any_line(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
-async def test_a_slash_at_the_end_redirects(api: Api, method: str) -> None:
-    item = await created(api)
+async def test_a_trailing_slash_redirects(api: Api, method: str) -> None:
+    item = await create_contact(api)
     for path in ("/contacts", item, "/errors"):
         for slashes, query in (("/", ""), ("//", "?limit=1&name=%C3%A9")):
             response = await api.request(method, path + slashes + query)
@@ -279,13 +279,13 @@ async def test_a_slash_at_the_end_redirects(api: Api, method: str) -> None:
 @pytest.mark.parametrize(
     "path", ["//", "/nothing/", "//contacts/", "//example.org/", "/contacts/x/", "/%2Fexample.org/"]
 )
-async def test_a_slash_after_nothing_is_404(api: Api, path: str) -> None:
+async def test_a_trailing_slash_on_an_unknown_path_is_404(api: Api, path: str) -> None:
     response = await api.get(path)
     assert (response.status, response.headers.get("Location")) == (404, None)
 
 
-async def test_ids_are_read_in_either_case_and_written_in_lower(api: Api) -> None:
-    item = await created(api)
+async def test_ids_are_case_insensitive_and_returned_in_lower_case(api: Api) -> None:
+    item = await create_contact(api)
     upper = "/contacts/" + item.rpartition("/")[2].upper()
     assert (await api.get(upper)).json["id"] == item.rpartition("/")[2]
     assert (await api.patch(upper, {"phone": "1"})).status == 200
@@ -293,8 +293,8 @@ async def test_ids_are_read_in_either_case_and_written_in_lower(api: Api) -> Non
     assert (await api.delete(upper)).status == 204
 
 
-async def test_an_escape_in_a_path_means_what_it_says(api: Api) -> None:
-    item = await created(api)
+async def test_percent_encoding_in_paths_is_decoded(api: Api) -> None:
+    item = await create_contact(api)
     assert (await api.get(item.replace("contacts", "%63ontacts").replace("-", "%2D"))).status == 200
     assert (await api.get("/%65rrors")).status == 200
     assert (await api.get("/contacts%2F" + item.rpartition("/")[2])).status == 404
@@ -312,7 +312,7 @@ async def test_read_only_fields_in_a_body_are_ignored(api: Api) -> None:
 # Settings ----------------------------------------------------------------------------------------------------
 
 
-async def test_limits_are_settings(serve: Serve) -> None:
+async def test_limits_are_configurable(serve: Serve) -> None:
     api = await serve(max_body=2000, max_head=2048, max_url=300, max_nesting=3)
     body = b'{"name": "%b"}'
     headers = {"Content-Type": "application/json"}

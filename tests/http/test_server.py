@@ -1,4 +1,4 @@
-"""What a connection may do and what it is told, over real sockets."""
+"""The HTTP server over real sockets: accepted input, error responses and connection handling."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ class Received:
 
 
 class Peer:
-    """One connection to a server, with what can be done to it."""
+    """A connection to a server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -80,12 +80,12 @@ class Peer:
         await self.reader.readline()
         return body
 
-    async def ask(self, data: bytes) -> Received:
+    async def exchange(self, data: bytes) -> Received:
         await self.send(data)
         return await self.response()
 
-    async def rest(self) -> bytes:
-        """Return what comes until the server ends the connection."""
+    async def read_to_end(self) -> bytes:
+        """Return everything up to the end of the connection."""
         async with asyncio.timeout(5):
             return await self.reader.read()
 
@@ -96,7 +96,7 @@ class Peer:
 
 
 class Service:
-    """A running server and the ways to reach it."""
+    """A running server and its address."""
 
     def __init__(self, runner: web.AppRunner) -> None:
         self.runner = runner
@@ -111,7 +111,7 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def serving(respond: Handler, settings: Settings = SETTINGS) -> AsyncIterator[Service]:
-    """Serve an application of which every request comes to `respond`."""
+    """Serve an application that passes every request to `respond`."""
     ids, limits = RequestIds(), Limits(settings.max_body, settings.receive_timeout)
 
     @web.middleware
@@ -137,24 +137,24 @@ async def serving(respond: Handler, settings: Settings = SETTINGS) -> AsyncItera
         await runner.cleanup()
 
 
-async def show(request: web.Request) -> Response:
-    """Received like a handler does, with the errors told and the rest shown."""
-    known = request[STATE].id
+async def echo(request: web.Request) -> Response:
+    """Receive the request like a handler, and respond with its parts or the error."""
+    request_id = request[STATE].id
     try:
         if raw_path(request) == "/unread":
-            return Response(401, {"X-Request-Id": known}, b"no")
+            return Response(401, {"X-Request-Id": request_id}, b"no")
         if raw_path(request) == "/slow":
             await asyncio.sleep(0.1)
         body = await read_body(request)
     except ApiError as error:
-        return error_response(error, known)
-    told = {"method": request.method, "path": raw_path(request), "query": raw_query(request), "body": body.decode()}
-    return Response(200, {"X-Request-Id": known}, json.dumps(told).encode())
+        return error_response(error, request_id)
+    parts = {"method": request.method, "path": raw_path(request), "query": raw_query(request), "body": body.decode()}
+    return Response(200, {"X-Request-Id": request_id}, json.dumps(parts).encode())
 
 
 @pytest.fixture(scope="module")
 async def service() -> AsyncIterator[Service]:
-    async with serving(show) as running:
+    async with serving(echo) as running:
         yield running
 
 
@@ -232,7 +232,7 @@ REFUSED: tuple[tuple[bytes, int, int], ...] = (
 
 @pytest.mark.parametrize("pieces", [1, 2, 7])
 @pytest.mark.parametrize(("data", "status", "code"), REFUSED, ids=range(len(REFUSED)))
-async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
+async def test_malformed_requests_get_a_json_error_and_close_the_connection(
     service: Service, data: bytes, status: int, code: int, pieces: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = await service.connect()
@@ -247,45 +247,45 @@ async def test_what_is_malformed_is_told_as_json_and_ends_the_connection(
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response.headers["X-Request-Id"])
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
-    assert (await (await service.connect()).ask(GET)).status == 200
+    assert (await (await service.connect()).exchange(GET)).status == 200
 
 
-async def test_what_was_sent_is_never_echoed(service: Service) -> None:
+async def test_malformed_input_is_never_echoed(service: Service) -> None:
     for data in (
         b"<script>secret / HTTP/1.1\r\n\r\n",
         b"GET /<secret> HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nsecret\r\n\r\n",
     ):
-        response = await (await service.connect()).ask(data)
+        response = await (await service.connect()).exchange(data)
         assert b"secret" not in response.body
 
 
-async def test_a_client_still_sending_reads_why_it_was_refused(service: Service) -> None:
+async def test_a_client_that_is_still_sending_receives_the_error(service: Service) -> None:
     peer = await service.connect()
     peer.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"a" * 2_000_000)
     assert (await peer.response()).status == 431
 
 
-async def test_the_answers_due_come_before_the_refusal(service: Service) -> None:
+async def test_pending_responses_precede_the_error(service: Service) -> None:
     peer = await service.connect()
     await peer.send(head("GET /slow HTTP/1.1", "Host: a"))
     await asyncio.sleep(0.05)
     await peer.send(b"garbage\r\n\r\n")
     assert (await peer.response()).status == 200
     assert (await peer.response()).status == 400
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
 
 
 async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
     for method in ("FOO", "get", "X-Y"):
-        response = await (await service.connect()).ask(head(f"{method} / HTTP/1.1", "Host: a"))
+        response = await (await service.connect()).exchange(head(f"{method} / HTTP/1.1", "Host: a"))
         assert (response.status, response.error["code"]) == (501, 15001)
         assert response.headers["Connection"] == "close"
 
 
-# Heads -------------------------------------------------------------------------------------------------------
+# Request heads -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -301,28 +301,28 @@ async def test_an_unknown_method_is_not_implemented(service: Service) -> None:
         ("GET /" + "a" * 511 + " HTTP/1.1", "/" + "a" * 511, ""),
     ],
 )
-async def test_the_target_is_given_as_it_was_sent(service: Service, line: str, path: str, query: str) -> None:
-    response = await (await service.connect()).ask(head(line, "Host: a"))
-    told = json.loads(response.body)
-    assert (told["path"], told["query"]) == (path, query)
+async def test_the_request_target_is_passed_unchanged(service: Service, line: str, path: str, query: str) -> None:
+    response = await (await service.connect()).exchange(head(line, "Host: a"))
+    received = json.loads(response.body)
+    assert (received["path"], received["query"]) == (path, query)
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "CONNECT"])
-async def test_a_method_that_the_parser_knows_reaches_the_pipeline(service: Service, method: str) -> None:
+async def test_a_method_known_to_the_parser_reaches_the_handler(service: Service, method: str) -> None:
     target = "a:443" if method == "CONNECT" else "/"
-    response = await (await service.connect()).ask(head(f"{method} {target} HTTP/1.1", "Host: a"))
+    response = await (await service.connect()).exchange(head(f"{method} {target} HTTP/1.1", "Host: a"))
     assert json.loads(response.body)["method"] == method
 
 
-async def test_a_head_just_within_the_limit_is_taken(service: Service) -> None:
+async def test_a_request_head_at_the_limit_is_accepted(service: Service) -> None:
     fixed = len(head("GET / HTTP/1.1", "Host: a", "X: "))
     for size, status in ((4096, 200), (4097, 431)):
         data = head("GET / HTTP/1.1", "Host: a", "X: " + "a" * (size - fixed))
         assert len(data) == size
-        assert (await (await service.connect()).ask(data)).status == status
+        assert (await (await service.connect()).exchange(data)).status == status
 
 
-async def test_a_head_too_large_is_found_behind_another_request(service: Service) -> None:
+async def test_a_too_large_request_head_is_detected_after_another_request(service: Service) -> None:
     peer = await service.connect()
     large = head("GET / HTTP/1.1", "Host: a", *(f"X-{number}: {'a' * 100}" for number in range(50)))
     await peer.send(GET + large)
@@ -330,24 +330,24 @@ async def test_a_head_too_large_is_found_behind_another_request(service: Service
     assert (await peer.response()).status == 431
 
 
-async def test_a_sane_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
+async def test_a_valid_request_id_is_kept_and_others_are_replaced(service: Service) -> None:
     peer = await service.connect()
     for supplied in ("a", "A-b.c_1", "x" * 128):
-        assert (await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))).headers[
+        assert (await peer.exchange(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))).headers[
             "X-Request-Id"
         ] == supplied
     seen = set()
     for supplied in ("", "x" * 129, "a b", "\xe9", "a/b"):
-        response = await peer.ask(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
+        response = await peer.exchange(head("GET / HTTP/1.1", "Host: a", f"X-Request-Id: {supplied}"))
         seen.add(response.headers["X-Request-Id"])
     assert len(seen) == 5
     assert not seen & {"", "x" * 129, "a b", "\xe9", "a/b"}
 
 
-async def test_a_head_that_is_too_slow_is_told_so() -> None:
-    async with serving(show, HURRIED) as service:
+async def test_a_slow_request_head_is_408() -> None:
+    async with serving(echo, HURRIED) as service:
         slow, silent, second = await service.connect(), await service.connect(), await service.connect()
-        assert (await second.ask(GET)).status == 200
+        assert (await second.exchange(GET)).status == 200
         await second.send(GET[:10])
         for number in range(12):
             await asyncio.sleep(0.03)
@@ -356,29 +356,29 @@ async def test_a_head_that_is_too_slow_is_told_so() -> None:
         for peer in (slow, silent, second):
             response = await peer.response()
             assert (response.status, response.error["code"]) == (408, 10009)
-            assert await peer.rest() == b""
+            assert await peer.read_to_end() == b""
 
 
-async def test_an_idle_connection_is_closed_without_a_word() -> None:
-    async with serving(show, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
+async def test_an_idle_connection_is_closed_silently() -> None:
+    async with serving(echo, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
         peer = await service.connect()
-        assert (await peer.ask(GET)).status == 200
-        assert await peer.rest() == b""
+        assert (await peer.exchange(GET)).status == 200
+        assert await peer.read_to_end() == b""
 
 
-async def test_a_head_that_has_begun_outlives_the_idle_time() -> None:
-    async with serving(show, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
+async def test_an_incomplete_request_head_is_not_subject_to_the_idle_timeout() -> None:
+    async with serving(echo, replace(HURRIED, keepalive_timeout=0.2, receive_timeout=2.0)) as service:
         peer = await service.connect()
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
         await peer.send(GET[:10])
         await asyncio.sleep(0.5)
-        assert (await peer.ask(GET[10:])).status == 200
+        assert (await peer.exchange(GET[10:])).status == 200
 
 
 # Bodies ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
+async def test_a_body_is_complete_however_it_is_sent(service: Service) -> None:
     peer = await service.connect()
     fixed = POST + b"Content-Length: 10\r\n\r\n"
     for data in (fixed + b"0123456789", CHUNKED + b"4\r\n0123\r\n6;x=y\r\n456789\r\n0\r\nT: x\r\n\r\n"):
@@ -388,10 +388,10 @@ async def test_a_body_comes_whole_however_it_is_sent(service: Service) -> None:
                 peer.writer.write(data[start : start + size])
                 await asyncio.sleep(0)
             assert json.loads((await peer.response()).body)["body"] == "0123456789"
-    assert json.loads((await peer.ask(GET)).body)["body"] == ""
+    assert json.loads((await peer.exchange(GET)).body)["body"] == ""
 
 
-async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
+async def test_a_body_that_is_too_large_is_rejected(service: Service) -> None:
     chunked = b"".join(b"64\r\n" + b"a" * 100 + b"\r\n" for _ in range(11)) + b"0\r\n\r\n"
     for data in (
         POST + b"Content-Length: 1001\r\n\r\n",
@@ -400,77 +400,79 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
         CHUNKED + chunked,
         CHUNKED + chunked[:-20],
     ):
-        response = await (await service.connect()).ask(data)
+        response = await (await service.connect()).exchange(data)
         assert (response.status, response.error["code"]) == (413, 10005)
-    assert (await (await service.connect()).ask(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)).status == 200
+    assert (
+        await (await service.connect()).exchange(POST + b"Content-Length: 1000\r\n\r\n" + b"a" * 1000)
+    ).status == 200
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_body_of_a_type_but_without_a_length_is_refused(service: Service, version: str) -> None:
+async def test_a_content_type_without_a_length_is_411(service: Service, version: str) -> None:
     peer = await service.connect()
     typed = head(f"POST /echo HTTP/{version}", "Host: a", "Content-Type: application/json")
-    response = await peer.ask(typed)
+    response = await peer.exchange(typed)
     assert (response.status, response.error["code"], response.error["header"]) == (411, 10010, "Content-Length")
-    # What follows may be a body or a request, so nothing of it is taken.
+    # The following bytes may be a body or a request, so they are not parsed.
     assert response.headers["Connection"] == "close"
     await peer.send(GET)
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
 
 
-async def test_a_request_that_tells_of_no_body_has_none(service: Service) -> None:
+async def test_a_request_without_body_headers_has_no_body(service: Service) -> None:
     peer = await service.connect()
     for lines in ((), ("Content-Type: application/json", "Content-Length: 0")):
-        response = await peer.ask(head("POST /echo HTTP/1.1", "Host: a", *lines))
+        response = await peer.exchange(head("POST /echo HTTP/1.1", "Host: a", *lines))
         assert (response.status, json.loads(response.body)["body"]) == (200, "")
 
 
-async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Service) -> None:
+async def test_100_continue_is_sent_only_if_the_body_is_read(service: Service) -> None:
     expecting = b"Expect: 100-continue\r\n"
     peer = await service.connect()
     await peer.send(POST + expecting + b"Content-Length: 2\r\n\r\n")
     assert (await peer.response(bodiless=True)).status == 100
-    response = await peer.ask(b"ok")
+    response = await peer.exchange(b"ok")
     assert json.loads(response.body)["body"] == "ok"
     assert "Connection" not in response.headers
     refused = POST.replace(b"/echo", b"/unread") + expecting + b"Content-Length: 2\r\n\r\n"
     for data in (refused, POST + expecting + b"Content-Length: 1001\r\n\r\n"):
         peer = await service.connect()
-        response = await peer.ask(data)
+        response = await peer.exchange(data)
         assert response.status in (401, 413)
         assert response.headers["Connection"] == "close"
-        assert await peer.rest() == b""
+        assert await peer.read_to_end() == b""
     old = await service.connect()
     await old.send(POST.replace(b"1.1", b"1.0") + expecting + b"Content-Length: 2\r\n\r\nok")
     assert (await old.response()).status == 200
 
 
-async def test_a_body_nobody_reads_does_not_end_the_connection(service: Service) -> None:
+async def test_an_unread_body_does_not_close_the_connection(service: Service) -> None:
     peer = await service.connect()
-    response = await peer.ask(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
+    response = await peer.exchange(POST.replace(b"/echo", b"/unread") + b"Content-Length: 500\r\n\r\n" + b"a" * 100)
     assert response.status == 401
-    assert (await peer.ask(b"a" * 400 + GET)).status == 200
+    assert (await peer.exchange(b"a" * 400 + GET)).status == 200
 
 
-async def test_a_body_that_is_too_slow_is_told_so() -> None:
-    async with serving(show, HURRIED) as service:
+async def test_a_slow_body_is_408() -> None:
+    async with serving(echo, HURRIED) as service:
         for data in (POST + b"Content-Length: 5\r\n\r\nab", CHUNKED + b"4\r\nab"):
             peer = await service.connect()
-            response = await peer.ask(data)
+            response = await peer.exchange(data)
             assert (response.status, response.error["code"]) == (408, 10009)
             assert response.headers["Connection"] == "close"
-            assert await peer.rest() == b""
+            assert await peer.read_to_end() == b""
 
 
-async def test_a_body_that_breaks_later_is_refused_at_once(service: Service) -> None:
+async def test_a_body_with_broken_framing_is_rejected_immediately(service: Service) -> None:
     peer = await service.connect()
     await peer.send(CHUNKED + b"4\r\nabcd\r\n")
     await asyncio.sleep(0.05)
-    response = await peer.ask(b"oops\r\n")
+    response = await peer.exchange(b"oops\r\n")
     assert (response.status, response.error["code"]) == (400, 10016)
-    assert await peer.rest() == b""
+    assert await peer.read_to_end() == b""
 
 
-async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
+async def test_a_client_that_disconnects_during_the_body_is_not_logged(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -480,13 +482,13 @@ async def test_a_client_that_goes_away_in_mid_body_leaves_no_trace(
         await peer.close()
     await asyncio.sleep(0.05)
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
-    assert (await (await service.connect()).ask(GET)).status == 200
+    assert (await (await service.connect()).exchange(GET)).status == 200
 
 
-# Answers -----------------------------------------------------------------------------------------------------
+# Responses ---------------------------------------------------------------------------------------------------
 
 
-async def responding(data: bytes, make: Callable[[], Response]) -> tuple[Received, bytes]:
+async def response_and_rest(data: bytes, make: Callable[[], Response]) -> tuple[Received, bytes]:
     async def handler(_: web.Request) -> Response:
         return make()
 
@@ -494,13 +496,15 @@ async def responding(data: bytes, make: Callable[[], Response]) -> tuple[Receive
         peer = await service.connect()
         await peer.send(data)
         response = await peer.response(bodiless=data.startswith(b"HEAD"))
-        # A second request shows where the first answer ended.
+        # A second request shows where the first response ended.
         peer.writer.write(b"GET / HTTP/1.0\r\n\r\n")
-        return response, await peer.rest()
+        return response, await peer.read_to_end()
 
 
-async def test_an_answer_has_what_every_answer_has() -> None:
-    response, _ = await responding(GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello"))
+async def test_every_response_has_the_standard_headers() -> None:
+    response, _ = await response_and_rest(
+        GET, lambda: Response(200, {"Content-Type": "text/plain", "X": "\xe9"}, b"hello")
+    )
     assert response.body == b"hello"
     expected = ["Server", "Date", "Content-Type", "X", "Content-Length"]
     assert list(response.headers) == expected
@@ -509,17 +513,17 @@ async def test_an_answer_has_what_every_answer_has() -> None:
 
 
 async def test_head_has_the_length_of_get_and_no_body() -> None:
-    response, rest = await responding(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
+    response, read_to_end = await response_and_rest(GET.replace(b"GET", b"HEAD"), lambda: Response(200, {}, b"hello"))
     assert response.headers["Content-Length"] == "5"
-    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert read_to_end.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
-    response, rest = await responding(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
+async def test_some_responses_have_neither_body_nor_length(status: int) -> None:
+    response, read_to_end = await response_and_rest(GET, lambda: Response(status, {"ETag": '"x"'}, b"ignored"))
     assert response.status == status
     assert "Content-Length" not in response.headers
-    assert rest.startswith(f"HTTP/1.1 {status} ".encode())
+    assert read_to_end.startswith(f"HTTP/1.1 {status} ".encode())
 
 
 @pytest.mark.parametrize(
@@ -535,20 +539,20 @@ async def test_some_answers_have_neither_body_nor_length(status: int) -> None:
         (head("CONNECT a:443 HTTP/1.1", "Host: a"), "close"),
     ],
 )
-async def test_the_connection_is_kept_where_the_client_expects_it(
+async def test_connections_are_kept_alive_if_the_client_expects_it(
     service: Service, data: bytes, connection: str | None
 ) -> None:
     peer = await service.connect()
-    response = await peer.ask(data)
+    response = await peer.exchange(data)
     assert response.status == 200
     assert response.headers.get("Connection") == connection
     if connection == "close":
-        assert await peer.rest() == b""
+        assert await peer.read_to_end() == b""
     else:
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
 
 
-async def test_pipelined_requests_are_answered_in_their_order(service: Service) -> None:
+async def test_pipelined_requests_get_responses_in_order(service: Service) -> None:
     peer = await service.connect()
     lines = [head(f"GET /{number} HTTP/1.1", "Host: a") for number in range(100)]
     await peer.send(b"".join(lines))
@@ -557,60 +561,60 @@ async def test_pipelined_requests_are_answered_in_their_order(service: Service) 
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
-async def test_a_header_that_cannot_be_sent_becomes_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
-    response, _ = await responding(GET, lambda: Response(200, {"Location": value}, b""))
+async def test_an_invalid_response_header_is_500(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    response, _ = await response_and_rest(GET, lambda: Response(200, {"Location": value}, b""))
     assert (response.status, response.error["code"]) == (500, 15000)
     assert "Location" not in response.headers
     assert response.headers["X-Request-Id"] in caplog.text
 
 
-async def test_a_fault_of_the_pipeline_is_500_and_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_a_handler_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def handler(_: web.Request) -> Response:
         raise LookupError("secret")
 
     async with serving(handler) as service:
         peer = await service.connect()
-        response = await peer.ask(GET)
+        response = await peer.exchange(GET)
         assert (response.status, response.error["code"]) == (500, 15000)
         assert response.headers["X-Request-Id"] in response.error["message"]
         assert b"secret" not in response.body
-        assert await peer.rest() == b""
+        assert await peer.read_to_end() == b""
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert response.headers["X-Request-Id"] in record.getMessage()
     assert record.exc_info
 
 
-async def test_a_connection_that_fails_inside_is_no_client_that_went_away() -> None:
+async def test_a_connection_error_in_a_handler_is_not_a_client_disconnect() -> None:
     async def handler(_: web.Request) -> Response:
         raise ConnectionRefusedError("the database")
 
     async with serving(handler) as service:
-        assert (await (await service.connect()).ask(GET)).status == 500
+        assert (await (await service.connect()).exchange(GET)).status == 500
 
 
 async def test_error_headers_reach_the_client() -> None:
-    response, _ = await responding(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
+    response, _ = await response_and_rest(GET, lambda: error_response(NotFound(headers={"Allow": "GET"}), "x"))
     assert (response.status, response.headers["Allow"]) == (404, "GET")
 
 
-async def test_a_client_that_does_not_read_is_cut() -> None:
+async def test_a_client_that_does_not_read_is_disconnected() -> None:
     async def handler(_: web.Request) -> Response:
         return Response(200, {}, b"a" * 30_000_000)
 
     async with serving(handler, HURRIED) as service:
         peer = await service.connect()
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # socket transports have it
         await peer.send(GET)
         await asyncio.sleep(0.2)
         server = service.runner.server
         assert server is not None
         assert server.connections
         async with asyncio.timeout(4):
-            while server.connections:  # noqa: ASYNC110 - nothing tells when a connection ends
+            while server.connections:  # noqa: ASYNC110 - there is nothing to await
                 await asyncio.sleep(0.05)
 
 
-async def test_a_client_that_reads_slowly_gets_everything() -> None:
+async def test_a_client_that_reads_slowly_gets_the_complete_response() -> None:
     async def handler(_: web.Request) -> Response:
         return Response(200, {}, b"a" * 20_000_000)
 
@@ -628,20 +632,20 @@ async def test_a_client_that_reads_slowly_gets_everything() -> None:
 
 @dataclass
 class Source:
-    """Chunks of an answer, and whether they were closed."""
+    """The chunks of a response, and whether the iterator was closed."""
 
     chunks: int
     size: int = 1000
     fails_at: int = -1
     closed: bool = False
-    given: int = 0
+    yielded: int = 0
 
     async def read(self) -> AsyncGenerator[bytes, None]:
         try:
             for number in range(self.chunks):
                 if number == self.fails_at:
                     raise ConnectionResetError("the database")
-                self.given += 1
+                self.yielded += 1
                 yield b"" if number == 1 else b"%x" % (number % 16) * self.size
         finally:
             self.closed = True
@@ -654,27 +658,27 @@ def stream(source: Source) -> Handler:
     return response
 
 
-async def test_a_stream_comes_in_chunks_and_keeps_the_connection() -> None:
+async def test_a_stream_is_chunked_and_keeps_the_connection() -> None:
     source = Source(5)
     async with serving(stream(source)) as service:
         peer = await service.connect()
-        response = await peer.ask(GET)
+        response = await peer.exchange(GET)
         assert response.headers["Transfer-Encoding"] == "chunked"
         assert "Content-Length" not in response.headers
         assert response.body == b"0" * 1000 + b"2" * 1000 + b"3" * 1000 + b"4" * 1000
         assert source.closed
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
 
 
-async def test_a_stream_ends_with_the_connection_in_http_1_0() -> None:
+async def test_a_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
     source = Source(3)
     async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(head("GET / HTTP/1.0", "Connection: keep-alive"))
-        whole = await peer.rest()
-        assert b"Transfer-Encoding" not in whole
-        assert b"Connection: close\r\n" in whole
-        assert whole.endswith(b"\r\n\r\n" + b"0" * 1000 + b"2" * 1000)
+        data = await peer.read_to_end()
+        assert b"Transfer-Encoding" not in data
+        assert b"Connection: close\r\n" in data
+        assert data.endswith(b"\r\n\r\n" + b"0" * 1000 + b"2" * 1000)
 
 
 async def test_head_of_a_stream_has_no_body() -> None:
@@ -684,17 +688,17 @@ async def test_head_of_a_stream_has_no_body() -> None:
         await peer.send(GET.replace(b"GET", b"HEAD"))
         assert (await peer.response(bodiless=True)).headers["Content-Type"] == "text/csv"
         assert source.closed
-        assert (await peer.ask(GET)).status == 200
+        assert (await peer.exchange(GET)).status == 200
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_stream_is_an_incomplete_transfer(version: str, caplog: pytest.LogCaptureFixture) -> None:
     source = Source(10, fails_at=5)
     async with serving(stream(source)) as service:
         peer = await service.connect()
         await peer.send(head(f"GET / HTTP/{version}", "Host: a"))
         with pytest.raises(ConnectionResetError):
-            await peer.rest()
+            await peer.read_to_end()
     assert source.closed
     assert "failed while its response was sent" in caplog.text
 
@@ -702,78 +706,78 @@ async def test_a_stream_that_fails_never_looks_whole(version: str, caplog: pytes
 async def test_a_stream_that_fails_before_its_first_chunk_is_an_error() -> None:
     source = Source(10, fails_at=0)
     async with serving(stream(source)) as service:
-        assert (await (await service.connect()).ask(GET)).status == 500
+        assert (await (await service.connect()).exchange(GET)).status == 500
 
 
-async def test_a_stream_with_a_header_that_cannot_be_sent_is_500() -> None:
+async def test_a_stream_with_an_invalid_header_is_500() -> None:
     source = Source(3)
 
     async def handler(request: web.Request) -> web.StreamResponse:
         return await send_stream(request, 200, {"X": "a\nb"}, source.read())
 
     async with serving(handler) as service:
-        assert (await (await service.connect()).ask(GET)).status == 500
+        assert (await (await service.connect()).exchange(GET)).status == 500
         assert source.closed
 
 
-async def test_a_stream_waits_for_its_client_and_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stream_has_backpressure_and_ends_with_its_client(caplog: pytest.LogCaptureFixture) -> None:
     source = Source(1_000_000, size=100_000)
     async with serving(stream(source)) as service:
         peer = await service.connect()
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # socket transports have it
         await peer.send(GET)
         await asyncio.sleep(0.2)
-        given = source.given
+        yielded = source.yielded
         await asyncio.sleep(0.1)
-        assert source.given == given
+        assert source.yielded == yielded
         peer.writer.transport.abort()
         async with asyncio.timeout(2):
-            while not source.closed:  # noqa: ASYNC110 - nothing tells when a generator ends
+            while not source.closed:  # noqa: ASYNC110 - there is nothing to await
                 await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
-# The end -----------------------------------------------------------------------------------------------------
+# Shutdown ----------------------------------------------------------------------------------------------------
 
 
-async def stopping(settings: Settings, seconds: float) -> tuple[bytes, bytes, float]:
-    """Return what a busy and an idle client read while the server stops, and how long that takes."""
-    begun = asyncio.Event()
+async def stop_while_busy(settings: Settings, seconds: float) -> tuple[bytes, bytes, float]:
+    """Return what a busy and an idle client read while the server stops, and how long stopping takes."""
+    started = asyncio.Event()
 
     async def handler(request: web.Request) -> Response:
         if raw_path(request) == "/slow":
-            begun.set()
+            started.set()
             await asyncio.sleep(seconds)
         return Response(200, {}, b"done")
 
     async with serving(handler, settings) as service:
         busy, idle = await service.connect(), await service.connect()
         address = service.runner.addresses[0]
-        await idle.ask(GET)
+        await idle.exchange(GET)
         await busy.send(head("GET /slow HTTP/1.1", "Host: a"))
-        await begun.wait()
+        await started.wait()
         loop = asyncio.get_running_loop()
         start = loop.time()
         end = asyncio.create_task(service.runner.cleanup())
-        left = await idle.rest()
+        idle_data = await idle.read_to_end()
         assert loop.time() - start < 0.2
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(*address)
-        told = await busy.rest()
+        busy_data = await busy.read_to_end()
         await end
-        return told, left, loop.time() - start
+        return busy_data, idle_data, loop.time() - start
 
 
-async def test_a_request_under_way_ends_before_the_server() -> None:
-    told, left, _ = await stopping(SETTINGS, 0.3)
-    assert told.endswith(b"done")
-    assert b"Connection: close\r\n" in told
+async def test_the_server_waits_for_running_requests() -> None:
+    busy_data, left, _ = await stop_while_busy(SETTINGS, 0.3)
+    assert busy_data.endswith(b"done")
+    assert b"Connection: close\r\n" in busy_data
     assert left == b""
 
 
-async def test_a_request_that_takes_too_long_is_given_up() -> None:
-    told, _, took = await stopping(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
-    assert told == b""
+async def test_a_request_that_exceeds_the_shutdown_timeout_is_aborted() -> None:
+    busy_data, _, took = await stop_while_busy(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
+    assert busy_data == b""
     assert took < 1.0
 
 

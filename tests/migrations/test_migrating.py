@@ -72,7 +72,7 @@ async def tables(connection: asyncpg.Connection, schema: str = "notes") -> list[
     return [row["tablename"] for row in rows]
 
 
-async def test_files_are_applied_once_in_the_plugins_own_schema(
+async def test_migrations_are_applied_once_in_the_schema_of_the_plugin(
     dsn: str, connection: asyncpg.Connection, folder: Path
 ) -> None:
     source = with_files(folder, _0001_first=FIRST, _0002_second="INSERT INTO note VALUES ('a'); SELECT 1;")
@@ -84,14 +84,14 @@ async def test_files_are_applied_once_in_the_plugins_own_schema(
     assert (await migrate(dsn, [source]))["notes"].now == ("0003_third.sql",)
 
 
-async def test_the_core_has_its_tables_before_any_plugin(dsn: str, connection: asyncpg.Connection) -> None:
+async def test_core_tables_are_created_before_those_of_plugins(dsn: str, connection: asyncpg.Connection) -> None:
     outcomes = await migrate(dsn, [])
     assert outcomes["pegboard"].now
     assert not outcomes["pegboard"].pending
     assert {"client", "migration"} <= set(await tables(connection, "pegboard"))
 
 
-async def test_a_failed_file_leaves_nothing_and_stops_no_other_plugin(
+async def test_a_failed_migration_is_rolled_back_and_does_not_affect_other_plugins(
     dsn: str, connection: asyncpg.Connection, tmp_path: Path
 ) -> None:
     broken, whole = tmp_path / "broken", tmp_path / "whole"
@@ -112,7 +112,9 @@ async def test_a_failed_file_leaves_nothing_and_stops_no_other_plugin(
     assert (await migrate(dsn, sources))["a"].now == ("0002_bad.sql", "0003_c.sql")
 
 
-async def test_what_a_file_sets_reaches_no_other(dsn: str, connection: asyncpg.Connection, tmp_path: Path) -> None:
+async def test_settings_changed_by_a_migration_do_not_affect_others(
+    dsn: str, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
     rude, next_one = tmp_path / "rude", tmp_path / "next"
     rude.mkdir()
     next_one.mkdir()
@@ -139,11 +141,13 @@ async def test_what_a_file_sets_reaches_no_other(dsn: str, connection: asyncpg.C
         ({"_0001_a": "SELECT pg_terminate_backend(pg_backend_pid())"}, "0001_a.sql: "),
     ],
 )
-async def test_a_bad_file_fails_its_plugin_by_name(dsn: str, folder: Path, texts: dict[str, str], message: str) -> None:
+async def test_an_invalid_migration_fails_its_plugin_by_name(
+    dsn: str, folder: Path, texts: dict[str, str], message: str
+) -> None:
     assert message in await failure(dsn, with_files(folder, **texts))
 
 
-async def test_the_words_of_a_transaction_may_stand_in_bodies_and_texts(dsn: str, folder: Path) -> None:
+async def test_transaction_keywords_are_allowed_in_function_bodies_and_literals(dsn: str, folder: Path) -> None:
     text = """
         CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql AS $body$ BEGIN; RETURN 1; COMMIT; END $body$;
         CREATE FUNCTION two() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END;
@@ -157,7 +161,7 @@ async def test_a_file_that_is_not_utf_8_fails_its_plugin(dsn: str, folder: Path)
     assert await failure(dsn, PluginMigrations("notes", folder)) == "0001_latin.sql is not UTF-8"
 
 
-async def test_line_ends_and_other_files_do_not_matter(dsn: str, folder: Path) -> None:
+async def test_line_endings_and_other_files_are_ignored(dsn: str, folder: Path) -> None:
     source = with_files(folder, _0001_first="CREATE TABLE note (\n    text text\n);\n")
     (folder / "README.md").write_text("Notes.")
     await migrate(dsn, [source])
@@ -166,7 +170,7 @@ async def test_line_ends_and_other_files_do_not_matter(dsn: str, folder: Path) -
     assert (await migrate(dsn, [source]))["notes"].failure is None
 
 
-async def test_an_edited_file_and_one_that_comes_too_late_are_refused(
+async def test_edited_and_out_of_order_migrations_are_rejected(
     dsn: str, connection: asyncpg.Connection, folder: Path
 ) -> None:
     source = with_files(folder, _0001_first=FIRST, _0002_second="SELECT 2")
@@ -178,7 +182,7 @@ async def test_an_edited_file_and_one_that_comes_too_late_are_refused(
     assert (await failure(dsn, source)).startswith("0001_first.sql is new, but 0002 is already applied")
 
 
-async def test_an_older_package_leaves_what_a_newer_one_applied(dsn: str, folder: Path) -> None:
+async def test_an_older_package_keeps_migrations_applied_by_a_newer_one(dsn: str, folder: Path) -> None:
     source = with_files(folder, _0001_first=FIRST, _0002_second="SELECT 2")
     await migrate(dsn, [source])
     (folder / "0002_second.sql").unlink()
@@ -186,7 +190,9 @@ async def test_an_older_package_leaves_what_a_newer_one_applied(dsn: str, folder
     assert (outcome.missing, outcome.failure) == (("0002_second.sql",), None)
 
 
-async def test_a_file_may_opt_out_of_the_transaction(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
+async def test_a_migration_can_opt_out_of_the_transaction(
+    dsn: str, connection: asyncpg.Connection, folder: Path
+) -> None:
     index = "-- pegboard: no-transaction\nCREATE INDEX CONCURRENTLY note_text ON note (text);\n"
     source = with_files(folder, _0001_first=FIRST, _0002_index=index, _0003_after="INSERT INTO note VALUES ('a')")
     assert (await migrate(dsn, [source]))["notes"].failure is None
@@ -197,9 +203,7 @@ async def test_a_file_may_opt_out_of_the_transaction(dsn: str, connection: async
     assert "cannot run inside a transaction block" in await failure(dsn, source)
 
 
-async def test_a_lock_that_someone_holds_is_not_waited_for_long(
-    dsn: str, connection: asyncpg.Connection, folder: Path
-) -> None:
+async def test_waiting_for_a_held_lock_times_out(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
     source = with_files(folder, _0001_first=FIRST)
     await migrate(dsn, [source])
     with_files(folder, _0002_second="ALTER TABLE note ADD COLUMN b int")
@@ -209,7 +213,7 @@ async def test_a_lock_that_someone_holds_is_not_waited_for_long(
     assert (await migrate(dsn, [source]))["notes"].now == ("0002_second.sql",)
 
 
-async def test_starters_that_race_all_end_well(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
+async def test_concurrent_starts_all_succeed(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
     index = "-- pegboard: no-transaction\nCREATE INDEX CONCURRENTLY note_text ON note (text);\n"
     source = with_files(folder, "files", _0001_first=FIRST, _0002_index=index, _0003_slow="SELECT pg_sleep(0.2)")
     results = await asyncio.gather(*(migrate(dsn, [source, with_table()]) for _ in range(6)))
@@ -218,7 +222,7 @@ async def test_starters_that_race_all_end_well(dsn: str, connection: asyncpg.Con
     assert sum(len(result["notes"].now) for result in results) == 1
 
 
-async def test_processes_that_race_all_end_well(dsn: str, folder: Path) -> None:
+async def test_concurrent_processes_all_succeed(dsn: str, folder: Path) -> None:
     with_files(folder, _0001_first=FIRST, _0002_slow="SELECT pg_sleep(0.2)")
     program = (
         "import asyncio, pathlib, sys; from pegboard.migrations.runner import migrate; from pegboard.migrations.status import *;"
@@ -235,14 +239,14 @@ async def test_processes_that_race_all_end_well(dsn: str, folder: Path) -> None:
     assert outputs == ["2 0 None"] * 3 + ["2 2 None"]
 
 
-async def test_a_waiter_gives_up_and_says_why(dsn: str, connection: asyncpg.Connection) -> None:
+async def test_waiting_for_another_migration_fails_with_a_reason(dsn: str, connection: asyncpg.Connection) -> None:
     await connection.execute("SELECT pg_advisory_lock($1)", int.from_bytes(b"pegboard"))
     pid = connection.get_server_pid()
     with pytest.raises(MigrationError, match=rf"waited 0\.1 s .* backend {pid}\) is running"):
         await migrate(dsn, [], wait=0.1)
 
 
-async def test_a_started_migration_that_is_cut_off_leaves_the_way_free(dsn: str, folder: Path) -> None:
+async def test_an_interrupted_migration_releases_its_lock(dsn: str, folder: Path) -> None:
     source = with_files(folder, _0001_slow="SELECT pg_sleep(60)")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(migrate(dsn, [source]), 0.5)
@@ -250,7 +254,7 @@ async def test_a_started_migration_that_is_cut_off_leaves_the_way_free(dsn: str,
     assert (await migrate(dsn, [source], wait=10))["notes"].now == ("0001_slow.sql",)
 
 
-async def test_a_table_is_made_from_its_description_and_grows_with_it(dsn: str, connection: asyncpg.Connection) -> None:
+async def test_a_table_is_created_from_its_spec_and_extended_with_it(dsn: str, connection: asyncpg.Connection) -> None:
     assert (await migrate(dsn, [with_table()]))["notes"] == Outcome(applied=("schema",), now=("schema",))
     assert (await migrate(dsn, [with_table()]))["notes"] == Outcome(applied=("schema",))
     await connection.execute("INSERT INTO notes.notes (id, \"_version\", text) VALUES (gen_random_uuid(), 1, 'a')")
@@ -270,12 +274,12 @@ async def test_a_table_without_rows_follows_every_change(dsn: str, connection: a
     assert await connection.fetchval(query) == "date"
 
 
-async def test_a_table_that_was_there_before_is_never_dropped(dsn: str, connection: asyncpg.Connection) -> None:
+async def test_an_existing_table_is_never_dropped(dsn: str, connection: asyncpg.Connection) -> None:
     await connection.execute("CREATE SCHEMA notes; CREATE TABLE notes.notes (text int)")
     assert "the column text is declared text, but is integer" in await failure(dsn, with_table())
 
 
-async def test_plugins_come_after_those_they_refer_to(dsn: str) -> None:
+async def test_plugins_are_migrated_after_those_they_reference(dsn: str) -> None:
     def table(name: str, *targets: str) -> PluginMigrations:
         columns = tuple(Column(f"to_{target}", "uuid", references=(target, target)) for target in targets)
         return PluginMigrations(name, table=TableSpec(name, name, columns))
@@ -294,7 +298,7 @@ async def test_plugins_come_after_those_they_refer_to(dsn: str) -> None:
     assert [outcomes[name].failure for name in "def"] == [wanted.format(name) for name in ("nowhere", "f", "e")]
 
 
-async def test_files_take_over_from_a_description(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
+async def test_migrations_take_over_from_a_spec(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
     await migrate(dsn, [with_table()])
     await connection.execute("INSERT INTO notes.notes (id, \"_version\", text) VALUES (gen_random_uuid(), 1, 'a')")
     baseline = f"-- pegboard: baseline {fingerprint(NOTES)}\n" + ";\n".join(create(NOTES))
@@ -306,15 +310,13 @@ async def test_files_take_over_from_a_description(dsn: str, connection: asyncpg.
     assert (await migrate(dsn, [with_table(Column("author", "text"))]))["notes"].now == ()
 
 
-async def test_a_baseline_makes_the_table_where_there_is_none(
-    dsn: str, connection: asyncpg.Connection, folder: Path
-) -> None:
+async def test_a_baseline_creates_a_missing_table(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
     baseline = f"-- pegboard: baseline {fingerprint(NOTES)}\n" + ";\n".join(create(NOTES))
     assert (await migrate(dsn, [with_files(folder, _0001_baseline=baseline)]))["notes"].failure is None
     assert await tables(connection) == ["notes"]
 
 
-async def test_a_baseline_of_another_description_is_refused(dsn: str, folder: Path) -> None:
+async def test_a_baseline_of_another_spec_is_rejected(dsn: str, folder: Path) -> None:
     await migrate(dsn, [with_table(Column("author", "text"))])
     baseline = f"-- pegboard: baseline {fingerprint(NOTES)}\n" + ";\n".join(create(NOTES))
     assert "created from another version of the schema" in await failure(
@@ -322,7 +324,7 @@ async def test_a_baseline_of_another_description_is_refused(dsn: str, folder: Pa
     )
 
 
-async def test_status_and_preview_tell_what_is_to_come_and_change_nothing(
+async def test_status_and_preview_list_pending_migrations_and_change_nothing(
     dsn: str, connection: asyncpg.Connection, folder: Path
 ) -> None:
     files = with_files(folder, "files", _0001_first=FIRST)
@@ -342,7 +344,7 @@ async def test_status_and_preview_tell_what_is_to_come_and_change_nothing(
     assert (await preview(dsn, [files]))["files"].sql.startswith("-- refused: 0001_first.sql was edited")
 
 
-async def test_a_plugin_that_is_gone_is_told_and_not_touched(
+async def test_an_uninstalled_plugin_is_listed_and_not_changed(
     dsn: str, connection: asyncpg.Connection, folder: Path
 ) -> None:
     await migrate(dsn, [with_files(folder, _0001_first=FIRST)])
@@ -351,9 +353,7 @@ async def test_a_plugin_that_is_gone_is_told_and_not_touched(
     assert await tables(connection) == ["note"]
 
 
-async def test_a_dropped_plugin_is_forgotten_and_can_come_back(
-    dsn: str, connection: asyncpg.Connection, folder: Path
-) -> None:
+async def test_a_removed_plugin_can_be_installed_again(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
     source = with_files(folder, _0001_first=FIRST, _0002_second="SELECT 2")
     await migrate(dsn, [source])
     await drop(dsn, "notes", "/notes")
@@ -365,7 +365,7 @@ async def test_a_dropped_plugin_is_forgotten_and_can_come_back(
     assert len((await migrate(dsn, [source]))["notes"].now) == 2
 
 
-async def test_a_schema_dropped_by_hand_is_made_again(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
+async def test_a_manually_dropped_schema_is_recreated(dsn: str, connection: asyncpg.Connection, folder: Path) -> None:
     source = with_files(folder, _0001_first=FIRST, _0002_second="SELECT 2")
     await migrate(dsn, [source])
     await connection.execute("DROP SCHEMA notes CASCADE")
@@ -374,7 +374,7 @@ async def test_a_schema_dropped_by_hand_is_made_again(dsn: str, connection: asyn
 
 
 @pytest.mark.parametrize("plugin", ["public", "pg_notes", "information_schema"])
-async def test_a_name_of_postgresqls_own_is_refused(dsn: str, folder: Path, plugin: str) -> None:
+async def test_names_reserved_by_postgresql_are_rejected(dsn: str, folder: Path, plugin: str) -> None:
     assert "PostgreSQL reserves" in await failure(dsn, with_files(folder, plugin, _0001_first=FIRST))
 
 
@@ -382,6 +382,6 @@ async def test_a_plugin_without_tables_has_nothing_to_do(dsn: str, tmp_path: Pat
     assert (await migrate(dsn, [PluginMigrations("notes", tmp_path / "none")]))["notes"] == Outcome()
 
 
-async def test_a_database_that_is_away_is_told_as_it_is() -> None:
+async def test_an_unavailable_database_is_reported_as_such() -> None:
     with pytest.raises(ConnectionRefusedError):
         await migrate("postgresql://postgres@127.0.0.1:1/none", [])

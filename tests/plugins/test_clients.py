@@ -1,4 +1,4 @@
-"""Clients, as those who manage them and those who are managed meet them."""
+"""The clients resource, as seen by administrators and by the clients themselves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import PASSWORD, Api, Response, Serve
 
-SECRET = "a secret that nobody tells"
-OTHER = "another secret that nobody tells"
+SECRET = "a secret that is never exposed"
+OTHER = "another secret that is never exposed"
 ADA = {"username": "ada", "password": SECRET, "grants": ["contacts:GET"]}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 NOT_ALLOWED, CONFLICT, NOT_FOUND = 12002, 13002, 13000
@@ -23,60 +23,60 @@ LAST = "The last active client that holds *:* must keep it and stay active."
 
 
 @dataclass
-class Seen:
-    """All that was answered and logged in one test."""
+class Recorded:
+    """All responses and log records of one test."""
 
     responses: list[Response]
     log: pytest.LogCaptureFixture
 
 
 @pytest.fixture(autouse=True)
-def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
-    """Hold every answer and the log of each test here against the secrets that were sent."""
+def recorded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
+    """Check that no response or log record of any test contains one of the secrets sent."""
     caplog.set_level(logging.DEBUG)
-    seen = Seen([], caplog)
+    recorded = Recorded([], caplog)
     request = Api.request
 
-    async def remembered(api: Api, *args: Any, **options: Any) -> Response:
+    async def recording(api: Api, *args: Any, **options: Any) -> Response:
         response = await request(api, *args, **options)
-        seen.responses.append(response)
+        recorded.responses.append(response)
         return response
 
-    monkeypatch.setattr(Api, "request", remembered)
-    yield seen
-    told = [response.body + str(response.headers).encode() for response in seen.responses] + [caplog.text.encode()]
+    monkeypatch.setattr(Api, "request", recording)
+    yield recorded
+    texts = [response.body + str(response.headers).encode() for response in recorded.responses] + [caplog.text.encode()]
     for secret in (SECRET, OTHER, PASSWORD, "$argon2"):
-        assert not any(secret.encode() in text for text in told)
+        assert not any(secret.encode() in text for text in texts)
 
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, all clients gone but the administrator."""
-    gone = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
-    for row in await running.service.database.write.fetch(gone):
-        # At once, lest a client of the next test with the same name and password be taken for this one.
+    """Return the running service with all clients deleted except the administrator."""
+    sql = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
+    for row in await running.service.database.write.fetch(sql):
+        # Immediately, so that a client of the next test with the same name and password is not mistaken for this one.
         running.service.authentication._cache.forget(row["id"])
     await running.service.database.write.execute("TRUNCATE pegboard.idempotency")
     return running
 
 
-async def made(api: Api, **fields: Any) -> Any:
+async def create(api: Api, **fields: Any) -> Any:
     response = await api.post("/clients", {**ADA, **fields})
     assert response.status == 201, response.body
     return response.json
 
 
 async def manager(api: Api, *grants: str) -> Api:
-    """Return the service as seen by a client that manages others and holds `grants` beside."""
-    await made(api, username="manager", grants=["clients:*", *grants])
+    """Return the service authenticated as a client that manages others and also holds `grants`."""
+    await create(api, username="manager", grants=["clients:*", *grants])
     return api.as_client("manager", SECRET)
 
 
-async def soon(true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until it is true, for a second and no longer."""
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until the condition is true, for at most a second."""
     async with asyncio.timeout(1):
         while True:
-            if await true():
+            if await condition():
                 return
             await asyncio.sleep(0.01)
 
@@ -84,7 +84,7 @@ async def soon(true: Callable[[], Awaitable[bool]]) -> None:
 # The resource.
 
 
-async def test_a_new_client_shows_everything_but_its_password(api: Api) -> None:
+async def test_a_new_client_is_returned_without_its_password(api: Api) -> None:
     response = await api.post("/clients", ADA)
     assert response.status == 201
     item = response.json
@@ -97,7 +97,7 @@ async def test_a_new_client_shows_everything_but_its_password(api: Api) -> None:
 
 async def test_clients_are_listed_filtered_sorted_and_paged(api: Api) -> None:
     for name in ("bob", "cyd", "ada"):
-        await made(api, username=name, active=name != "bob")
+        await create(api, username=name, active=name != "bob")
 
     async def names(query: str) -> list[str]:
         return [item["username"] for item in (await api.get(f"/clients?{query}")).json["items"]]
@@ -119,12 +119,12 @@ async def test_clients_are_listed_filtered_sorted_and_paged(api: Api) -> None:
 @pytest.mark.parametrize(
     "query", ["password=x", "sort=password", "fields=password", "password__prefix=%24argon2", "q=x"]
 )
-async def test_a_password_is_neither_filtered_nor_sorted_by_nor_shown(api: Api, query: str) -> None:
+async def test_a_password_cannot_be_used_in_queries(api: Api, query: str) -> None:
     assert (await api.get(f"/clients?{query}")).status == 400
 
 
-async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) -> None:
-    item = await made(api)
+async def test_clients_are_updated_replaced_and_deleted_like_any_item(api: Api) -> None:
+    item = await create(api)
     path = f"/clients/{item['id']}"
     tag = (await api.get(path)).headers["ETag"]
     changed = await api.patch(path, {"active": False}, headers={"If-Match": tag})
@@ -145,14 +145,14 @@ async def test_clients_are_changed_replaced_and_removed_as_any_item(api: Api) ->
 
 
 async def test_a_client_that_was_read_can_be_sent_back_and_keeps_its_password(api: Api) -> None:
-    item = await made(api)
+    item = await create(api)
     tag = (await api.get(f"/clients/{item['id']}")).headers["ETag"]
     response = await api.put(f"/clients/{item['id']}", item)
     assert (response.status, response.json, response.headers["ETag"]) == (200, item, tag)
     assert (await api.as_client("ada", SECRET).get("/contacts")).status == 200
 
 
-async def test_clients_are_made_all_or_none(api: Api) -> None:
+async def test_clients_are_created_atomically(api: Api) -> None:
     response = await api.post("/clients", [{**ADA, "username": name} for name in ("a", "b", "c")])
     assert [item["username"] for item in response.json["items"]] == ["a", "b", "c"]
     assert (await api.as_client("b", SECRET).get("/contacts")).status == 200
@@ -161,7 +161,7 @@ async def test_clients_are_made_all_or_none(api: Api) -> None:
     assert (await api.get("/clients?username__in=d,e&count=exact")).json["total"] == 0
 
 
-async def test_a_retry_makes_one_client_and_stores_no_password(api: Api) -> None:
+async def test_a_retry_creates_one_client_and_stores_no_password(api: Api) -> None:
     headers = {"Idempotency-Key": "k"}
     first, again = await api.post("/clients", ADA, headers=headers), await api.post("/clients", ADA, headers=headers)
     assert (first.status, again.status, again.body) == (201, 201, first.body)
@@ -174,8 +174,8 @@ async def test_a_retry_makes_one_client_and_stores_no_password(api: Api) -> None
     assert SECRET not in rows[0]["row"]
 
 
-async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
-    item = await made(api)
+async def test_no_table_contains_a_plain_text_password(api: Api) -> None:
+    item = await create(api)
     await api.patch(f"/clients/{item['id']}", {"password": OTHER})
     database = api.service.database.write
     tables = await database.fetch(
@@ -188,7 +188,7 @@ async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
         assert not any(SECRET in row["row"] or OTHER in row["row"] for row in rows)
 
 
-# What is not taken.
+# Validation.
 
 
 @pytest.mark.parametrize(
@@ -221,30 +221,30 @@ async def test_no_table_in_the_database_has_a_password(api: Api) -> None:
         ({"username": "a:b", "password": "x", "grants": ["x"]}, [(11013, "/username"), (11005, "/password"), (11000, "/grants/0")]),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_with_a_client_is_pointed_at(
+async def test_validation_errors_of_a_client_have_pointers(
     api: Api, fields: dict[str, Any], errors: list[tuple[int, str]]
 ) -> None:
     response = await api.post("/clients", {**ADA, **fields})
     assert (response.status, response.errors) == (422, errors)
-    item = await made(api)
+    item = await create(api)
     assert (await api.put(f"/clients/{item['id']}", {**ADA, **fields})).errors == errors
     resettable = {name for name, value in fields.items() if value is None and name in ("grants", "active")}
     if not resettable:
         assert (await api.patch(f"/clients/{item['id']}", fields)).errors == errors
 
 
-async def test_a_client_needs_a_name_and_a_password(api: Api) -> None:
+async def test_a_client_requires_a_name_and_a_password(api: Api) -> None:
     assert (await api.post("/clients", {})).errors == [(11001, "/username"), (11001, "/password")]
 
 
-async def test_a_grant_for_what_is_not_there_is_kept_and_one_given_twice_is_there_once(api: Api) -> None:
+async def test_grants_for_unknown_resources_are_kept_and_duplicates_removed(api: Api) -> None:
     grants = ["not_there:archive", "contacts:any", "not_there:archive"]
-    assert (await made(api, grants=grants))["grants"] == ["not_there:archive", "contacts:any"]
+    assert (await create(api, grants=grants))["grants"] == ["not_there:archive", "contacts:any"]
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH"])
-async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
-    item = await made(api)
+async def test_user_names_are_unique(api: Api, verb: str) -> None:
+    item = await create(api)
     path = "/clients" if verb == "POST" else f"/clients/{item['id']}"
     body = {"username": "admin"} if verb == "PATCH" else {**ADA, "username": "admin"}
     response = await api.request(verb, path, body)
@@ -252,8 +252,8 @@ async def test_a_user_name_is_taken_once(api: Api, verb: str) -> None:
     assert b"admin" not in response.body
 
 
-async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api) -> None:
-    await made(api, password="e\u0301" * 8)
+async def test_passwords_are_measured_and_compared_in_composed_form(api: Api) -> None:
+    await create(api, password="e\u0301" * 8)
     assert (await api.as_client("ada", "\u00e9" * 8).get("/clients/me")).status == 200
     assert (await api.as_client("ada", "e\u0301" * 8).get("/clients/me")).status == 200
 
@@ -261,7 +261,7 @@ async def test_a_password_is_counted_and_compared_in_its_composed_form(api: Api)
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"x"', b"[[]]", b"[1]", b'{"username": "\xff"}', b'{"password": "\\ud800xxxxxxxxx"}']
 )
-async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> None:
+async def test_a_malformed_body_is_a_standard_error(api: Api, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     for verb, path in (("POST", "/clients"), ("PATCH", "/clients/me")):
         response = await api.request(verb, path, data=body, headers=headers)
@@ -269,11 +269,11 @@ async def test_a_malformed_body_is_told_as_anywhere(api: Api, body: bytes) -> No
         assert response.errors
 
 
-# One's own.
+# The client itself.
 
 
-async def test_every_client_reads_itself(api: Api) -> None:
-    item = await made(api, grants=[])
+async def test_every_client_can_read_itself(api: Api) -> None:
+    item = await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.get("/clients/me")
     assert (response.status, response.json) == (200, item)
@@ -288,8 +288,8 @@ async def test_every_client_reads_itself(api: Api) -> None:
         assert (await ada.request(method, path, {"password": OTHER} if method == "PATCH" else None)).status == 403
 
 
-async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
-    await made(api, grants=[])
+async def test_options_of_the_own_client_lists_the_methods(api: Api) -> None:
+    await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.request("OPTIONS", "/clients/me")
     assert (response.status, response.headers["Allow"]) == (204, "GET, HEAD, PATCH, OPTIONS")
@@ -312,21 +312,21 @@ async def test_what_can_be_done_to_oneself_is_told(api: Api) -> None:
         ),
     ],
 )
-async def test_every_client_changes_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
-    item = await made(api, grants=[])
+async def test_every_client_can_change_its_own_password(api: Api, patch: Any, headers: dict[str, str]) -> None:
+    item = await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     response = await ada.patch("/clients/me", patch, headers=headers)
     assert (response.status, response.json["id"]) == (200, item["id"])
     assert (await api.as_client("ada", OTHER).get("/clients/me")).status == 200
 
-    async def gone() -> bool:
+    async def is_rejected() -> bool:
         return (await ada.get("/clients/me")).status == 401
 
-    await soon(gone)
+    await wait_until(is_rejected)
 
 
 @pytest.mark.parametrize(
-    ("patch", "places"),
+    ("patch", "pointers"),
     [
         ({"grants": ["*:*"]}, ["/grants"]),
         ({"grants": []}, ["/grants"]),
@@ -344,17 +344,17 @@ async def test_every_client_changes_its_own_password(api: Api, patch: Any, heade
     ],
 )
 @pytest.mark.parametrize("who", ["ada", "admin"])
-async def test_nothing_else_of_oneself(api: Api, who: str, patch: Any, places: list[str]) -> None:
-    await made(api, grants=["clients:*", "*:PATCH"])
+async def test_a_client_can_change_nothing_else_of_itself(api: Api, who: str, patch: Any, pointers: list[str]) -> None:
+    await create(api, grants=["clients:*", "*:PATCH"])
     client = api.as_client("ada", SECRET) if who == "ada" else api
     before = (await client.get("/clients/me")).json
     response = await client.patch("/clients/me", patch, headers=JSON_PATCH if isinstance(patch, list) else {})
-    assert (response.status, response.errors) == (403, [(NOT_ALLOWED, place) for place in places])
+    assert (response.status, response.errors) == (403, [(NOT_ALLOWED, pointer) for pointer in pointers])
     assert (await client.get("/clients/me")).json == before
 
 
-async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
-    await made(api, grants=[])
+async def test_the_own_new_password_is_validated(api: Api) -> None:
+    await create(api, grants=[])
     ada = api.as_client("ada", SECRET)
     assert (await ada.patch("/clients/me", {"password": "short"})).errors == [(11005, "/password")]
     assert (await ada.patch("/clients/me", {"password": None})).errors == [(11003, "/password")]
@@ -362,11 +362,11 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
     assert (await ada.patch("/clients/me", {})).status == 200
 
 
-# Who may give what.
+# Granting.
 
 
 @pytest.mark.parametrize(
-    ("held", "given", "status"),
+    ("held", "grants", "status"),
     [
         (["contacts:GET"], ["contacts:GET"], 201),
         (["contacts:*"], ["contacts:GET", "contacts:any", "contacts:*"], 201),
@@ -381,23 +381,25 @@ async def test_a_password_of_ones_own_is_checked_as_any(api: Api) -> None:
         (["*:GET"], ["contacts:archive"], 403),
     ],
 )
-async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], given: list[str], status: int) -> None:
+async def test_clients_cannot_grant_what_they_do_not_hold(
+    api: Api, held: list[str], grants: list[str], status: int
+) -> None:
     boss = await manager(api, *held)
-    response = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *given]})
+    response = await boss.post("/clients", {**ADA, "grants": ["clients:GET", *grants]})
     assert response.status == status
-    ada = await made(api, username="bob", grants=[])
+    ada = await create(api, username="bob", grants=[])
     path = f"/clients/{ada['id']}"
     for changed in (
-        await boss.patch(path, {"grants": given}),
-        await boss.put(path, {**ADA, "username": "bob", "grants": given}),
-        await boss.patch(path, [{"op": "replace", "path": "/grants", "value": given}], headers=JSON_PATCH),
+        await boss.patch(path, {"grants": grants}),
+        await boss.put(path, {**ADA, "username": "bob", "grants": grants}),
+        await boss.patch(path, [{"op": "replace", "path": "/grants", "value": grants}], headers=JSON_PATCH),
     ):
         assert changed.status == (200 if status == 201 else 403)
     if status == 403:
         assert response.errors == [(NOT_ALLOWED, "/grants/1")]
         assert changed.errors == [(NOT_ALLOWED, "/grants/0")]
         assert (
-            await boss.post("/clients", [ADA | {"grants": []}, {**ADA, "username": "c", "grants": given}])
+            await boss.post("/clients", [ADA | {"grants": []}, {**ADA, "username": "c", "grants": grants}])
         ).errors == [(NOT_ALLOWED, "/1/grants/0")]
         assert (await api.get("/clients?username=ada&count=exact")).json["total"] == 0
 
@@ -415,12 +417,12 @@ async def test_nobody_gives_what_they_do_not_hold(api: Api, held: list[str], giv
     ],
 )
 @pytest.mark.parametrize("tag", [None, "*"])
-async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body: Any, tag: str | None) -> None:
+async def test_clients_cannot_change_a_client_with_more_grants(api: Api, verb: str, body: Any, tag: str | None) -> None:
     boss = await manager(api, "*:GET", "*:POST", "*:PUT", "*:PATCH", "*:DELETE")
-    await made(api, username="second", grants=["*:*"])
+    await create(api, username="second", grants=["*:*"])
     headers = {"If-Match": tag} if tag else {}
     for victim in ({"grants": ["*:*"]}, {"grants": ["contacts:any"], "active": False}):
-        item = await made(api, **victim)
+        item = await create(api, **victim)
         response = await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)
         assert (response.status, response.errors) == (403, [(NOT_ALLOWED, None)])
         assert (await api.get(f"/clients/{item['id']}")).json == item
@@ -428,14 +430,14 @@ async def test_nobody_touches_a_client_that_holds_more(api: Api, verb: str, body
     assert (await boss.request(verb, f"/clients/{item['id']}", body, headers=headers)).status == 404
 
 
-async def test_who_holds_no_less_may_change_and_remove(api: Api) -> None:
+async def test_clients_can_change_and_delete_clients_with_no_more_grants(api: Api) -> None:
     boss = await manager(api, "contacts:*")
-    path = f"/clients/{(await made(api, grants=['contacts:any', 'clients:PUT']))['id']}"
+    path = f"/clients/{(await create(api, grants=['contacts:any', 'clients:PUT']))['id']}"
     assert (await boss.patch(path, {"password": OTHER, "active": False})).status == 200
     assert (await boss.delete(path)).status == 204
 
 
-async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
+async def test_clients_can_reduce_their_own_grants_but_not_extend_them(api: Api) -> None:
     boss = await manager(api, "contacts:GET")
     path = f"/clients/{(await boss.get('/clients/me')).json['id']}"
     assert (await boss.patch(path, {"grants": ["*:*"]})).errors == [(NOT_ALLOWED, "/grants/0")]
@@ -443,10 +445,10 @@ async def test_one_may_hold_less_than_before_but_not_more(api: Api) -> None:
     assert (await boss.patch(path, {"grants": ["clients:*"]})).status == 403
 
 
-async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(api: Api) -> None:
+async def test_revoked_grants_cannot_be_passed_on_while_still_cached(api: Api) -> None:
     boss = await manager(api, "*:*")
     own = (await boss.get("/clients/me")).json["id"]
-    # Nobody hears of it, as where notifications do not pass.
+    # No worker is notified, as with a pooler in transaction mode.
     async with api.service.database.write.transaction() as connection:
         await connection.execute("ALTER TABLE pegboard.client DISABLE TRIGGER tell_of_client")
         await connection.execute("UPDATE pegboard.client SET grants = '{clients:*}' WHERE username = 'manager'")
@@ -466,8 +468,8 @@ async def test_who_was_robbed_gives_nothing_in_the_second_that_others_remember(a
         ("DELETE", None),
     ],
 )
-async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> None:
-    await made(api, grants=["*:*"], active=False)
+async def test_the_last_administrator_cannot_be_removed(api: Api, verb: str, body: Any) -> None:
+    await create(api, grants=["*:*"], active=False)
     path = f"/clients/{(await api.get('/clients/me')).json['id']}"
     response = await api.request(verb, path, body)
     assert (response.status, response.errors) == (409, [(CONFLICT, None)])
@@ -475,10 +477,10 @@ async def test_the_last_administrator_stays(api: Api, verb: str, body: Any) -> N
     assert (await api.get("/clients/me")).json["grants"] == ["*:*"]
 
 
-async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) -> None:
+async def test_one_of_two_administrators_that_delete_each_other_remains(api: Api) -> None:
     for _ in range(5):
-        bob = await made(api, username="bob", grants=["*:*"])
-        ada = await made(api, username="ada", grants=["*:*"])
+        bob = await create(api, username="bob", grants=["*:*"])
+        ada = await create(api, username="ada", grants=["*:*"])
         await api.service.database.write.execute("UPDATE pegboard.client SET active = false WHERE username = 'admin'")
         ways = ((api.as_client("bob", SECRET), ada), (api.as_client("ada", SECRET), bob))
         responses = await asyncio.gather(*(who.delete(f"/clients/{whom['id']}") for who, whom in ways))
@@ -492,11 +494,11 @@ async def test_of_two_administrators_that_remove_each_other_one_stays(api: Api) 
         await api.service.database.write.execute("DELETE FROM pegboard.client WHERE username <> 'admin'")
 
 
-# How soon a change is felt, in another worker too.
+# How soon a change applies, also in another worker.
 
 
 @pytest.fixture(scope="module")
-async def other(serve: Serve, running: Api) -> Api:
+async def other_worker(serve: Serve, running: Api) -> Api:
     return await serve()
 
 
@@ -509,45 +511,45 @@ CHANGES: dict[str, tuple[str, Any, int]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_a_change_is_felt_in_every_worker_within_a_second(
-    api: Api, other: Api, change: tuple[str, Any, int]
+async def test_a_change_applies_in_every_worker_within_a_second(
+    api: Api, other_worker: Api, change: tuple[str, Any, int]
 ) -> None:
     verb, body, status = change
-    item = await made(api)
-    workers = [worker.as_client("ada", SECRET) for worker in (api, other)]
+    item = await create(api)
+    workers = [worker.as_client("ada", SECRET) for worker in (api, other_worker)]
     for worker in workers:
         assert (await worker.get("/contacts")).status == 200
     assert (await api.request(verb, f"/clients/{item['id']}", body)).status in (200, 204)
 
-    async def felt() -> bool:
+    async def is_applied() -> bool:
         return [(await worker.get("/contacts")).status for worker in workers] == [status, status]
 
-    await soon(felt)
+    await wait_until(is_applied)
     if "password" in (body or {}):
-        assert (await other.as_client("ada", OTHER).get("/contacts")).status == 200
+        assert (await other_worker.as_client("ada", OTHER).get("/contacts")).status == 200
 
 
-async def test_a_password_changed_while_it_is_checked_is_not_remembered(api: Api, other: Api) -> None:
+async def test_a_password_changed_while_being_checked_is_not_cached(api: Api, other_worker: Api) -> None:
     for _ in range(5):
-        item = await made(api)
-        checks = [asyncio.create_task(other.as_client("ada", SECRET).get("/contacts")) for _ in range(3)]
+        item = await create(api)
+        checks = [asyncio.create_task(other_worker.as_client("ada", SECRET).get("/contacts")) for _ in range(3)]
         await asyncio.sleep(0.005)
         assert (await api.patch(f"/clients/{item['id']}", {"password": OTHER})).status == 200
         assert {(await check).status for check in checks} <= {200, 401}
 
-        async def gone() -> bool:
-            return (await other.as_client("ada", SECRET).get("/contacts")).status == 401
+        async def is_rejected() -> bool:
+            return (await other_worker.as_client("ada", SECRET).get("/contacts")).status == 401
 
-        await soon(gone)
+        await wait_until(is_rejected)
         await api.delete(f"/clients/{item['id']}")
 
 
-# What is left in the log.
+# Logging.
 
 
-async def test_every_change_leaves_one_line_with_who_made_it(api: Api, seen: Seen) -> None:
-    seen.log.clear()
-    item = await made(api)
+async def test_every_change_is_logged_with_its_author(api: Api, recorded: Recorded) -> None:
+    recorded.log.clear()
+    item = await create(api)
     path = f"/clients/{item['id']}"
     await api.patch(path, {"password": OTHER, "active": True}, headers={"X-Request-Id": "r-1"})
     await api.put(path, {**ADA, "username": "a\u202eb"})
@@ -556,7 +558,7 @@ async def test_every_change_leaves_one_line_with_who_made_it(api: Api, seen: See
     await api.post("/clients", [{**ADA, "username": "x"}, {**ADA, "username": "x"}])
     await api.post("/clients", ADA, headers={"Idempotency-Key": "log"})
     await api.post("/clients", ADA, headers={"Idempotency-Key": "log"})
-    lines = [record.getMessage() for record in seen.log.records if record.name == "pegboard.clients"]
+    lines = [record.getMessage() for record in recorded.log.records if record.name == "pegboard.clients"]
     plain = [re.sub(r"request=\S+", "request=...", line) for line in lines]
     assert plain == [
         "client added: user='ada' by='admin' request=...",
@@ -568,7 +570,7 @@ async def test_every_change_leaves_one_line_with_who_made_it(api: Api, seen: See
     assert lines[1].endswith("request=r-1")
 
 
-async def test_a_catalogue_and_the_codes_tell_no_secret(api: Api) -> None:
+async def test_the_catalogue_and_the_error_codes_contain_no_secret(api: Api) -> None:
     catalogue = (await api.get("/")).json
     assert {"name": "clients", "path": "/clients"}.items() <= {
         key: value for entry in catalogue["resources"] if entry["name"] == "clients" for key, value in entry.items()

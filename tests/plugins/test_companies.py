@@ -1,4 +1,4 @@
-"""Companies, and the contacts that refer to them, as a client of the API meets them."""
+"""The companies resource, and the contacts that reference it, as seen by a client of the API."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ ADA = {"name": "Ada", "email": "ada@example.org"}
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, its companies and contacts gone."""
+    """Return the running service with all companies and contacts deleted."""
     await running.service.database.write.execute("TRUNCATE companies.companies, contacts.contacts")
     return running
 
 
-async def company(api: Api, **fields: Any) -> Any:
+async def create_company(api: Api, **fields: Any) -> Any:
     response = await api.post("/companies", {**LOVELACE, **fields})
     assert response.status == 201, response.body
     return response.json
 
 
 async def test_a_new_company_has_every_field(api: Api) -> None:
-    item = await company(api)
+    item = await create_company(api)
     assert item == {
         **LOVELACE,
         "address": None,
@@ -59,23 +59,23 @@ async def test_a_new_company_has_every_field(api: Api) -> None:
         ("turnover", 5, 11002),
     ],
 )
-async def test_a_field_of_the_wrong_form_is_refused(api: Api, field: str, value: Any, code: int) -> None:
+async def test_an_invalid_field_is_rejected(api: Api, field: str, value: Any, code: int) -> None:
     response = await api.post("/companies", {**LOVELACE, field: value})
     assert (response.status, response.errors) == (422, [(code, f"/{field}")])
 
 
-async def test_no_two_companies_share_a_vat_number(api: Api) -> None:
-    await company(api)
+async def test_vat_numbers_are_unique(api: Api) -> None:
+    await create_company(api)
     response = await api.post("/companies", {"name": "Other", "vat_number": "gb123456789"})
     assert (response.status, response.errors) == (409, [(13002, "/vat_number")])
     for _ in range(2):
-        await company(api, vat_number=None)
+        await create_company(api, vat_number=None)
 
 
 async def test_companies_are_searched_filtered_and_sorted(api: Api) -> None:
-    await company(api)
-    await company(api, name="Babbage Ltd", vat_number=None, industry="Engines", city="Totnes")
-    await company(api, name="Conti", vat_number=None, country="IT", city="Milano")
+    await create_company(api)
+    await create_company(api, name="Babbage Ltd", vat_number=None, industry="Engines", city="Totnes")
+    await create_company(api, name="Conti", vat_number=None, country="IT", city="Milano")
 
     async def names(query: str) -> list[str]:
         return [item["name"] for item in (await api.get(f"/companies?{query}")).json["items"]]
@@ -86,8 +86,8 @@ async def test_companies_are_searched_filtered_and_sorted(api: Api) -> None:
     assert await names("vat_number__isnull=true&sort=-name") == ["Conti", "Babbage Ltd"]
 
 
-async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
-    item = await company(api)
+async def test_the_company_of_a_contact_can_be_expanded(api: Api) -> None:
+    item = await create_company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
     assert contact["company"] == item["id"]
     assert (await api.get(f"/contacts/{contact['id']}?expand=company")).json == {**contact, "company": item}
@@ -98,13 +98,13 @@ async def test_a_contact_shows_its_company_in_place(api: Api) -> None:
     assert left["company"] is None
 
 
-async def test_a_contact_refers_to_no_company_that_is_not_there(api: Api) -> None:
+async def test_a_contact_cannot_reference_a_missing_company(api: Api) -> None:
     response = await api.post("/contacts", {**ADA, "company": str(uuid4())})
     assert (response.status, response.errors) == (422, [(11000, "/company")])
 
 
-async def test_a_company_that_has_contacts_stays(api: Api) -> None:
-    item = await company(api)
+async def test_a_company_with_contacts_cannot_be_deleted(api: Api) -> None:
+    item = await create_company(api)
     contact = (await api.post("/contacts", {**ADA, "company": item["id"]})).json
     response = await api.delete(f"/companies/{item['id']}")
     assert (response.status, response.errors) == (409, [(13003, None)])

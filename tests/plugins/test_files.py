@@ -1,4 +1,4 @@
-"""Files and their content, as a client of the API meets them."""
+"""Files and their content, as seen by a client of the API."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SECRET = "a long password"
 
 @pytest.fixture
 async def api(running: Api) -> Api:
-    """Give the running service, its files and contacts gone."""
+    """Return the running service with all files and contacts deleted."""
     await running.service.database.write.execute("TRUNCATE files.files CASCADE; TRUNCATE contacts.contacts")
     return running
 
 
-async def created(api: Api, **fields: Any) -> Any:
+async def create(api: Api, **fields: Any) -> Any:
     response = await api.post("/files", {"name": "hello.png", **fields})
     assert response.status == 201, response.body
     return response.json
@@ -46,9 +46,9 @@ async def put(api: Api, path: str, data: bytes = HELLO, **headers: str) -> Respo
     return await api.put(path, data=BytesIO(data), headers=PNG | {n.replace("_", "-"): v for n, v in headers.items()})
 
 
-async def filled(api: Api, data: bytes = HELLO, **fields: Any) -> str:
-    """Return the path of the content of a new file."""
-    path = f"/files/{(await created(api, **fields))['id']}/content"
+async def create_content(api: Api, data: bytes = HELLO, **fields: Any) -> str:
+    """Create a file with content and return the path of the content."""
+    path = f"/files/{(await create(api, **fields))['id']}/content"
     assert (await put(api, path, data)).status == 201
     return path
 
@@ -57,8 +57,8 @@ async def chunks(api: Api) -> int:
     return int(await api.service.database.write.fetchval("SELECT count(*) FROM files.files_content"))
 
 
-async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
-    item = await created(api)
+async def test_a_file_is_created_uploaded_and_downloaded(api: Api) -> None:
+    item = await create(api)
     path = f"/files/{item['id']}/content"
     assert (item["media_type"], item["size"], item["sha256"]) == (None, None, None)
     missing = await api.get(path)
@@ -71,10 +71,10 @@ async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
 
     response = await api.get(path)
     assert (response.status, response.body) == (200, HELLO)
-    told = {name.lower(): value for name, value in response.headers.items()}
-    for passing in ("date", "etag", "last-modified", "x-request-id"):
-        del told[passing]
-    assert told == {
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    for varying in ("date", "etag", "last-modified", "x-request-id"):
+        del headers[varying]
+    assert headers == {
         "server": "Pegboard",
         "content-type": "image/png",
         "content-length": "13",
@@ -89,11 +89,11 @@ async def test_a_file_is_made_then_uploaded_then_downloaded(api: Api) -> None:
     assert response.headers["ETag"] == new.headers["ETag"]
     head = await api.head(path)
     assert (head.status, head.body) == (200, b"")
-    assert {name: head.headers[name] for name in told} == told
+    assert {name: head.headers[name] for name in headers} == headers
 
 
-async def test_large_content_is_kept_in_chunks_and_comes_back_whole(api: Api) -> None:
-    path = await filled(api, LARGE)
+async def test_large_content_is_stored_in_chunks_and_returned_completely(api: Api) -> None:
+    path = await create_content(api, LARGE)
     assert await chunks(api) == 4
     assert (await api.get(path)).body == LARGE
 
@@ -101,16 +101,16 @@ async def test_large_content_is_kept_in_chunks_and_comes_back_whole(api: Api) ->
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, 1), (0, BLOCK), (BLOCK - 1, BLOCK + 1), (BLOCK, 2 * BLOCK), (5, 3 * BLOCK + 3)]
 )
-async def test_a_part_may_lie_anywhere(api: Api, start: int, stop: int) -> None:
-    path = await filled(api, LARGE)
+async def test_a_range_may_be_anywhere(api: Api, start: int, stop: int) -> None:
+    path = await create_content(api, LARGE)
     response = await api.get(path, headers={"Range": f"bytes={start}-{stop - 1}"})
     assert (response.status, response.body) == (206, LARGE[start:stop])
     assert response.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(LARGE)}"
     assert response.headers["Content-Length"] == str(stop - start)
 
 
-async def test_ranges_are_answered_with_a_part_with_all_or_with_416(api: Api) -> None:
-    path = await filled(api)
+async def test_ranges_are_206_200_or_416(api: Api) -> None:
+    path = await create_content(api)
     tag = (await api.get(path)).headers["ETag"]
     for headers, status, body in (
         ({"Range": "bytes=7-"}, 206, b"files!"),
@@ -130,15 +130,15 @@ async def test_ranges_are_answered_with_a_part_with_all_or_with_416(api: Api) ->
 
 
 async def test_content_may_be_empty(api: Api) -> None:
-    path = await filled(api, b"")
+    path = await create_content(api, b"")
     response = await api.get(path)
     assert (response.status, response.body, response.headers["Content-Length"]) == (200, b"", "0")
     assert (await api.get(path, headers={"Range": "bytes=0-"})).status == 416
     assert await chunks(api) == 0
 
 
-async def test_conditions_hold_for_the_content(api: Api) -> None:
-    path = f"/files/{(await created(api))['id']}/content"
+async def test_preconditions_apply_to_content(api: Api) -> None:
+    path = f"/files/{(await create(api))['id']}/content"
     assert (await put(api, path, If_Match='"none"')).status == 412
     tag = (await put(api, path, If_None_Match="*")).headers["ETag"]
     assert (await put(api, path, If_None_Match="*")).status == 412
@@ -155,8 +155,8 @@ async def test_conditions_hold_for_the_content(api: Api) -> None:
     assert other.headers["ETag"] != changed.headers["ETag"]
 
 
-async def test_of_uploads_that_race_with_one_tag_exactly_one_wins(api: Api) -> None:
-    path = await filled(api)
+async def test_exactly_one_of_several_concurrent_uploads_with_one_etag_succeeds(api: Api) -> None:
+    path = await create_content(api)
     tag = (await api.get(path)).headers["ETag"]
     bodies = [bytes([65 + n]) * (BLOCK + n) for n in range(6)]
     responses = await asyncio.gather(*(put(api, path, body, If_Match=tag) for body in bodies))
@@ -165,8 +165,8 @@ async def test_of_uploads_that_race_with_one_tag_exactly_one_wins(api: Api) -> N
     assert (await api.get(path)).body == winner
 
 
-async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
-    path = await filled(api, LARGE)
+async def test_concurrent_uploads_store_one_of_them_completely(api: Api) -> None:
+    path = await create_content(api, LARGE)
     bodies = [LARGE, *(bytes([65 + n]) * (BLOCK + 1) for n in range(5)), LARGE]
     responses = await asyncio.gather(*(put(api, path, body) for body in bodies))
     assert {response.status for response in responses} == {204}
@@ -176,8 +176,8 @@ async def test_uploads_that_race_leave_one_of_them_whole(api: Api) -> None:
 
 
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
-async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None:
-    path = await filled(api)
+async def test_a_digest_is_checked_against_the_content(api: Api, header: str) -> None:
+    path = await create_content(api)
     wrong = await api.put(path, data=b"other", headers={header: digests.format_digest(sha256(HELLO).digest())})
     assert (wrong.status, wrong.errors) == (400, [(10018, header)])
     assert (await api.put(path, data=b"x", headers={header: "x"})).errors == [(10015, header)]
@@ -187,7 +187,7 @@ async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "fault"),
+    ("headers", "status", "error"),
     [
         ({"Content-Type": "x"}, 415, (10003, "Content-Type")),
         ({"Content-Type": "image/*"}, 415, (10003, "Content-Type")),
@@ -197,15 +197,15 @@ async def test_a_digest_is_held_against_what_came(api: Api, header: str) -> None
         ({"If-Match": "x"}, 400, (10015, "If-Match")),
     ],
 )
-async def test_an_upload_of_the_wrong_form_is_refused(api: Api, headers: Any, status: int, fault: Any) -> None:
-    path = f"/files/{(await created(api))['id']}/content"
+async def test_an_invalid_upload_is_rejected(api: Api, headers: Any, status: int, error: Any) -> None:
+    path = f"/files/{(await create(api))['id']}/content"
     response = await api.put(path, data=HELLO, headers=headers)
-    assert (response.status, response.errors) == (status, [fault])
+    assert (response.status, response.errors) == (status, [error])
     assert (await api.get(f"{path}?x=1")).errors == [(10013, "x")]
 
 
-async def test_a_media_type_is_kept_as_it_came_and_unknown_without_one(api: Api) -> None:
-    path = await filled(api)
+async def test_the_media_type_is_stored_or_a_default_is_used(api: Api) -> None:
+    path = await create_content(api)
     for sent in ("text/plain; charset=UTF-8", "application/vnd.some+json;v=1", "Text/HTML"):
         await api.put(path, data=HELLO, headers={"Content-Type": sent})
         response = await api.get(path)
@@ -215,20 +215,20 @@ async def test_a_media_type_is_kept_as_it_came_and_unknown_without_one(api: Api)
     assert (await api.get(path)).headers["Content-Type"] == "application/octet-stream"
 
 
-async def test_a_download_of_a_type_that_is_not_accepted_is_406(api: Api) -> None:
-    path = await filled(api)
+async def test_a_download_with_an_unacceptable_media_type_is_406(api: Api) -> None:
+    path = await create_content(api)
     for accept, status in (("image/*", 200), ("image/png", 200), ("text/html", 406), ("*/*;q=0.1", 200)):
         assert (await api.get(path, headers={"Accept": accept})).status == status
 
 
-async def test_content_is_never_compressed_here(api: Api) -> None:
-    path = await filled(api, LARGE)
+async def test_content_is_never_compressed(api: Api) -> None:
+    path = await create_content(api, LARGE)
     response = await api.get(path, headers={"Accept-Encoding": "gzip"})
     assert ("Content-Encoding" in response.headers, response.body) == (False, LARGE)
 
 
-async def test_content_goes_with_its_file(api: Api) -> None:
-    path = await filled(api, LARGE)
+async def test_content_is_deleted_with_its_file(api: Api) -> None:
+    path = await create_content(api, LARGE)
     item = path.removesuffix("/content")
     assert (await api.delete(item)).status == 204
     assert (await api.get(path)).status == 404
@@ -236,8 +236,8 @@ async def test_content_goes_with_its_file(api: Api) -> None:
     assert await chunks(api) == 0
 
 
-async def test_what_is_told_of_a_file_changes_without_its_content(api: Api) -> None:
-    path = await filled(api)
+async def test_metadata_of_a_file_can_change_without_its_content(api: Api) -> None:
+    path = await create_content(api)
     item = path.removesuffix("/content")
     await api.put(item, {"name": "Übersicht.png", "size": 5, "sha256": "x"})
     response = await api.get(path)
@@ -248,8 +248,8 @@ async def test_what_is_told_of_a_file_changes_without_its_content(api: Api) -> N
     assert (await api.get(item)).json["size"] == 13
 
 
-async def test_verbs_of_content_need_grants_of_their_own(api: Api) -> None:
-    path = await filled(api)
+async def test_methods_of_content_have_their_own_grants(api: Api) -> None:
+    path = await create_content(api)
     await api.service.clients.add("reader", SECRET, ["files:GET"])
     reader = api.as_client("reader", SECRET)
     assert (await reader.get(path)).status == 200
@@ -261,36 +261,36 @@ async def test_verbs_of_content_need_grants_of_their_own(api: Api) -> None:
     assert (allowed.status, allowed.headers["Allow"]) == (204, "GET, HEAD, PUT, OPTIONS")
 
 
-async def test_a_file_is_attached_to_an_item_of_any_resource(api: Api) -> None:
+async def test_a_file_can_be_attached_to_an_item_of_any_resource(api: Api) -> None:
     contact = (await api.post("/contacts", {"name": "Ada", "email": "ada@example.org"})).json["id"]
-    file = await created(api, resource="contacts", item=contact.upper())
+    file = await create(api, resource="contacts", item=contact.upper())
     assert (file["resource"], file["item"]) == ("contacts", contact)
-    await created(api, name="other.png")
+    await create(api, name="other.png")
     found = (await api.get(f"/files?resource=contacts&item={contact}")).json["items"]
     assert [item["id"] for item in found] == [file["id"]]
-    # What it is attached to may go; the file stays, and is found.
+    # The item it is attached to may be deleted; the file is kept, and can be found.
     assert (await api.delete(f"/contacts/{contact}")).status == 204
     assert (await api.patch(f"/files/{file['id']}", {"name": "still.png"})).status == 200
     assert len((await api.get(f"/files?resource=contacts&item={contact}")).json["items"]) == 1
     assert (await api.patch(f"/files/{file['id']}", {"resource": None, "item": None})).status == 200
 
 
-async def test_a_file_is_attached_to_nothing_that_the_client_does_not_see(api: Api) -> None:
+async def test_a_file_cannot_be_attached_to_an_item_hidden_from_the_client(api: Api) -> None:
     contact = (await api.post("/contacts", {"name": "Ada", "email": "ada@example.org"})).json["id"]
     await api.service.clients.add("clerk", SECRET, ["files:*"])
     clerk = api.as_client("clerk", SECRET)
-    for client, resource, item, place in (
+    for client, resource, item, pointer in (
         (api, "contacts", str(uuid4()), "/item"),
         (api, "contacts", "x", "/item"),
         (api, "nothing", contact, "/resource"),
         (clerk, "contacts", contact, "/item"),
     ):
         response = await client.post("/files", {"name": "x", "resource": resource, "item": item})
-        assert (response.status, response.errors) == (422, [(11000, place)])
+        assert (response.status, response.errors) == (422, [(11000, pointer)])
     for half, missing in (({"resource": "contacts"}, "/item"), ({"item": contact}, "/resource")):
         response = await api.post("/files", {"name": "x", **half})
         assert (response.status, response.errors) == (422, [(11001, missing)])
-    file = await created(api, resource="contacts", item=contact)
+    file = await create(api, resource="contacts", item=contact)
     response = await api.patch(f"/files/{file['id']}", {"item": None})
     assert (response.status, response.errors) == (422, [(11001, "/item")])
     several = await api.post("/files", [{"name": "x"}, {"name": "y", "resource": "nothing", "item": "z"}])
@@ -298,7 +298,7 @@ async def test_a_file_is_attached_to_nothing_that_the_client_does_not_see(api: A
 
 
 class Wire:
-    """A connection that sends what it is told to, and no more."""
+    """A raw connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -332,8 +332,8 @@ async def wire(api: Api) -> AsyncIterator[Wire]:
     wire.abort()
 
 
-async def test_a_client_that_waits_is_told_to_send_or_not_to(api: Api, wire: Wire) -> None:
-    path = f"/files/{(await created(api))['id']}/content"
+async def test_a_client_expecting_100_continue_gets_it_or_an_error(api: Api, wire: Wire) -> None:
+    path = f"/files/{(await create(api))['id']}/content"
     wire.send("PUT", path, "Content-Length: 13", "Expect: 100-continue")
     assert await wire.status() == 100
     wire.writer.write(HELLO)
@@ -342,8 +342,8 @@ async def test_a_client_that_waits_is_told_to_send_or_not_to(api: Api, wire: Wir
     assert await wire.status() == 412
 
 
-async def test_a_client_that_hangs_up_leaves_the_content_as_it_was(api: Api) -> None:
-    path = await filled(api)
+async def test_an_interrupted_upload_keeps_the_previous_content(api: Api) -> None:
+    path = await create_content(api)
     wire = await Wire.open(api)
     wire.send("PUT", path, "Content-Length: 1000000")
     wire.writer.write(LARGE[:400_000])
@@ -360,14 +360,14 @@ async def test_a_client_that_hangs_up_leaves_the_content_as_it_was(api: Api) -> 
     assert await chunks(api) == 1
 
 
-async def test_a_download_that_is_left_costs_no_connection(api: Api) -> None:
-    path = await filled(api, LARGE * 16)
+async def test_an_unfinished_download_holds_no_connection(api: Api) -> None:
+    path = await create_content(api, LARGE * 16)
     pool = api.service.database.read
     wires = [await Wire.open(api) for _ in range(2 * 10)]
     for wire in wires:
         wire.send("GET", path)
         assert await wire.status() == 200
-    # All of them are in the midst of it, and wait for their clients.
+    # All of them are in progress, and wait for their clients.
     assert (await api.get(path.removesuffix("/content"))).status == 200
     for wire in wires:
         wire.abort()
@@ -375,8 +375,8 @@ async def test_a_download_that_is_left_costs_no_connection(api: Api) -> None:
     assert pool.idle > 0
 
 
-async def test_a_download_whose_content_is_replaced_is_cut_and_never_mixed(api: Api) -> None:
-    path = await filled(api, LARGE * 16)
+async def test_a_download_is_aborted_if_its_content_is_replaced(api: Api) -> None:
+    path = await create_content(api, LARGE * 16)
     wire = await Wire.open(api)
     wire.send("GET", path)
     assert await wire.status() == 200
@@ -392,33 +392,33 @@ def with_settings(**environ: str) -> list[Plugin]:
     return discovery.discover(points, environ={f"PEGBOARD_FILES_{name}": value for name, value in environ.items()})
 
 
-async def test_how_large_a_file_may_be_is_a_setting(serve: Serve) -> None:
+async def test_the_maximum_file_size_is_a_setting(serve: Serve) -> None:
     small = await serve(with_settings(MAX_SIZE="10"))
-    path = f"/files/{(await created(small))['id']}/content"
+    path = f"/files/{(await create(small))['id']}/content"
     assert (await put(small, path, b"x" * 11)).status == 413
     assert (await put(small, path, b"x" * 10)).status == 201
-    told = (await small.get("/openapi.json")).json["paths"]["/files/{id}/content"]["put"]["requestBody"]
-    assert told["description"] == "The content, of at most 10 bytes."
+    body = (await small.get("/openapi.json")).json["paths"]["/files/{id}/content"]["put"]["requestBody"]
+    assert body["description"] == "The content, of at most 10 bytes."
 
 
 @pytest.mark.parametrize(
-    ("environ", "fault"),
+    ("environ", "error"),
     [
         ({"MAX_SIZE": "much"}, "PEGBOARD_FILES_MAX_SIZE: Not a valid integer"),
         ({"MAX_SIZE": "0"}, "PEGBOARD_FILES_MAX_SIZE: Must be greater than or equal to 1"),
         ({"MAXSIZE": "1"}, "PEGBOARD_FILES_MAXSIZE is not a setting of files; did you mean PEGBOARD_FILES_MAX_SIZE?"),
     ],
 )
-def test_a_size_that_makes_no_sense_takes_out_the_files_alone(environ: dict[str, str], fault: str) -> None:
+def test_an_invalid_maximum_size_disables_only_the_files_plugin(environ: dict[str, str], error: str) -> None:
     states = {plugin.name: (plugin.state, plugin.error) for plugin in with_settings(**environ)}
-    assert fault in str(states["files"][1])
+    assert error in str(states["files"][1])
     assert states["clients"] == (State.READY, None)
 
 
-async def test_the_upload_sample_of_the_reference_stores_every_byte(api: Api, tmp_path: Path) -> None:
+async def test_the_upload_example_of_the_reference_stores_every_byte(api: Api, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(100_000)
     (tmp_path / "FILE").write_bytes(data)
-    item = await created(api)
+    item = await create(api)
     page = (await api.get("/docs/files", headers={"Accept": "text/html"})).body.decode()
     section = page.partition('id="put-files-id-content"')[2]
     sample = unescape(re.sub("<[^>]+>", "", section.partition("<pre>")[2].partition("</pre>")[0])).strip()

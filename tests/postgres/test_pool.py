@@ -1,4 +1,4 @@
-"""Lending connections: never one in an odd state, never one lost, never a wait without an end."""
+"""The connection pool: connections are never in an odd state or lost, and waiting always ends."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ PID = "SELECT pg_backend_pid()"
 
 @pytest.fixture
 async def admin(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection beside the pools, and an empty table."""
+    """Return a connection outside the pools; create an empty table."""
     connection = await asyncpg.connect(dsn)
     await connection.execute("DROP TABLE IF EXISTS item; CREATE TABLE item (id bigint PRIMARY KEY, note text)")
     yield connection
@@ -31,22 +31,22 @@ async def admin(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def make(dsn: str, admin: asyncpg.Connection) -> AsyncIterator[MakePool]:
+async def make_pool(dsn: str, admin: asyncpg.Connection) -> AsyncIterator[MakePool]:
     async with AsyncExitStack() as stack:
 
-        async def make(**options: Any) -> Pool:
+        async def make_pool(**options: Any) -> Pool:
             pool = Pool(dsn, **options)
             await pool.open()
             stack.push_async_callback(pool.close)
             return pool
 
-        yield make
+        yield make_pool
 
 
-async def settled(pool: Pool) -> None:
-    """Wait until nobody uses a connection."""
+async def wait_until_idle(pool: Pool) -> None:
+    """Wait until no connection is in use."""
     async with asyncio.timeout(10):
-        while pool.idle != pool.size or pool.waiting:  # noqa: ASYNC110 - nothing tells
+        while pool.idle != pool.size or pool.waiting:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.005)
 
 
@@ -83,8 +83,8 @@ def assert_unavailable(error: ApiError) -> None:
     assert error.headers == {"Retry-After": "1"}
 
 
-async def test_fetches_rows_a_row_a_value_and_a_status(make: MakePool) -> None:
-    pool = await make()
+async def test_rows_single_rows_values_and_statuses_can_be_fetched(make_pool: MakePool) -> None:
+    pool = await make_pool()
     assert await pool.execute("INSERT INTO item VALUES ($1, $2), (2, 'b')", 1, "a") == "INSERT 0 2"
     assert [tuple(row) for row in await pool.fetch("SELECT * FROM item ORDER BY id")] == [(1, "a"), (2, "b")]
     assert tuple(await pool.fetchrow("SELECT * FROM item ORDER BY id DESC")) == (2, "b")
@@ -93,34 +93,34 @@ async def test_fetches_rows_a_row_a_value_and_a_status(make: MakePool) -> None:
     assert await pool.fetchval("SELECT note FROM item WHERE id = $1", 3) is None
 
 
-async def test_sessions_are_set_up_alike(make: MakePool) -> None:
-    pool = await make(read_only=True, statement_timeout=7.5, idle_in_transaction_timeout=20)
+async def test_sessions_are_configured_uniformly(make_pool: MakePool) -> None:
+    pool = await make_pool(read_only=True, statement_timeout=7.5, idle_in_transaction_timeout=20)
     names = "TimeZone", "application_name", "jit", "default_transaction_read_only"
     timeouts = "statement_timeout", "idle_in_transaction_session_timeout"
     values = [await pool.fetchval("SELECT current_setting($1)", name) for name in names + timeouts]
     assert values == ["UTC", "pegboard", "off", "on", "7500ms", "20s"]
 
 
-async def test_json_goes_in_and_comes_out_as_values(make: MakePool) -> None:
-    pool = await make()
+async def test_json_is_encoded_and_decoded(make_pool: MakePool) -> None:
+    pool = await make_pool()
     value = {"a": [1, 2.5, None, "ö"], "at": datetime(2015, 2, 15, 5, 21, 7, tzinfo=UTC)}
     row = await pool.fetchrow("SELECT $1::jsonb, $1::json", value)
     assert row[0] == row[1] == {"a": [1, 2.5, None, "ö"], "at": "2015-02-15T05:21:07Z"}
 
 
-async def test_a_new_connection_is_given_to_the_setup(make: MakePool) -> None:
+async def test_new_connections_are_passed_to_setup(make_pool: MakePool) -> None:
     async def setup(connection: asyncpg.Connection) -> None:
         await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str.upper)
 
-    pool = await make(setup=setup)
+    pool = await make_pool(setup=setup)
     assert (
         await pool.fetchval("SELECT 'a0000000-0000-0000-0000-000000000000'::uuid")
         == "A" + "0000000-0000-0000-0000-000000000000"
     )
 
 
-async def test_the_connection_used_last_is_lent_first_and_no_more_are_opened_than_needed(make: MakePool) -> None:
-    pool = await make()
+async def test_the_most_recently_used_connection_is_acquired_first(make_pool: MakePool) -> None:
+    pool = await make_pool()
     first = await pool.fetchval(PID)
     assert {await pool.fetchval(PID) for _ in range(5)} == {first}
     assert (pool.size, pool.idle, pool.waits) == (1, 1, 0)
@@ -131,8 +131,8 @@ async def test_the_connection_used_last_is_lent_first_and_no_more_are_opened_tha
     assert pool.size == 2
 
 
-async def test_never_more_connections_than_the_size_and_first_come_first_served(make: MakePool) -> None:
-    pool = await make(size=3)
+async def test_the_pool_size_is_never_exceeded_and_waiting_is_fifo(make_pool: MakePool) -> None:
+    pool = await make_pool(size=3)
     served = []
 
     async def ask(number: int) -> int:
@@ -144,11 +144,11 @@ async def test_never_more_connections_than_the_size_and_first_come_first_served(
     assert len(pids) <= 3
     assert pool.size <= 3
     assert pool.waits >= 57
-    assert max(abs(place - number) for place, number in enumerate(served)) < 20
+    assert max(abs(index - number) for index, number in enumerate(served)) < 20
 
 
-async def test_whoever_waits_too_long_is_told_so_and_nothing_is_lost(make: MakePool) -> None:
-    pool = await make(size=1, timeout=0.15)
+async def test_acquiring_times_out_without_losing_a_connection(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1, timeout=0.15)
     async with pool.connection():
         begun = monotonic()
         results = await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(3)), return_exceptions=True)
@@ -157,12 +157,12 @@ async def test_whoever_waits_too_long_is_told_so_and_nothing_is_lost(make: MakeP
         assert isinstance(result, ApiError)
         assert_unavailable(result)
     assert pool.waiting == 0
-    await settled(pool)
+    await wait_until_idle(pool)
     assert await pool.fetchval("SELECT 1") == 1
 
 
-async def test_a_cancelled_wait_takes_no_place(make: MakePool) -> None:
-    pool = await make(size=1)
+async def test_a_cancelled_wait_leaves_the_queue(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1)
     async with pool.connection():
         waiting = [asyncio.create_task(pool.fetchval("SELECT 1")) for _ in range(3)]
         await asyncio.sleep(0.01)
@@ -173,10 +173,10 @@ async def test_a_cancelled_wait_takes_no_place(make: MakePool) -> None:
     assert await waiting[1] == 1
 
 
-async def test_a_cancelled_query_ends_on_the_server_and_its_connection_serves_again(
-    make: MakePool, admin: asyncpg.Connection
+async def test_a_cancelled_query_is_cancelled_on_the_server_and_its_connection_reused(
+    make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
-    pool = await make(size=1)
+    pool = await make_pool(size=1)
     pid = await pool.fetchval(PID)
     task = asyncio.create_task(pool.fetch("SELECT pg_sleep(30)"))
     await until_running(admin, "pg_sleep(30)")
@@ -188,8 +188,8 @@ async def test_a_cancelled_query_ends_on_the_server_and_its_connection_serves_ag
     assert monotonic() - begun < 2
 
 
-async def test_an_exception_rolls_back(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=1)
+async def test_an_exception_rolls_back(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=1)
     with pytest.raises(LookupError):
         await insert(pool, 1, then=LookupError())
     assert (pool.size, pool.idle) == (1, 1)
@@ -200,8 +200,8 @@ async def test_an_exception_rolls_back(make: MakePool, admin: asyncpg.Connection
     assert await admin.fetchval("SELECT count(*) FROM item") == 1
 
 
-async def test_a_transaction_within_one_is_a_savepoint(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make()
+async def test_a_nested_transaction_is_a_savepoint(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool()
     async with pool.transaction() as connection:
         await connection.execute("INSERT INTO item VALUES (1)")
         with pytest.raises(asyncpg.UniqueViolationError):
@@ -211,22 +211,22 @@ async def test_a_transaction_within_one_is_a_savepoint(make: MakePool, admin: as
     assert await admin.fetchval("SELECT count(*) FROM item") == 2
 
 
-async def test_an_error_passed_over_inside_a_transaction_is_no_success(make: MakePool) -> None:
-    pool = await make(size=1)
+async def test_an_error_swallowed_inside_a_transaction_is_still_an_error(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1)
 
-    async def pass_over() -> None:
+    async def ignore_error() -> None:
         async with pool.transaction() as connection:
             await connection.execute("INSERT INTO item VALUES (1)")
             with suppress(asyncpg.UniqueViolationError):
                 await connection.execute("INSERT INTO item VALUES (1)")
 
     with pytest.raises(asyncpg.InFailedSQLTransactionError):
-        await pass_over()
+        await ignore_error()
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
-async def test_two_hundred_cancelled_writers_leave_nothing_behind(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=5)
+async def test_two_hundred_cancelled_writers_leak_nothing(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=5)
     await admin.execute("INSERT INTO item VALUES (0)")
     chance = random.Random(7)
 
@@ -243,7 +243,7 @@ async def test_two_hundred_cancelled_writers_leave_nothing_behind(make: MakePool
         await asyncio.gather(task, return_exceptions=True)
 
     await asyncio.gather(*(hang_up(number) for number in range(1, 201)))
-    await settled(pool)
+    await wait_until_idle(pool)
     assert set(await sessions(admin)) == {"idle"}
     assert 1 <= pool.size <= 5
     halves = await admin.fetch("SELECT id / 2 FROM item WHERE id > 0 GROUP BY 1 HAVING count(*) <> 2")
@@ -251,16 +251,16 @@ async def test_two_hundred_cancelled_writers_leave_nothing_behind(make: MakePool
     assert await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(20))) == [1] * 20
 
 
-async def test_a_statement_cut_by_its_timeout_leaves_the_connection_in_order(make: MakePool) -> None:
-    pool = await make(size=1, statement_timeout=0.05)
+async def test_a_connection_is_usable_after_a_statement_timeout(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1, statement_timeout=0.05)
     pid = await pool.fetchval(PID)
     with pytest.raises(asyncpg.QueryCanceledError):
         await pool.fetch("SELECT pg_sleep(5)")
     assert await pool.fetchval(PID) == pid
 
 
-async def test_wrong_arguments_and_statements_leave_the_connection_in_order(make: MakePool) -> None:
-    pool = await make(size=1)
+async def test_a_connection_is_usable_after_invalid_statements(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1)
     pid = await pool.fetchval(PID)
     for sql, args in (
         ("SELECT $1::int", ("x",)),
@@ -274,10 +274,10 @@ async def test_wrong_arguments_and_statements_leave_the_connection_in_order(make
     assert await pool.fetchval(PID) == pid
 
 
-async def test_connections_that_the_server_closed_are_replaced_unseen(
-    make: MakePool, admin: asyncpg.Connection
+async def test_connections_closed_by_the_server_are_replaced_transparently(
+    make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
-    pool = await make(size=4)
+    pool = await make_pool(size=4)
     await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pegboard'"
     write = "INSERT INTO item SELECT coalesce(max(id), 0) + 1 FROM item RETURNING id"
@@ -295,18 +295,18 @@ async def test_connections_that_the_server_closed_are_replaced_unseen(
     assert pool.idle == pool.size
 
 
-async def test_a_read_whose_connection_breaks_is_run_again(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=2, read_only=True)
+async def test_a_read_is_retried_if_its_connection_breaks(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=2, read_only=True)
     reading = asyncio.create_task(pool.fetchval("SELECT 'read' FROM pg_sleep(0.3)"))
     pid = await until_running(admin, "pg_sleep(0.3)")
     await admin.execute("SELECT pg_terminate_backend($1)", pid)
     assert await reading == "read"
-    await settled(pool)
+    await wait_until_idle(pool)
     assert pool.size == 1
 
 
-async def test_a_write_whose_outcome_is_unknown_is_not_run_again(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=1)
+async def test_a_write_with_an_unknown_outcome_is_not_retried(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=1)
     write = "INSERT INTO item SELECT count(*) FROM item, pg_sleep(0.3) RETURNING id"
     writing = asyncio.create_task(pool.fetchval(write))
     pid = await until_running(admin, "pg_sleep(0.3)")
@@ -318,9 +318,9 @@ async def test_a_write_whose_outcome_is_unknown_is_not_run_again(make: MakePool,
 
 
 async def test_a_connection_that_breaks_inside_a_transaction_is_replaced(
-    make: MakePool, admin: asyncpg.Connection
+    make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:
-    pool = await make(size=1)
+    pool = await make_pool(size=1)
 
     async def lose() -> None:
         async with pool.transaction() as connection:
@@ -335,10 +335,10 @@ async def test_a_connection_that_breaks_inside_a_transaction_is_replaced(
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
-async def test_a_restarted_server_is_found_again(
-    make: MakePool, server: EmbeddedServer, admin: asyncpg.Connection
+async def test_the_pool_reconnects_to_a_restarted_server(
+    make_pool: MakePool, server: EmbeddedServer, admin: asyncpg.Connection
 ) -> None:
-    read, write = await make(read_only=True, size=4), await make(size=4)
+    read, write = await make_pool(read_only=True, size=4), await make_pool(size=4)
     for pool in (read, write):
         await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
     await asyncio.to_thread(server.stop)
@@ -353,11 +353,11 @@ async def test_a_restarted_server_is_found_again(
     assert await write.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
 
 
-async def test_a_restart_that_nobody_has_noticed_yet_costs_no_request(make: MakePool, server: EmbeddedServer) -> None:
-    read, write = await make(read_only=True), await make()
+async def test_an_unnoticed_restart_fails_no_request(make_pool: MakePool, server: EmbeddedServer) -> None:
+    read, write = await make_pool(read_only=True), await make_pool()
     for pool in (read, write):
         await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(4)))
-    # While these run, the loop cannot: it has not heard of the lost connections when the next statement is sent.
+    # These block the event loop, so that it does not notice the lost connections before the next statement.
     server.stop()
     server.start()
     assert await read.fetchval("SELECT 1") == 1
@@ -371,10 +371,10 @@ async def test_a_restart_that_nobody_has_noticed_yet_costs_no_request(make: Make
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-async def test_a_plan_outdated_by_a_migration_is_made_anew(
-    make: MakePool, admin: asyncpg.Connection, read_only: bool
+async def test_a_plan_outdated_by_a_migration_is_prepared_again(
+    make_pool: MakePool, admin: asyncpg.Connection, read_only: bool
 ) -> None:
-    pool = await make(size=3, read_only=read_only)
+    pool = await make_pool(size=3, read_only=read_only)
     await admin.execute("INSERT INTO item VALUES (1, '7')")
     read = "SELECT note, pg_sleep(0.01) FROM item WHERE id = $1"
     await asyncio.gather(*(pool.fetchrow(read, 1) for _ in range(3)))
@@ -384,16 +384,16 @@ async def test_a_plan_outdated_by_a_migration_is_made_anew(
     assert {row["note"] for row in rows} == {7}
 
 
-async def test_statements_that_a_borrower_dropped_are_made_anew(make: MakePool) -> None:
-    pool = await make(size=1)
+async def test_deallocated_statements_are_prepared_again(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1)
     assert await pool.fetchval("SELECT 1") == 1
     async with pool.connection() as connection:
         await connection.execute("DEALLOCATE ALL")
     assert await pool.fetchval("SELECT 1") == 1
 
 
-async def test_a_read_pool_cannot_write(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=1, read_only=True)
+async def test_a_read_pool_cannot_write(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=1, read_only=True)
     with pytest.raises(RuntimeError, match="read-only connection"):
         await pool.fetch("INSERT INTO item VALUES (1)")
     with pytest.raises(RuntimeError, match="read-only connection"):
@@ -404,22 +404,24 @@ async def test_a_read_pool_cannot_write(make: MakePool, admin: asyncpg.Connectio
     with pytest.raises(RuntimeError, match="read-only connection"):
         async with pool.connection() as connection:
             await connection.execute("INSERT INTO item VALUES (1)")
-    await settled(pool)
+    await wait_until_idle(pool)
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
-async def test_a_write_pool_leaves_a_server_that_became_a_standby(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=3)
+async def test_a_write_pool_leaves_a_server_that_becomes_a_standby(
+    make_pool: MakePool, admin: asyncpg.Connection
+) -> None:
+    pool = await make_pool(size=3)
     await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(3)))
-    await settled(pool)
+    await wait_until_idle(pool)
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         await pool.execute("/* as a standby does */ BEGIN READ ONLY; INSERT INTO item VALUES (1)")
     assert pool.size == 0
     assert await pool.fetchval("INSERT INTO item VALUES (1) RETURNING id") == 1
 
 
-async def test_what_a_borrower_set_is_taken_back(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=1)
+async def test_session_settings_are_reset_on_release(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=1)
     pid = await pool.fetchval(PID)
     async with pool.connection() as connection:
         await connection.execute("SET timezone = 'Europe/Paris'; SET statement_timeout = 1; RESET statement_timeout")
@@ -433,36 +435,36 @@ async def test_what_a_borrower_set_is_taken_back(make: MakePool, admin: asyncpg.
     assert await admin.fetchval("SELECT pg_try_advisory_lock(7)")
 
 
-async def test_an_open_transaction_does_not_stay(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=1)
+async def test_an_open_transaction_is_rolled_back_on_release(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool(size=1)
     async with pool.connection() as connection:
         await connection.execute("BEGIN")
         await connection.execute("INSERT INTO item VALUES (1)")
     await pool.execute("/* hidden */ BEGIN; INSERT INTO item VALUES (1)")
-    await settled(pool)
+    await wait_until_idle(pool)
     assert await sessions(admin) == ["idle"]
     assert await pool.fetchval("SELECT count(*) FROM item") == 0
 
 
 @pytest.mark.parametrize("sql", ["BEGIN", " start transaction", "set timezone = 'UTC'", "LISTEN news"])
-async def test_a_statement_that_changes_its_session_is_refused(make: MakePool, sql: str) -> None:
-    pool = await make(size=1)
+async def test_a_statement_that_changes_its_session_is_rejected(make_pool: MakePool, sql: str) -> None:
+    pool = await make_pool(size=1)
     for run in (pool.fetch, pool.fetchrow, pool.fetchval, pool.execute):
         with pytest.raises(ValueError, match=r"connection\(\)"):
             await run(sql)
     assert pool.idle == pool.size
 
 
-async def test_no_more_statements_are_kept_than_a_server_can_bear(make: MakePool) -> None:
-    pool = await make(size=1)
+async def test_the_number_of_prepared_statements_is_bounded(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1)
     for number in range(300):
         assert await pool.fetchval(f"SELECT {number}") == number
     assert await pool.fetchval("SELECT 0") == 0
     assert 200 < await pool.fetchval("SELECT count(*) FROM pg_prepared_statements") < 262
 
 
-async def test_without_prepare_nothing_is_kept_on_the_server(make: MakePool) -> None:
-    pool = await make(size=1, prepare=False, read_only=True)
+async def test_without_prepare_the_server_has_no_prepared_statements(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1, prepare=False, read_only=True)
     for _ in range(3):
         assert await pool.fetchval("SELECT $1::int", 7) == 7
         assert len(await pool.fetch("SELECT generate_series(1, 3)")) == 3
@@ -473,7 +475,7 @@ async def test_without_prepare_nothing_is_kept_on_the_server(make: MakePool) -> 
         await pool.execute("CREATE TABLE kept (id int)")
 
 
-async def test_serves_over_tcp_as_well(dsn: str, admin: asyncpg.Connection) -> None:
+async def test_tcp_connections_work(dsn: str, admin: asyncpg.Connection) -> None:
     path = (await admin.fetchval("SHOW unix_socket_directories")).strip('"') + "/.s.PGSQL.5432"
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -500,7 +502,7 @@ async def test_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     assert "secret" not in caplog.text
 
 
-async def test_a_server_that_refuses_is_told_at_once() -> None:
+async def test_a_refused_connection_fails_immediately() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -516,7 +518,7 @@ async def test_a_server_that_refuses_is_told_at_once() -> None:
     assert pool.size == 0
 
 
-async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
+async def test_connecting_to_an_unresponsive_server_times_out() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -532,8 +534,8 @@ async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
     assert pool.size == 0
 
 
-async def test_a_snapshot_shows_one_moment_and_cannot_write(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make()
+async def test_a_snapshot_is_consistent_and_read_only(make_pool: MakePool, admin: asyncpg.Connection) -> None:
+    pool = await make_pool()
     await insert(pool, 1, 2)
     async with pool.snapshot() as connection:
         assert await connection.fetchval("SELECT count(*) FROM item") == 2
@@ -542,12 +544,12 @@ async def test_a_snapshot_shows_one_moment_and_cannot_write(make: MakePool, admi
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         async with pool.snapshot() as connection:
             await connection.execute("INSERT INTO item VALUES (3)")
-    await settled(pool)
+    await wait_until_idle(pool)
     await insert(pool, 3)
 
 
-async def test_a_snapshot_has_more_time_than_other_work(make: MakePool) -> None:
-    pool = await make(size=1, statement_timeout=0.1, idle_in_transaction_timeout=0.1)
+async def test_a_snapshot_has_a_longer_timeout(make_pool: MakePool) -> None:
+    pool = await make_pool(size=1, statement_timeout=0.1, idle_in_transaction_timeout=0.1)
     async with pool.snapshot() as connection:
         await connection.execute("SELECT pg_sleep(0.3)")
         await asyncio.sleep(0.3)
@@ -557,8 +559,8 @@ async def test_a_snapshot_has_more_time_than_other_work(make: MakePool) -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 1), (2, 1), (3, 1), (4, 2)])
-async def test_snapshots_take_no_more_than_half_of_the_connections(make: MakePool, size: int, most: int) -> None:
-    pool = await make(size=size)
+async def test_snapshots_use_at_most_half_of_the_connections(make_pool: MakePool, size: int, most: int) -> None:
+    pool = await make_pool(size=size)
     for _ in range(2):
         async with AsyncExitStack() as stack:
             for _ in range(most):
@@ -568,12 +570,14 @@ async def test_snapshots_take_no_more_than_half_of_the_connections(make: MakePoo
             assert (type(refused.value), refused.value.headers) == (Busy, {"Retry-After": "5"})
             if size > 1:
                 assert await pool.fetchval("SELECT 1") == 1
-        await settled(pool)
+        await wait_until_idle(pool)
 
 
-async def test_a_server_that_has_no_more_room_still_serves_by_turns(make: MakePool, admin: asyncpg.Connection) -> None:
+async def test_a_pool_works_with_fewer_connections_than_its_size(
+    make_pool: MakePool, admin: asyncpg.Connection
+) -> None:
     await admin.execute("DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN CONNECTION LIMIT 2")
-    dsn_of_narrow = (await make())._options.dsn.replace("user=postgres", "user=narrow")
+    dsn_of_narrow = (await make_pool())._options.dsn.replace("user=postgres", "user=narrow")
     pool = Pool(dsn_of_narrow, size=8)
     await pool.open()
     results = await asyncio.gather(*(pool.fetchval("SELECT 1 FROM pg_sleep(0.005)") for _ in range(40)))
@@ -582,8 +586,10 @@ async def test_a_server_that_has_no_more_room_still_serves_by_turns(make: MakePo
     await pool.close()
 
 
-async def test_closing_waits_for_what_is_lent_and_ends_what_waits(make: MakePool, admin: asyncpg.Connection) -> None:
-    pool = await make(size=1)
+async def test_closing_waits_for_acquired_connections_and_cancels_waiters(
+    make_pool: MakePool, admin: asyncpg.Connection
+) -> None:
+    pool = await make_pool(size=1)
     running = asyncio.create_task(pool.fetchval("SELECT 'done' FROM pg_sleep(0.1)"))
     await until_running(admin, "pg_sleep(0.1)")
     waiting = asyncio.create_task(pool.fetchval("SELECT 1"))

@@ -1,4 +1,4 @@
-"""Those who wait for what is lent: in turn, for no longer than they may, and without losing any of it."""
+"""Waiters for a limited resource: fair, with timeouts, and without losing resources."""
 
 import asyncio
 
@@ -11,16 +11,16 @@ class TooLong(Exception):
     pass
 
 
-async def begun(waiters: Waiters[int], put_back: list[int], number: int = 1) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(waiters.wait(put_back.append)) for _ in range(number)]
+async def start_waiters(waiters: Waiters[int], returned: list[int], number: int = 1) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(waiters.wait(returned.append)) for _ in range(number)]
     await asyncio.sleep(0)
     return tasks
 
 
-async def test_first_come_first_served() -> None:
+async def test_waiters_are_served_in_order() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
     assert not waiters.hand_over(0)
-    tasks = await begun(waiters, [], 3)
+    tasks = await start_waiters(waiters, [], 3)
     assert len(waiters) == 3
     assert all(waiters.hand_over(number) for number in range(3))
     assert await asyncio.gather(*tasks) == [0, 1, 2]
@@ -28,11 +28,11 @@ async def test_first_come_first_served() -> None:
     assert not waiters.hand_over(3)
 
 
-async def test_each_has_its_own_time() -> None:
+async def test_each_waiter_has_its_own_timeout() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
-    [first] = await begun(waiters, [])
+    [first] = await start_waiters(waiters, [])
     await asyncio.sleep(0.1)
-    [second] = await begun(waiters, [])
+    [second] = await start_waiters(waiters, [])
     with pytest.raises(TooLong):
         await first
     assert not second.done()
@@ -42,9 +42,9 @@ async def test_each_has_its_own_time() -> None:
     assert (len(waiters), waiters.timeouts) == (0, 2)
 
 
-async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others() -> None:
+async def test_a_waiter_of_an_emptied_queue_has_the_same_timeout() -> None:
     waiters: Waiters[int] = Waiters(0.2, TooLong)
-    [first] = await begun(waiters, [])
+    [first] = await start_waiters(waiters, [])
     waiters.hand_over(1)
     assert await first == 1
     await asyncio.sleep(0.1)
@@ -56,27 +56,27 @@ async def test_one_who_comes_after_all_were_served_waits_no_longer_than_others()
 
 
 @pytest.mark.parametrize("handed", [True, False])
-async def test_what_one_who_was_cancelled_has_got_is_put_back(handed: bool) -> None:
+async def test_the_resource_of_a_cancelled_waiter_is_returned(handed: bool) -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
-    put_back: list[int] = []
-    [gone, other] = await begun(waiters, put_back, 2)
+    returned: list[int] = []
+    [cancelled, other] = await start_waiters(waiters, returned, 2)
     if handed:
         waiters.hand_over(7)
-    gone.cancel()
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await gone
-    assert put_back == [7] * handed
+        await cancelled
+    assert returned == [7] * handed
     assert len(waiters) == 1
     waiters.hand_over(8)
     assert await other == 8
 
 
-async def test_all_can_be_sent_away() -> None:
+async def test_all_waiters_can_be_failed() -> None:
     waiters: Waiters[int] = Waiters(5, TooLong)
-    tasks = await begun(waiters, [], 2)
+    tasks = await start_waiters(waiters, [], 2)
     tasks[0].cancel()
     waiters.fail(lambda: OSError("gone"))
-    assert [type(found) for found in await asyncio.gather(*tasks, return_exceptions=True)] == [
+    assert [type(result) for result in await asyncio.gather(*tasks, return_exceptions=True)] == [
         asyncio.CancelledError,
         OSError,
     ]

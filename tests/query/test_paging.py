@@ -1,4 +1,4 @@
-"""Walks over collections through HTTP: every item once, whatever happens meanwhile, and the last page as cheap as the first."""
+"""Paging through collections over HTTP: every item once despite concurrent changes, and all pages equally cheap."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Person(Schema):
 
 
 class People(TableResource):
-    """People, few at a time."""
+    """People on small pages."""
 
     schema = Person
     verbs = "GET", "HEAD", "POST", "DELETE"
@@ -59,7 +59,7 @@ SORTS = st.sampled_from(["", "name", "-name", "age", "-age,name", "age,-name", "
 
 
 def order(people: list[Any], sort: str) -> list[str]:
-    """Return the ids as the contract sorts: nulls last, descending first, ties by id in the direction of the last field."""
+    """Return the ids in the documented order: nulls last (first if descending), ties by id in the direction of the last field."""
     ranked = sorted(people, key=lambda item: item["id"], reverse=sort.split(",")[-1].startswith("-"))
     for name in reversed(sort.split(",") if sort else []):
         field = name.removeprefix("-")
@@ -73,7 +73,7 @@ def order(people: list[Any], sort: str) -> list[str]:
     return [item["id"] for item in ranked]
 
 
-async def walk(api: Api, path: str | None, follow: str) -> list[list[str]]:
+async def follow_pages(api: Api, path: str | None, follow: str) -> list[list[str]]:
     pages = []
     while path:
         response = await api.get(path)
@@ -85,7 +85,7 @@ async def walk(api: Api, path: str | None, follow: str) -> list[list[str]]:
 
 @given(people=PEOPLE, sort=SORTS, limit=st.integers(1, 12), data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_walk_sees_what_was_there_throughout_exactly_once(
+async def test_paging_returns_every_permanent_item_exactly_once(
     running: Api, people: list[Any], sort: str, limit: int, data: st.DataObject
 ) -> None:
     await running.service.database.write.execute("TRUNCATE people.people")
@@ -93,11 +93,11 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
     query = f"/people?limit={limit}" + (f"&sort={sort}" if sort else "")
 
     expected = order(items, sort)
-    pages = await walk(running, query, "next")
+    pages = await follow_pages(running, query, "next")
     assert [identity for page in pages for identity in page] == expected
     assert all(len(page) == limit for page in pages[:-1])
 
-    gone: set[str] = set()
+    deleted: set[str] = set()
     path: str | None = query
     seen: list[str] = []
     last: Any = None
@@ -107,19 +107,19 @@ async def test_a_walk_sees_what_was_there_throughout_exactly_once(
         path = last["next"]
         if items and data.draw(st.booleans()):
             victim = data.draw(st.sampled_from(items))["id"]
-            gone.add(victim)
+            deleted.add(victim)
             await running.delete(f"/people/{victim}")
             await running.post("/people", {"name": data.draw(NAMES), "age": 0})
-    throughout = [identity for identity in expected if identity not in gone]
+    throughout = [identity for identity in expected if identity not in deleted]
     assert [identity for identity in seen if identity in throughout] == throughout
     assert len(seen) == len(set(seen))
 
     if not last["items"]:
-        # All that was left has gone meanwhile: there is nothing that a page before it could be told by.
+        # All remaining items were deleted meanwhile, so there is no item for a link to the previous page.
         assert last["prev"] is None
         return
     back = [item["id"] for item in last["items"]]
-    for page in await walk(running, last["prev"], "prev"):
+    for page in await follow_pages(running, last["prev"], "prev"):
         back = page + back
     assert [identity for identity in back if identity in throughout] == throughout
     assert len(back) == len(set(back))
@@ -130,7 +130,7 @@ async def crowd(running: Api) -> Api:
     connection = await asyncpg.connect(running.service.settings.direct_url)
     try:
         await connection.execute("SET synchronous_commit = off")
-        # Indexes that are made once the rows are there are made in a fraction of the time.
+        # Creating indexes after the rows takes a fraction of the time.
         indexes = await connection.fetch(INDEXES)
         for index in indexes:
             await connection.execute(f"DROP INDEX {index['name']}")
@@ -149,7 +149,7 @@ async def crowd(running: Api) -> Api:
 
 
 async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
-    """Return how many buffers PostgreSQL reads for a page."""
+    """Return the number of buffers that PostgreSQL reads for a page."""
     resource: Any = api.service.resource("crowd")
     query = parse(raw, Crowd.rules())
     page = resource._table.page(query, query.position(resource._secret, "crowd"))
@@ -159,15 +159,15 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
 
 
 @pytest.mark.parametrize("sort", ["", "&sort=-id", "&sort=name", "&sort=-name", "&sort=age,-name", "&sort=-age,name"])
-async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_first_does(crowd: Api, sort: str) -> None:
+async def test_the_hundred_thousandth_page_of_a_million_rows_costs_as_much_as_the_first(crowd: Api, sort: str) -> None:
     resource: Any = crowd.service.resource("crowd")
     query = parse(f"limit={PAGE}{sort}", Crowd.rules())
     page = resource._table.page(query)
     connection = await asyncpg.connect(crowd.service.settings.direct_url)
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
-        place, *expected = await connection.fetch(start, *page.args)
-        cursor = query.cursor(resource._secret, "crowd", page.position_of(tuple(place)))
+        boundary, *expected = await connection.fetch(start, *page.args)
+        cursor = query.cursor(resource._secret, "crowd", page.position_of(tuple(boundary)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
         response = await crowd.get(f"/crowd?{deep}")
         assert [item["id"] for item in response.json["items"]] == [row["id"] for row in expected]
@@ -178,7 +178,7 @@ async def test_the_hundred_thousandth_page_of_a_million_rows_costs_what_the_firs
         await connection.close()
 
 
-async def test_a_cursor_belongs_to_its_resource_sort_and_filters(running: Api) -> None:
+async def test_a_cursor_is_specific_to_its_resource_sort_and_filters(running: Api) -> None:
     await running.post("/people", [{"name": str(n)} for n in range(5)])
     cursor = (await running.get("/people?limit=2&sort=name&name__gt=0")).json["next"].rpartition("after=")[2]
     good = f"/people?limit=2&sort=name&name__gt=0&after={cursor}"

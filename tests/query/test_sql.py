@@ -1,4 +1,4 @@
-"""The statements of a table, on a real PostgreSQL: what they find, what they change, and what they cost."""
+"""The statements of a table, with a real PostgreSQL: results, changes, and costs."""
 
 import asyncio
 import json
@@ -64,9 +64,9 @@ OWNER = Column("secret", "text", field="secret", readable=False)
 
 
 def spec(table: Table, indexes: tuple[tuple[str, ...], ...] = (), search: tuple[str, ...] = ()) -> ddl.TableSpec:
-    own = [c for c in table.columns if c not in (ID, CREATED_AT, UPDATED_AT)]
+    custom = [c for c in table.columns if c not in (ID, CREATED_AT, UPDATED_AT)]
     return ddl.TableSpec(
-        table.schema, table.name, tuple(Column(c.name, c.type, c.nullable) for c in own),
+        table.schema, table.name, tuple(Column(c.name, c.type, c.nullable) for c in custom),
         indexes=tuple(ddl.Index(columns) for columns in indexes), search=search,
     )  # fmt: skip
 
@@ -96,16 +96,16 @@ async def empty(database) -> Any:
     return database
 
 
-async def fill(connection, rows) -> list[dict[str, Any]]:
+async def insert_rows(connection, rows) -> list[dict[str, Any]]:
     await connection.execute(f"TRUNCATE {THINGS.sql_name}")
-    given = [(row.get("id") or str(uuid4()), 1, {key: row[key] for key in row if key != "id"}) for row in rows]
+    items = [(row.get("id") or str(uuid4()), 1, {key: row[key] for key in row if key != "id"}) for row in rows]
     blank = {"company": "", "score": 0.0, "tags": []}
-    text, args = THINGS.insert_many([(identity, version, blank | values) for identity, version, values in given])
+    text, args = THINGS.insert_many([(identity, version, blank | values) for identity, version, values in items])
     return [dict(row) for row in await connection.fetch(text, *args)]
 
 
 async def read(connection, raw: str, extra=()):
-    """Read one page through its URL; return the rows in their order and whether there are more, and the cursors to their places."""
+    """Read the page of a query string; return its rows in order, whether there are more, and the cursor of each row."""
     query = parse(raw, RULES)
     page = THINGS.page(query, query.position(SECRET, "things"), extra)
     rows = await connection.fetch(page.text, *page.args)
@@ -116,7 +116,7 @@ async def read(connection, raw: str, extra=()):
     return rows, more, [query.cursor(SECRET, "things", page.position_of(row)) for row in rows]
 
 
-async def walk(connection, raw: str) -> list[str]:
+async def read_forwards(connection, raw: str) -> list[str]:
     """Read all pages forwards."""
     found, rest = [], ""
     while True:
@@ -127,8 +127,8 @@ async def walk(connection, raw: str) -> list[str]:
         rest = f"&after={cursors[-1]}"
 
 
-async def walk_back(connection, raw: str, cursor: str) -> list[str]:
-    """Read all pages that come before a place, backwards."""
+async def read_backwards(connection, raw: str, cursor: str) -> list[str]:
+    """Read all pages before a cursor, backwards."""
     found: list[str] = []
     while True:
         rows, more, cursors = await read(connection, f"{raw}&before={cursor}")
@@ -138,8 +138,8 @@ async def walk_back(connection, raw: str, cursor: str) -> list[str]:
         cursor = cursors[0]
 
 
-def model(rows: list[dict[str, Any]], sort: list[tuple[str, bool]]) -> list[str]:
-    """Return the ids in the order that the contract promises."""
+def expected_order(rows: list[dict[str, Any]], sort: list[tuple[str, bool]]) -> list[str]:
+    """Return the ids in the documented order."""
     keys = [*sort, ("id", bool(sort) and sort[-1][1])]
     keys = keys[: [name for name, _ in keys].index("id") + 1]
     for name, descending in reversed(keys):
@@ -189,40 +189,42 @@ SORTS = st.lists(
 )  # fmt: skip
 
 
-def written(sort: list[tuple[str, bool]]) -> str:
+def sort_parameter(sort: list[tuple[str, bool]]) -> str:
     return "&sort=" + ",".join(("-" if descending else "") + name for name, descending in sort) if sort else ""
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 6), fields_=st.sampled_from(["", "&fields=id", "&fields=name,age"]))
-async def test_walks_see_every_item_once_and_in_order_both_ways(database, rows, sort, limit, fields_) -> None:
-    rows = await fill(database, rows)
-    raw = f"limit={limit}{written(sort)}{fields_}"
-    expected = model(rows, sort)
-    assert await walk(database, raw) == expected
+async def test_paging_returns_every_item_once_and_in_order_in_both_directions(
+    database, rows, sort, limit, fields_
+) -> None:
+    rows = await insert_rows(database, rows)
+    raw = f"limit={limit}{sort_parameter(sort)}{fields_}"
+    expected = expected_order(rows, sort)
+    assert await read_forwards(database, raw) == expected
     if not rows:
         return
-    _, _, cursors = await read(database, f"limit=100{written(sort)}")
+    _, _, cursors = await read(database, f"limit=100{sort_parameter(sort)}")
     for index in {0, len(rows) // 2, len(rows) - 1}:
-        assert await walk_back(database, raw, cursors[index]) == expected[:index]
+        assert await read_backwards(database, raw, cursors[index]) == expected[:index]
         after, _, _ = await read(database, f"{raw}&after={cursors[index]}")
         assert [row["id"] for row in after] == expected[index + 1 :][:limit]
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, sort=SORTS, data=st.data())
-async def test_a_walk_goes_on_when_its_place_is_deleted_and_others_come(database, rows, sort, data) -> None:
-    rows = await fill(database, rows)
+async def test_paging_continues_after_deletions_and_insertions(database, rows, sort, data) -> None:
+    rows = await insert_rows(database, rows)
     if len(rows) < 2:
         return
-    expected = model(rows, sort)
+    expected = expected_order(rows, sort)
     index = data.draw(st.integers(0, len(rows) - 1))
-    _, _, cursors = await read(database, f"limit=100{written(sort)}")
+    _, _, cursors = await read(database, f"limit=100{sort_parameter(sort)}")
     text, args = THINGS.delete(expected[index])
     assert await database.fetchval(text, *args)
     text, args = THINGS.insert(str(uuid4()), 1, {"company": "a", "score": 0.1, "tags": []})
     new = (await database.fetchrow(text, *args))["id"]
-    found, _, _ = await read(database, f"limit=100{written(sort)}&after={cursors[index]}")
+    found, _, _ = await read(database, f"limit=100{sort_parameter(sort)}&after={cursors[index]}")
     assert [row["id"] for row in found if row["id"] != new] == expected[index + 1 :]
 
 
@@ -233,28 +235,28 @@ async def test_a_walk_goes_on_when_its_place_is_deleted_and_others_come(database
         [("name", True), ("id", False), ("age", False)],
     ],
 )  # fmt: skip
-async def test_the_id_orders_where_it_stands(empty, sort) -> None:
-    rows = await fill(empty, [{"name": name} for name in ["a", None, "b", "a", None, "b", "c"]])
-    assert await walk(empty, f"limit=2{written(sort)}") == model(rows, sort)
+async def test_the_id_can_be_any_sort_key(empty, sort) -> None:
+    rows = await insert_rows(empty, [{"name": name} for name in ["a", None, "b", "a", None, "b", "c"]])
+    assert await read_forwards(empty, f"limit=2{sort_parameter(sort)}") == expected_order(rows, sort)
 
 
-async def test_texts_that_begin_alike_beyond_what_is_sorted_by_are_each_seen_once(empty) -> None:
-    rows = await fill(empty, [{"notes": "\U0001f389" * 600 + str(n % 3)} for n in range(10)])
+async def test_texts_with_an_equal_sort_prefix_are_each_returned_once(empty) -> None:
+    rows = await insert_rows(empty, [{"notes": "\U0001f389" * 600 + str(n % 3)} for n in range(10)])
     for sort in ([("notes", False)], [("notes", True)]):
-        found = await walk(empty, f"limit=2{written(sort)}")
-        assert found == model(rows, sort)
+        found = await read_forwards(empty, f"limit=2{sort_parameter(sort)}")
+        assert found == expected_order(rows, sort)
     _, _, cursors = await read(empty, "sort=notes&limit=1")
     assert len(cursors[0]) < 4_000
 
 
-async def test_microseconds_that_were_stored_by_others_do_not_confuse_a_walk(empty) -> None:
+async def test_paging_works_with_microseconds_stored_by_others(empty) -> None:
     moment = datetime(2015, 2, 15, 5, 21, 7, tzinfo=UTC)
-    rows = await fill(empty, [{} for n in range(9)])
+    rows = await insert_rows(empty, [{} for n in range(9)])
     for index, row in enumerate(rows):
         row["seen"] = moment + timedelta(microseconds=index // 2)
         await empty.execute(f"UPDATE {THINGS.sql_name} SET seen = $1 WHERE id = $2", row["seen"], row["id"])
     for sort in ([("seen", False)], [("seen", True)]):
-        assert await walk(empty, f"limit=1{written(sort)}") == model(rows, sort)
+        assert await read_forwards(empty, f"limit=1{sort_parameter(sort)}") == expected_order(rows, sort)
 
 
 FILTERED = (
@@ -296,8 +298,8 @@ ALL = set(range(len(FILTERED)))
         ("updated_at__lt=2020-01-01T00:00:00Z", set()), ("name__contains=n&tags__has=a&age__lt=5", {0}),
     ],
 )  # fmt: skip
-async def test_filters_find_what_they_say(empty, raw, expected) -> None:
-    rows = await fill(empty, FILTERED)
+async def test_filters_find_matching_items(empty, raw, expected) -> None:
+    rows = await insert_rows(empty, FILTERED)
     ids = [row["id"] for row in rows]
     for sort in ("", "&sort=name", "&sort=-age,name"):
         found, _, _ = await read(empty, raw + sort)
@@ -307,15 +309,17 @@ async def test_filters_find_what_they_say(empty, raw, expected) -> None:
     assert await empty.fetchval(text, *args) == len(expected)
     text, args = THINGS.estimate(query)
     assert estimated(await empty.fetchval(text, *args)) >= 0
-    found = await walk(empty, f"{raw}&limit=2&sort=-name,age")
+    found = await read_forwards(empty, f"{raw}&limit=2&sort=-name,age")
     assert found == [
-        identity for identity in model(rows, [("name", True), ("age", False)]) if ids.index(identity) in expected
+        identity
+        for identity in expected_order(rows, [("name", True), ("age", False)])
+        if ids.index(identity) in expected
     ]
 
 
 @pytest.mark.parametrize("sort", ["", "sort=name"])
-async def test_extra_filters_stand_beside_those_of_the_query(empty, sort) -> None:
-    ids = [row["id"] for row in await fill(empty, FILTERED)]
+async def test_extra_filters_are_combined_with_those_of_the_query(empty, sort) -> None:
+    ids = [row["id"] for row in await insert_rows(empty, FILTERED)]
     mine = (Filter(OWNER, "eq", "mine"),)
     rows, _, _ = await read(empty, sort, mine)
     assert [row["id"] for row in rows] == [ids[7]]
@@ -332,30 +336,30 @@ async def test_extra_filters_stand_beside_those_of_the_query(empty, sort) -> Non
 WORDS = ("apple pear", "Apple apple apple plum", "pear", "plum plum", None, "apple")
 
 
-async def test_a_search_finds_words_and_ranks(empty) -> None:
-    rows = await fill(empty, [{"name": name, "age": index} for index, name in enumerate(WORDS * 5)])
+async def test_a_search_finds_words_and_ranks_results(empty) -> None:
+    rows = await insert_rows(empty, [{"name": name, "age": index} for index, name in enumerate(WORDS * 5)])
     ages = {row["id"]: row["age"] % len(WORDS) for row in rows}
-    found = await walk(empty, "q=apple&limit=3")
+    found = await read_forwards(empty, "q=apple&limit=3")
     assert len(set(found)) == len(found) == 15
     assert [ages[identity] for identity in found[:5]] == [1] * 5
     assert {ages[identity] for identity in found} == {0, 1, 5}
-    assert await walk(empty, "q=apple&limit=100") == found
+    assert await read_forwards(empty, "q=apple&limit=100") == found
     for raw, expected in (
         ("q=apple+-plum", {0, 5}), ("q=%22apple+pear%22", {0}), ("q=pear+or+plum", {0, 1, 2, 3}), ("q=nothing", set()), ("q=apple&age=7", {1}),
         ("q=*", set()), ("q=" + "x" * 500, set()), ("q=" + "%F0%9F%8E%89" * 500, set()), ("q=%22", set()), ("q=-", set()), ("q=a:*%26!('", set()),
     ):  # fmt: skip
-        assert {ages[identity] for identity in await walk(empty, f"{raw}&limit=2")} == expected
-    assert await walk(empty, "q=apple&sort=-age&limit=4") == model(
+        assert {ages[identity] for identity in await read_forwards(empty, f"{raw}&limit=2")} == expected
+    assert await read_forwards(empty, "q=apple&sort=-age&limit=4") == expected_order(
         [r for r in rows if r["id"] in found], [("age", True)]
     )
     text, args = THINGS.count(parse("q=apple", RULES))
     assert await empty.fetchval(text, *args) == 15
     _, _, cursors = await read(empty, "q=apple&limit=100")
-    assert await walk_back(empty, "q=apple&limit=2", cursors[-1]) == found[:-1]
+    assert await read_backwards(empty, "q=apple&limit=2", cursors[-1]) == found[:-1]
 
 
-async def test_a_page_gives_the_fields_asked_for_first(empty) -> None:
-    await fill(empty, [{"name": "a", "age": 1, 'odd "column': "o"}, {"name": "b"}])
+async def test_a_page_selects_requested_fields_first(empty) -> None:
+    await insert_rows(empty, [{"name": "a", "age": 1, 'odd "column': "o"}, {"name": "b"}])
     page = THINGS.page(parse("fields=odd+%22name,name&sort=-age,price", RULES))
     assert page.names == ("id", "name", 'odd "name')
     row = dict(zip(page.names, (await empty.fetch(page.text, *page.args))[1], strict=False))
@@ -381,22 +385,22 @@ ITEM = {
 NULLS = dict.fromkeys(VALUES) | {"company": "c", "score": 1.0, "tags": []}
 
 
-def shown(row) -> dict[str, Any]:
+def values_of(row) -> dict[str, Any]:
     return {
         name: value for name, value in dict(row).items() if name not in ("id", "created_at", "updated_at", "_version")
     }
 
 
-async def test_one_and_many_are_stored_alike(empty) -> None:
+async def test_single_and_bulk_inserts_are_equivalent(empty) -> None:
     ids = [str(uuid4()) for _ in range(3)]
     text, args = THINGS.insert(ids[0], 2**63 - 1, VALUES)
     one = await empty.fetchrow(text, *args)
     text, args = THINGS.insert_many([(ids[1], 2**63 - 1, VALUES), (ids[2], 3, NULLS)])
     many = await empty.fetch(text, *args)
-    assert shown(one) == shown(many[0]) == ITEM
+    assert values_of(one) == values_of(many[0]) == ITEM
     assert [row["id"] for row in (one, *many)] == ids
     assert (one["_version"], many[0]["_version"], many[1]["_version"]) == (2**63 - 1, 2**63 - 1, 3)
-    assert shown(many[1]) == dict.fromkeys(ITEM) | {"company": "c", "score": 1.0, "tags": []}
+    assert values_of(many[1]) == dict.fromkeys(ITEM) | {"company": "c", "score": 1.0, "tags": []}
     assert str(one["score"]) == str(many[0]["score"]) == "-0.0"
     for row in (one, *many):
         assert row["created_at"] == row["updated_at"]
@@ -408,19 +412,19 @@ async def test_one_and_many_are_stored_alike(empty) -> None:
     assert await empty.fetchval(f"SELECT count(*) FROM {THINGS.sql_name} WHERE secret = 's'") == 2
 
 
-async def test_a_thousand_rows_are_one_statement_and_keep_their_order(empty) -> None:
+async def test_a_thousand_rows_are_inserted_by_one_statement_in_order(empty) -> None:
     rows = [(str(uuid4()), n, VALUES | {"age": n}) for n in range(1_000)]
     text, args = THINGS.insert_many(rows)
     assert [row["age"] for row in await empty.fetch(text, *args)] == list(range(1_000))
 
 
-async def test_columns_that_only_some_rows_name_are_null_in_the_others(empty) -> None:
-    rows = await fill(empty, [{"name": "a"}, {"age": 1}])
+async def test_columns_missing_from_some_rows_are_null_there(empty) -> None:
+    rows = await insert_rows(empty, [{"name": "a"}, {"age": 1}])
     assert [(row["name"], row["age"]) for row in rows] == [("a", None), (None, 1)]
 
 
-async def test_a_select_gives_the_item_and_its_version_or_no_row(empty) -> None:
-    (row,) = await fill(empty, [{"name": "a"}])
+async def test_a_select_returns_the_item_and_its_version_or_no_row(empty) -> None:
+    (row,) = await insert_rows(empty, [{"name": "a"}])
     text, args = THINGS.select(row["id"])
     assert dict(await empty.fetchrow(text, *args)) == dict(row)
     assert row["_version"] == 1
@@ -441,11 +445,11 @@ async def item(empty) -> dict[str, Any]:
     [{}, VALUES, *({name: value} for name, value in VALUES.items())],
     ids=lambda values: ",".join(values) or "none",
 )
-async def test_a_change_that_changes_nothing_leaves_version_and_date(empty, item, values) -> None:
+async def test_an_update_without_changes_keeps_version_and_date(empty, item, values) -> None:
     text, args = THINGS.update(item["id"], 2, values)
     row = await empty.fetchrow(text, *args)
     assert (row["_version"], row["updated_at"].year) == (1, 2001)
-    assert shown(row) == shown(item)
+    assert values_of(row) == values_of(item)
 
 
 CHANGES = {
@@ -455,20 +459,20 @@ CHANGES = {
 }  # fmt: skip
 
 
-async def test_the_last_day_of_all_is_a_day_and_not_infinity(empty) -> None:
+async def test_the_maximum_date_is_not_infinity(empty) -> None:
     last = {"birthday": date.max}
-    (row,) = await fill(empty, [last])
+    (row,) = await insert_rows(empty, [last])
     text, args = THINGS.insert(str(uuid4()), 1, {"company": "", "score": 1.0, "tags": []} | last)
     await empty.fetchrow(text, *args)
     text, args = THINGS.update(row["id"], 2, last)
     assert (await empty.fetchrow(text, *args))["_version"] == 1
     assert await empty.fetchval(f"SELECT bool_and(isfinite(birthday)) FROM {THINGS.sql_name}")
     for raw in ("birthday=9999-12-31", "birthday__in=9999-12-31", "sort=birthday", "sort=-birthday"):
-        assert len(set(await walk(empty, f"{raw}&limit=1"))) == 2
+        assert len(set(await read_forwards(empty, f"{raw}&limit=1"))) == 2
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_any_change_gives_a_new_version_and_date(empty, item, name) -> None:
+async def test_any_change_sets_a_new_version_and_date(empty, item, name) -> None:
     values = VALUES | {name: CHANGES[name]}
     for changes, version in (({name: CHANGES[name]}, 2), (VALUES, 3), (values, 4)):
         text, args = THINGS.update(item["id"], version, changes)
@@ -485,14 +489,14 @@ async def test_null_can_be_set_and_replaced(empty, item) -> None:
         assert (await empty.fetchrow(text, *args))["_version"] == version
 
 
-async def test_a_date_of_change_never_goes_back(empty, item) -> None:
+async def test_the_date_of_change_never_decreases(empty, item) -> None:
     await empty.execute(f"UPDATE {THINGS.sql_name} SET updated_at = '2999-01-01Z'")
     text, args = THINGS.update(item["id"], 2, {"age": 3})
     row = await empty.fetchrow(text, *args)
     assert (row["_version"], row["updated_at"].year) == (2, 2999)
 
 
-async def test_of_many_that_change_the_same_version_one_wins(database_url, empty, item) -> None:
+async def test_one_of_many_concurrent_updates_of_a_version_succeeds(database_url, empty, item) -> None:
     async def change(version: int) -> bool:
         connection = await connect(database_url)
         try:
@@ -507,7 +511,7 @@ async def test_of_many_that_change_the_same_version_one_wins(database_url, empty
     assert (await empty.fetchrow(text, *args))["age"] == 10 + won.index(True)
 
 
-async def test_a_locked_item_waits_for_nobody_to_read_it(database_url, empty, item) -> None:
+async def test_a_locked_item_can_be_read(database_url, empty, item) -> None:
     other = await connect(database_url)
     try:
         async with empty.transaction():
@@ -523,13 +527,13 @@ async def test_a_locked_item_waits_for_nobody_to_read_it(database_url, empty, it
         await other.close()
 
 
-def test_a_field_called_as_the_version_is_refused() -> None:
+def test_a_field_named_like_the_version_column_is_rejected() -> None:
     for name, stored in (("_version", "v"), ("v", "_version")):
         with pytest.raises(ValueError, match="_version"):
             Table("s", "t", (ID, column(name, fields.Integer(), stored=stored)))
 
 
-def test_texts_are_made_once_and_their_number_is_bounded() -> None:
+def test_statements_are_cached_and_the_cache_is_bounded() -> None:
     table = Table("s", "t", COLUMNS)
     first = table.page(RULES.default_query).text
     assert table.page(parse("", RULES)).text is first
@@ -565,7 +569,7 @@ async def big(database_url) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def explain(connection, page) -> tuple[int, set[str]]:
-    """Return how many buffers a statement reads, and the kinds of its steps."""
+    """Return the number of buffers that a statement reads, and the node types of its plan."""
     (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}", *page.args))
     steps, todo = set(), [plan["Plan"]]
     for step in todo:
@@ -579,7 +583,7 @@ async def explain(connection, page) -> tuple[int, set[str]]:
     "sort",
     ["", "-id", "name", "-name", "company", "-company", "created_at", "-created_at", "age,-name", "-age,name", "company,-age,name", "-company,age,-name"],
 )  # fmt: skip
-async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
+async def test_a_deep_page_costs_as_much_as_the_first(big, sort, mode) -> None:
     await big.execute(f"SET plan_cache_mode = {mode}")
     raw = f"sort={sort}&" if sort else ""
     query = parse(raw, RULES)
@@ -587,8 +591,8 @@ async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
     first, steps = await explain(big, page)
     assert steps <= {"Limit", "Index Scan"}
     offset = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {DEEP - 1} LIMIT 52"
-    place, *expected = await big.fetch(offset, *page.args)
-    cursor = query.cursor(SECRET, "big", page.position_of(place))
+    row, *expected = await big.fetch(offset, *page.args)
+    cursor = query.cursor(SECRET, "big", page.position_of(row))
     for parameter in ("after", "before"):
         deep = parse(f"{raw}{parameter}={cursor}", RULES)
         page = BIG.page(deep, deep.position(SECRET, "big"))
@@ -610,14 +614,14 @@ async def test_a_deep_page_costs_what_the_first_does(big, sort, mode) -> None:
         "name__lt=0001",
     ],
 )
-async def test_filters_use_the_indexes_that_there_are(big, raw, mode) -> None:
+async def test_filters_use_existing_indexes(big, raw, mode) -> None:
     await big.execute(f"SET plan_cache_mode = {mode}")
     _, steps = await explain(big, BIG.page(parse(raw, RULES)))
     if mode == "force_custom_plan" or raw.endswith("sort=name"):
         assert "Seq Scan" not in steps
 
 
-async def test_an_estimate_is_near_what_is_there(big) -> None:
+async def test_an_estimate_is_close_to_the_actual_count(big) -> None:
     for raw, expected in (("", 150_000), ("age=7", 2_000), ("name__isnull=true", 30_000)):
         text, args = BIG.estimate(parse(raw, RULES))
         assert expected / 2 < estimated(await big.fetchval(text, *args)) < expected * 2

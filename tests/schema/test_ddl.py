@@ -81,7 +81,7 @@ def column(name: str) -> Column:
     return next(column for column in CONTACTS.columns if column.name == name)
 
 
-async def test_a_table_has_the_standard_columns_first_and_what_is_declared(connection: asyncpg.Connection) -> None:
+async def test_a_table_has_the_standard_columns_followed_by_declared_ones(connection: asyncpg.Connection) -> None:
     await make(connection, CONTACTS)
     await insert(connection, name="Zoë", email="zoe@example.org")
     row = await connection.fetchrow("SELECT * FROM contacts.contacts")
@@ -90,7 +90,7 @@ async def test_a_table_has_the_standard_columns_first_and_what_is_declared(conne
     assert (row["tags"], row["phone"], row["created_at"].microsecond) == ([], None, 0)
 
 
-async def test_what_was_just_made_needs_no_change(connection: asyncpg.Connection) -> None:
+async def test_a_new_table_needs_no_change(connection: asyncpg.Connection) -> None:
     await make(connection, CONTACTS)
     assert await change(connection, CONTACTS) == Plan(())
 
@@ -130,7 +130,7 @@ async def test_what_was_just_made_needs_no_change(connection: asyncpg.Connection
         ("text[]", "ARRAY['a', 'b']::text[]"),
     ],
 )
-async def test_every_type_and_default_is_found_again(
+async def test_every_type_and_default_is_inspected(
     connection: asyncpg.Connection, type_name: str, default: str | None
 ) -> None:
     spec = with_column(Column("extra", type_name, default is None, default, max_length=9, min_length=0))
@@ -152,7 +152,7 @@ async def test_names_that_need_quotes_or_are_too_long_work(connection: asyncpg.C
     assert await change(connection, spec) == Plan(())
 
 
-def test_a_name_that_is_too_long_is_cut_and_stays_its_own() -> None:
+def test_a_too_long_name_is_truncated_and_stays_unique() -> None:
     one, two = (object_name("t", ["é" * 40, last], "_unique") for last in "ab")
     assert one != two
     assert one.endswith("_unique")
@@ -168,7 +168,7 @@ def test_a_name_that_is_too_long_is_cut_and_stays_its_own() -> None:
         ({"name": "a", "email": "b", "tags": ["t"] * 21}, ("tags",)),
     ],
 )
-async def test_a_violated_constraint_tells_its_columns(
+async def test_a_violated_constraint_maps_to_its_columns(
     connection: asyncpg.Connection, values: dict[str, Any], constraint: tuple[str, ...]
 ) -> None:
     await make(connection, CONTACTS)
@@ -196,7 +196,7 @@ async def test_an_index_serves_keyset_paging_in_either_direction(connection: asy
     assert definitions["contacts__search_index"] == "gin (_search)"
 
 
-async def test_search_finds_words_and_takes_any_text(connection: asyncpg.Connection) -> None:
+async def test_search_finds_words_and_accepts_any_text(connection: asyncpg.Connection) -> None:
     await make(connection, replace(CONTACTS, uniques=()))
     await insert(connection, name="Zoë Öhman", email="zoe@example.org")
     await insert(connection, name="b", email=" ".join(f"{number} 😀" for number in range(400_000)))
@@ -204,7 +204,7 @@ async def test_search_finds_words_and_takes_any_text(connection: asyncpg.Connect
     assert [await connection.fetchval(found, word) for word in ("zoë", "ÖHMAN", "17", "zo")] == [1, 1, 1, 0]
 
 
-async def test_a_reference_holds_has_its_index_and_may_lead_to_its_own_table(connection: asyncpg.Connection) -> None:
+async def test_a_reference_is_enforced_indexed_and_may_target_its_own_table(connection: asyncpg.Connection) -> None:
     companies = TableSpec("companies", "companies", (Column("parent", "uuid", references=("companies", "companies")),))
     spec = with_column(Column("company", "uuid", references=("companies", "companies")))
     await make(connection, companies)
@@ -240,7 +240,7 @@ PHONE, NAME, TAGS = column("phone"), column("name"), column("tags")
     ],
     ids=lambda spec: str(spec.columns[-1]) + str(spec.uniques) + str(spec.search),
 )
-async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Connection, spec: TableSpec) -> None:
+async def test_additive_and_relaxing_changes_are_applied(connection: asyncpg.Connection, spec: TableSpec) -> None:
     await make(connection, CONTACTS)
     await insert(connection, name="a", email="a")
     await insert(connection, name="b", email="b")
@@ -274,7 +274,7 @@ async def test_a_change_that_only_adds_or_relaxes_is_made(connection: asyncpg.Co
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_change_that_rows_may_forbid_is_refused_with_its_sql(
+async def test_a_change_that_may_fail_for_existing_rows_is_rejected_with_its_sql(
     connection: asyncpg.Connection, spec: TableSpec, reason: str
 ) -> None:
     await make(connection, CONTACTS)
@@ -301,7 +301,7 @@ async def test_a_change_that_rows_may_forbid_is_refused_with_its_sql(
         (("timestamptz", "now()"), ("date", None), datetime(2015, 2, 15, 5, tzinfo=UTC), date(2015, 2, 15)),
     ],
 )
-async def test_the_sql_for_another_type_keeps_what_rows_hold(
+async def test_the_sql_for_another_type_keeps_existing_values(
     connection: asyncpg.Connection,
     before: tuple[str, str | None],
     after: tuple[str, str | None],
@@ -319,7 +319,7 @@ async def test_the_sql_for_another_type_keeps_what_rows_hold(
     assert await connection.fetchval("SELECT extra FROM contacts.contacts") == expected
 
 
-async def test_the_sql_for_a_column_of_text_sorts_it_by_code_point(connection: asyncpg.Connection) -> None:
+async def test_the_sql_for_a_text_column_sorts_by_code_point(connection: asyncpg.Connection) -> None:
     await make(connection, with_column(Column("extra", "bigint")))
     spec = with_column(Column("extra", "text"))
     spec = replace(spec, columns=(*spec.columns, Column("more", "text", nullable=False)))
@@ -329,20 +329,20 @@ async def test_the_sql_for_a_column_of_text_sorts_it_by_code_point(connection: a
     assert [row[0] for row in await connection.fetch(collations)] == ['"C"', '"C"']
 
 
-async def test_a_reference_that_existing_rows_may_not_hold_is_refused(connection: asyncpg.Connection) -> None:
+async def test_a_reference_that_existing_rows_may_violate_is_rejected(connection: asyncpg.Connection) -> None:
     await make(connection, with_column(Column("boss", "uuid")))
     todo = await change(connection, with_column(Column("boss", "uuid", references=("contacts", "contacts"))))
     assert ["boss now refers to contacts.contacts" in refusal.reason for refusal in todo.refused] == [True]
 
 
-async def test_indexes_and_constraints_of_others_are_left_alone(connection: asyncpg.Connection) -> None:
+async def test_unknown_indexes_and_constraints_are_kept(connection: asyncpg.Connection) -> None:
     await make(connection, CONTACTS)
     await connection.execute("CREATE UNIQUE INDEX ON contacts.contacts (phone)")
     await connection.execute("ALTER TABLE contacts.contacts ADD CHECK (name <> 'nobody')")
     assert await change(connection, CONTACTS) == Plan(())
 
 
-async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(connection: asyncpg.Connection) -> None:
+async def test_an_empty_table_is_recreated_only_if_nothing_is_lost(connection: asyncpg.Connection) -> None:
     spec = with_column(replace(PHONE, type="date", max_length=None))
     await make(connection, CONTACTS)
     assert not (await plan_for(connection, spec, managed=True, lock=True)).refused
@@ -374,12 +374,12 @@ async def test_a_table_without_rows_is_made_anew_only_where_nothing_is_lost(conn
         ),
     ],
 )
-def test_a_description_that_contradicts_itself_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_a_contradictory_spec_is_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TableSpec("t", "t", **arguments)
 
 
-def test_a_fingerprint_tells_descriptions_apart_and_is_pinned() -> None:
+def test_fingerprints_distinguish_specs_and_are_pinned() -> None:
     specs = (CONTACTS, with_column(replace(PHONE, max_length=41)), replace(CONTACTS, search=()))
     assert len({fingerprint(spec) for spec in specs}) == 3
     # Databases and baseline files hold it: it must be the same in every version.

@@ -1,4 +1,4 @@
-"""What each kind of field takes and refuses, and the code and pointer of every fault."""
+"""The values that each field type accepts and rejects, and the code and pointer of every error."""
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -19,10 +19,10 @@ def load(field: Any, value: Any) -> Any:
     return schema.load({"value": value})["value"]
 
 
-def faults(field: Any, value: Any) -> list[tuple[int, str | None]]:
+def validation_errors(field: Any, value: Any) -> list[tuple[int, str | None]]:
     with pytest.raises(ValidationError) as caught:
         load(field, value)
-    return [(fault.code, fault.pointer) for fault in invalid(caught.value).details]
+    return [(detail.code, detail.pointer) for detail in invalid(caught.value).details]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def faults(field: Any, value: Any) -> list[tuple[int, str | None]]:
         ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_an_instant_is_kept_in_utc_with_whole_seconds(text: str, moment: datetime) -> None:
+def test_an_instant_is_stored_in_utc_without_fractional_seconds(text: str, moment: datetime) -> None:
     assert load(fields.DateTime(), text) == moment
 
 
@@ -53,22 +53,22 @@ def test_an_instant_is_kept_in_utc_with_whole_seconds(text: str, moment: datetim
         "\uff12015-02-15T05:21:07Z",
     ],
 )  # fmt: skip
-def test_what_is_no_rfc_3339_instant_is_refused(text: str) -> None:
-    assert faults(fields.DateTime(), text) == [(11012, "/value")]
+def test_an_invalid_rfc_3339_instant_is_rejected(text: str) -> None:
+    assert validation_errors(fields.DateTime(), text) == [(11012, "/value")]
 
 
 @pytest.mark.parametrize(
     "text", ["2015-02-15T00:00:00Z", "2015-2-15", "2015-02-30", "20150215", "2015-W07-7", "0000-01-01", " 2015-02-15"]
 )
-def test_a_date_is_written_one_way_only(text: str) -> None:
+def test_a_date_has_only_one_format(text: str) -> None:
     assert load(fields.Date(), "2015-02-15") == date(2015, 2, 15)
-    assert faults(fields.Date(), text) == [(11012, "/value")]
+    assert validation_errors(fields.Date(), text) == [(11012, "/value")]
 
 
-def test_a_time_of_day_drops_fractions() -> None:
+def test_a_time_of_day_drops_fractional_seconds() -> None:
     assert load(fields.Time(), "05:21:07.9") == time(5, 21, 7)
-    assert faults(fields.Time(), "05:21") == [(11012, "/value")]
-    assert faults(fields.Time(), "25:00:00") == [(11012, "/value")]
+    assert validation_errors(fields.Time(), "05:21") == [(11012, "/value")]
+    assert validation_errors(fields.Time(), "25:00:00") == [(11012, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_a_time_of_day_drops_fractions() -> None:
         (fields.String(), None, 11003),
     ],
 )
-def test_each_fault_has_its_own_code(field: Any, value: Any, code: int) -> None:
-    assert faults(field, value) == [(code, "/value")]
+def test_each_validation_error_has_its_own_code(field: Any, value: Any, code: int) -> None:
+    assert validation_errors(field, value) == [(code, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -134,16 +134,21 @@ def test_each_fault_has_its_own_code(field: Any, value: Any, code: int) -> None:
         (fields.Raw(), {"a": [None, 1.5]}, {"a": [None, 1.5]}),
     ],
 )
-def test_good_values_load_as_they_are_stored(field: Any, value: Any, loaded: Any) -> None:
+def test_valid_values_are_loaded_as_stored(field: Any, value: Any, loaded: Any) -> None:
     assert load(field, value) == loaded
 
 
-def test_pointers_lead_into_lists_and_objects() -> None:
-    assert faults(fields.List(fields.String()), ["a", 1, "\x00"]) == [(11004, "/value/1"), (11013, "/value/2")]
-    assert faults(fields.Dict(keys=fields.String(), values=fields.Integer()), {"a/b": "x"}) == [(11004, "/value/a~1b")]
+def test_pointers_refer_to_elements_of_lists_and_objects() -> None:
+    assert validation_errors(fields.List(fields.String()), ["a", 1, "\x00"]) == [
+        (11004, "/value/1"),
+        (11013, "/value/2"),
+    ]
+    assert validation_errors(fields.Dict(keys=fields.String(), values=fields.Integer()), {"a/b": "x"}) == [
+        (11004, "/value/a~1b")
+    ]
 
 
-def test_every_fault_of_a_body_is_found_at_once() -> None:
+def test_all_errors_of_a_body_are_reported_together() -> None:
     class Item(Schema):
         name = fields.String(required=True)
         size = fields.Integer()
@@ -157,11 +162,11 @@ def test_every_fault_of_a_body_is_found_at_once() -> None:
     }
 
 
-def test_an_author_who_raises_without_a_code_gets_the_general_one() -> None:
+def test_a_validation_error_without_a_code_gets_the_general_one() -> None:
     def refuse(value: str) -> None:
         raise ValidationError("Not today.")
 
-    assert faults(fields.String(validate=refuse), "a") == [(11000, "/value")]
+    assert validation_errors(fields.String(validate=refuse), "a") == [(11000, "/value")]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,7 @@ def test_an_author_who_raises_without_a_code_gets_the_general_one() -> None:
         (fields.Date(), "2015-02-15", date(2015, 2, 15)), (fields.Decimal(), "1.5", Decimal("1.5")), (fields.String(), "", ""),
     ],
 )  # fmt: skip
-def test_a_query_value_is_read_by_the_field(field: Any, text: str, value: Any) -> None:
+def test_a_query_value_is_parsed_by_the_field(field: Any, text: str, value: Any) -> None:
     assert fields.query_parser(field)(text) == value
 
 
@@ -182,43 +187,43 @@ def test_a_query_value_is_read_by_the_field(field: Any, text: str, value: Any) -
         (fields.Float(), "1_0"), (fields.Date(), "today"), (fields.UUID(), "x"), (fields.String(), "\x00"), (fields.Integer(), "9" * 30),
     ],
 )  # fmt: skip
-def test_a_query_value_of_the_wrong_type_is_refused(field: Any, text: str) -> None:
+def test_a_query_value_of_the_wrong_type_is_rejected(field: Any, text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         fields.query_parser(field)(text)
 
 
 def returning(response: Any) -> Any:
-    """Return a validator that returns what it is told to."""
+    """Return a validator that returns this value."""
     return lambda value: response
 
 
 NESTED = {
     "the field": lambda check: (fields.Integer(validate=check), 1, "/value"),
-    "beside another": lambda check: (fields.Integer(validate=[validate.Range(0), check]), 1, "/value"),
+    "next to another": lambda check: (fields.Integer(validate=[validate.Range(0), check]), 1, "/value"),
     "within And": lambda check: (fields.Integer(validate=validate.And(validate.Range(0), check)), 1, "/value"),
     "an element": lambda check: (fields.List(fields.Integer(validate=check)), [1], "/value/0"),
     "a value": lambda check: (fields.Dict(values=fields.Integer(validate=check)), {"a": 1}, "/value/a"),
 }
 
 
-@pytest.mark.parametrize("place", NESTED)
-def test_a_validator_that_returns_false_refuses_the_value(place: str) -> None:
-    field, value, pointer = NESTED[place](returning(False))
-    assert faults(field, value) == [(11000, pointer)]
+@pytest.mark.parametrize("nesting", NESTED)
+def test_a_validator_that_returns_false_rejects_the_value(nesting: str) -> None:
+    field, value, pointer = NESTED[nesting](returning(False))
+    assert validation_errors(field, value) == [(11000, pointer)]
 
 
-@pytest.mark.parametrize("place", NESTED)
+@pytest.mark.parametrize("nesting", NESTED)
 @pytest.mark.parametrize("response", [None, True, 0, "", [], 5])
-def test_a_validator_that_returns_anything_else_lets_the_value_pass(place: str, response: Any) -> None:
-    field, value, _ = NESTED[place](returning(response))
+def test_a_validator_that_returns_anything_else_accepts_the_value(nesting: str, response: Any) -> None:
+    field, value, _ = NESTED[nesting](returning(response))
     assert load(field, value) == value
 
 
-def test_marshmallows_validators_return_the_value_which_may_be_false() -> None:
+def test_marshmallow_validators_may_return_a_false_value() -> None:
     checks = [validate.Equal(False), validate.OneOf([False]), validate.And(validate.Equal(False))]
     assert load(fields.Boolean(validate=checks), False) is False
-    assert faults(fields.Boolean(validate=lambda value: value), False) == [(11000, "/value")]
+    assert validation_errors(fields.Boolean(validate=lambda value: value), False) == [(11000, "/value")]
 
 
-def test_the_codes_of_validators_within_and_are_kept() -> None:
-    assert faults(fields.String(validate=validate.And(validate.Length(max=1))), "ab") == [(11006, "/value")]
+def test_error_codes_of_validators_inside_and_are_kept() -> None:
+    assert validation_errors(fields.String(validate=validate.And(validate.Length(max=1))), "ab") == [(11006, "/value")]

@@ -1,4 +1,4 @@
-"""JSON merge patch by the table of RFC 7396, JSON Patch by the examples of RFC 6902."""
+"""JSON Merge Patch by the table of RFC 7396, JSON Patch by the examples of RFC 6902."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_merge_patch_follows_the_table_of_rfc_7396(target: Any, patch: Any, resu
         ({"a": 1}, [], {"a": 1}),
     ],
 )  # fmt: skip
-def test_json_patch_does_each_operation_in_order(document: Any, patch: Any, result: Any) -> None:
+def test_json_patch_applies_operations_in_order(document: Any, patch: Any, result: Any) -> None:
     before = repr(document)
     assert patching.apply(document, patching.operations(patch)) == result
     assert repr(document) == before
@@ -70,7 +70,7 @@ def test_a_malformed_patch_is_400_with_a_pointer(patch: Any, pointer: str) -> No
         {"op": "test", "path": "/l", "value": [1]}, {"op": "test", "path": "/o", "value": {"a": 2}}, {"op": "remove", "path": "/l/999999999999"},
     ],
 )  # fmt: skip
-def test_a_patch_that_does_not_fit_is_409_and_changes_nothing(operation: Any) -> None:
+def test_an_inapplicable_patch_is_409_and_changes_nothing(operation: Any) -> None:
     document = {"a": 1, "t": True, "l": [1, 2], "o": {"a": 1}}
     patch = patching.operations([{"op": "add", "path": "/new", "value": 1}, operation])
     with pytest.raises(ApiError) as caught:
@@ -79,14 +79,14 @@ def test_a_patch_that_does_not_fit_is_409_and_changes_nothing(operation: Any) ->
     assert "new" not in document
 
 
-def test_copies_of_copies_are_bounded() -> None:
+def test_repeated_copies_are_bounded() -> None:
     patch = patching.operations([{"op": "copy", "from": "/a", "path": "/a/-"}] * 100)
     with pytest.raises(ApiError) as caught:
         patching.apply({"a": [1]}, patch)
     assert caught.value.status == 413
 
 
-def test_a_patch_of_too_many_operations_is_413() -> None:
+def test_a_patch_with_too_many_operations_is_413() -> None:
     with pytest.raises(ApiError) as caught:
         patching.operations([{"op": "test", "path": "", "value": 1}] * 1001)
     assert caught.value.status == 413

@@ -1,4 +1,4 @@
-"""What a body may say: JSON by RFC 8259, strict where other parsers are lax."""
+"""Parsing of bodies: JSON according to RFC 8259, strict where other parsers are lax."""
 
 import pytest
 
@@ -15,16 +15,16 @@ from pegboard.http import payload
         (b"[" * 101 + b"]" * 101, 10001), (b'{"a":' * 101 + b"1" + b"}" * 101, 10001),
     ],
 )  # fmt: skip
-def test_what_is_no_json_is_400(body: bytes, code: int) -> None:
+def test_invalid_json_is_400(body: bytes, code: int) -> None:
     with pytest.raises(ApiError) as caught:
         payload.parse(body, 100)
     assert (caught.value.status, caught.value.code) == (400, code)
 
 
-def test_nesting_is_counted_in_depth_not_in_brackets() -> None:
+def test_nesting_is_measured_by_depth_not_by_brackets() -> None:
     assert payload.parse(b"[" * 100 + b"]" * 100, 100)
     assert payload.parse(b"[" + b",".join([b"{}"] * 200) + b"]", 100) == [{}] * 200
 
 
-def test_the_last_of_two_equal_keys_counts() -> None:
+def test_the_last_of_two_equal_keys_is_used() -> None:
     assert payload.parse(b'{"a":1,"a":2}', 100) == {"a": 2}

@@ -1,4 +1,4 @@
-"""The log: one line a request, which nobody can forge, break or get a secret out of."""
+"""The log: one line for each request, without secrets, safe from injection."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ NASTY = f"a\r\n{FORGED}\x1b[2K\x00\x7f\x85\u2028\u202e\ud800é"
 
 
 @contextmanager
-def written(form: str) -> Iterator[io.StringIO]:
-    """Write the log in one of its forms to what this gives."""
+def log_stream(format: str) -> Iterator[io.StringIO]:
+    """Write the log in one of its formats to the returned stream."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.FORMATS[form]())
+    handler.setFormatter(logs.FORMATS[format]())
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     root.handlers = [handler]
@@ -48,7 +48,7 @@ class Text(Schema):
 
 
 class Echoes(Resource):
-    """What fails with whatever it is given."""
+    """Fails with the value it receives."""
 
     schema = Text
     verbs = "GET", "POST"
@@ -61,7 +61,7 @@ class Echoes(Resource):
 
 
 @pytest.fixture(scope="module")
-async def echoing(serve: Serve) -> Api:
+async def api(serve: Serve) -> Api:
     return await serve([plugin("echoes", Echoes)])
 
 
@@ -70,9 +70,9 @@ def requests(stream: io.StringIO) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["logger"] == "pegboard.access"]
 
 
-async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> None:
-    with written("json") as stream:
-        response = await echoing.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
+async def test_a_request_is_logged_in_one_complete_line(api: Api) -> None:
+    with log_stream("json") as stream:
+        response = await api.get("/echoes?limit=7", headers={"traceparent": TRACEPARENT, "X-Request-Id": "mine"})
     (entry,) = requests(stream)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time"))
     assert entry.pop("ms") >= 0
@@ -91,34 +91,34 @@ async def test_a_request_leaves_one_line_that_tells_all_of_it(echoing: Api) -> N
     }
 
 
-async def test_an_export_is_logged_once_it_has_ended_with_its_size(echoing: Api) -> None:
-    with written("json") as stream:
-        response = await echoing.get("/echoes", headers={"Accept": "application/x-ndjson"})
+async def test_an_export_is_logged_after_its_end_with_its_size(api: Api) -> None:
+    with log_stream("json") as stream:
+        response = await api.get("/echoes", headers={"Accept": "application/x-ndjson"})
     (entry,) = requests(stream)
     assert (entry["status"], entry["template"]) == (200, "/echoes")
     assert entry["bytes"] > len(response.body)
 
 
-async def test_the_log_holds_no_secret(echoing: Api) -> None:
+async def test_the_log_contains_no_secret(api: Api) -> None:
     for form in logs.FORMATS:
-        with written(form) as stream:
-            await echoing.get("/echoes?q=hidden-in-query")
-            await echoing.post("/echoes", {"text": 5, "hidden-in-body": "hidden-in-body"})
-            await echoing.as_client("someone", "hidden-password").get("/echoes")
-            await echoing.get("/hidden-path/hidden-id")
+        with log_stream(form) as stream:
+            await api.get("/echoes?q=hidden-in-query")
+            await api.post("/echoes", {"text": 5, "hidden-in-body": "hidden-in-body"})
+            await api.as_client("someone", "hidden-password").get("/echoes")
+            await api.get("/hidden-path/hidden-id")
         text = stream.getvalue()
         assert text.count("pegboard.access") == 4
         assert "hidden" not in text
         assert PASSWORD not in text
-        assert echoing.headers["Authorization"].split()[1] not in text
+        assert api.headers["Authorization"].split()[1] not in text
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-async def test_no_request_can_begin_a_line_of_its_own(echoing: Api, form: str) -> None:
-    with written(form) as stream:
-        response = await echoing.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
-        await echoing.as_client(FORGED.replace(":", "\n"), "wrong one").get("/echoes")
-        await echoing.get("/echoes", headers={"X-Request-Id": "a b=c", "traceparent": FORGED})
+async def test_a_request_cannot_inject_a_log_line(api: Api, form: str) -> None:
+    with log_stream(form) as stream:
+        response = await api.post("/echoes", {"text": NASTY.replace("\ud800", "").replace("\x00", "")})
+        await api.as_client(FORGED.replace(":", "\n"), "wrong one").get("/echoes")
+        await api.get("/echoes", headers={"X-Request-Id": "a b=c", "traceparent": FORGED})
     assert response.status == 500
     lines = stream.getvalue().split("\n")
     assert not [line for line in lines if line.startswith("2026-01-01")]
@@ -128,13 +128,13 @@ async def test_no_request_can_begin_a_line_of_its_own(echoing: Api, form: str) -
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-def test_whatever_is_logged_is_one_line_and_nothing_raises(form: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_any_record_is_one_line_and_logging_never_raises(form: str, capfd: pytest.CaptureFixture[str]) -> None:
     class Mute:
         def __str__(self) -> str:
             raise ValueError("no word")
 
     log = logging.getLogger("tests")
-    with written(form) as stream:
+    with log_stream(form) as stream:
         log.info(NASTY)
         log.info("%s", NASTY, extra={"fields": {"client": NASTY, "set": {1}, "large": 2**70, 5: None, "mute": Mute()}})
         log.info("%d", "no number")
@@ -160,9 +160,9 @@ def failure(detail: str) -> Exception:
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
-def test_a_traceback_holds_no_details_of_the_database(form: str) -> None:
+def test_tracebacks_contain_no_database_details(form: str) -> None:
     stored = failure("Key (email)=(hidden@example.org)\nDETAIL: exists.")
-    with written(form) as stream:
+    with log_stream(form) as stream:
         try:
             try:
                 raise ExceptionGroup("several", [stored, ValueError("seen")])
@@ -176,8 +176,8 @@ def test_a_traceback_holds_no_details_of_the_database(form: str) -> None:
     assert "hidden" in str(stored)
 
 
-def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
-    with written("text") as stream:
+def test_traceback_lines_cannot_be_mistaken_for_log_lines() -> None:
+    with log_stream("text") as stream:
         try:
             raise ValueError(f"first\n{FORGED}")
         except ValueError:
@@ -196,7 +196,7 @@ def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
         ([TRACEPARENT], TRACEPARENT),
         ([f" {TRACEPARENT}\t"], TRACEPARENT),
         ([f"00-{TRACE}-b7ad6b7169203331-00"], f"00-{TRACE}-b7ad6b7169203331-00"),
-        # Of a version to come, what is known.
+        # The known part of a future version.
         ([f"01-{TRACE}-b7ad6b7169203331-03-more"], TRACEPARENT),
         ([f"cc-{TRACE}-b7ad6b7169203331-02"], f"00-{TRACE}-b7ad6b7169203331-00"),
         ([], None),
@@ -215,11 +215,11 @@ def test_the_lines_of_a_traceback_look_like_no_line_of_the_log() -> None:
         ([f"01-{TRACE}-b7ad6b7169203331-01-{'x' * 1000}"], None),
     ],
 )
-def test_a_traceparent_is_taken_strictly(values: list[str], expected: str | None) -> None:
+def test_traceparent_is_parsed_strictly(values: list[str], expected: str | None) -> None:
     assert tracecontext.parse(values) == expected
 
 
-async def test_an_action_learns_the_trace_to_pass_on(echoing: Api) -> None:
-    for header, told in ((TRACEPARENT, TRACEPARENT), ("nonsense", "None"), (None, "None")):
-        response = await echoing.get("/echoes", headers={"traceparent": header} if header else {})
-        assert response.json["items"][0]["text"] == told
+async def test_an_action_can_read_the_traceparent_to_propagate(api: Api) -> None:
+    for header, expected in ((TRACEPARENT, TRACEPARENT), ("nonsense", "None"), (None, "None")):
+        response = await api.get("/echoes", headers={"traceparent": header} if header else {})
+        assert response.json["items"][0]["text"] == expected

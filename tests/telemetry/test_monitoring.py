@@ -1,4 +1,4 @@
-"""The rules and the dashboard of `deploy`, tried on a real Prometheus that scrapes real services."""
+"""The rules and the dashboard in `deploy`, tested with a real Prometheus that scrapes real services."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rules() -> list[Rule]:
 
 
 def expressions() -> dict[str, str]:
-    """Return every expression of the rules and the dashboard, by where it stands."""
+    """Return every expression of the rules and the dashboard, by its location."""
     found = {f"rule {rule.name}": rule.expr for rule in rules()}
     for panel in PANELS:
         for target in panel["targets"]:
@@ -56,27 +56,27 @@ def expressions() -> dict[str, str]:
     return found
 
 
-def plain(expr: str) -> str:
-    """Return an expression of the dashboard as Grafana asks it."""
+def as_grafana(expr: str) -> str:
+    """Return an expression of the dashboard as Grafana evaluates it."""
     return re.sub(r"\$(job|instance|resource)\b", ".*", expr).replace("$__rate_interval", "1m")
 
 
-# Whatever is written into a file, without any service -----------------------------------------------------------
+# Static checks, without a service -------------------------------------------------------------------------------
 
 
-def test_every_expression_names_metrics_that_there_are() -> None:
-    known = {"up", *(rule.name for rule in rules())}
+def test_every_expression_uses_existing_metrics() -> None:
+    names = {"up", *(rule.name for rule in rules())}
     for family in FAMILIES:
         parts = ("_bucket", "_sum", "_count") if family.buckets else ("",)
-        known |= {family.name + part for part in parts}
+        names |= {family.name + part for part in parts}
     labels = {family.name: {*family.labels, "job", "instance", "le"} for family in FAMILIES}
-    for place, expr in expressions().items():
+    for location, expr in expressions().items():
         named = re.findall(r"\b(?:pegboard_\w+|job:\w+:\w+|up)\b(?=[\[{ )]|$)", re.sub(r'"[^"]*"', '""', expr))
-        assert named, place
-        assert set(named) <= known, place
+        assert named, location
+        assert set(named) <= names, location
         for name, matchers in re.findall(r"(pegboard_\w+)\{([^}]*)\}", expr):
             allowed = labels[re.sub(r"_(bucket|sum|count)$", "", name)]
-            assert set(re.findall(r"(\w+)=", matchers)) <= allowed, place
+            assert set(re.findall(r"(\w+)=", matchers)) <= allowed, location
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
@@ -84,7 +84,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
     assert [family.name for family in FAMILIES if family.name not in shown] == []
 
 
-def test_the_dashboard_is_put_together_as_grafana_wants_it() -> None:
+def test_the_dashboard_has_the_structure_required_by_grafana() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     for panel in panels:
@@ -100,7 +100,7 @@ def test_the_dashboard_is_put_together_as_grafana_wants_it() -> None:
     assert all(target["datasource"]["uid"] == "${datasource}" for panel in PANELS for target in panel["targets"])
 
 
-def test_every_alert_says_how_grave_it_is_and_is_documented() -> None:
+def test_every_alert_has_a_severity_and_documentation() -> None:
     alerts = [
         rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule
     ]
@@ -112,7 +112,7 @@ def test_every_alert_says_how_grave_it_is_and_is_documented() -> None:
 
 
 @needs_prometheus
-def test_the_rules_do_what_their_tests_say() -> None:
+def test_the_rules_pass_their_tests() -> None:
     for arguments in (
         ("check", "rules", RULES.name),
         ("check", "config", "prometheus.yml"),
@@ -127,18 +127,18 @@ def test_the_rules_do_what_their_tests_say() -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """Two workers behind one address."""
+    """Two workers of one service."""
 
     url: str
     process: subprocess.Popen[str]
 
     def children(self) -> set[int]:
-        """Return the processes that serve."""
-        told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return set(map(int, told.split()))
+        """Return the ids of the worker processes."""
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return set(map(int, pids.split()))
 
     async def get(self, path: str) -> str:
-        # A connection of its own each time, which any worker may take.
+        # A new connection each time, which any worker may accept.
         async with (
             aiohttp.ClientSession(headers=basic(ADMIN, PASSWORD)) as session,
             session.get(self.url + path) as response,
@@ -157,7 +157,9 @@ class Running:
 
     async def value(self, name: str, **labels: str) -> float:
         return sum(
-            value for known, value in (await self.samples(name)).items() if labels.items() <= dict(known).items()
+            value
+            for labels_of_sample, value in (await self.samples(name)).items()
+            if labels.items() <= dict(labels_of_sample).items()
         )
 
 
@@ -172,7 +174,7 @@ async def workers(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
     }
     command = [str(Path(sys.executable).parent / "pegboard"), "serve", "--port", "0", "--workers", "2"]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 - it takes no time
+        process = subprocess.Popen(  # noqa: ASYNC220 - it is fast
             command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
         )
     with process:
@@ -180,16 +182,16 @@ async def workers(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
         line = await asyncio.to_thread(process.stdout.readline)
         assert "serves on" in line, (folder / "log").read_text()
         running = Running(line.split()[-1], process)
-        await until_workers(running, 2)
+        await wait_for_workers(running, 2)
         yield running
         process.terminate()
     assert process.returncode == 0
     assert [file.name for file in folder.iterdir()] == ["log"]
 
 
-async def until_workers(running: Running, number: int) -> None:
+async def wait_for_workers(running: Running, number: int) -> None:
     async with asyncio.timeout(30):
-        while await running.value("pegboard_workers") != number:  # noqa: ASYNC110 - nothing tells
+        while await running.value("pegboard_workers") != number:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.1)
 
 
@@ -197,8 +199,8 @@ async def count(running: Running) -> float:
     return await running.value("pegboard_requests_total", resource="contacts", status="200")
 
 
-async def until_count(running: Running, number: float) -> None:
-    """Wait until all workers have published, and see that no number is ever smaller than one before it."""
+async def wait_for_count(running: Running, number: float) -> None:
+    """Wait until all workers have published, and check that counters never decrease."""
     last = 0.0
     async with asyncio.timeout(15):
         while last < number:
@@ -207,18 +209,18 @@ async def until_count(running: Running, number: float) -> None:
             last = now
 
 
-async def test_any_worker_tells_of_all_and_nothing_is_lost_when_one_is_killed(workers: Running) -> None:
+async def test_any_worker_reports_all_counts_even_after_one_is_killed(workers: Running) -> None:
     before = await count(workers)
     for _ in range(20):
         await workers.get("/contacts")
-    await until_count(workers, before + 20)
-    await asyncio.sleep(1.2)  # All of it is published by then, whoever counted it.
+    await wait_for_count(workers, before + 20)
+    await asyncio.sleep(1.2)  # All workers have published by then.
     killed, kept = workers.children()
     os.kill(killed, signal.SIGKILL)
     async with asyncio.timeout(30):
-        while len(workers.children() - {killed, kept}) != 1:  # noqa: ASYNC110 - nothing tells
+        while len(workers.children() - {killed, kept}) != 1:  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.05)
-    await until_workers(workers, 2)
+    await wait_for_workers(workers, 2)
     assert await count(workers) == before + 20
     assert await workers.value("pegboard_pool_connections_limit", pool="read") == 20
 
@@ -231,7 +233,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def prometheus(workers: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a Prometheus with our configuration, but for addresses and times, and give its URL."""
+    """Run Prometheus with our configuration, except for addresses and intervals, and return its URL."""
     folder = tmp_path_factory.mktemp("prometheus")
     shutil.copy(RULES, folder)
     settings = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
@@ -253,12 +255,12 @@ def prometheus(workers: Running, tmp_path_factory: pytest.TempPathFactory) -> It
         process.terminate()
 
 
-async def ask(prometheus: str, session: aiohttp.ClientSession, expr: str) -> list[dict[str, Any]]:
+async def evaluate(prometheus: str, session: aiohttp.ClientSession, expr: str) -> list[dict[str, Any]]:
     async with session.post(f"{prometheus}/api/v1/query", data={"query": expr}) as response:
-        told = await response.json()
-    assert told["status"] == "success", f"{expr}: {told}"
-    found: list[dict[str, Any]] = told["data"]["result"]
-    return found
+        result = await response.json()
+    assert result["status"] == "success", f"{expr}: {result}"
+    samples: list[dict[str, Any]] = result["data"]["result"]
+    return samples
 
 
 SCRAPED = 'rate(pegboard_requests_total{job="pegboard", resource="contacts"}[1m]) > 0'
@@ -266,12 +268,10 @@ NAMES = [family.name + ("_count" if family.buckets else "") for family in FAMILI
 
 
 @needs_prometheus
-async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
-    prometheus: str, workers: Running
-) -> None:
+async def test_prometheus_scrapes_the_service_and_evaluates_every_expression(prometheus: str, workers: Running) -> None:
     host, port = workers.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"This is no request.\r\n\r\n")  # Without one there is nothing that was refused.
+    writer.write(b"This is no request.\r\n\r\n")  # Otherwise there would be no rejected request.
     async with aiohttp.ClientSession() as session:
         end = time.monotonic() + 30
         missing = [SCRAPED]
@@ -279,20 +279,23 @@ async def test_prometheus_scrapes_the_service_and_every_expression_can_be_asked(
             await workers.get("/contacts")
             await asyncio.sleep(0.3)
             with suppress(aiohttp.ClientError):
-                missing = [expr for expr in (SCRAPED, *NAMES) if not await ask(prometheus, session, expr)]
+                missing = [expr for expr in (SCRAPED, *NAMES) if not await evaluate(prometheus, session, expr)]
         assert not missing
         writer.close()
-        (up,) = await ask(prometheus, session, 'up{job="pegboard"}')
+        (up,) = await evaluate(prometheus, session, 'up{job="pegboard"}')
         assert up["value"][1] == "1"
-        # What asks for faults finds none.
-        faults = {f"rule {rule.name}" for rule in rules() if rule.name.startswith("Pegboard")}
-        faults |= {"panel Errors by resource A", "rule job:pegboard_slow:ratio_rate1h"}
+        # Queries for errors have no results.
+        expected_empty = {f"rule {rule.name}" for rule in rules() if rule.name.startswith("Pegboard")}
+        expected_empty |= {"panel Errors by resource A", "rule job:pegboard_slow:ratio_rate1h"}
         empty, end = {"all"}, time.monotonic() + 30
         while empty and time.monotonic() < end:
-            # A rate is there once what it is of was scraped twice.
+            # A rate exists once its metric was scraped twice.
             await asyncio.sleep(0.3)
-            found = {place: await ask(prometheus, session, plain(expr)) for place, expr in expressions().items()}
-            empty = {place for place in found if not found[place]} - faults
+            results = {
+                location: await evaluate(prometheus, session, as_grafana(expr))
+                for location, expr in expressions().items()
+            }
+            empty = {location for location in results if not results[location]} - expected_empty
         assert not empty
         async with session.get(f"{prometheus}/api/v1/alerts") as response:
             assert (await response.json())["data"]["alerts"] == []

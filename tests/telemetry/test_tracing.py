@@ -1,4 +1,4 @@
-"""Traces: a span for each request, below the one that its client names, and for what it asks of the database."""
+"""Traces: a span for each request, below the client's span, and child spans for database queries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Note(Schema):
 
 
 class Notes(TableResource):
-    """Notes, in a trace."""
+    """Traced notes."""
 
     schema = Note
     verbs = "GET", "POST"
@@ -44,7 +44,7 @@ class Notes(TableResource):
 
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """Give what holds the spans that have ended."""
+    """Return an exporter that stores finished spans."""
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -53,28 +53,28 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 
 @pytest.fixture(scope="module")
-async def traced(serve: Serve, exporter: InMemorySpanExporter) -> Api:
+async def api(serve: Serve, exporter: InMemorySpanExporter) -> Api:
     api = await serve([plugin("notes", Notes)], tracing=True)
     await api.get("/notes")
     return api
 
 
 async def spans(api: Api, exporter: InMemorySpanExporter, method: str, path: str, **options: Any) -> list[ReadableSpan]:
-    """Return the spans of one request, its own as the last."""
+    """Return the spans of one request; the last is that of the request itself."""
     exporter.clear()
     await api.request(method, path, **options)
     return list(exporter.get_finished_spans())
 
 
-async def test_a_request_is_a_span_below_its_clients(traced: Api, exporter: InMemorySpanExporter) -> None:
+async def test_a_request_is_a_child_span_of_its_clients_span(api: Api, exporter: InMemorySpanExporter) -> None:
     headers = {"traceparent": TRACEPARENT, "tracestate": "vendor=1", "X-Request-Id": "mine", "User-Agent": "tests"}
-    *_, span = await spans(traced, exporter, "GET", "/notes?limit=3", headers=headers)
+    *_, span = await spans(api, exporter, "GET", "/notes?limit=3", headers=headers)
     assert span.context is not None
     assert span.parent is not None
     assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
     assert span.context.trace_state.get("vendor") == "1"
     assert (span.name, span.kind, span.status.status_code) == ("GET /notes", SpanKind.SERVER, StatusCode.UNSET)
-    port = int(traced.url.rsplit(":", 1)[1])
+    port = int(api.url.rsplit(":", 1)[1])
     assert dict(span.attributes or {}) == {
         "http.request.method": "GET",
         "http.response.status_code": 200,
@@ -91,21 +91,21 @@ async def test_a_request_is_a_span_below_its_clients(traced: Api, exporter: InMe
     }
 
 
-async def test_without_a_trace_a_request_begins_one(traced: Api, exporter: InMemorySpanExporter) -> None:
+async def test_a_request_without_a_trace_starts_one(api: Api, exporter: InMemorySpanExporter) -> None:
     for headers in ({}, {"traceparent": "nonsense"}):
-        *_, span = await spans(traced, exporter, "GET", "/notes", headers=headers)
+        *_, span = await spans(api, exporter, "GET", "/notes", headers=headers)
         assert span.parent is None
 
 
-async def test_an_action_passes_on_the_span_that_it_runs_in(traced: Api, exporter: InMemorySpanExporter) -> None:
+async def test_an_action_can_propagate_its_span(api: Api, exporter: InMemorySpanExporter) -> None:
     headers = {"traceparent": TRACEPARENT}
-    *_, span = await spans(traced, exporter, "POST", "/notes", json={"text": "one"}, headers=headers)
+    *_, span = await spans(api, exporter, "POST", "/notes", json={"text": "one"}, headers=headers)
     assert span.context is not None
     assert Notes.seen == f"00-{TRACE}-{span.context.span_id:016x}-01"
 
 
-async def test_what_is_asked_of_the_database_is_below_it(traced: Api, exporter: InMemorySpanExporter) -> None:
-    *asked, span = await spans(traced, exporter, "GET", "/notes?text=hidden")
+async def test_database_queries_are_child_spans(api: Api, exporter: InMemorySpanExporter) -> None:
+    *asked, span = await spans(api, exporter, "GET", "/notes?text=hidden")
     assert span.context is not None
     (query,) = asked
     assert query.parent is not None
@@ -125,10 +125,10 @@ async def test_what_is_asked_of_the_database_is_below_it(traced: Api, exporter: 
         ("POST", "/notes", "POST /notes", 500, True),
     ],
 )
-async def test_faults_of_the_service_are_errors_and_those_of_clients_are_not(
-    traced: Api, exporter: InMemorySpanExporter, method: str, path: str, name: str, status: int, failed: bool
+async def test_only_server_errors_mark_spans_as_errors(
+    api: Api, exporter: InMemorySpanExporter, method: str, path: str, name: str, status: int, failed: bool
 ) -> None:
-    *_, span = await spans(traced, exporter, method, path, json={"text": "fail"})
+    *_, span = await spans(api, exporter, method, path, json={"text": "fail"})
     attributes = dict(span.attributes or {})
     assert (span.name, attributes["http.response.status_code"]) == (name, status)
     assert span.status.is_ok is not failed
@@ -137,7 +137,7 @@ async def test_faults_of_the_service_are_errors_and_those_of_clients_are_not(
     assert "hidden" not in span.to_json()
 
 
-async def test_nothing_is_traced_unless_it_is_asked_for(serve: Serve, exporter: InMemorySpanExporter) -> None:
+async def test_tracing_is_off_by_default(serve: Serve, exporter: InMemorySpanExporter) -> None:
     api = await serve([plugin("notes", Notes)])
     assert await spans(api, exporter, "GET", "/notes", headers={"traceparent": TRACEPARENT}) == []
 
@@ -149,7 +149,7 @@ def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for() -> None:
+def test_opentelemetry_is_loaded_only_when_needed() -> None:
     code = """
 import sys
 import pegboard.cli
@@ -168,7 +168,7 @@ except SettingsError as error:
     )
 
 
-def test_what_is_missing_for_traces_ends_the_start_in_one_line() -> None:
+def test_missing_tracing_libraries_stop_the_start_with_one_line() -> None:
     done = run(
         "from pegboard.cli import main; main(['serve', '--port', '0'])",
         PEGBOARD_TRACING="true",
@@ -183,7 +183,7 @@ def test_what_is_missing_for_traces_ends_the_start_in_one_line() -> None:
     )
 
 
-def test_spans_go_where_the_standard_variables_say() -> None:
+def test_spans_are_exported_according_to_the_standard_variables() -> None:
     code = """
 import os
 from pegboard.settings import SettingsError

@@ -1,4 +1,4 @@
-"""The suite of the kit: what keeps the contract passes, what breaks it on purpose does not."""
+"""The conformance suite: resources that fulfil the contract pass, deliberately broken ones fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestClients(Conformance):
     effort = 0.3
 
 
-# Sound, and each odd in its own way
+# Conforming, each with some peculiarity
 
 
 class Kind(enum.Enum):
@@ -107,7 +107,7 @@ class Bill(Schema):
 
 
 class Bills(ContentResource):
-    """With content, and operations of every kind."""
+    """Content, and operations of every kind."""
 
     schema = Bill
     verbs = "GET", "POST", "DELETE"
@@ -135,7 +135,7 @@ class Plane(Schema):
 
 
 class Planes(TableResource):
-    """In a table that was there before, whose ids are numbers."""
+    """An existing table with numeric ids."""
 
     schema = Plane
     verbs = "GET", "POST", "PUT", "PATCH", "DELETE"
@@ -172,7 +172,7 @@ class Planet(Schema):
 
 
 class Planets(Resource):
-    """From memory, with ids of their own, and nothing to write."""
+    """Read-only items in memory, with custom ids."""
 
     schema = Planet
     verbs = "GET", "HEAD"
@@ -195,7 +195,7 @@ class Letter(Schema):
 
 
 class Letterbox(Resource):
-    """To be written to, and that is all."""
+    """Write-only items."""
 
     schema = Letter
     verbs = ("POST",)
@@ -211,7 +211,7 @@ class Note(Schema):
 
 
 class Notes(Resource):
-    """In memory, all verbs."""
+    """All methods, in memory."""
 
     schema = Note
     verbs = ALL
@@ -247,7 +247,7 @@ class Notes(Resource):
         del self.items[identity]
 
 
-SOUND: dict[str, type[Resource]] = {
+CONFORMING: dict[str, type[Resource]] = {
     "odds": Odds,
     "people": People,
     "bills": Bills,
@@ -258,7 +258,7 @@ SOUND: dict[str, type[Resource]] = {
 }
 
 
-# Broken, each in one way
+# Broken, each in one respect
 
 
 class Table(TableResource):
@@ -301,8 +301,8 @@ class BlindToTags(Notes):
 
 class Merging(Notes):
     async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        given = {name: value for name, value in data.items() if value not in (None, [])}
-        return await self.update(context, identity, given)
+        values = {name: value for name, value in data.items() if value not in (None, [])}
+        return await self.update(context, identity, values)
 
 
 class Redefaulting(Notes):
@@ -433,8 +433,8 @@ async def _build(database: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def zoo(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
-    plugins = [plugin(name, resource) for name, resource in SOUND.items()]
+def conformance_service(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
+    plugins = [plugin(name, resource) for name, resource in CONFORMING.items()]
     plugins += [plugin(broken.__name__.lower(), broken) for broken in BROKEN]
     pegboard_loop.run(_build(pegboard_database))
     running = Running(pegboard_loop, settings_for(pegboard_database, {}), plugins)
@@ -442,19 +442,29 @@ def zoo(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
     running.close()
 
 
-@pytest.mark.parametrize("name", SOUND)
-def test_a_sound_resource_passes(zoo: Running, name: str) -> None:
+@pytest.mark.parametrize("name", CONFORMING)
+def test_a_conforming_resource_passes(conformance_service: Running, name: str) -> None:
     skipped = []
     for check in CHECKS:
         try:
-            examine(check, Subject(zoo, name), phases=[hypothesis.Phase.generate], max_examples=min(2, check.examples))
+            examine(
+                check,
+                Subject(conformance_service, name),
+                phases=[hypothesis.Phase.generate],
+                max_examples=min(2, check.examples),
+            )
         except pytest.skip.Exception:
             skipped.append(str(check))
     assert len(skipped) <= {"planets": 20, "letterbox": 23, "bills": 11}.get(name, 8), skipped
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_resource_does_not(zoo: Running, broken: type[Resource]) -> None:
+def test_a_nonconforming_resource_fails(conformance_service: Running, broken: type[Resource]) -> None:
     rule = RULES[BROKEN[broken]]
     with pytest.raises((ContractViolation, Undescribed)):
-        examine(rule, Subject(zoo, broken.__name__.lower()), phases=[hypothesis.Phase.generate], max_examples=60)
+        examine(
+            rule,
+            Subject(conformance_service, broken.__name__.lower()),
+            phases=[hypothesis.Phase.generate],
+            max_examples=60,
+        )

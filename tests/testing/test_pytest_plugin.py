@@ -1,4 +1,4 @@
-"""The plugin of pytest: what it brings to the tests of a plugin, and that it leaves those of others alone."""
+"""The pytest plugin: the fixtures it provides for tests of a plugin, and that other projects are unaffected."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from pegboard.testing.service import new_database
 RESOURCE = '[project.entry-points."pegboard.resources"]\nbooks = "pegboard_books:Books"\n'
 
 
-def passes(folder: Path, pyproject: str, test: str) -> None:
+def run_pytest(folder: Path, pyproject: str, test: str) -> None:
     (folder / "pyproject.toml").write_text(pyproject)
     (folder / "test_it.py").write_text(test)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider"]
-    # In the usual place it would take the folder that all are in away from PostgreSQL, which is not run as root.
+    # By default, pytest's parent folder is inaccessible to PostgreSQL, which does not run as root.
     command.append(f"--basetemp={folder.parent / 'inner'}")
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_it_brings_nothing_to_other_projects(tmp_path: Path) -> None:
+def test_other_projects_get_no_fixtures(tmp_path: Path) -> None:
     test = """
 import sys
 
 def test_nothing_is_imported():
     assert not [name for name in sys.modules if name.partition(".")[0] == "pegboard"]
 
-def test_no_fixture_is_there(request):
+def test_no_fixture_is_available(request):
     assert not request._fixturemanager.getfixturedefs("client", request.node)
 """
-    passes(tmp_path, "[tool.pytest.ini_options]\n", test)
+    run_pytest(tmp_path, "[tool.pytest.ini_options]\n", test)
 
 
-def test_it_brings_its_fixtures_to_one_that_declares_a_resource(tmp_path: Path) -> None:
+def test_projects_that_declare_a_resource_get_the_fixtures(tmp_path: Path) -> None:
     test = """
 import asyncio
 import pytest
@@ -45,30 +45,30 @@ import pytest
 def pegboard_settings():
     return {"PEGBOARD_MAX_BODY": "1KiB"}
 
-def test_without_any_loop(service, client_with):
-    answer = asyncio.run(client_with("contacts:GET").get("/contacts"))
-    assert (answer.status, answer.json["items"]) == (200, [])
+def test_without_an_event_loop(service, client_with):
+    response = asyncio.run(client_with("contacts:GET").get("/contacts"))
+    assert (response.status, response.json["items"]) == (200, [])
 
 @pytest.mark.asyncio
-async def test_on_a_loop_of_its_own(client):
+async def test_on_its_own_event_loop(client):
     assert (await client.post("/contacts", {"name": "x" * 2000})).status == 413
 
 @pytest.mark.asyncio
-async def test_on_another(client):
+async def test_on_another_event_loop(client):
     assert (await client.as_client("", "").get("/contacts")).status == 401
 """
     settings = '[tool.pytest.ini_options]\npegboard_plugins = ["contacts", "companies"]\n'
-    passes(tmp_path, RESOURCE + settings, test)
+    run_pytest(tmp_path, RESOURCE + settings, test)
 
 
-def test_the_files_of_postgresql_are_kept_for_the_next_session(tmp_path: Path) -> None:
+def test_the_postgresql_files_are_kept_for_the_next_session(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     for session in ("one", "two"):
         folder = tmp_path / session
         folder.mkdir()
         server = cluster.server(folder, kept)
-        # The files are there before it has started.
+        # The files exist before it has started.
         assert (folder / "postgres").exists()
         try:
             asyncio.run(new_database(server.start()))
