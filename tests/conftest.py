@@ -17,7 +17,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  
 
 from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
-from pegboard.hosting import discovery
+from pegboard.hosting import discovery, error_blocks
 from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import Plugin
 from pegboard.postgres.embedded import EmbeddedServer
@@ -92,6 +92,8 @@ def database_url(pegboard_database: str) -> str:
 def plugin(name: str, resource: type, package: str = "none", **about: Any) -> Plugin:
     """Return a plugin for a resource defined in a test, as discovery would."""
     error = problem(resource)
+    if error is None:
+        error_blocks.assign(getattr(resource, "error_codes", ()), 20_000)
     result = Plugin(name, about.pop("distribution", "tests"), about.pop("version", "1"), package=package, **about)
     result.resource = resource
     if error:

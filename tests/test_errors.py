@@ -37,7 +37,7 @@ RANGES = (
 )
 
 
-class Own(ApiError, code=20_200, status=418, message="This is a teapot."): ...
+class Own(ApiError, number=2, status=418, message="This is a teapot."): ...
 
 
 class Everything(Schema):
@@ -236,7 +236,7 @@ async def test_the_catalogue_lists_codes_of_plugins(api: Api) -> None:
         {"code": code.code, "status": code.status, "message": code.message, "plugin": None} for code in CATALOGUE
     ]
     plugin_items = [item for item in items if item["plugin"] is not None]
-    assert plugin_items == [{"code": 20200, "status": 418, "message": "This is a teapot.", "plugin": "faulty"}]
+    assert plugin_items == [{"code": 20002, "status": 418, "message": "This is a teapot.", "plugin": "faulty"}]
 
 
 # Each of them over HTTP --------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ async def test_a_missing_grant_is_403(api: Api) -> None:
 
 async def test_a_plugin_defines_its_own_error_messages(api: Api) -> None:
     response = await api.get("/faulty/own")
-    assert response.json == {"errors": [{"message": "Short and stout.", "code": 20200}]}
+    assert response.json == {"errors": [{"message": "Short and stout.", "code": 20002}]}
     assert response.headers["X-Tea"] == "yes"
 
 

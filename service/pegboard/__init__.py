@@ -11,11 +11,12 @@ from pegboard.api.content import Content, Stored, Upload
 from pegboard.api.content_resource import ContentResource
 from pegboard.api.context import Context
 from pegboard.api.operation import operation
-from pegboard.api.resource import Page, Resource
+from pegboard.api.page import Page
+from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
 from pegboard.auth.clients import Client, check_grant, check_username
 from pegboard.errors import ApiError
-from pegboard.query.existing import Existing
+from pegboard.query.existing import ExistingTable
 from pegboard.schema import fields
 from pegboard.schema.ddl import Unique
 from pegboard.schema.schema import Schema
@@ -27,7 +28,7 @@ __all__ = (
     "Content",
     "ContentResource",
     "Context",
-    "Existing",
+    "ExistingTable",
     "Page",
     "Resource",
     "Schema",

@@ -18,8 +18,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pegboard import errors, middlewares
+from pegboard.api import declared
+from pegboard.api.backend import Services
 from pegboard.api.changes import BackgroundTasks
-from pegboard.api.resource import Resource, Services
+from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
 from pegboard.auth.basic import Authentication
 from pegboard.auth.clients import Clients
@@ -337,7 +339,7 @@ def _existing_tables(plugin: Plugin) -> Iterator[tuple[str, TableName]]:
     """Yield the plugin's name and the name of its table, if the service did not create that table."""
     resource = plugin.resource
     if resource is not None and issubclass(resource, TableResource) and resource.table is not None:
-        spec = resource.spec(plugin.name)
+        spec = declared.table_spec(resource, plugin.name)
         yield plugin.name, (spec.schema, spec.name)
 
 
@@ -345,7 +347,7 @@ def _table_spec(resource: type[Resource], name: str, existing: Mapping[str, Tabl
     """Return the table to create for a resource; None if it has no table or an existing one."""
     if not issubclass(resource, TableResource) or resource.table is not None:
         return None
-    spec = resource.spec(name)
+    spec = declared.table_spec(resource, name)
     columns = [
         replace(column, references=existing.get(column.references[0], column.references))
         if column.references

@@ -35,22 +35,30 @@ class ErrorDetail:
 class ApiError(Exception):
     """End a request with an error response. Raise a subclass: one of this module, or one of your own.
 
-    A subclass is declared with its code, an integer that never changes its meaning (20000 and up belong to plugins),
-    its HTTP status, 400 to 599, and its message: `class Taken(ApiError, code=20001, status=409, message="...")`.
+    A subclass is declared with its number, 0 to 99, its HTTP status, 400 to 599, and its message:
+    `class Taken(ApiError, number=1, status=409, message="...")`. Its code is the number in the block of codes of its
+    distribution, and is known once the plugin is loaded; it never changes its meaning.
 
     The response has one entry, with `message` (by default the class's) and one of `pointer`, `parameter` and `header`.
     `details` replaces it by several entries. `headers` are added to the response.
     """
 
     code: ClassVar[int]
+    number: ClassVar[int]
     status: int
     message: str
 
     def __init_subclass__(
-        cls, *, code: int | None = None, status: int | None = None, message: str | None = None, **options: Any
+        cls,
+        *,
+        code: int | None = None,
+        number: int | None = None,
+        status: int | None = None,
+        message: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
-        declared = {"code": code, "status": status, "message": message}
+        declared = {"code": code, "number": number, "status": status, "message": message}
         for name, value in declared.items():
             if value is not None:
                 setattr(cls, name, value)
@@ -66,7 +74,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         if not hasattr(self, "code"):
-            raise TypeError("ApiError has no code; raise a subclass, such as errors.Conflict")
+            raise TypeError(f"{type(self).__name__} has no code: list it in error_codes, or raise one of errors.*")
         if message is not None:
             self.message = message
         self.details = tuple(details) or (ErrorDetail(self.code, self.message, pointer, parameter, header),)

@@ -77,25 +77,25 @@ class Reports(Resource):
     def parse_id(self, text: str) -> str | None:
         return text
 
-    async def retrieve(self, context: Context, identity: str) -> dict[str, Any]:
-        return {"id": identity, "lines": 3}
+    async def retrieve(self, context: Context, id: str) -> dict[str, Any]:
+        return {"id": id, "lines": 3}
 
-    async def read_content(self, context: Context, identity: str) -> Stored | None:
-        if identity == "nothing":
+    async def read_content(self, context: Context, id: str) -> Stored | None:
+        if id == "nothing":
             raise errors.NotFound
-        if identity == "empty" and identity not in Kept.taken:
+        if id == "empty" and id not in Kept.taken:
             return None
 
         async def read(start: int, stop: int) -> AsyncGenerator[bytes, None]:
             try:
                 for number in range(start, min(stop, 3)):
-                    if identity == "broken" and number == 2:
+                    if id == "broken" and number == 2:
                         raise OSError("it cannot be read on")
                     yield b"x"
             finally:
-                self.closed.append(identity)
+                self.closed.append(id)
 
-        return Stored(4 if identity == "short" else 3, "text/csv", b"\0" * 32, read)
+        return Stored(4 if id == "short" else 3, "text/csv", b"\0" * 32, read)
 
 
 class Kept(Reports):
@@ -104,10 +104,10 @@ class Kept(Reports):
     content = Content()
     taken: dict[str, list[bytes]] = {}
 
-    async def write_content(self, context: Context, identity: str, upload: Upload) -> None:
-        self.taken[identity] = [part async for part in upload.read()]
-        assert [part async for part in upload.read()] == self.taken[identity]
-        if identity == "refused":
+    async def write_content(self, context: Context, id: str, upload: Upload) -> None:
+        self.taken[id] = [part async for part in upload.read()]
+        assert [part async for part in upload.read()] == self.taken[id]
+        if id == "refused":
             raise errors.Conflict("Not this one.")
 
 

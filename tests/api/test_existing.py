@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pegboard import Context, Existing, Schema, TableResource, operation, validate
+from pegboard import Context, ExistingTable, Schema, TableResource, operation, validate
 from pegboard.hosting import discovery
 from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
@@ -42,13 +42,13 @@ class People(TableResource):
 
     schema = Person
     verbs = ALL
-    table = Existing("legacy.people", key="person_no", type="bigint", lacks=MISSING_COLUMNS)
+    table = ExistingTable("legacy.people", key="person_no", key_type="bigint", without=MISSING_COLUMNS)
 
     @operation
-    async def age(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def age(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Increase the age of a person."""
-        item = await self.retrieve(context, identity)
-        return await self.update(context, identity, {"age": (item["age"] or 0) + 1})
+        item = await self.retrieve(context, id)
+        return await self.update(context, id, {"age": (item["age"] or 0) + 1})
 
 
 class Country(Schema):
@@ -62,7 +62,7 @@ class Countries(TableResource):
     schema = Country
     verbs = ALL
     creates_by_put = True
-    table = Existing("legacy.countries", key="code", type="text", lacks=("created_at", "_version"))
+    table = ExistingTable("legacy.countries", key="code", key_type="text", without=("created_at", "_version"))
 
 
 class Label(Schema):
@@ -74,7 +74,7 @@ class Tokens(TableResource):
 
     schema = Label
     verbs = ALL
-    table = Existing("legacy.tokens", key="token", lacks=MISSING_COLUMNS)
+    table = ExistingTable("legacy.tokens", key="token", without=MISSING_COLUMNS)
 
 
 class Teams(TableResource):
@@ -82,7 +82,7 @@ class Teams(TableResource):
 
     schema = Label
     verbs = ALL
-    table = Existing("legacy.teams", lacks=("updated_at", "_version"))
+    table = ExistingTable("legacy.teams", without=("updated_at", "_version"))
 
 
 class Member(Schema):
@@ -105,7 +105,7 @@ class Empties(TableResource):
 
     schema = Bare
     verbs = ALL
-    table = Existing("legacy.empties", key="no", type="bigint", lacks=MISSING_COLUMNS)
+    table = ExistingTable("legacy.empties", key="no", key_type="bigint", without=MISSING_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -250,15 +250,15 @@ async def test_the_openapi_document_has_only_existing_columns(api: Api) -> None:
 @pytest.mark.parametrize(
     ("table", "changes", "message"),
     [
-        (Existing("people"), {}, "table is 'people': name it with its schema"),
-        (Existing("l.p", type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # deliberately invalid
-        (Existing("l.p", lacks=("id",)), {}, "lacks names 'id'"),
-        (Existing("l.p"), {"owned": True}, "has no column for owned: leave it out"),
-        (Existing("l.p"), {"search": ("label",)}, "has no column for search: leave it out"),
+        (ExistingTable("people"), {}, "table is 'people': name it with its schema"),
+        (ExistingTable("l.p", key_type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # deliberately invalid
+        (ExistingTable("l.p", without=("id",)), {}, "lacks names 'id'"),
+        (ExistingTable("l.p"), {"owned": True}, "has no column for owned: leave it out"),
+        (ExistingTable("l.p"), {"search": ("label",)}, "has no column for search: leave it out"),
     ],
 )
 def test_invalid_existing_tables_are_rejected_at_startup(
-    table: Existing, changes: Mapping[str, Any], message: str
+    table: ExistingTable, changes: Mapping[str, Any], message: str
 ) -> None:
     wrong = type("Wrong", (Tokens,), {"table": table, **changes})
     assert message in (problem(wrong) or "")

@@ -18,10 +18,10 @@ SECRET = "a password"
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 
 
-class Odd(ApiError, code=20700, status=422, message="An even number, please."): ...
+class Odd(ApiError, number=7, status=422, message="An even number, please."): ...
 
 
-class Taken(ApiError, code=20701, status=409, message="The room is taken."): ...
+class Taken(ApiError, number=8, status=409, message="The room is taken."): ...
 
 
 def even(value: int) -> None:
@@ -54,7 +54,7 @@ class Bookings(TableResource):
     schema = Booking
     verbs = ALL
     table = "hotel.booking"
-    conflicts: ClassVar[Mapping[str, type[ApiError]]] = {"one_at_a_time": Taken}
+    constraint_errors: ClassVar[Mapping[str, type[ApiError]]] = {"one_at_a_time": Taken}
     error_codes = (Taken,)
 
 
@@ -71,7 +71,7 @@ class Profiles(TableResource):
     creates_by_put = True
     me = "GET", "PATCH"
 
-    def my_id(self, client: Client) -> str:
+    def get_own_id(self, client: Client) -> str:
         return client.id[:-1] + "0"
 
 
@@ -107,8 +107,8 @@ async def api(serve: Serve) -> Api:
     return api
 
 
-async def stored_door(api: Api, identity: str) -> Any:
-    return await api.service.database.write.fetchrow("SELECT * FROM doors.doors WHERE id = $1", identity)
+async def stored_door(api: Api, id: str) -> Any:
+    return await api.service.database.write.fetchrow("SELECT * FROM doors.doors WHERE id = $1", id)
 
 
 async def test_a_password_field_is_stored_as_a_hash_and_never_returned(api: Api) -> None:
@@ -144,14 +144,14 @@ async def test_put_leaves_omitted_write_only_fields_unchanged(api: Api) -> None:
 
 async def test_a_validator_can_set_the_error_code(api: Api) -> None:
     response = await api.post("/doors", {"number": 7, "code": "short"})
-    assert (response.status, response.errors) == (422, [(11005, "/code"), (20700, "/number")])
+    assert (response.status, response.errors) == (422, [(11005, "/code"), (20007, "/number")])
     assert response.json["errors"][1]["message"] == "7 is odd."
 
 
 async def test_an_existing_table_is_served_unchanged(api: Api) -> None:
     assert (await api.post("/bookings", {"room": "1"})).status == 201
     response = await api.post("/bookings", {"room": "1"})
-    assert (response.status, response.errors) == (409, [(20701, None)])
+    assert (response.status, response.errors) == (409, [(20008, None)])
     assert response.json["errors"][0]["message"] == "The room is taken."
     assert (await api.get("/bookings?room=1&count=exact")).json["total"] == 1
     plugins = {item["name"]: item for item in (await api.get("/plugins")).json["items"]}

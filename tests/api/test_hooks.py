@@ -44,23 +44,23 @@ class Tasks(TableResource):
     after_calls: list[Change] = []
 
     async def before_commit(self, context: Context, change: Change) -> None:
-        assert context.connection is not None
+        assert context.in_transaction
         self.before_calls.append(change)
-        await self.resources("logs").create(context, {"text": change.action})  # type: ignore[attr-defined]  # defined by TableResource
+        await self.resource("logs").create(context, {"text": change.action})
         if change.after and change.after["title"] == "bad":
             raise errors.InvalidValue("No bad titles.", pointer="/title")
 
     async def after_commit(self, context: Context, change: Change) -> None:
-        assert context.connection is None
+        assert not context.in_transaction
         if change.after and change.after["title"] == "crash":
             raise SystemExit("the hook fell over")
         await asyncio.sleep(0)
         self.after_calls.append(change)
 
     @operation
-    async def finish(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def finish(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Finish a task."""
-        return await self.update(context, identity, {"done": True})
+        return await self.update(context, id, {"done": True})
 
     @operation(on="collection", response=None)
     async def clear(self, context: Context, data: Mapping[str, Any]) -> None:
@@ -78,12 +78,12 @@ class Lamps(Resource):
     def parse_id(self, text: str) -> str | None:
         return text
 
-    async def retrieve(self, context: Context, identity: str) -> Any:
-        return self.lamps[identity]
+    async def retrieve(self, context: Context, id: str) -> Any:
+        return self.lamps[id]
 
-    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        self.lamps[identity].update(data)
-        return self.lamps[identity]
+    async def update(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
+        self.lamps[id].update(data)
+        return self.lamps[id]
 
     async def after_commit(self, context: Context, change: Change) -> None:
         self.after_calls.append(change)
@@ -142,7 +142,7 @@ async def test_hooks_run_before_and_after_the_commit_of_every_write(api: Api) ->
     ]
     assert summarize(Tasks.before_calls) == expected
     assert sorted(summarize(Tasks.after_calls), key=str) == sorted(expected, key=str)
-    assert [change.identity for change in Tasks.before_calls] == [item["id"]] * 5 + [None, item["id"]]
+    assert [change.id for change in Tasks.before_calls] == [item["id"]] * 5 + [None, item["id"]]
     assert await log_texts(api) == [action for action, _, _ in expected]
 
 

@@ -56,8 +56,8 @@ class Places(Resource):
     async def list(self, context: Context) -> Any:
         return [{"id": "attic", "rooms": 1}, {"id": "cellar", "rooms": 2}, {"id": "7", "rooms": 3}]
 
-    async def retrieve(self, context: Context, identity: str) -> Any:
-        return next(item for item in await self.list(context) if item["id"] == identity)
+    async def retrieve(self, context: Context, id: str) -> Any:
+        return next(item for item in await self.list(context) if item["id"] == id)
 
 
 @pytest.fixture(scope="module")

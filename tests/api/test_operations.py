@@ -11,12 +11,13 @@ from uuid import uuid4
 import pytest
 
 from pegboard import ApiError, Context, Resource, Schema, TableResource, errors, operation, validate
+from pegboard.api import declared
 from pegboard.hosting.checks.declaration import problem
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 
-class Paid(ApiError, code=20900, status=409, message="The bill is paid already."): ...
+class Paid(ApiError, number=9, status=409, message="The bill is paid already."): ...
 
 
 ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
@@ -54,38 +55,38 @@ class Bills(TableResource):
     error_codes = (Paid,)
 
     @operation(request=Payment)
-    async def pay(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def pay(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Pay a bill.
 
         Once.
         """
-        item = await self.retrieve(context, identity)
+        item = await self.retrieve(context, id)
         if item["paid"]:
             raise Paid
-        return await self.update(context, identity, {"paid": True, "by": data["by"]})
+        return await self.update(context, id, {"paid": True, "by": data["by"]})
 
     @operation
-    async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
-        return await self.update(context, identity, {"paid": False})
+    async def reopen(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
+        return await self.update(context, id, {"paid": False})
 
     @operation(response=None)
-    async def shred(self, context: Context, identity: str, data: Mapping[str, Any]) -> None:
+    async def shred(self, context: Context, id: str, data: Mapping[str, Any]) -> None:
         """Delete a bill and return nothing."""
-        await self.delete(context, identity)
+        await self.delete(context, id)
 
     @operation(on="collection", request=Merging)
     async def merge(self, context: Context, data: Mapping[str, Any]) -> Any:
         """Merge several bills into one."""
         titles = []
-        for identity in data["bills"]:
-            titles.append((await self.retrieve(context, str(identity)))["title"])
-            await self.delete(context, str(identity))
+        for id in data["bills"]:
+            titles.append((await self.retrieve(context, str(id)))["title"])
+            await self.delete(context, str(id))
         return await self.create(context, {"title": " and ".join(titles)})
 
     @operation(on="collection", response=Sum)
     async def tally(self, context: Context, data: Mapping[str, Any]) -> Any:
         """Count the bills."""
-        assert context.connection is not None
+        assert context.in_transaction
         return {"bills": await context.connection.fetchval("SELECT count(*) FROM bills.bills"), "at": None}
 
     @operation(on="collection", response=Sum)
@@ -102,9 +103,9 @@ class Notes(TableResource):
     needs_match = True
 
     @operation
-    async def touch(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def touch(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Sign a note."""
-        return await self.update(context, identity, {"by": "touched"})
+        return await self.update(context, id, {"by": "touched"})
 
 
 class Bell(Schema):
@@ -121,19 +122,19 @@ class Bells(Resource):
     def parse_id(self, text: str) -> str | None:
         return text
 
-    async def retrieve(self, context: Context, identity: str) -> Any:
-        if identity not in self.rung:
+    async def retrieve(self, context: Context, id: str) -> Any:
+        if id not in self.rung:
             raise errors.NotFound
-        return {"id": identity, "rung": self.rung[identity]}
+        return {"id": id, "rung": self.rung[id]}
 
     @operation
-    async def ring(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def ring(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Ring a bell."""
-        self.rung[identity] += 1
-        return await self.retrieve(context, identity)
+        self.rung[id] += 1
+        return await self.retrieve(context, id)
 
     @operation
-    async def crack(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def crack(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Return an invalid item."""
         return {"rung": 5}
 
@@ -159,7 +160,7 @@ async def test_an_item_operation_returns_the_item(api: Api) -> None:
     assert (current.json, current.headers["ETag"]) == (response.json, response.headers["ETag"])
     assert current.headers["Last-Modified"] == response.headers["Last-Modified"]
     again = await api.post(f"{path}/pay", {"by": "Ada"})
-    assert (again.status, again.errors) == (409, [(20900, None)])
+    assert (again.status, again.errors) == (409, [(20009, None)])
     upper = await api.post(f"/bills/{bill['id'].upper()}/reopen")
     assert (upper.status, upper.headers["Content-Location"]) == (200, path)
 
@@ -345,7 +346,7 @@ async def test_the_openapi_document_describes_operations(api: Api) -> None:
     }  # fmt: skip
     assert {"200", "204", "404", "409", "412", "422"} <= set(pay["responses"])
     conflict = document["components"]["responses"][pay["responses"]["409"]["$ref"].rpartition("/")[2]]
-    assert "20900" in conflict["content"]["application/json"]["examples"]
+    assert "20009" in conflict["content"]["application/json"]["examples"]
     tally = document["paths"]["/bills/tally"]["post"]
     assert "requestBody" not in tally
     assert tally["responses"]["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Sum"}
@@ -365,19 +366,19 @@ async def test_the_reference_pages_describe_operations(api: Api) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("@operation\n    def archive(self, context, identity, data): pass", "write async def archive"),
-        ("@operation\n    async def archive(self, context, data): pass", "(self, context, identity, data)"),
+        ("@operation\n    def archive(self, context, id, data): pass", "write async def archive"),
+        ("@operation\n    async def archive(self, context, data): pass", "(self, context, id, data)"),
         ("@operation(on='collection')\n    async def merge(self, context, a, b): pass", "(self, context, data)"),
-        ("@operation(on='items')\n    async def archive(self, context, identity, data): pass", "on 'items'"),
-        ("@operation\n    async def me(self, context, identity, data): pass", "the client's own item"),
-        ("@operation\n    async def any(self, context, identity, data): pass", "the grant for items of other owners"),
-        ("@operation\n    async def options(self, context, identity, data): pass", "has the same name as a verb"),
-        ("@operation\n    async def delete(self, context, identity): pass", "has the same name as an action"),
-        ("@operation\n    async def dump(self, context, identity, data): pass", "a member of every resource"),
-        ("@operation\n    async def Archive(self, context, identity, data): pass", "has an invalid name"),
-        ("@operation\n    async def _a(self, context, identity, data): pass", "has an invalid name"),
-        ("@operation(request=int)\n    async def archive(self, context, identity, data): pass", "for its request"),
-        ("@operation(response='x')\n    async def archive(self, context, identity, data): pass", "for its response"),
+        ("@operation(on='items')\n    async def archive(self, context, id, data): pass", "on 'items'"),
+        ("@operation\n    async def me(self, context, id, data): pass", "the client's own item"),
+        ("@operation\n    async def any(self, context, id, data): pass", "the grant for items of other owners"),
+        ("@operation\n    async def options(self, context, id, data): pass", "has the same name as a verb"),
+        ("@operation\n    async def delete(self, context, id): pass", "has the same name as an action"),
+        ("@operation\n    async def dump(self, context, id, data): pass", "a member of every resource"),
+        ("@operation\n    async def Archive(self, context, id, data): pass", "has an invalid name"),
+        ("@operation\n    async def _a(self, context, id, data): pass", "has an invalid name"),
+        ("@operation(request=int)\n    async def archive(self, context, id, data): pass", "for its request"),
+        ("@operation(response='x')\n    async def archive(self, context, id, data): pass", "for its response"),
     ],
 )
 def test_an_invalid_operation_is_rejected_at_startup(code: str, message: str) -> None:
@@ -397,7 +398,7 @@ def test_an_item_operation_requires_retrieve() -> None:
         async def create(self, context: Context, data: Any) -> Any: ...
 
         @operation
-        async def ring(self, context: Context, identity: str, data: Any) -> Any: ...
+        async def ring(self, context: Context, id: str, data: Any) -> Any: ...
 
     assert "write async def retrieve" in (problem(Blind) or "")
     with pytest.raises(TypeError, match="decorates a method"):
@@ -408,7 +409,7 @@ def test_operations_are_inherited_and_can_be_removed() -> None:
     class Fewer(Bills):
         pay = None  # type: ignore[assignment]  # removes the operation
 
-        async def reopen(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any: ...
+        async def reopen(self, context: Context, id: str, data: Mapping[str, Any]) -> Any: ...
 
     assert problem(Fewer) is None
-    assert set(Bills.operations()) - set(Fewer.operations()) == {"pay"}
+    assert set(declared.operations(Bills)) - set(declared.operations(Fewer)) == {"pay"}

@@ -35,7 +35,7 @@ class Notes(TableResource):
     creates_by_put = True
     unique = (Unique("slug"), Unique("_owner", "label"))
     indexes = ("text", "-created_at,text")
-    search = ("text",)
+    search_fields = ("text",)
 
 
 class Strict(TableResource):

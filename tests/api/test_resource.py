@@ -12,14 +12,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from pegboard import ApiError, Context, Page, Resource, Schema, ValidationError, errors, validate
-from pegboard.api.resource import Services
+from pegboard.api.backend import Services
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
 TOKYO = timezone(timedelta(hours=9))
 
 
-class Locked(ApiError, code=20100, status=409, message="The book is locked."): ...
+class Locked(ApiError, number=1, status=409, message="The book is locked."): ...
 
 
 class Genre(Enum):
@@ -45,10 +45,10 @@ class Books(Resource):
         super().__init__(name, services)
         self.shelf: dict[str, dict[str, Any]] = {}
 
-    def _found(self, identity: str) -> dict[str, Any]:
-        if identity not in self.shelf:
+    def _found(self, id: str) -> dict[str, Any]:
+        if id not in self.shelf:
             raise errors.NotFound
-        return self.shelf[identity]
+        return self.shelf[id]
 
     async def list(self, context: Context) -> Any:
         return list(self.shelf.values())
@@ -313,7 +313,7 @@ async def test_an_error_raised_by_a_plugin_is_the_response(api: Api) -> None:
     response = await api.post("/books", {"title": "locked"})
     assert (response.status, response.json) == (
         409,
-        {"errors": [{"message": "The book is locked.", "code": 20100, "pointer": "/title"}]},
+        {"errors": [{"message": "The book is locked.", "code": 20001, "pointer": "/title"}]},
     )
 
 

@@ -50,9 +50,9 @@ class Posts(TableResource):
     me = ("GET",)
 
     @operation
-    async def pin(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def pin(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Pin a post."""
-        return await self.retrieve(context, identity)
+        return await self.retrieve(context, id)
 
 
 class Word(Schema):

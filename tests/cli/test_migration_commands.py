@@ -31,7 +31,7 @@ BOOKS = """
         verbs = "GET", "POST"
         unique = (Unique("isbn"),)
         indexes = ("year",)
-        search = ("title",)
+        search_fields = ("title",)
 """
 CATALOGUE = """
     SELECT concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation,

@@ -10,6 +10,7 @@ from importlib.resources import files
 import pytest
 
 from pegboard import ApiError, Schema, TableResource, errors, validate
+from pegboard.api import declared
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.schema import column, fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
@@ -79,7 +80,7 @@ class Bill(Schema):
     lines = fields.List(fields.Nested(Line), load_default=list, validate=validate.Length(max=5))
 
 
-class Paid(ApiError, code=20900, status=409, message="The bill is <paid>."): ...
+class Paid(ApiError, number=9, status=409, message="The bill is <paid>."): ...
 
 
 class Bills(TableResource):
@@ -196,13 +197,13 @@ async def test_the_overview_shows_the_configured_limits(serve: Serve) -> None:
 
 async def test_the_overview_lists_query_parameters_and_operators(documented: Api) -> None:
     guide = (files("pegboard.docs.reference") / "guide.md").read_text()
-    rules = replace(Bills.rules(), searchable=True, expandable=("due",))
+    rules = replace(declared.rules(Bills), searchable=True, expandable=("due",))
     operators = {operator for names in column.OPERATORS.values() for operator in names} | {"has", "isnull"}
     assert set(re.findall(r"`FIELD__(\w+)`", guide)) == operators - {"eq"}
     [parameters] = re.findall(r"### Reading collections\n(.*?)\n\n\n", guide, re.DOTALL)
     assert set(re.findall(r"`(\w+)`(?=[^|\n]* \|)", parameters)) == rules.reserved
     text = (await read(documented, "/docs/bills")).text
-    assert {f"__{operator}" for _, operator in Bills.rules().filters.values()} - {"__eq"} <= set(text.split())
+    assert {f"__{operator}" for _, operator in declared.rules(Bills).filters.values()} - {"__eq"} <= set(text.split())
 
 
 async def test_paths_in_the_overview_exist(documented: Api) -> None:

@@ -20,6 +20,7 @@ import pytest
 from openapi_spec_validator import validate as validate_document
 
 from pegboard import ApiError, Content, ContentResource, Resource, Schema, TableResource, validate
+from pegboard.api import declared
 from pegboard.endpoints.describe.json_fields import ecma
 from pegboard.endpoints.describe.outcomes import ACTIONS
 from pegboard.errors import CATALOGUE
@@ -31,7 +32,7 @@ from tests.conftest import Api, Serve, document_of, plugin
 Document = dict[str, Any]
 
 
-class Locked(ApiError, code=20700, status=409, message="The thing is locked."): ...
+class Locked(ApiError, number=7, status=409, message="The thing is locked."): ...
 
 
 class Colour(Enum):
@@ -81,7 +82,7 @@ class Things(TableResource):
     creates_by_put = True
     max_limit = 20
     default_limit = 10
-    search = ("name",)
+    search_fields = ("name",)
 
 
 class MakerSchema(Schema):
@@ -288,7 +289,7 @@ def test_the_document_has_exactly_the_declared_methods(document: Document) -> No
 def test_the_document_has_every_query_parameter(document: Document) -> None:
     parameters = [resolved(document, one) for one in document["paths"]["/things"]["get"]["parameters"]]
     queried = {one["name"]: one for one in parameters if one["in"] == "query"}
-    rules = Things.rules()
+    rules = declared.rules(Things)
     assert (
         queried.keys() == {"limit", "after", "before", "sort", "fields", "count", "q", "expand"} | rules.filters.keys()
     )

@@ -68,7 +68,7 @@ class Shouts(TableResource):
 
     schema = Loud
     verbs = "GET", "HEAD", "POST"
-    search = ("text",)
+    search_fields = ("text",)
 
 
 class Hidden(TableResource):

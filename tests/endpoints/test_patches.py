@@ -387,12 +387,12 @@ def new_profile(name: str = "New") -> dict[str, Any]:
 
 
 async def test_put_creates_a_missing_item(api: Api) -> None:
-    identity = str(uuid4())
-    response = await api.put(f"/profiles/{identity.upper()}", new_profile())
-    assert (response.status, response.headers["Location"]) == (201, f"/profiles/{identity}")
-    assert response.json["id"] == identity
-    assert response.headers["ETag"] == (await api.get(f"/profiles/{identity}")).headers["ETag"]
-    again = await api.put(f"/profiles/{identity}", new_profile("Other"))
+    id = str(uuid4())
+    response = await api.put(f"/profiles/{id.upper()}", new_profile())
+    assert (response.status, response.headers["Location"]) == (201, f"/profiles/{id}")
+    assert response.json["id"] == id
+    assert response.headers["ETag"] == (await api.get(f"/profiles/{id}")).headers["ETag"]
+    again = await api.put(f"/profiles/{id}", new_profile("Other"))
     assert (again.status, again.json["name"], "Location" in again.headers) == (200, "Other", False)
 
 

@@ -20,7 +20,7 @@ class Note(Schema):
     text = fields.String(required=True)
 
 
-class Locked(ApiError, code=20500, status=409, message="The note is locked."): ...
+class Locked(ApiError, number=5, status=409, message="The note is locked."): ...
 
 
 class Notes(TableResource):
@@ -75,7 +75,7 @@ async def test_the_catalogue_lists_resources(unprivileged: Api) -> None:
 async def test_error_codes_of_plugins_are_listed(unprivileged: Api) -> None:
     items = (await unprivileged.get("/errors")).json["items"]
     assert items[0] == {"code": 10000, "status": 400, "message": "JSON parsing error.", "plugin": None}
-    assert {"code": 20500, "status": 409, "message": "The note is locked.", "plugin": "notes"} in items
+    assert {"code": 20005, "status": 409, "message": "The note is locked.", "plugin": "notes"} in items
     codes = [item["code"] for item in items]
     assert codes == sorted(set(codes))
 

@@ -202,7 +202,7 @@ async def test_a_method_without_an_item_keeps_the_order(things: Api) -> None:
 async def test_a_missing_grant_does_not_reveal_existing_items(things: Api, item: str) -> None:
     await things.service.clients.add("stranger", "without grants", [])
     stranger = things.as_client("stranger", "without grants")
-    responses = [await stranger.get(f"/things/{identity}") for identity in (item, uuid4())]
+    responses = [await stranger.get(f"/things/{id}") for id in (item, uuid4())]
     assert [(response.status, response.body) for response in responses] == [(403, responses[0].body)] * 2
 
 

@@ -118,5 +118,5 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_write(
         stop.set()
         await asyncio.gather(*loading)
         assert statuses == {201: len(created), 200: len(created)}
-        for identity in created:
-            assert (await session.get(f"{balanced}/contacts/{identity}")).status == 200
+        for id in created:
+            assert (await session.get(f"{balanced}/contacts/{id}")).status == 200

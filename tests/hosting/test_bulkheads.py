@@ -45,10 +45,10 @@ class Trouble(TableResource):
         """Accept words as ids."""
         return text
 
-    async def retrieve(self, context: Context, identity: str) -> Any:
+    async def retrieve(self, context: Context, id: str) -> Any:
         """Run the method named by the id."""
-        await getattr(self, identity)()
-        return {"id": identity, "text": "done", "_version": 1, "created_at": None, "updated_at": None}
+        await getattr(self, id)()
+        return {"id": id, "text": "done", "_version": 1, "created_at": None, "updated_at": None}
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
         """Write, and then be slow if requested."""
@@ -148,7 +148,7 @@ class Flow(Resource):
         """Return no items."""
         return []
 
-    async def retrieve(self, context: Context, identity: str) -> Any:
+    async def retrieve(self, context: Context, id: str) -> Any:
         """Find no item."""
         raise errors.NotFound
 

@@ -155,7 +155,7 @@ class Wiring(Schema):
 class Lamps(Resource):
     "Lamps, whose color is set."
     schema = Lamp
-    settings = Wiring
+    settings_schema = Wiring
     verbs = ("GET",)
     def parse_id(self, text): return text
     async def list(self, context):

@@ -25,7 +25,7 @@ class Loose(Schema):
 class Foreign(marshmallow.Schema):
     city = fields.String()
 
-class Taken(ApiError, code=20001, status=409, message="Taken."): ...
+class Taken(ApiError, number=1, status=409, message="Taken."): ...
 
 """
 
@@ -339,40 +339,44 @@ TABLES: list[tuple[str, str, str]] = [
     ("", "error_codes = (5,)", "error_codes contains 5; use only subclasses of pegboard.ApiError"),
     (
         "",
-        'error_codes = (type("Own", (ApiError,), {}, code="20001", status=409, message="x"),)',
-        "the error code '20001' is not an integer: use one from 20000 up",
+        'error_codes = (type("Own", (ApiError,), {}, number="1", status=409, message="x"),)',
+        "the error Own has the number '1': use one from 0 to 99",
     ),
     (
         "",
         "error_codes = (errors.Conflict,)",
-        "the error code 13002 is reserved for the service: use one from 20000 up",
+        "the error Conflict has no number: write class Conflict(ApiError, number=1, ...), from 0 to 99",
     ),
     (
         "",
-        'error_codes = (type("Own", (ApiError,), {}, code=20001, status=200, message="x"),)',
-        "the error code 20001 has the status 200, which is not from 400 to 599: use one that is",
+        'error_codes = (type("Own", (ApiError,), {}, number=1, status=200, message="x"),)',
+        "the error Own has the status 200, which is not from 400 to 599: use one that is",
     ),
     (
         "",
-        'error_codes = (type("Own", (ApiError,), {}, code=20001, status=409, message=""),)',
-        "the error code 20001 has no message: write one for people to read",
-    ),
-    ("", "error_codes = (Taken, Taken)", "the error code 20001 is declared twice: use another number for one of them"),
-    (
-        "",
-        'conflicts = {"no_overlap": 409}',
-        "conflicts maps 'no_overlap' to 409; map the name of a constraint to a subclass of pegboard.ApiError",
+        'error_codes = (type("Own", (ApiError,), {}, number=1, status=409, message=""),)',
+        "the error Own has no message: write one for people to read",
     ),
     (
         "",
-        'conflicts = ("no_overlap", Taken)',
-        "conflicts is ('no_overlap', <class 'pegboard_things.Taken'>): "
+        "error_codes = (Taken, Taken)",
+        "the number 1 is declared twice in error_codes: use another for one of the errors",
+    ),
+    (
+        "",
+        'constraint_errors = {"no_overlap": 409}',
+        "constraint_errors maps 'no_overlap' to 409; map the name of a constraint to a subclass of pegboard.ApiError",
+    ),
+    (
+        "",
+        'constraint_errors = ("no_overlap", Taken)',
+        "constraint_errors is ('no_overlap', <class 'pegboard_things.Taken'>): "
         'map names of constraints to errors, as in {"no_overlap": Taken}',
     ),
     (
         "",
-        'conflicts = {"no_overlap": Taken}',
-        "conflicts uses the error code 20001, which is not in error_codes: add it there",
+        'constraint_errors = {"no_overlap": Taken}',
+        "constraint_errors uses Taken, which is not in error_codes: add it there",
     ),
 ]
 
@@ -452,13 +456,13 @@ class Things(TableResource):
     filterable = "name", "age", "tags"
     sortable = ("created_at",)
     indexes = "name,-age", "tags", "-created_at"
-    search = ("name",)
+    search_fields = ("name",)
     unique = Unique("_owner", "name", ignore_case=True), Unique("age")
     owned = creates_by_put = needs_match = True
     me = "GET", "PATCH"
     me_writable = ("name",)
     error_codes = (Taken,)
-    conflicts = {"no_overlap": Taken, "other": errors.Conflict}
+    constraint_errors = {"no_overlap": Taken, "other": errors.Conflict}
 """
     assert problem(declared(code), "things") is None
 

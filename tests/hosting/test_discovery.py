@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import string
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pegboard.hosting import error_blocks
 from pegboard.hosting.discovery import GROUP, Plugin, State, discover, installed
 from tests.conftest import Api, Serve, new_database
 
@@ -37,7 +41,9 @@ class Site:
         self.folder = folder
         self.packages: list[str] = []
 
-    def install(self, distribution: str, code: str, *names: str, target: str = "Things", **files: str) -> str:
+    def install(
+        self, distribution: str, code: str, *names: str, target: str = "Things", block: str = "", **files: str
+    ) -> str:
         """Write a distribution whose entry points `names` refer to `target`; `files` are its migrations."""
         package = f"{distribution.replace('-', '_')}_{next(_numbers)}"
         self.packages.append(package)
@@ -51,7 +57,8 @@ class Site:
         about.mkdir()
         about.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
         lines = "".join(f"{name} = {package}:{target}\n" for name in names)
-        about.joinpath("entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
+        declared = f"[pegboard.error_codes]\n{block} = {package}\n" if block else ""
+        about.joinpath("entry_points.txt").write_text(f"[{GROUP}]\n{lines}{declared}")
         return package
 
     def points(self) -> list[EntryPoint]:
@@ -126,18 +133,18 @@ def test_a_valid_plugin_is_ready(site: Site) -> None:
         (VALID + "    error_codes = (5,)\n", "error_codes contains 5"),
         (
             VALID
-            + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=13000, status=409, message='x'),)\n",
-            "the error code 13000 is reserved for the service",
+            + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, number=100, status=409, message='x'),)\n",
+            "the error Own has the number 100: use one from 0 to 99",
         ),
         (
             VALID
-            + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=20000, status=200, message='x'),)\n",
-            "the error code 20000 has the status 200",
+            + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, number=0, status=200, message='x'),)\n",
+            "the error Own has the status 200",
         ),
         (
             VALID + "    from pegboard import ApiError\n"
-            "    error_codes = type('Own', (ApiError,), {}, code=20000, status=409, message='x'), type('Own', (ApiError,), {}, code=20000, status=422, message='y')\n",
-            "the error code 20000 is declared twice",
+            "    error_codes = type('Own', (ApiError,), {}, number=0, status=409, message='x'), type('Own', (ApiError,), {}, number=0, status=422, message='y')\n",
+            "the number 0 is declared twice in error_codes",
         ),
     ],
 )
@@ -180,21 +187,57 @@ def test_plugins_with_the_same_name_are_both_in_conflict(site: Site) -> None:
     assert all("2 distributions claim" in (p.error or "") for p in plugins if p.name == "things")
 
 
-def test_plugins_with_the_same_error_code_both_fail(site: Site) -> None:
-    code = (
-        VALID
-        + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {{}}, code={}, status=409, message='x'),)\n"
-    )
-    site.install("pegboard-one", code.format(20001), "ones")
-    site.install("pegboard-two", code.format(20001), "twos")
-    site.install("pegboard-three", code.format(20002), "threes")
+OWN_ERROR = (
+    VALID + "    from pegboard import ApiError\n"
+    "    error_codes = (type('Own', (ApiError,), {}, number=7, status=409, message='x'),)\n"
+)
+
+
+def code_of(plugin: Plugin) -> int:
+    assert plugin.resource is not None
+    return plugin.resource.error_codes[0].code
+
+
+def test_error_codes_are_derived_from_the_normalized_name_of_the_distribution(site: Site) -> None:
+    site.install("pegboard-one", OWN_ERROR, "ones")
+    site.install("Pegboard_Two", OWN_ERROR, "twos")
+    plugins = {plugin.name: code_of(plugin) for plugin in discover(site.points())}
+    assert plugins == {"ones": 1128937107, "twos": error_blocks.first_code("pegboard-two") + 7}
+
+
+def test_a_distribution_declares_its_block_of_error_codes(site: Site) -> None:
+    site.install("pegboard-one", OWN_ERROR, "ones", block="20100")
+    assert code_of(only(discover(site.points()))) == 20107
+
+
+@pytest.mark.parametrize("block", ["20150", "19900", "100000", "many", "20100 = pegboard\n20200"])
+def test_an_invalid_block_of_error_codes_is_an_error(site: Site, block: str) -> None:
+    site.install("pegboard-one", OWN_ERROR, "ones", block=block)
+    assert "declare one, a multiple of 100 from 20000 to 99900" in (only(discover(site.points())).error or "")
+
+
+def test_of_two_distributions_with_one_block_the_first_by_name_keeps_it(site: Site) -> None:
+    site.install("pegboard-two", OWN_ERROR, "alphas", "twos", block="20100")
+    site.install("pegboard-one", OWN_ERROR, "ones", block="20100")
+    site.install("pegboard-three", VALID, "threes", block="20100")
     plugins = {plugin.name: plugin for plugin in discover(site.points())}
     assert {name: plugin.state for name, plugin in plugins.items()} == {
-        "ones": State.CONFLICT,
-        "twos": State.CONFLICT,
+        "alphas": State.CONFLICT,
+        "ones": State.READY,
         "threes": State.READY,
+        "twos": State.CONFLICT,
     }
-    assert plugins["ones"].error == "the error code 20001 is also declared by twos"
+    error = plugins["twos"].error
+    assert error is not None
+    assert error.startswith("its error codes from 20100 are those of pegboard-one: declare another in the entry points")
+
+
+@given(st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=60))
+def test_a_derived_block_is_one_of_its_own_range(name: str) -> None:
+    first = error_blocks.first_code(name)
+    assert 100_000 <= first <= 2**31 - error_blocks.SIZE
+    assert first % error_blocks.SIZE == 0
+    assert first == error_blocks.first_code(name.upper().replace("-", "_"))
 
 
 def test_disabled_plugins_are_not_imported(site: Site) -> None:

@@ -40,8 +40,8 @@ thread.start()
 """
 
 CODE = (
-    VALID
-    + "    from pegboard import ApiError\n    error_codes = (type('Own', (ApiError,), {}, code=21999, status=409, message='x'),)\n"
+    VALID + "    from pegboard import ApiError\n"
+    "    error_codes = (type('Own', (ApiError,), {}, number=101, status=409, message='x'),)\n"
 )
 
 # The code of each, and the expected error.
@@ -61,14 +61,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     "undeclared": (VALID.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
     "unmade": (VALID + "    def __init__(self, *_): raise SystemExit('no')\n", "it cannot be mounted: SystemExit: no"),
     "unsettled": (VALID + "    def __init__(self, *_):\n        while True: sum(range(99))\n", "TookTooLong"),
-    "tableless": (
-        VALID + "    calls = []\n    @classmethod\n    def spec(cls, name):\n        cls.calls.append(name)\n"
-        "        if len(cls.calls) > 1: raise OSError('gone')\n        return super().spec(name)\n",
-        "its table cannot be described: OSError: gone",
-    ),
-    "ruleless": (VALID + "    @classmethod\n    def rules(cls): raise LookupError('lost')\n", "LookupError: lost"),
-    "ones": (CODE, "the error code 21999 is also declared by twos"),
-    "twos": (CODE, "the error code 21999 is also declared by ones"),
+    "ruleless": (VALID + "    filterable = ('nothing',)\n", "filterable names 'nothing', which is not a field"),
+    "numberless": (CODE, "the error Own has the number 101: use one from 0 to 99"),
     "leads": (
         VALID.replace("name =", 'to = fields.Reference("raises"); name ='),
         "it refers to raises.raises, which does not exist: is the plugin raises ready?",

@@ -36,10 +36,10 @@ class Memory(Resource):
     verbs = "GET", "POST"
     async def list(self, context): return []
     async def create(self, context, data): return {"id": KEY, **data}
-    async def retrieve(self, context, identity): return {"id": KEY, "name": "x"}
+    async def retrieve(self, context, id): return {"id": KEY, "name": "x"}
 """
 
-ACTIONS = "list", "create", "retrieve", "replace", "update", "delete", "create_all"
+ACTIONS = "list", "create", "retrieve", "replace", "update", "delete"
 BASES = {"Table": TableResource, "Memory": Resource}
 STRANGE = {"text": '{} = "a text"', "method": "def {}(self, *, another): return another"}
 
@@ -98,50 +98,45 @@ async def test_overridden_names_do_not_affect_other_plugins(site: Site, serve: S
 
 WRONG: list[tuple[str, str]] = [
     # What stands under a name of ours.
-    ('summary = "Things."', "the attribute summary hides the classmethod that the service calls"),
     ("name = 'things'", "the service sets the attribute name on each resource: rename yours"),
+    ("settings = Thing", "the service sets the attribute settings on each resource: write settings_schema = ..."),
+    ("serializer = Thing", "the service sets the attribute serializer on each resource: rename yours"),
+    ("_pegboard = 1", "the service sets the attribute _pegboard on each resource: rename yours"),
     ("@property\n    def database(self): return 1", "the service sets the attribute database on each"),
-    ("@property\n    def dump(self): return 1", "the attribute dump hides the method"),
-    ("class dump: pass", "the attribute dump hides the method"),
-    ("def text(self): return 'x'", "text must be a classmethod: write @classmethod above def text"),
-    ("@classmethod\n    async def text(cls): return 'x'", "text must be a classmethod"),
-    ("@classmethod\n    def text(cls, item): return 'x'", "write @classmethod def text(cls)"),
-    ("@classmethod\n    def spec(cls): return None", "write @classmethod def spec(cls, name)"),
-    ("async def dump(self, item): return {}", "dump must be a plain method, not a coroutine or a generator"),
-    ("def plain(self, items, query): yield {}", "plain must be a plain method"),
-    ("def shown(self, query, more): return ()", "write def shown(self, query)"),
-    ("async def missing(self, context): pass", "write async def missing(self, context, identities)"),
-    ("def missing(self, context, identities): pass", "missing must be a coroutine: write async def missing"),
+    ("@property\n    def parse_id(self): return 1", "the attribute parse_id hides the method"),
+    ("class parse_id: pass", "the attribute parse_id hides the method"),
+    ("async def parse_id(self, text): return text", "parse_id must be a plain method, not a coroutine or a generator"),
+    ("def get_own_id(self, client): yield 1", "get_own_id must be a plain method"),
+    ("def get_own_id(self, client, more): return ''", "write def get_own_id(self, client)"),
+    ("def resource(self): return None", "write def resource(self, name)"),
+    ("async def dangling_ids(self, context): pass", "write async def dangling_ids(self, context, ids)"),
+    ("def dangling_ids(self, context, ids): pass", "dangling_ids must be a coroutine: write async def dangling_ids"),
     ("async def before_commit(self, change): pass", "write async def before_commit(self, context, change)"),
-    ("async def create_all(self, data): pass", "write async def create_all(self, context, data)"),
     ("delete = None", "the attribute delete hides the coroutine"),
-    ("async def stream(self, context): pass", "stream must be an async generator: write async def stream"),
-    ("def stream(self, context): yield 1", "stream must be an async generator: write async def stream"),
     ("async def transaction(self, context): yield", "transaction must be a context manager: write @contextlib"),
     ("@contextlib.contextmanager\n    def lifespan(self): yield", "lifespan must be a context manager"),
     ("content = 5", "content is 5: set it to an instance of pegboard.Content, or leave it out"),
     (
-        "content = Content(verbs=('GET',))\n    def read_content(self, context, identity): pass",
+        "content = Content(verbs=('GET',))\n    def read_content(self, context, id): pass",
         "read_content must be a",
     ),
-    ("@classmethod\n    def summary(cls): return None", "the classmethod summary returned None: it must return str"),
-    ("@classmethod\n    def actions(cls): return []", "actions returned []: it must return frozenset[str]"),
-    ("@classmethod\n    def existing(cls): return 5", "existing returned 5: it must return Existing | None"),
-    ("@classmethod\n    def spec(cls, name): return name", "spec returned 'it': it must return TableSpec"),
-    ("@classmethod\n    def rules(cls): return None", "rules returned None: it must return Rules"),
-    (f"filterable = {['x'] * 999}", "set it to a tuple of strings"),
+    (f"filterable = {['x'] * 999}", "filterable names 'x' twice: leave one out"),
+    (f"filterable = {[5] * 999}", "set it to a tuple of strings"),
     (f"needs_match = {'x' * 999!r}", "set it to True or False"),
+    ("search = ('name',)", "search is not an attribute of a resource: did you mean search_fields?"),
+    ("conflicts = {}", "did you mean constraint_errors?"),
+    ("methods = ('GET',)", "did you mean verbs?"),
 ]
 
 ATTRIBUTES = """
-uniqe unique, serach search, indexs indexes, index indexes, onwed owned, tabel table, filtrable filterable,
+uniqe unique, serach_fields search_fields, search_field search_fields, indexs indexes, index indexes, onwed owned, tabel table, filtrable filterable,
 sorteable sortable, default_limt default_limit, max_limits max_limit, error_code error_codes, need_match needs_match,
-create_by_put creates_by_put, pubilc public, check_version checks_version, contnet content, setings settings,
-me_writeable me_writable, conflict conflicts, schem schema, verb verbs
+create_by_put creates_by_put, pubilc public, check_version checks_version, contnet content, setings_schema settings_schema,
+me_writeable me_writable, constraint_error constraint_errors, schem schema, verb verbs
 """
 METHODS = """
 before_comit before_commit, after_commmit after_commit, creat create, lsit list, retreive retrieve, updaet update,
-delte delete, replcae replace, create_al create_all, read_contant read_content, wirte_content write_content
+delte delete, replcae replace, read_contant read_content, wirte_content write_content
 """
 MISSPELT: list[tuple[str, str]] = [
     *(
@@ -153,7 +148,6 @@ MISSPELT: list[tuple[str, str]] = [
             ("attribute", "{} = ('name',)", ATTRIBUTES),
             ("method", "async def {}(self, context, *others): pass", METHODS),
             ("method", "@contextlib.asynccontextmanager\n    async def {}(self): yield", "lifspan lifespan"),
-            ("method", "async def {}(self, context): yield", "steam stream"),
         )
         for name, meant in map(str.split, pairs.split(","))
     )
@@ -180,18 +174,19 @@ ALLOWED = [
     "def creat(self): pass",
     "class Setting(Schema): pass",
     "class Indexs: pass",
-    "@property\n    def serach(self): return 1",
-    "@operation\n    async def updat(self, context, identity, data): pass",
+    "@property\n    def serach_fields(self): return 1",
+    "@operation\n    async def updat(self, context, id, data): pass",
     "def __init__(self, name, services):\n        super().__init__(name, services)\n        self.summaries = []",
-    "@classmethod\n    def summary(cls, language='en'): return 'Things.'",
-    "@staticmethod\n    def text(): return 'Things.'",
-    "@functools.cache\n    def shown(self, query): return super().shown(query)",
-    "def dump(self, *args, **kwargs): return super().dump(*args, **kwargs)",
-    "dump = functools.partialmethod(TableResource.dump)",
-    "def represent(self, thing, asked, /, more=None): return super().represent(thing, asked)",
-    "async def missing(self, context, ids, *, fast=False): return set()",
-    "async def stream(self, context):\n        yield 1",
-    "def stream(self, context): return super().stream(context)",
+    "summary = 'Things.'; text = dump = plain = shown = represent = stream = rules = spec = operations = 5",
+    "def summary(self, item): return 'Things.'",
+    "async def missing(self): return ()",
+    "def dump(self): return ''\n    def actions(self): return []",
+    "async def create_all(self): pass",
+    "@functools.cache\n    def parse_id(self, text): return super().parse_id(text)",
+    "def parse_id(self, *args, **kwargs): return super().parse_id(*args, **kwargs)",
+    "parse_id = functools.partialmethod(TableResource.parse_id)",
+    "def get_own_id(self, who, /, more=None): return super().get_own_id(who)",
+    "async def dangling_ids(self, context, ids, *, fast=False): return set()",
     "def transaction(self, context): return super().transaction(context)",
     "@contextlib.asynccontextmanager\n    async def lifespan(self): yield",
     "@staticmethod\n    def parse_id(text): return text",
@@ -302,8 +297,8 @@ def test_valid_schema_overrides_are_allowed(line: str) -> None:
     "line",
     [
         "settings = Lost",
-        "@operation(request=Lost)\n    async def burn(self, context, identity, data): pass",
-        "@operation(response=Lost)\n    async def burn(self, context, identity, data): pass",
+        "@operation(request=Lost)\n    async def burn(self, context, id, data): pass",
+        "@operation(response=Lost)\n    async def burn(self, context, id, data): pass",
     ],
 )
 def test_schemas_of_operations_and_settings_are_checked_likewise(line: str) -> None:
@@ -378,8 +373,8 @@ def test_inherited_attributes_are_checked(mixin: str, bases: str, told: str) -> 
 UNSENDABLE = {
     "summary": "    @classmethod\n    def summary(cls): return '\\ud800'",
     "text": "    @classmethod\n    def text(cls): return 'x\\n\\n\\ud800'",
-    "code": "    error_codes = (type('Own', (ApiError,), {}, code=29000, status=409, message='\\ud800'),)",
-    "operation": "    @operation()\n    async def shelve(self, context, identity, data):\n        '\\ud800'",
+    "code": "    error_codes = (type('Own', (ApiError,), {}, number=9, status=409, message='\\ud800'),)",
+    "operation": "    @operation()\n    async def shelve(self, context, id, data):\n        '\\ud800'",
 }
 
 

@@ -119,11 +119,11 @@ async def test_sessions_are_not_mixed_up_behind_a_pooler_in_transaction_mode(
     ids = await asyncio.gather(*(create(services[n % 2], f"bounced{n}") for n in range(20)))
 
     async def use(number: int) -> None:
-        api, identity, name = services[number % 2], ids[number], f"bounced{number}"
+        api, id, name = services[number % 2], ids[number], f"bounced{number}"
         for _ in range(3):
-            assert (await api.get(f"/contacts/{identity}")).json["name"] == name
-            assert [item["id"] for item in (await api.get(f"/contacts?name={name}")).json["items"]] == [identity]
-            changed = await api.patch(f"/contacts/{identity}", {"phone": f"+41{number:09}"})
+            assert (await api.get(f"/contacts/{id}")).json["name"] == name
+            assert [item["id"] for item in (await api.get(f"/contacts?name={name}")).json["items"]] == [id]
+            changed = await api.patch(f"/contacts/{id}", {"phone": f"+41{number:09}"})
             assert (changed.status, changed.json["name"]) == (200, name)
 
     async def export() -> None:
@@ -141,10 +141,10 @@ async def test_sessions_are_not_mixed_up_behind_a_pooler_in_transaction_mode(
     assert await database.read.fetchval("SELECT current_setting('statement_timeout')") == "30s"
     # Changes of clients by other workers arrive, since notifications bypass the pooler.
     client = {"username": "bounced", "password": "a password 1", "grants": ["contacts:GET"]}
-    identity = (await services[0].post("/clients", client)).json["id"]
+    id = (await services[0].post("/clients", client)).json["id"]
     other = services[1].as_client("bounced", "a password 1")
     assert (await other.get("/contacts?limit=1")).status == 200
-    assert (await services[0].delete(f"/clients/{identity}")).status == 204
+    assert (await services[0].delete(f"/clients/{id}")).status == 204
     await asyncio.sleep(0.3)
     assert (await other.get("/contacts?limit=1")).status == 401
     # It stops and starts again: nothing has to be restarted.
@@ -153,7 +153,7 @@ async def test_sessions_are_not_mixed_up_behind_a_pooler_in_transaction_mode(
     bouncer.start(primary)
     await wait_until(lambda: ready(services[0]))
     assert (await services[0].get(f"/contacts/{ids[0]}")).status == 200
-    await asyncio.gather(*(api.delete(f"/contacts/{identity}") for api in services for identity in ids))
+    await asyncio.gather(*(api.delete(f"/contacts/{id}") for api in services for id in ids))
 
 
 async def test_an_unconfigured_pooler_is_reported(bouncer: Bouncer, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,18 +178,18 @@ async def reads_from_replica(api: Api) -> bool:
 
 async def count_stale_reads(writer: Api, reader: Api, rounds: int) -> tuple[int, int]:
     """Write by one service and read by the other; return how many reads missed the write, and how many used the replica."""
-    identity = await create(writer, "fresh")
+    id = await create(writer, "fresh")
     missed = 0
     replica: Any = reader.service.database._replica
     start = asyncio.get_running_loop().time()
     from_replica = 0
     for number in range(rounds):
         phone = f"+41{number:09}"
-        assert (await writer.patch(f"/contacts/{identity}", {"phone": phone})).status == 200
+        assert (await writer.patch(f"/contacts/{id}", {"phone": phone})).status == 200
         from_replica += replica.is_current()
-        missed += (await reader.get(f"/contacts/{identity}")).json["phone"] != phone
-    assert (await writer.delete(f"/contacts/{identity}")).status == 204
-    assert (await reader.get(f"/contacts/{identity}")).status == 404
+        missed += (await reader.get(f"/contacts/{id}")).json["phone"] != phone
+    assert (await writer.delete(f"/contacts/{id}")).status == 204
+    assert (await reader.get(f"/contacts/{id}")).status == 404
     assert asyncio.get_running_loop().time() - start < 0.4 * (rounds + 2)
     return missed, from_replica
 
@@ -349,7 +349,7 @@ async def test_a_promoted_host_is_found(serve: Serve, primary: Postgres, replica
     hosts = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
     api = await serve(database_url=f"postgresql://postgres@{hosts}/{DATABASE}", pool_timeout=2.0)
     assert not await api.service.database.write.fetchval("SELECT pg_is_in_recovery()")
-    identity = await create(api, "survivor")
+    id = await create(api, "survivor")
     written = primary.sql("SELECT pg_current_wal_flush_lsn()")
     reached = f"SELECT pg_last_wal_replay_lsn() >= '{written}'"
     await asyncio.to_thread(servers.wait_until, lambda: replica.sql(reached) == "t")
@@ -358,8 +358,8 @@ async def test_a_promoted_host_is_found(serve: Serve, primary: Postgres, replica
     assert not await ready(api)
     await asyncio.to_thread(run, program("pg_ctl"), "promote", "-D", replica.folder / "data")
     await wait_until(lambda: ready(api))
-    assert (await api.get(f"/contacts/{identity}")).json["name"] == "survivor"
-    assert (await api.patch(f"/contacts/{identity}", {"phone": "+41000000001"})).status == 200
+    assert (await api.get(f"/contacts/{id}")).json["name"] == "survivor"
+    assert (await api.patch(f"/contacts/{id}", {"phone": "+41000000001"})).status == 200
 
 
 def test_replica_and_direct_urls_require_a_database_url() -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import Schema, TableResource, validate
+from pegboard.api import declared
 from pegboard.query.parsing import parse
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
@@ -94,7 +95,7 @@ async def test_paging_returns_every_permanent_item_exactly_once(
 
     expected = order(items, sort)
     pages = await follow_pages(running, query, "next")
-    assert [identity for page in pages for identity in page] == expected
+    assert [id for page in pages for id in page] == expected
     assert all(len(page) == limit for page in pages[:-1])
 
     deleted: set[str] = set()
@@ -110,8 +111,8 @@ async def test_paging_returns_every_permanent_item_exactly_once(
             deleted.add(victim)
             await running.delete(f"/people/{victim}")
             await running.post("/people", {"name": data.draw(NAMES), "age": 0})
-    throughout = [identity for identity in expected if identity not in deleted]
-    assert [identity for identity in seen if identity in throughout] == throughout
+    throughout = [id for id in expected if id not in deleted]
+    assert [id for id in seen if id in throughout] == throughout
     assert len(seen) == len(set(seen))
 
     if not last["items"]:
@@ -121,7 +122,7 @@ async def test_paging_returns_every_permanent_item_exactly_once(
     back = [item["id"] for item in last["items"]]
     for page in await follow_pages(running, last["prev"], "prev"):
         back = page + back
-    assert [identity for identity in back if identity in throughout] == throughout
+    assert [id for id in back if id in throughout] == throughout
     assert len(back) == len(set(back))
 
 
@@ -151,7 +152,7 @@ async def crowd(running: Api) -> Api:
 async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
     """Return the number of buffers that PostgreSQL reads for a page."""
     resource: Any = api.service.resource("crowd")
-    query = parse(raw, Crowd.rules())
+    query = parse(raw, declared.rules(Crowd))
     page = resource._table.page(query, query.position(resource._secret, "crowd"))
     text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}"
     plan = json.loads(await connection.fetchval(text, *page.args))[0]["Plan"]
@@ -161,7 +162,7 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
 @pytest.mark.parametrize("sort", ["", "&sort=-id", "&sort=name", "&sort=-name", "&sort=age,-name", "&sort=-age,name"])
 async def test_the_hundred_thousandth_page_of_a_million_rows_costs_as_much_as_the_first(crowd: Api, sort: str) -> None:
     resource: Any = crowd.service.resource("crowd")
-    query = parse(f"limit={PAGE}{sort}", Crowd.rules())
+    query = parse(f"limit={PAGE}{sort}", declared.rules(Crowd))
     page = resource._table.page(query)
     connection = await asyncpg.connect(crowd.service.settings.direct_url)
     try:

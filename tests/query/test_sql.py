@@ -100,7 +100,7 @@ async def insert_rows(connection, rows) -> list[dict[str, Any]]:
     await connection.execute(f"TRUNCATE {THINGS.sql_name}")
     items = [(row.get("id") or str(uuid4()), 1, {key: row[key] for key in row if key != "id"}) for row in rows]
     blank = {"company": "", "score": 0.0, "tags": []}
-    text, args = THINGS.insert_many([(identity, version, blank | values) for identity, version, values in items])
+    text, args = THINGS.insert_many([(id, version, blank | values) for id, version, values in items])
     return [dict(row) for row in await connection.fetch(text, *args)]
 
 
@@ -310,11 +310,7 @@ async def test_filters_find_matching_items(empty, raw, expected) -> None:
     text, args = THINGS.estimate(query)
     assert estimated(await empty.fetchval(text, *args)) >= 0
     found = await read_forwards(empty, f"{raw}&limit=2&sort=-name,age")
-    assert found == [
-        identity
-        for identity in expected_order(rows, [("name", True), ("age", False)])
-        if ids.index(identity) in expected
-    ]
+    assert found == [id for id in expected_order(rows, [("name", True), ("age", False)]) if ids.index(id) in expected]
 
 
 @pytest.mark.parametrize("sort", ["", "sort=name"])
@@ -341,14 +337,14 @@ async def test_a_search_finds_words_and_ranks_results(empty) -> None:
     ages = {row["id"]: row["age"] % len(WORDS) for row in rows}
     found = await read_forwards(empty, "q=apple&limit=3")
     assert len(set(found)) == len(found) == 15
-    assert [ages[identity] for identity in found[:5]] == [1] * 5
-    assert {ages[identity] for identity in found} == {0, 1, 5}
+    assert [ages[id] for id in found[:5]] == [1] * 5
+    assert {ages[id] for id in found} == {0, 1, 5}
     assert await read_forwards(empty, "q=apple&limit=100") == found
     for raw, expected in (
         ("q=apple+-plum", {0, 5}), ("q=%22apple+pear%22", {0}), ("q=pear+or+plum", {0, 1, 2, 3}), ("q=nothing", set()), ("q=apple&age=7", {1}),
         ("q=*", set()), ("q=" + "x" * 500, set()), ("q=" + "%F0%9F%8E%89" * 500, set()), ("q=%22", set()), ("q=-", set()), ("q=a:*%26!('", set()),
     ):  # fmt: skip
-        assert {ages[identity] for identity in await read_forwards(empty, f"{raw}&limit=2")} == expected
+        assert {ages[id] for id in await read_forwards(empty, f"{raw}&limit=2")} == expected
     assert await read_forwards(empty, "q=apple&sort=-age&limit=4") == expected_order(
         [r for r in rows if r["id"] in found], [("age", True)]
     )
@@ -408,7 +404,7 @@ async def test_single_and_bulk_inserts_are_equivalent(empty) -> None:
         text, args = THINGS.select(row["id"])
         assert await empty.fetchrow(text, *args) == row
     stored = await empty.fetch(f"SELECT (t.*)::text FROM {THINGS.sql_name} t WHERE company = ''")
-    assert len({row[0].replace(identity, "") for row, identity in zip(stored, ids, strict=False)}) <= 2
+    assert len({row[0].replace(id, "") for row, id in zip(stored, ids, strict=False)}) <= 2
     assert await empty.fetchval(f"SELECT count(*) FROM {THINGS.sql_name} WHERE secret = 's'") == 2
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pegboard import (
@@ -59,51 +58,50 @@ class Clients(TableResource):
     """
 
     schema = ClientSchema
-    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     table = "pegboard.client"
     unique = (Unique("username"),)
-    conflicts: ClassVar[Mapping[str, type[ApiError]]] = {"client_last_administrator": LastAdministrator}
+    constraint_errors: ClassVar[Mapping[str, type[ApiError]]] = {"client_last_administrator": LastAdministrator}
     me = "GET", "HEAD", "PATCH"
     me_writable = ("password",)
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         """Add a client; raises `ApiError` 403 for a grant that the actor does not hold."""
-        data = _without_duplicates(await self.hashed(data))
+        data = _without_duplicates(data)
         async with self.transaction(context):
             _check_grants(await self._actor(context), data)
             item = await super().create(context, data)
         _log_change(context, "added", item)
         return item
 
-    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    async def replace(self, context: Context, id: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a client's fields; raises `ApiError` 403 for a client or a grant that exceeds the actor's grants."""
-        data = _without_duplicates(await self.hashed(data))
+        data = _without_duplicates(data)
         async with self.transaction(context):
-            await self._check(context, identity, data)
-            item = await super().replace(context, identity, data)
+            await self._check(context, id, data)
+            item = await super().replace(context, id, data)
         _log_change(context, "replaced", item)
         return item
 
-    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    async def update(self, context: Context, id: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Update a client; raises `ApiError` 403 for a client or a grant that exceeds the actor's grants."""
-        data = _without_duplicates(await self.hashed(data))
+        data = _without_duplicates(data)
         async with self.transaction(context):
-            await self._check(context, identity, data)
-            item = await super().update(context, identity, data)
+            await self._check(context, id, data)
+            item = await super().update(context, id, data)
         if data:
             _log_change(context, f"{', '.join(data)} set", item)
         return item
 
-    async def delete(self, context: Context, identity: str) -> None:
+    async def delete(self, context: Context, id: str) -> None:
         """Remove a client; raises `ApiError` 403 for one that exceeds the actor's grants."""
         async with self.transaction(context):
-            item = await self._check(context, identity, {})
-            await super().delete(context, identity)
+            item = await self._check(context, id, {})
+            await super().delete(context, id)
         _log_change(context, "removed", item)
 
-    async def _check(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    async def _check(self, context: Context, id: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the client, locked; raise `ApiError` unless the actor may make this change."""
-        item = await self.retrieve(context, identity)
+        item = await self.retrieve(context, id)
         actor = await self._actor(context)
         if not all(actor.holds(grant) for grant in item["grants"]):
             raise errors.Forbidden("This client holds a grant that you do not hold.")
@@ -113,7 +111,7 @@ class Clients(TableResource):
     async def _actor(self, context: Context) -> Client:
         """Return the current state of the requesting client, as the cached one may be a second old."""
         try:
-            item = await self.retrieve(replace(context, locks=False), context.client.id)
+            item = await self.retrieve(context.without_locks(), context.client.id)
         except errors.NotFound:
             raise errors.Forbidden from None
         return Client(item["id"], item["username"], frozenset(item["grants"]) if item["active"] else frozenset())

@@ -35,7 +35,6 @@ class Companies(TableResource):
     """The companies you do business with."""
 
     schema = Company
-    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     unique = (Unique("vat_number", ignore_case=True),)
     indexes = ("name", "country,name", "created_at", "tags")
-    search = ("name", "industry", "city", "notes")
+    search_fields = ("name", "industry", "city", "notes")

@@ -22,7 +22,6 @@ class Contacts(TableResource):
     """People you keep in touch with."""
 
     schema = Contact
-    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     unique = (Unique("email", ignore_case=True),)
     indexes = ("name", "created_at", "tags")
-    search = ("name", "email", "notes")
+    search_fields = ("name", "email", "notes")

@@ -1,7 +1,6 @@
 """Files: documents, pictures and the like, attached to items of other resources, as a resource of Pegboard."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pegboard import ApiError, Content, ContentResource, Context, Schema, errors, fields, validate
@@ -47,30 +46,29 @@ class Files(ContentResource):
     """
 
     schema = File
-    verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
-    settings = Limits
+    settings_schema = Limits
     content = Content(max_size="max_size", name="name")
     indexes = ("resource,item", "name", "created_at")
-    search = ("name", "description")
+    search_fields = ("name", "description")
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         """Create a file; raises `ApiError` 422 if the client cannot read the item to attach it to."""
         async with self.transaction(context):
             return await super().create(context, await self._attached(context, data))
 
-    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    async def replace(self, context: Context, id: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the fields of a file, but not its content."""
         async with self.transaction(context):
-            return await super().replace(context, identity, await self._attached(context, data))
+            return await super().replace(context, id, await self._attached(context, data))
 
-    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    async def update(self, context: Context, id: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Update the fields of a file; either of `resource` and `item` is combined with the other's current value."""
         async with self.transaction(context):
             if not data.keys().isdisjoint(("resource", "item")):
-                before = await self.retrieve(context, identity)
+                before = await self.retrieve(context, id)
                 data = {name: before[name] for name in ("resource", "item")} | {**data}
                 data = await self._attached(context, data)
-            return await super().update(context, identity, data)
+            return await super().update(context, id, data)
 
     async def _attached(self, context: Context, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `data` with the item's id normalized; raises `ApiError` 422 unless the client can read the item."""
@@ -81,17 +79,17 @@ class Files(ContentResource):
             missing = "resource" if name is None else "item"
             raise errors.MissingField("Send both resource and item, or neither.", pointer=f"/{missing}")
         try:
-            resource = self.resources(name)
+            resource = self.resource(name)
         except ApiError:
             raise errors.InvalidValue("No such resource.", pointer="/resource") from None
-        identity = resource.parse_id(item)
-        if identity is None or not context.client.holds(f"{name}:GET") or "GET" not in resource.verbs:
+        id = resource.parse_id(item)
+        if id is None or not context.client.holds(f"{name}:GET") or "GET" not in resource.verbs:
             raise _no_such_item()
         try:
-            await resource.retrieve(replace(context, locks=False), identity)  # type: ignore[attr-defined]  # GET needs it
+            await resource.retrieve(context.without_locks(), id)
         except errors.NotFound:
             raise _no_such_item() from None
-        return {**data, "item": identity}
+        return {**data, "item": id}
 
 
 def _no_such_item() -> ApiError:

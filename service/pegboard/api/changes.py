@@ -18,13 +18,13 @@ log = logging.getLogger("pegboard")
 class Change:
     """Describe what one action or operation changed.
 
-    `action` is its name. `identity` is the id of the item, or None for an operation on the collection. `before` is the
+    `action` is its name. `id` is that of the item, or None for an operation on the collection. `before` is the
     item before the change, or None if it is new. `after` is what the action returned: the item after the change, or
     None if it was deleted.
     """
 
     action: str
-    identity: str | None
+    id: str | None
     before: Any
     after: Any
 

@@ -13,7 +13,7 @@ from pegboard.postgres import database
 
 
 @dataclass(frozen=True, slots=True)
-class Conflicts:
+class ConstraintErrors:
     """Describe the constraints of one table by name.
 
     `declared` maps constraints to the errors that the author declared for them, `names` maps columns to JSON names, and

@@ -3,62 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
+from pegboard.api import declared
+from pegboard.api.backend import Services
 from pegboard.api.content import BLOCK_SIZE, Content, Stored, Upload
 from pegboard.api.context import Context
-from pegboard.api.resource import Services
 from pegboard.api.table import TableResource
+from pegboard.api.table_backend import TableBackend
 from pegboard.schema import ddl, fields
-from pegboard.schema.ddl import TableSpec
 
 FIELDS = {"media_type": fields.String, "size": fields.Integer, "sha256": fields.String}
 """The read-only fields that describe an item's content; all are null while it has none."""
 
 
 class ContentResource(TableResource):
-    """Store items in a table, and the content of each in a second one; subclasses set `schema`, `verbs` and `content`.
+    """Store items in a table, and the content of each in a second one; subclasses set `schema` and `content`.
 
     The schema must have the fields `media_type` (a String), `size` (an Integer) and `sha256` (a String, in hex), each
     with `dump_only=True`: their values come from the content itself. Content is deleted with its item.
     """
 
     content: ClassVar[Content | None] = Content()
+    _pegboard: _ContentBackend
+    _pegboard_stores_content: ClassVar[bool] = True
 
-    def __init__(self, name: str, services: Services) -> None:
-        super().__init__(name, services)
-        self._chunks = _Chunks(ddl.content_name(self.spec(name)))
+    def _pegboard_backend(self, services: Services) -> _ContentBackend:
+        return _ContentBackend(self, services)
 
-    @classmethod
-    def spec(cls, name: str) -> TableSpec:
-        """Return the declaration of the items' table, including one for their content."""
-        return replace(super().spec(name), content=True)
-
-    async def read_content(self, context: Context, identity: str) -> Stored | None:
+    async def read_content(self, context: Context, id: str) -> Stored | None:
         """Return the content of an item, or None if it has none yet; raises `ApiError` 404 for a missing item."""
-        item = await self.retrieve(context, identity)
+        item = await self.retrieve(context, id)
         if item["sha256"] is None:
             return None
         return Stored(
             size=item["size"],
             media_type=item["media_type"],
             sha256=bytes.fromhex(item["sha256"]),
-            read=partial(self._chunks.read, self.database.read, identity, item["sha256"]),
+            read=partial(self._pegboard.chunks.read, self.database.read, id, item["sha256"]),
             modified=item["updated_at"],
             name=item[self.content.name] if self.content and self.content.name else None,
         )
 
-    async def write_content(self, context: Context, identity: str, upload: Upload) -> dict[str, Any]:
+    async def write_content(self, context: Context, id: str, upload: Upload) -> dict[str, Any]:
         """Replace an item's content by `upload`, and return the updated item."""
         digest = upload.sha256.hex()
         values = {"media_type": upload.media_type, "size": upload.size, "sha256": digest}
-        async with self.transaction(context):
+        async with self.transaction(context) as connection:
             # Locks the item, so that concurrent uploads do not mix, and the last one wins.
-            await self.retrieve(context, identity)
-            await self._chunks.write(context.connection, identity, digest, upload)
-            return await self._change(context, identity, values)
+            await self.retrieve(context, id)
+            await self._pegboard.chunks.write(connection, id, digest, upload)
+            return await self._pegboard.change(context, id, values)
+
+
+class _ContentBackend(TableBackend):
+    """The backend of a resource with a table of items and one of their content."""
+
+    def __init__(self, resource: Any, services: Services) -> None:
+        super().__init__(resource, services)
+        self.chunks = _Chunks(ddl.content_name(declared.table_spec(resource, resource.name)))
 
 
 class _Chunks:

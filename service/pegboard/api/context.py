@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import asyncpg
 
@@ -16,48 +15,101 @@ from pegboard.query.query import Query
 log = logging.getLogger("pegboard")
 
 
-@dataclass(slots=True)
-class Context:
-    """Hold the context of a call of an action.
+class Transaction:
+    """A transaction and the callbacks that wait for its commit; without a connection it has ended."""
 
-    `connection` is set while the action runs inside a transaction, whose reads and writes use it. An item retrieved
-    there is locked until the transaction ends, unless `locks` is false. `traceparent` is the header of that name (W3C
-    Trace Context) to send with calls to other services, or None outside of a trace.
+    __slots__ = ("callbacks", "connection")
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection: asyncpg.Connection | None = connection
+        self.callbacks: list[Callable[[], None]] = []
+
+
+class Context:
+    """The context of a call of an action.
+
+    `client` has sent the request `request_id`. `query` are its query parameters, `conditions` its preconditions.
+    `traceparent` is the header of that name (W3C Trace Context) to send with calls to other services, or None outside
+    of a trace. The service creates contexts; actions pass them on.
     """
 
-    client: Client
-    request_id: str
-    query: Query
-    conditions: Conditions = conditions.NONE
-    connection: asyncpg.Connection | None = None
-    locks: bool = True
-    traceparent: str | None = None
-    _renders: bool = False
-    """Whether listed items are only rendered into the response, not read by other code."""
-    _waiting: list[Callable[[], None]] | None = None
+    __slots__ = ("_locks", "_renders", "_transaction", "client", "conditions", "query", "request_id", "traceparent")
 
-    def after_commit(self, act: Callable[[], None]) -> None:
-        """Call `act` after the commit: immediately outside a transaction, and never after a rollback.
+    def __init__(
+        self,
+        client: Client,
+        request_id: str,
+        query: Query,
+        conditions: Conditions = conditions.NONE,
+        traceparent: str | None = None,
+        *,
+        renders: bool = False,
+    ) -> None:
+        self.client = client
+        self.request_id = request_id
+        self.query = query
+        self.conditions = conditions
+        self.traceparent = traceparent
+        self._transaction: Transaction | None = None
+        self._locks = True
+        # Whether listed items are only rendered into the response, not read by other code.
+        self._renders = renders
+
+    @property
+    def in_transaction(self) -> bool:
+        """Return whether the action runs inside a transaction."""
+        return connection_of(self) is not None
+
+    @property
+    def connection(self) -> asyncpg.Connection:
+        """Return the connection of the transaction; raises `RuntimeError` outside of one."""
+        connection = connection_of(self)
+        if connection is None:
+            raise RuntimeError("there is no transaction: use the connection in `async with self.transaction(context)`")
+        return connection
+
+    def without_locks(self) -> Context:
+        """Return a context in the same transaction that does not lock the items that are retrieved with it."""
+        return derive(self, self.query)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after the commit: immediately outside a transaction, and never after a rollback.
 
         Its exceptions are logged and have no effect on the request, as the write is already committed.
         """
-        if self.connection is None:
-            _call(act)
-        elif self._waiting is None:
-            self._waiting = [act]
+        if self._transaction is None or self._transaction.connection is None:
+            _call(callback)
         else:
-            self._waiting.append(act)
+            self._transaction.callbacks.append(callback)
 
-    def begin(self, connection: asyncpg.Connection) -> None:
-        """Join the transaction that has begun on `connection`."""
-        self.connection, self._waiting = connection, None
 
-    def end(self, *, committed: bool) -> None:
-        """Leave the transaction, and call the waiting callbacks if it was committed."""
-        waiting, self.connection, self._waiting = self._waiting, None, None
-        if committed and waiting is not None:
-            for callback in waiting:
-                _call(callback)
+def connection_of(context: Context) -> asyncpg.Connection | None:
+    """Return the connection of the transaction that `context` is in, or None."""
+    transaction = context._transaction
+    return None if transaction is None else transaction.connection
+
+
+def derive(context: Context, query: Query) -> Context:
+    """Return a context in the same transaction, without locks and conditions, for other items."""
+    derived = Context(context.client, context.request_id, query, traceparent=context.traceparent)
+    derived._transaction, derived._locks = context._transaction, False
+    return derived
+
+
+def begin(context: Context, connection: asyncpg.Connection) -> None:
+    """Join the transaction that has begun on `connection`."""
+    context._transaction = Transaction(connection)
+
+
+def end(context: Context, *, committed: bool) -> None:
+    """Leave the transaction, and call the waiting callbacks if it was committed."""
+    transaction, context._transaction = context._transaction, None
+    if transaction is None:
+        return
+    # Derived contexts share it.
+    transaction.connection = None
+    for callback in transaction.callbacks if committed else ():
+        _call(callback)
 
 
 def _call(callback: Callable[[], None]) -> None:

@@ -76,7 +76,7 @@ def _comparator(query: Query) -> Callable[[Position, Position], int]:
 def _matches(filter: Filter, item: Any) -> bool:
     value, wanted = value_of(item, filter.column), filter.value
     if filter.column.type == "uuid" and filter.operator != "isnull":
-        wanted = [str(identity) for identity in wanted] if filter.operator == "in" else str(wanted)
+        wanted = [str(id) for id in wanted] if filter.operator == "in" else str(wanted)
     return _OPERATORS[filter.operator](value, wanted)
 
 

@@ -57,7 +57,7 @@ def operation(
 ) -> Any:
     """Declare a coroutine method of a resource as an operation, called by POST and with a grant of its own.
 
-    On an item, `async def archive(self, context, identity, data)` is `POST /NAME/{id}/archive`; on the collection,
+    On an item, `async def archive(self, context, id, data)` is `POST /NAME/{id}/archive`; on the collection,
     `async def merge(self, context, data)` is `POST /NAME/merge`. The grants are `NAME:archive` and `NAME:merge`. `data`
     is what the schema `request` loaded; without a schema it is empty, and no body is needed. The method returns an
     item, or an object for the schema `response` to dump; if `response` is None, the response is empty (204). It runs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pegboard import errors
+from pegboard.api.backend import backend_of
 from pegboard.api.context import Context
-from pegboard.api.resource import Resource
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.postgres import database
 
@@ -26,7 +26,7 @@ def is_set(references: References, item: Mapping[str, Any]) -> bool:
 async def check(
     context: Context,
     references: References,
-    resources: Callable[[str], Resource],
+    resources: Callable[[str], Any],
     items: Sequence[Mapping[str, Any]],
     *,
     indexed: bool = False,
@@ -37,9 +37,9 @@ async def check(
     References to items hidden from the client are always checked. References to missing items are checked only if there
     are hidden ones, or with `check_missing`: otherwise, the foreign keys check them when the items are written.
     """
-    invalid = {} if check_missing else await _invalid_ids(context, references, resources, items, "hidden")
+    invalid = {} if check_missing else await _invalid_ids(context, references, resources, items, dangling=False)
     if check_missing or any(invalid.values()):
-        invalid = await _invalid_ids(context, references, resources, items, "missing")
+        invalid = await _invalid_ids(context, references, resources, items, dangling=True)
     details = [
         ErrorDetail(
             errors.InvalidValue.code, database.NO_SUCH_ITEM, errors.pointer((index, field) if indexed else (field,))
@@ -55,16 +55,20 @@ async def check(
 async def _invalid_ids(
     context: Context,
     references: References,
-    resources: Callable[[str], Resource],
+    resources: Callable[[str], Any],
     items: Sequence[Mapping[str, Any]],
-    method: Literal["hidden", "missing"],
+    *,
+    dangling: bool,
 ) -> dict[str, set[str]]:
-    """Return, by attribute, the referenced ids that `method` of the target resource returns."""
+    """Return, by attribute, the referenced ids that are dangling, or else those that are hidden from the client."""
     invalid = {}
     for attribute, (_, name) in references.items():
         ids = {str(item[attribute]) for item in items if item.get(attribute) is not None}
         try:
-            invalid[attribute] = await getattr(resources(name), method)(context, ids) if ids else ids
+            if ids:
+                target = resources(name)
+                find = target.dangling_ids if dangling else backend_of(target).hidden_ids
+                invalid[attribute] = await find(context, ids)
         except ApiError:
             # Its plugin is unavailable: the foreign key still applies, and no client can read the item.
             continue

@@ -70,7 +70,7 @@ class Transfer:
     async def write(self, request: web.Request) -> Response:
         """Replace an item's content, once the complete body has arrived."""
         state = request[STATE]
-        identity = state.item_id
+        id = state.item_id
         media_type = self._media_type(request)
         preconditions, sent, _ = errors.gather(
             lambda: conditions.read(request.headers), lambda: digests.read(request.headers), lambda: _no_query(request)
@@ -78,20 +78,20 @@ class Transfer:
         context = Context(state.client, state.id, Query(), traceparent=state.traceparent)
         # Checked before the upload, to save a futile one, and again in the transaction that writes.
         async with self._resource.transaction(context):
-            await self._check(context, identity, preconditions)
+            await self._check(context, id, preconditions)
         async with content.receive(media_type, read_blocks(request, self._max_size)) as upload:
             digests.check(sent, upload.sha256)
             async with self._resource.transaction(context):
-                before = await self._check(context, identity, preconditions)
-                await self._resource.write_content(context, identity, upload)
-                stored = await self._resource.read_content(context, identity)
+                before = await self._check(context, id, preconditions)
+                await self._resource.write_content(context, id, upload)
+                stored = await self._resource.read_content(context, id)
         if before is None:
-            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(identity)}/{SEGMENT}"})
+            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(id)}/{SEGMENT}"})
         return Response(204, _headers(stored))
 
-    async def _check(self, context: Context, identity: str, preconditions: Conditions) -> Stored | None:
+    async def _check(self, context: Context, id: str, preconditions: Conditions) -> Stored | None:
         """Return the current content; raises `ApiError` 404, 412 and 428."""
-        stored: Stored | None = await self._resource.read_content(context, identity)
+        stored: Stored | None = await self._resource.read_content(context, id)
         if self._resource.needs_match and preconditions.if_match is None and stored is not None:
             raise errors.PreconditionRequired(header="If-Match")
         if stored is None:

@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 
 from pegboard import errors, rendering
-from pegboard.api.context import Context
+from pegboard.api.backend import backend_of
+from pegboard.api.context import Context, derive
 from pegboard.api.listing import id_of
-from pegboard.api.resource import Representation, Resource
+from pegboard.api.resource import Resource
+from pegboard.api.serializer import Representation
 from pegboard.auth.clients import Client, sufficient_grants
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import mapping
@@ -31,7 +33,7 @@ class Expander:
     """
 
     def __init__(self, resource: Resource) -> None:
-        self._resource = resource
+        self._resources = backend_of(resource).services.resources
         self._targets = mapping.references(resource.schema())
         self._grants = {name: sufficient_grants(target, "GET") for name, target in self._targets.items()}
 
@@ -85,17 +87,9 @@ class Expander:
     async def _represent_all(self, context: Context, target: str, ids: Collection[str]) -> dict[str, Representation]:
         if not ids:
             return {}
-        resource = self._resource.resources(target)
-        reading = Context(
-            context.client,
-            context.request_id,
-            _FULL_QUERY,
-            connection=context.connection,
-            locks=False,
-            traceparent=context.traceparent,
-        )
-        items = await resource.retrieve_all(reading, sorted(ids))
-        return {id_of(item): resource.represent(item, _FULL_QUERY) for item in items}
+        backend = backend_of(self._resources(target))
+        items = await backend.retrieve_many(derive(context, _FULL_QUERY), sorted(ids))
+        return {id_of(item): backend.serializer.represent(item, _FULL_QUERY) for item in items}
 
     def _representation(self, item: Mapping[str, Any], name: str, referenced: Representations) -> Representation | None:
         return referenced[self._targets[name]].get(item.get(name, ""))
@@ -113,17 +107,17 @@ class Expander:
 
     def _is_public(self, name: str) -> bool:
         try:
-            return "GET" in self._resource.resources(self._targets[name]).public
+            return "GET" in self._resources(self._targets[name]).public
         except ApiError:
             return False
 
     def _readable_target(self, name: str) -> Resource:
         try:
-            resource = self._resource.resources(self._targets[name])
+            resource: Resource = self._resources(self._targets[name])
         except ApiError as error:
             message = f"`{name}` cannot be expanded: {error}"
             raise error.with_details((ErrorDetail(error.code, message, parameter="expand"),)) from error
-        if "GET" not in resource.verbs or not hasattr(resource, "retrieve"):
+        if "GET" not in (resource.verbs or ()) or not hasattr(resource, "retrieve"):
             raise self._forbidden(name)
         return resource
 

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from pegboard import rendering
-from pegboard.api.resource import Page, Resource
+from pegboard.api.page import Page
+from pegboard.api.serializer import Serializer
 from pegboard.query.query import Query
 
 NDJSON = "application/x-ndjson"
@@ -30,19 +31,19 @@ _FASTEST_LEVEL = 1
 
 
 async def serialize(
-    resource: Resource, query: Query, media_type: str, first: Page, remaining: AsyncGenerator[Page, None]
+    serializer: Serializer, query: Query, media_type: str, first: Page, remaining: AsyncGenerator[Page, None]
 ) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of an export, page by page; `remaining` is always closed."""
     async with aclosing(remaining):
         if media_type == CSV:
-            names = resource.shown(query)
-            yield record(names) + records(resource.plain(first.items, query), names)
+            names = serializer.field_names(query)
+            yield record(names) + records(serializer.rows(first.items, query), names)
             async for page in remaining:
-                yield records(resource.plain(page.items, query), names)
+                yield records(serializer.rows(page.items, query), names)
         else:
-            yield resource.represent_lines(first.items, query)
+            yield serializer.lines(first.items, query)
             async for page in remaining:
-                yield resource.represent_lines(page.items, query)
+                yield serializer.lines(page.items, query)
 
 
 async def compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from pegboard.api.backend import backend_of
 from pegboard.api.changes import Change
 from pegboard.api.context import Context
 from pegboard.api.listing import id_of
@@ -21,45 +22,45 @@ class HookedActions:
 
     def __init__(self, resource: Resource) -> None:
         self._resource: Any = resource
-        self._background_tasks = resource._background_tasks
+        self._backend = backend_of(resource)
+        self._background_tasks = self._backend.services.background_tasks
         self.has_before_commit = type(resource).before_commit is not Resource.before_commit
         self.has_after_commit = type(resource).after_commit is not Resource.after_commit
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
         """Create an item."""
-        data = await self._resource.hashed(data)
         async with self._resource.transaction(context):
             item = await self._resource.create(context, data)
             await self.notify(context, _creation(item))
         return item
 
-    async def create_all(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+    async def create_many(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
         """Create all items, or none; an error of a hook points at its item."""
         async with self._resource.transaction(context):
-            items: Sequence[Any] = await self._resource.create_all(context, data)
+            items: Sequence[Any] = await self._backend.create_many(context, data)
             await self.notify(context, *map(_creation, items), indexed=True)
         return items
 
-    async def replace(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def replace(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Replace an item."""
-        return await self._change("replace", context, identity, await self._resource.hashed(data))
+        return await self._change("replace", context, id, data)
 
-    async def update(self, context: Context, identity: str, data: Mapping[str, Any]) -> Any:
+    async def update(self, context: Context, id: str, data: Mapping[str, Any]) -> Any:
         """Change an item."""
-        return await self._change("update", context, identity, await self._resource.hashed(data))
+        return await self._change("update", context, id, data)
 
-    async def delete(self, context: Context, identity: str) -> None:
+    async def delete(self, context: Context, id: str) -> None:
         """Delete an item."""
-        await self._change("delete", context, identity)
+        await self._change("delete", context, id)
 
-    async def _change(self, action: str, context: Context, identity: str, *data: Mapping[str, Any]) -> Any:
+    async def _change(self, action: str, context: Context, id: str, *data: Mapping[str, Any]) -> Any:
         async with self._resource.transaction(context):
-            before = await self._resource.retrieve(context, identity)
+            before = await self._resource.retrieve(context, id)
             if isinstance(before, Mapping):
                 # The action may modify the object that `retrieve` returned.
                 before = {**before}
-            after = await getattr(self._resource, action)(context, identity, *data)
-            await self.notify(context, Change(action, identity, before, after))
+            after = await getattr(self._resource, action)(context, id, *data)
+            await self.notify(context, Change(action, id, before, after))
         return after
 
     async def notify(self, context: Context, *changes: Change, indexed: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from pegboard import errors, rendering
+from pegboard.api.backend import backend_of, password_fields
 from pegboard.api.changes import Change
 from pegboard.api.context import Context
 from pegboard.api.operation import Operation
@@ -41,6 +42,8 @@ class Operator:
         self._max_nesting = max_nesting
         self._needs_body = operation.request is not None
         self._loader = Loader(operation.request or Schema, ())
+        self._secrets = password_fields((operation.request or Schema)())
+        self._backend = backend_of(resource)
         self._dumper = operation.response() if isinstance(operation.response, type) else None
         self._expander = Expander(resource)
 
@@ -74,17 +77,18 @@ class Operator:
             return {}
         return payload.parse_object(body, self._max_nesting)
 
-    async def _run(self, request: web.Request, context: Context, identity: str, body_data: dict[str, Any]) -> Response:
+    async def _run(self, request: web.Request, context: Context, id: str, body_data: dict[str, Any]) -> Response:
         before = None
         if self._on_item:
-            before, _ = await self._writer.check(context, identity)
+            before, _ = await self._writer.check(context, id)
             if self._resource.needs_match and context.conditions.if_match is None:
                 raise errors.PreconditionRequired(header="If-Match")
             # They were checked against the item, which is locked; actions that it calls must not check them again.
             context.conditions = conditions.NONE
-        target = (identity,) if self._on_item else ()
-        result = await self._act(context, *target, self._loader.load(body_data))
-        await self._writer.notify(context, Change(self._operation.name, identity or None, before, result))
+        target = (id,) if self._on_item else ()
+        data = await self._backend.hash_passwords(self._loader.load(body_data), self._secrets)
+        result = await self._act(context, *target, data)
+        await self._writer.notify(context, Change(self._operation.name, id or None, before, result))
         return await self._response(request, context, result)
 
     async def _response(self, request: web.Request, context: Context, result: Any) -> Response:

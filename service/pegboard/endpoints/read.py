@@ -8,8 +8,11 @@ from urllib.parse import quote, unquote
 from aiohttp import hdrs, web
 
 from pegboard import errors, rendering
+from pegboard.api.backend import backend_of
 from pegboard.api.context import Context
-from pegboard.api.resource import Page, Representation, Resource
+from pegboard.api.page import Page
+from pegboard.api.resource import Resource
+from pegboard.api.serializer import Representation
 from pegboard.endpoints import export
 from pegboard.endpoints.expand import Expander
 from pegboard.http import conditions, negotiation
@@ -30,6 +33,8 @@ class Reader:
 
     def __init__(self, resource: Resource, rules: Rules, path: str) -> None:
         self._resource = resource
+        self._backend = backend_of(resource)
+        self._serializer = self._backend.serializer
         self._rules = rules
         self._streaming = rules.streaming()
         self._path = path
@@ -49,7 +54,7 @@ class Reader:
             query, preconditions = self._rules.default_query, conditions.read(request.headers)
         context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
         item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # it exists, as its verb is declared
-        shown = self._resource.represent(item, query)
+        shown = self._serializer.represent(item, query)
         if query.expand:
             shown = await self._expander.item(context, shown)
         return conditional(Response(200, item_headers(shown), shown.body), shown, preconditions)
@@ -65,10 +70,10 @@ class Reader:
         )
         if query.expand:
             self._expander.check(state.client, query)
-        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, _renders=True)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=True)
         result = await self._resource.list(context)  # type: ignore[attr-defined]  # it exists, as its verb is declared
-        page = result if isinstance(result, Page) else self._resource.paged(list(result), query)
-        items = self._resource.represent_all(page.items, query)
+        page = result if isinstance(result, Page) else self._backend.paginate(list(result), query)
+        items = self._serializer.page(page.items, query)
         if query.expand:
             items = await self._expander.items(context, items)
         links = self._links(request, page)
@@ -98,13 +103,13 @@ class Reader:
         # An export has no entity tag, so none can match.
         if preconditions.evaluate("", None, reading=True) is Outcome.FAILED:
             raise errors.PreconditionFailed(header="If-Match")
-        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, _renders=True)
-        pages = self._resource.stream(context)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=True)
+        pages = self._backend.stream(context)
         first = await anext(pages, Page(()))
         headers = {"Content-Type": export.CONTENT_TYPES[media_type], "Vary": VARY}
         if first.total is not None:
             headers["X-Total-Count"] = str(first.total)
-        chunks = export.serialize(self._resource, query, media_type, first, pages)
+        chunks = export.serialize(self._serializer, query, media_type, first, pages)
         if query.expand:
             chunks = self._expander.lines(context, chunks)
         if negotiation.encoding(header_value(request, hdrs.ACCEPT_ENCODING)) == "gzip":

@@ -47,7 +47,7 @@ def _for_own_item(resource: Resource, handler: Handler) -> Handler:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         state = request[STATE]
-        state.item_id = resource.my_id(state.client)
+        state.item_id = resource.get_own_id(state.client)
         return await handler(request)
 
     return serve

@@ -13,10 +13,12 @@ from aiohttp import web
 from multidict import istr
 
 from pegboard import errors
+from pegboard.api.backend import backend_of
 from pegboard.api.changes import Change
-from pegboard.api.context import Context
+from pegboard.api.context import Context, begin, end
 from pegboard.api.listing import id_of
-from pegboard.api.resource import Representation, Resource
+from pegboard.api.resource import Resource
+from pegboard.api.serializer import Representation
 from pegboard.auth.clients import ANONYMOUS, sufficient_grants
 from pegboard.endpoints import hooks
 from pegboard.endpoints.expand import Expander
@@ -59,6 +61,9 @@ class Writer:
         writable: Collection[str] | None = None,
     ) -> None:
         self._resource: Any = resource
+        self._backend = backend_of(resource)
+        self._serializer = self._backend.serializer
+        self._secrets = self._backend.secrets
         self._hooks = hooks.wrap(resource)
         # Without hooks, the actions are called directly.
         self._actions: Any = self._hooks or resource
@@ -107,22 +112,22 @@ class Writer:
             body += b"\n" + ",".join(context.query.expand).encode()
 
         async def within(connection: asyncpg.Connection) -> Response:
-            context.begin(connection)
+            begin(context, connection)
             return await work()
 
         response = await self._idempotency.run_once(request, key, body, within)
-        context.end(committed=True)
+        end(context, committed=True)
         return response
 
     async def _create(self, request: web.Request, context: Context, value: dict[str, Any]) -> Response:
-        item = await self._actions.create(context, self._loader.create(value))
+        item = await self._actions.create(context, await self._hashed(self._loader.create(value)))
         return await self.item_response(request, item, context, created=True)
 
     def _check_new(self, value: Any) -> Any:
         """Return `value`, which must be an object, or an array if the resource accepts one."""
         if not isinstance(value, list):
             return _object(value)
-        if not hasattr(self._resource, "create_all"):
+        if not self._backend.accepts_arrays:
             raise errors.InvalidBody("Send one JSON object; this resource does not accept arrays.", pointer="")
         return value
 
@@ -132,11 +137,12 @@ class Writer:
         if len(values) > MAX_ITEMS:
             raise errors.BodyTooLarge(f"Send at most {MAX_ITEMS} items at once.", pointer="")
         loads = [lambda index=index, value=value: self._load_item(index, value) for index, value in enumerate(values)]
-        items = await self._actions.create_all(context, errors.gather(*loads))
+        data = [await self._hashed(item) for item in errors.gather(*loads)] if self._secrets else errors.gather(*loads)
+        items = await (self._hooks or self._backend).create_many(context, data)
         headers = {"Content-Type": JSON}
         if wants_minimal(request):
             return Response(201, {"Preference-Applied": "return=minimal"})
-        body = self._resource.represent_all(items, context.query)
+        body = self._serializer.page(items, context.query)
         if context.query.expand:
             async with self._resource.transaction(context):
                 body = await self._expander.items(context, body)
@@ -149,32 +155,30 @@ class Writer:
 
     async def replace(self, request: web.Request) -> Response:
         """Replace an item, or create it if the resource declares that PUT does."""
-        identity = request[STATE].item_id
+        id = request[STATE].item_id
         _, body, context = await self._receive(request, (JSON,), "Accept")
 
         def load() -> dict[str, Any]:
-            return self._loader.replace(body, identity)
+            return self._loader.replace(body, id)
 
         try:
-            item = await self._write(context, identity, self._actions.replace, load)
+            item = await self._write(context, id, self._actions.replace, load)
         except errors.NotFound:
             if not self._may_create(request, context):
                 raise
-            data = self._loader.replace(body, identity, new=True) | {"id": identity}
+            data = await self._hashed(self._loader.replace(body, id, new=True) | {"id": id})
             try:
                 item = await self._actions.create(context, data)
                 return await self.item_response(request, item, context, created=True)
             except (errors.Conflict, errors.NotFound) as conflict:
                 # The id may belong to an item that the client may not see: then it is not found again.
-                item = await self._replace_existing(context, identity, load, conflict)
+                item = await self._replace_existing(context, id, load, conflict)
         return await self.item_response(request, item, context)
 
-    async def _replace_existing(
-        self, context: Context, identity: str, load: Callable[[], Any], conflict: ApiError
-    ) -> Any:
+    async def _replace_existing(self, context: Context, id: str, load: Callable[[], Any], conflict: ApiError) -> Any:
         """Replace an item that was created meanwhile; raises `conflict` if that had another cause."""
         try:
-            return await self._write(context, identity, self._actions.replace, load)
+            return await self._write(context, id, self._actions.replace, load)
         except errors.NotFound:
             raise conflict from None
 
@@ -188,19 +192,17 @@ class Writer:
 
     async def update(self, request: web.Request) -> Response:
         """Change the fields that a patch names."""
-        identity = request[STATE].item_id
+        id = request[STATE].item_id
         kind, value, context = await self._receive(request, PATCHES, "Accept-Patch")
         if self._writable is not None:
             targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
             _check_writable(targets, self._writable)
         if kind == JSON_PATCH:
-            item = await self._patch_item(context, identity, lambda current: patching.apply(current, value))
+            item = await self._patch_item(context, id, lambda current: patching.apply(current, value))
         elif self._loader.needs_item(value):
-            item = await self._patch_item(context, identity, lambda current: _merge(current, value))
+            item = await self._patch_item(context, id, lambda current: _merge(current, value))
         else:
-            item = await self._write(
-                context, identity, self._actions.update, lambda: self._loader.update(value, identity)
-            )
+            item = await self._write(context, id, self._actions.update, lambda: self._loader.update(value, id))
         return await self.item_response(request, item, context)
 
     async def delete(self, request: web.Request) -> Response:
@@ -211,10 +213,10 @@ class Writer:
         )
         context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
 
-        async def act(context: Context, identity: str, _: object) -> None:
-            await self._actions.delete(context, identity)
+        async def act(context: Context, id: str, _: object) -> None:
+            await self._actions.delete(context, id)
 
-        await self._write(context, state.item_id, act, lambda: None)
+        await self._write(context, state.item_id, act, dict)
         return Response(204, {})
 
     async def _receive(self, request: web.Request, types: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
@@ -236,7 +238,7 @@ class Writer:
     async def _write(
         self,
         context: Context,
-        identity: str,
+        id: str,
         act: Callable[[Context, str, Any], Awaitable[Any]],
         load: Callable[[], Any],
     ) -> Any:
@@ -247,26 +249,26 @@ class Writer:
         """
         preconditions = context.conditions
         if self._resource.needs_match and preconditions.if_match is None:
-            await self.check(context, identity)
+            await self.check(context, id)
             raise errors.PreconditionRequired(header="If-Match")
         try:
             data = load()
         except ApiError:
-            await self.check(context, identity)
+            await self.check(context, id)
             raise
         if preconditions is conditions.NONE or (self._resource.checks_version and _only_if_match(preconditions)):
-            return await act(context, identity, data)
+            return await act(context, id, await self._hashed(data))
         async with self._resource.transaction(context):
-            await self.check(context, identity)
-            return await act(context, identity, data)
+            await self.check(context, id)
+            return await act(context, id, await self._hashed(data))
 
-    async def _patch_item(self, context: Context, identity: str, patch: Callable[[Any], Any]) -> Any:
+    async def _patch_item(self, context: Context, id: str, patch: Callable[[Any], Any]) -> Any:
         """Change an item by a patch that depends on it: read, patch, write the difference, in one transaction."""
         if self._resource.needs_match and context.conditions.if_match is None:
-            await self.check(context, identity)
+            await self.check(context, id)
             raise errors.PreconditionRequired(header="If-Match")
         async with self._resource.transaction(context):
-            _, shown = await self.check(context, identity)
+            _, shown = await self.check(context, id)
             before = orjson.loads(shown.body)
             after = patch(before)
             if not isinstance(after, dict):
@@ -275,12 +277,17 @@ class Writer:
                 raise errors.InvalidValue(
                     f"The patched item is nested deeper than {self._max_nesting} levels.", pointer=""
                 )
-            return await self._actions.update(context, identity, self._loader.change(before, after, identity))
+            data = await self._hashed(self._loader.change(before, after, id))
+            return await self._actions.update(context, id, data)
 
-    async def check(self, context: Context, identity: str) -> tuple[Any, Representation]:
+    async def _hashed(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return `data` with its passwords hashed."""
+        return await self._backend.hash_passwords(data, self._secrets) if self._secrets else data
+
+    async def check(self, context: Context, id: str) -> tuple[Any, Representation]:
         """Check the conditions against the current item, and return it and its representation; raises 404 and 412."""
-        item = await self._resource.retrieve(context, identity)
-        shown = self._resource.represent(item, self._rules.default_query)
+        item = await self._resource.retrieve(context, id)
+        shown = self._serializer.represent(item, self._rules.default_query)
         outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
             raise context.conditions.precondition_failed(shown.tag)
@@ -293,14 +300,14 @@ class Writer:
 
     def path_of(self, item: Any) -> str:
         """Return the path of an item."""
-        identity = id_of(item)
-        return f"{self._path}/{identity if _NEEDS_NO_QUOTING(identity) else quote(identity, safe=_UNQUOTED)}"
+        id = id_of(item)
+        return f"{self._path}/{id if _NEEDS_NO_QUOTING(id) else quote(id, safe=_UNQUOTED)}"
 
     async def item_response(
         self, request: web.Request, item: Any, context: Context, *, created: bool = False
     ) -> Response:
         """Respond with the current item, or without a body if the client prefers that."""
-        shown = self._resource.represent(item, context.query)
+        shown = self._serializer.represent(item, context.query)
         if context.query.expand:
             # In a transaction, since only the connection that has written an item is sure to read it.
             async with self._resource.transaction(context):

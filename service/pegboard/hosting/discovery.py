@@ -18,9 +18,9 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from pegboard.api.resource import VERBS, Resource
-from pegboard.api.table import TableResource
-from pegboard.hosting import guard, plugin_settings
+from pegboard.api import declared
+from pegboard.api.resource import Resource
+from pegboard.hosting import error_blocks, guard, plugin_settings
 from pegboard.hosting.checks.declaration import problem
 from pegboard.query import mapping
 from pegboard.settings import SettingsError
@@ -60,14 +60,15 @@ class Plugin:
     error: str | None = None
     resource: type[Resource] | None = None
     package: str = ""
+    first_code: int = 0
+    """The first code of the block of its distribution."""
     applied: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def verbs(self) -> tuple[str, ...]:
         """Return the declared verbs in the usual order; none if the resource could not be loaded."""
-        declared = self.resource.verbs if self.resource else ()
-        return tuple(verb for verb in VERBS if verb in declared)
+        return declared.verbs(self.resource) if self.resource else ()
 
     def fail(self, error: str, state: State = State.FAILED) -> None:
         """Take the plugin out of service; log and keep the error on a single line."""
@@ -137,21 +138,21 @@ def _check_references(plugins: Collection[Plugin]) -> None:
     tables = {
         plugin.name: existing
         for plugin in plugins
-        if plugin.resource and issubclass(plugin.resource, TableResource) and (existing := plugin.resource.existing())
+        if plugin.resource and (existing := declared.existing_table(plugin.resource))
     }
     for plugin in plugins:
         references = mapping.references(plugin.resource.schema()) if plugin.resource and tables else {}
         for field_name, target in references.items():
             table = tables.get(target)
-            if table is not None and (table.type, table.key) != ("uuid", "id"):
-                reason = f"the key of {table.table} is {table.key} of type {table.type}, not id of type uuid"
+            if table is not None and (table.key_type, table.key) != ("uuid", "id"):
+                reason = f"the key of {table.table} is {table.key} of type {table.key_type}, not id of type uuid"
                 plugin.fail(f"the field {field_name} cannot refer to {target}: {reason}")
 
 
 def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, str], names: Collection[str]) -> None:
     """Read the settings of a plugin; it fails if they are invalid."""
     try:
-        plugin.settings = plugin_settings.read(resource.settings, plugin.name, environ, names)
+        plugin.settings = plugin_settings.read(resource.settings_schema, plugin.name, environ, names)
     except SettingsError as error:
         plugin.fail(str(error))
     except Exception as error:
@@ -160,15 +161,15 @@ def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, s
 
 
 def _check_error_codes(plugins: Collection[Plugin]) -> None:
-    """Fail the plugins that declare the same error code."""
-    owners: dict[int, list[Plugin]] = {}
-    for plugin in plugins:
-        for declared in plugin.resource.error_codes if plugin.resource else ():
-            owners.setdefault(declared.code, []).append(plugin)
-    for code, declaring in owners.items():
-        for plugin in declaring if len(declaring) > 1 else ():
-            others = ", ".join(other.name for other in declaring if other is not plugin)
-            plugin.fail(f"the error code {code} is also declared by {others}", State.CONFLICT)
+    """Fail the plugins whose distribution has the block of error codes of another, which comes first by name."""
+    owners: dict[int, str] = {}
+    for plugin in sorted(plugins, key=lambda plugin: canonicalize_name(plugin.distribution)):
+        if plugin.resource is None or not plugin.resource.error_codes:
+            continue
+        owner = owners.setdefault(plugin.first_code, plugin.distribution)
+        if owner != plugin.distribution:
+            how = f"declare another in the entry points {error_blocks.GROUP}"
+            plugin.fail(f"its error codes from {plugin.first_code} are those of {owner}: {how}", State.CONFLICT)
 
 
 def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, seconds: float) -> Plugin:
@@ -216,7 +217,14 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
     if error is not None:
         plugin.fail(error)
         return
+    plugin.first_code = _first_code(plugin, point.dist)
+    error_blocks.assign(found.error_codes, plugin.first_code)
     plugin.resource = found
+
+
+def _first_code(plugin: Plugin, distribution: Distribution | None) -> int:
+    declared = distribution.entry_points.select(group=error_blocks.GROUP) if distribution else ()
+    return error_blocks.first_code(plugin.distribution or plugin.name, [point.name for point in declared])
 
 
 def _incompatibility(distribution: Distribution | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,51 +16,59 @@ _MAX_KEY_LENGTH = 500  # characters; a longer key would not fit into a cursor
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
+class ExistingTable:
     """Declare an existing table, `SCHEMA.TABLE`, that the service neither creates nor changes.
 
-    Its column `key` identifies a row, and must have a unique index; its `type` is `"uuid"`, `"bigint"` (for any integer
-    type) or `"text"`. `lacks` lists those of `created_at`, `updated_at` and `_version` that the table does not have.
+    Its column `key` identifies a row, and must have a unique index; `key_type` is `"uuid"`, `"bigint"` (for any integer
+    type) or `"text"`. `without` lists those of `created_at`, `updated_at` and `_version` that the table does not have.
     Items then have no timestamps; without a version, the entity tag is a digest of the row.
     """
 
     table: str
     key: str = "id"
-    type: Literal["uuid", "bigint", "text"] = "uuid"
-    lacks: tuple[str, ...] = ()
+    key_type: Literal["uuid", "bigint", "text"] = "uuid"
+    without: Sequence[str] = ()
 
-    def mistake(self) -> str | None:
-        """Return what is wrong with the declaration and how to fix it, or None if it is valid."""
-        if self.type not in KEYS:
-            return f"the key of the table {self.table} is of type {self.type!r}: use one of {', '.join(KEYS)}"
-        unknown = set(self.lacks) - {*TIMESTAMPS, VERSION}
-        if unknown:
-            return f"lacks names {min(unknown)!r}: use only {', '.join((*TIMESTAMPS, VERSION))}"
-        return None
 
-    def identity(self) -> Column:
-        """Return the column of the id."""
-        type_of, parse = KEYS[self.type]
-        return Column(
-            self.key, type_of, False, max_length=_MAX_KEY_LENGTH, field="id", parse=strict(parse), writable=False
-        )
+def problem(existing: ExistingTable) -> str | None:
+    """Return what is wrong with the declaration and how to fix it, or None if it is valid."""
+    if existing.key_type not in KEYS:
+        types = ", ".join(KEYS)
+        return f"the key of the table {existing.table} is of type {existing.key_type!r}: use one of {types}"
+    unknown = set(existing.without) - {*TIMESTAMPS, VERSION}
+    if unknown:
+        return f"without names {min(unknown)!r}: use only {', '.join((*TIMESTAMPS, VERSION))}"
+    return None
 
-    def parse_id(self, text: str) -> str | None:
-        """Return the id in a URL in the form that items have it, or None if it cannot be an id."""
-        return KEYS[self.type][1](text)
 
-    def without_key(self, values: Mapping[str, Any], identity: str | None, names: Mapping[str, str]) -> dict[str, Any]:
-        """Return `values` without the key, if it is null or equals `identity`; raise `ApiError` 422 if it differs.
+def key_column(existing: ExistingTable) -> Column:
+    """Return the column of the id."""
+    type_of, parse = KEYS[existing.key_type]
+    return Column(
+        existing.key, type_of, False, max_length=_MAX_KEY_LENGTH, field="id", parse=strict(parse), writable=False
+    )
 
-        If `identity` is None, a key in `values` is kept. `names` are the JSON names of the columns.
-        """
-        value = values.get(self.key)
-        if value is not None and identity is None:
-            return {**values}
-        if value is not None and str(value) != identity:
-            message = "The id of an item cannot be changed; it must match the URL."
-            raise errors.InvalidValue(message, pointer=errors.pointer((names[self.key],)))
-        return {name: values[name] for name in values if name != self.key}
+
+def parse_key(existing: ExistingTable, text: str) -> str | None:
+    """Return the id in a URL in the form that items have it, or None if it cannot be an id."""
+    return KEYS[existing.key_type][1](text)
+
+
+def without_key(
+    existing: ExistingTable, values: Mapping[str, Any], id: str | None, names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return `values` without the key, if it is null or equals `id`; raise `ApiError` 422 if it differs.
+
+    If `id` is None, a key in `values` is kept. `names` are the JSON names of the columns.
+    """
+    key = existing.key
+    value = values.get(key)
+    if value is not None and id is None:
+        return {**values}
+    if value is not None and str(value) != id:
+        message = "The id of an item cannot be changed; it must match the URL."
+        raise errors.InvalidValue(message, pointer=errors.pointer((names[key],)))
+    return {name: values[name] for name in values if name != key}
 
 
 def _bigint(text: str) -> str | None:
@@ -87,9 +95,9 @@ def strict(parse: Callable[[str], str | None]) -> Callable[[str], str]:
     """Return a parser that calls `parse`, and raises `ValueError` if it returns None."""
 
     def parse_strictly(text: str) -> str:
-        identity = parse(text)
-        if identity is None:
+        id = parse(text)
+        if id is None:
             raise ValueError("Not a valid id.")
-        return identity
+        return id
 
     return parse_strictly

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from marshmallow import missing, validate
 from marshmallow.fields import Constant, Field, Function, Method
 
 from pegboard import rendering
-from pegboard.query.existing import Existing
 from pegboard.schema import fields
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
@@ -51,16 +50,13 @@ def _plain(field: Any) -> bool:
     return _plain(field.inner) if type(field) is fields.List else type(field) in _PLAIN
 
 
-def columns(schema: Schema, existing: Existing | None = None, identity: Column = ID) -> tuple[Column, ...]:
-    """Return the columns in the order of the fields in JSON, the standard ones included.
+def columns(schema: Schema, without: Collection[str] = (), key: Column = ID) -> tuple[Column, ...]:
+    """Return the columns in the order of the fields in JSON: `key`, that of the id, the schema's and the timestamps.
 
-    `identity` is the column of the id, unless an `existing` table has another.
+    `without` are the timestamps that the table does not have.
     """
-    own = table_columns(schema)
-    if existing is None:
-        return (identity, *own, CREATED_AT, UPDATED_AT)
-    stamps = [column for column in (CREATED_AT, UPDATED_AT) if column.name not in existing.lacks]
-    return (existing.identity(), *own, *stamps)
+    timestamps = [column for column in (CREATED_AT, UPDATED_AT) if column.name not in without]
+    return (key, *table_columns(schema), *timestamps)
 
 
 def name_of(field: Field[Any], attribute: str) -> str:

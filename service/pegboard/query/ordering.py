@@ -28,7 +28,7 @@ class Key:
         return f"{self.expression} DESC" if self.descending != backwards else self.expression
 
 
-def keys(query: Query, identity: Column, rank: str) -> tuple[Key, ...]:
+def keys(query: Query, id: Column, rank: str) -> tuple[Key, ...]:
     """Return the sort keys of a query; the last is the id, a tie-breaker in the direction of the key before it.
 
     `rank` is the expression to sort a search by, descending, if the query has no sort.
@@ -36,11 +36,11 @@ def keys(query: Query, identity: Column, rank: str) -> tuple[Key, ...]:
     if query.sort:
         requested = [_key(sort) for sort in query.sort]
         names = [sort.column.field for sort in query.sort]
-        if identity.field in names:
-            return tuple(requested[: names.index(identity.field) + 1])
+        if id.field in names:
+            return tuple(requested[: names.index(id.field) + 1])
     else:
         requested = [] if query.q is None else [Key(rank, "double precision", descending=True)]
-    return (*requested, _key(Sort(identity, bool(requested) and requested[-1].descending)))
+    return (*requested, _key(Sort(id, bool(requested) and requested[-1].descending)))
 
 
 def _key(sort: Sort) -> Key:

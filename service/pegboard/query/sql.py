@@ -76,7 +76,7 @@ class Table:
             raise ValueError(f"{self.name}: a field cannot be called {VERSION!r}")
 
     @property
-    def _identity(self) -> Column:
+    def _key_column(self) -> Column:
         return self.columns[0]
 
     @property
@@ -91,7 +91,7 @@ class Table:
         """Return the table's quoted name with its schema."""
         return f"{quoted(self.schema)}.{quoted(self.name)}"
 
-    def select(self, identity: str, extra: tuple[Filter, ...] = (), *, lock: bool = False) -> Statement:
+    def select(self, id: str, extra: tuple[Filter, ...] = (), *, lock: bool = False) -> Statement:
         """Select one item and its "_version"; with `lock`, no other transaction can change it until this one ends."""
 
         def write() -> str:
@@ -99,19 +99,19 @@ class Table:
             return f"SELECT {self._item()} FROM {self.sql_name} AS t{self._where_item(extra, 2)}{ending}"
 
         text: str = self._text(("select", filtering.shape(extra), lock), write)
-        return _statement(text, identity, *filtering.arguments(extra))
+        return _statement(text, id, *filtering.arguments(extra))
 
-    def select_all(self, identities: Collection[str], extra: tuple[Filter, ...] = ()) -> Statement:
+    def select_all(self, ids: Collection[str], extra: tuple[Filter, ...] = ()) -> Statement:
         """Select the existing items with these ids, in any order, each with its "_version"."""
 
         def write() -> str:
-            key = self._identity
+            key = self._key_column
             listed = f"t.{quoted(key.name)} = ANY({parameter(1, f'{key.query_type}[]')})"
             where = _where([listed, *filtering.conditions(extra, 2)])
             return f"SELECT {self._item()} FROM {self.sql_name} AS t{where}"
 
         text: str = self._text(("select_all", filtering.shape(extra)), write)
-        return _statement(text, list(identities), *filtering.arguments(extra))
+        return _statement(text, list(ids), *filtering.arguments(extra))
 
     def page(
         self,
@@ -147,7 +147,7 @@ class Table:
         self, query: Query, filters: tuple[Filter, ...], nulls: tuple[bool, ...] | None, text_instants: bool
     ) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
         backwards = query.before is not None
-        keys = ordering.keys(query, self._identity, filtering.RANK)
+        keys = ordering.keys(query, self._key_column, filtering.RANK)
         shown = self._shown(query.fields)
         names, instants = _names(shown, text_instants)
         # A position consists of values, not of their text.
@@ -183,7 +183,7 @@ class Table:
         def write() -> tuple[str, tuple[str, ...], tuple[str, ...]]:
             shown = self._shown(query.fields)
             selected = ", ".join(_selection(shown, text_instants))
-            order = ", ".join(key.order(False) for key in ordering.keys(query, self._identity, filtering.RANK))
+            order = ", ".join(key.order(False) for key in ordering.keys(query, self._key_column, filtering.RANK))
             where = _where(filtering.conditions(filters, 1, query.q))
             limit = parameter(len(arguments) + 1, "bigint")
             text = f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
@@ -211,24 +211,24 @@ class Table:
         text: str = self._text((start, filtering.shape(filters), query.q is None), write)
         return _statement(text, *filtering.arguments(filters, query.q))
 
-    def insert(self, identity: str | None, version: int, values: Mapping[str, Any]) -> Statement:
-        """Insert one row and return its item with "_version"; without an identity, the table generates it."""
-        if self._identity.name in values:
-            identity = None
-        first = [] if identity is None else [identity]
+    def insert(self, id: str | None, version: int, values: Mapping[str, Any]) -> Statement:
+        """Insert one row and return its item with "_version"; without an id, the table generates it."""
+        if self._key_column.name in values:
+            id = None
+        first = [] if id is None else [id]
         versions = [version] if self.seed is None else []
 
         def write() -> str:
-            fixed = self._managed(parameter(1, self._identity.query_type), f"${len(first) + 1}::bigint")
-            if identity is None:
-                del fixed[self._identity.name]
+            fixed = self._managed(parameter(1, self._key_column.query_type), f"${len(first) + 1}::bigint")
+            if id is None:
+                del fixed[self._key_column.name]
             casts = self._casts(values, len(first) + len(versions) + 1)
             source = f"VALUES ({', '.join((*fixed.values(), *casts.values()))})"
             return (
                 self._insertion((*fixed, *values), source) if fixed or values else self._insertion((), "DEFAULT VALUES")
             )
 
-        text: str = self._text(("insert", identity is None, *values), write)
+        text: str = self._text(("insert", id is None, *values), write)
         return _statement(text, *first, *versions, *values.values())
 
     def insert_many(self, rows: Sequence[tuple[str | None, int, Mapping[str, Any]]]) -> Statement:
@@ -237,27 +237,27 @@ class Table:
         A column that only some of the rows contain is null in the others. Either all rows have an id, or none has.
         """
         names = tuple(dict.fromkeys(name for _, _, values in rows for name in values))
-        key = self._identity.name
-        with_ids = key not in names and all(identity is not None for identity, _, _ in rows)
+        key = self._key_column.name
+        with_ids = key not in names and all(id is not None for id, _, _ in rows)
 
         def write() -> str:
             fixed = self._managed(f"r.{quoted(key)}", f"r.{quoted(VERSION)}")
             if not with_ids:
                 del fixed[key]
-            types = {key: self._identity.base_type, VERSION: "bigint"}
+            types = {key: self._key_column.base_type, VERSION: "bigint"}
             types |= {name: self._by_column[name].base_type for name in names}
             record = ", ".join(f"{quoted(name)} {type_of}" for name, type_of in types.items())
             selected = ", ".join((*fixed.values(), *(f"r.{quoted(name)}" for name in names)))
             source = f"SELECT {selected} FROM json_to_recordset($1::text::json) AS r({record})"
             return self._insertion((*fixed, *names), source)
 
-        records = [{key: identity, VERSION: version, **values} for identity, version, values in rows]
+        records = [{key: id, VERSION: version, **values} for id, version, values in rows]
         text: str = self._text(("insert_many", with_ids, *names), write)
         return Statement(text, (rendering.dumps(records).decode(),))
 
-    def _managed(self, identity: str, version: str) -> dict[str, str]:
+    def _managed(self, id: str, version: str) -> dict[str, str]:
         """Return the columns that the service sets in a new row, and their values as SQL."""
-        values = {self._identity.name: identity}
+        values = {self._key_column.name: id}
         values |= {column.name: _NOW for column in (CREATED_AT, UPDATED_AT) if column in self.columns}
         return values | ({VERSION: version} if self.seed is None else {})
 
@@ -267,7 +267,7 @@ class Table:
 
     def update(
         self,
-        identity: str,
+        id: str,
         version: int,
         changes: Mapping[str, Any],
         extra: tuple[Filter, ...] = (),
@@ -298,24 +298,20 @@ class Table:
             return f"UPDATE {self.sql_name} AS t SET {', '.join(sets)}{where} RETURNING {self._item()}"
 
         text: str = self._text(("update", tuple(changes), filtering.shape(extra), versions is None), write)
-        return _statement(
-            text, identity, *own, *changes.values(), *filtering.arguments(extra), *_version_arguments(versions)
-        )
+        return _statement(text, id, *own, *changes.values(), *filtering.arguments(extra), *_version_arguments(versions))
 
-    def delete(
-        self, identity: str, extra: tuple[Filter, ...] = (), *, versions: Collection[int] | None = None
-    ) -> Statement:
+    def delete(self, id: str, extra: tuple[Filter, ...] = (), *, versions: Collection[int] | None = None) -> Statement:
         """Delete one row and return true; no row if it is missing or has none of `versions`."""
 
         def write() -> str:
             return f"DELETE FROM {self.sql_name} AS t{self._where_item(extra, 2, versions)} RETURNING true"
 
         text: str = self._text(("delete", filtering.shape(extra), versions is None), write)
-        return _statement(text, identity, *filtering.arguments(extra), *_version_arguments(versions))
+        return _statement(text, id, *filtering.arguments(extra), *_version_arguments(versions))
 
     def _where_item(self, extra: tuple[Filter, ...], number: int, versions: Collection[int] | None = None) -> str:
         """Return the WHERE clause for one row: its id, the `extra` filters from argument `number` on, its version."""
-        key = self._identity
+        key = self._key_column
         identified = f"t.{quoted(key.name)} = {parameter(1, key.query_type)}"
         conditions = [identified, *filtering.conditions(extra, number)]
         if versions is not None:

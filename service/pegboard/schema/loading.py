@@ -64,8 +64,8 @@ class Loader:
             )
         return self._load(body, steps, id_error)
 
-    def replace(self, body: Mapping[str, Any], identity: str, *, new: bool = False) -> dict[str, Any]:
-        """Load a complete item to replace the one with the id `identity`; missing optional fields get their defaults.
+    def replace(self, body: Mapping[str, Any], id: str, *, new: bool = False) -> dict[str, Any]:
+        """Load a complete item to replace the one with the id `id`; missing optional fields get their defaults.
 
         Unless the item is `new`, missing write-only fields are left out, as clients cannot read them to send them back.
         """
@@ -73,13 +73,13 @@ class Loader:
             # Clients may send back a null that an item has because its field was never set.
             body = {key: value for key, value in body.items() if value is not None or key not in self._without_default}
         partial = frozenset() if new else self._write_only
-        return self._load(body, (), self._id_mismatch(body, identity), partial)
+        return self._load(body, (), self._id_mismatch(body, id), partial)
 
-    def update(self, body: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    def update(self, body: Mapping[str, Any], id: str) -> dict[str, Any]:
         """Load only the fields in a merge patch; a null for a field that does not allow it resets it to its default."""
         resets = [key for key, value in body.items() if value is None and key in self._resettable]
         rest = {key: value for key, value in body.items() if key not in resets} if resets else body
-        loaded = self._load(rest, (), self._id_mismatch(body, identity), self._names)
+        loaded = self._load(rest, (), self._id_mismatch(body, id), self._names)
         for key in resets:
             name, field = self._resettable[key]
             loaded[name] = default_of(field)
@@ -91,15 +91,15 @@ class Loader:
             isinstance(body[key], dict) for key in self._objects.intersection(body)
         )
 
-    def change(self, before: Mapping[str, Any], after: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    def change(self, before: Mapping[str, Any], after: Mapping[str, Any], id: str) -> dict[str, Any]:
         """Load the differences between an item before and after a patch."""
         removed = dict.fromkeys(before.keys() - after.keys())
         different = {key: value for key, value in after.items() if key not in before or not same(before[key], value)}
         body = different | removed
         if not self._has_schema_validators:
-            return self.update(body, identity)
+            return self.update(body, id)
         complete = {k: v for k, v in {**after, **removed}.items() if v is not None or k not in self._resettable}
-        loaded = self._load(complete, (), self._id_mismatch(body, identity), self._write_only)
+        loaded = self._load(complete, (), self._id_mismatch(body, id), self._write_only)
         changed = [self._fields[key] for key in body if key in self._fields]
         return {name: loaded[name] if name in loaded else default_of(field) for name, field in changed}
 
@@ -143,9 +143,9 @@ class Loader:
             return None
         return loaded
 
-    def _id_mismatch(self, body: Mapping[str, Any], identity: str) -> ErrorDetail | None:
-        sent = body.get("id", identity)
-        if isinstance(sent, str) and identity in (sent, sent.lower()):
+    def _id_mismatch(self, body: Mapping[str, Any], id: str) -> ErrorDetail | None:
+        sent = body.get("id", id)
+        if isinstance(sent, str) and id in (sent, sent.lower()):
             return None
         return ErrorDetail(
             errors.InvalidValue.code, "The id of an item cannot be changed; it must match the URL.", "/id"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
+from pegboard.api import declared
 from pegboard.testing import operating, reading, refusing, writing
 from pegboard.testing.service import Running
 from pegboard.testing.subject import Draw, Subject
@@ -36,7 +37,7 @@ class Check:
             return f"{subject.name} does not declare {' and '.join(self.verbs)}"
         if self.one_of and not set(self.one_of).intersection(subject.verbs):
             return f"{subject.name} declares none of {', '.join(self.one_of)}"
-        if self.for_operations and not subject.resource.operations():
+        if self.for_operations and not declared.operations(subject.resource):
             return f"{subject.name} declares no operation"
         return None
 
@@ -99,7 +100,7 @@ class Conformance:
 
     resource: ClassVar[str]
     """The name of the resource."""
-    changed: ClassVar[tuple[str, ...]] = ()
+    normalized: ClassVar[tuple[str, ...]] = ()
     """The fields that the resource stores in another form than they were sent."""
     effort: ClassVar[float] = 1.0
     """A factor for the number of examples; each rule is checked at least once."""
@@ -126,7 +127,7 @@ class Conformance:
         if str(check) in self.exempt:
             pytest.skip(self.exempt[str(check)])
         self.subject = Subject(service, self.resource)
-        self.subject.changed = self.changed
+        self.subject.normalized = self.normalized
         self.subject.bodies = self.examples()
         examine(check, self.subject, max_examples=max(1, round(check.examples * self.effort)))
 

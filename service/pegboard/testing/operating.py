@@ -9,8 +9,9 @@ from uuid import uuid4
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from pegboard.api import declared
+from pegboard.api.actions import VERBS
 from pegboard.api.operation import Operation
-from pegboard.api.resource import VERBS
 from pegboard.testing.refusing import allowed
 from pegboard.testing.strategies import ANYTHING, StrategyBuilder
 from pegboard.testing.subject import Body, Draw, Subject
@@ -51,8 +52,8 @@ def operations_refuse_invalid_requests(subject: Subject, draw: Draw) -> None:
         for operation, path in _operations(subject, item):
             if operation.on == "item":
                 body = draw(_bodies(subject, operation))
-                for identity in (str(uuid4()), "%00"):
-                    missing_path = f"{subject.path}/{identity}/{operation.name}"
+                for id in (str(uuid4()), "%00"):
+                    missing_path = f"{subject.path}/{id}/{operation.name}"
                     subject.expect_status(
                         subject.send("POST", missing_path, body, headers=subject.match_headers(item)), 404
                     )
@@ -73,7 +74,7 @@ def operations_refuse_invalid_requests(subject: Subject, draw: Draw) -> None:
 
 def operations_handle_any_input(subject: Subject, draw: Draw) -> None:
     """Check that an operation succeeds or refuses the request for any values of its fields, without a 5xx."""
-    for operation in subject.resource.operations().values():
+    for operation in declared.operations(subject.resource).values():
         with subject.item(draw) as item:
             body = draw(_bodies(subject, operation))
             if body and draw(st.booleans()):
@@ -84,7 +85,7 @@ def operations_handle_any_input(subject: Subject, draw: Draw) -> None:
 
 def operations_run_once_per_key(subject: Subject, draw: Draw) -> None:
     """Check that an operation repeated with the same Idempotency-Key returns the first response."""
-    for operation in subject.resource.operations().values():
+    for operation in declared.operations(subject.resource).values():
         with subject.item(draw) as item:
             body, path = draw(_bodies(subject, operation)), _path(subject, item, operation)
             headers = {"Idempotency-Key": str(uuid4()), **subject.match_headers(item)}
@@ -100,7 +101,7 @@ def operations_run_once_per_key(subject: Subject, draw: Draw) -> None:
 
 
 def _operations(subject: Subject, item: Body) -> Iterator[tuple[Operation, str]]:
-    for operation in subject.resource.operations().values():
+    for operation in declared.operations(subject.resource).values():
         yield operation, _path(subject, item, operation)
 
 

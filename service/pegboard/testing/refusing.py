@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import strategies as st
 
-from pegboard.api.resource import VERBS
+from pegboard.api.actions import VERBS
 from pegboard.testing.client import Response
 from pegboard.testing.strategies import ANYTHING
 from pegboard.testing.subject import Body, Draw, Subject
@@ -79,13 +79,11 @@ def refuses_unsupported_accept(subject: Subject, draw: Draw) -> None:
 def returns_404_for_an_unknown_id(subject: Subject, draw: Draw) -> None:
     """Check that an unknown id and an invalid id are a 404 for every verb."""
     bodies: dict[str, Any] = {"PUT": draw(subject.bodies) if "PUT" in subject.verbs else None, "PATCH": {}}
-    for identity in (str(uuid4()), "00000000-0000-0000-0000-000000000000", "no-such-item", "%00", "x" * 300):
+    for id in (str(uuid4()), "00000000-0000-0000-0000-000000000000", "no-such-item", "%00", "x" * 300):
         for verb in subject.item_verbs:
             if verb == "PUT" and subject.resource.creates_by_put:
                 continue
-            response = subject.send(
-                verb, f"{subject.path}/{identity}", bodies.get(verb), headers=subject.match_headers({})
-            )
+            response = subject.send(verb, f"{subject.path}/{id}", bodies.get(verb), headers=subject.match_headers({}))
             subject.expect(response.status in (404, 412), f"{verb} on a missing item is a 404, not {response.status}")
 
 

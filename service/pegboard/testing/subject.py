@@ -19,7 +19,9 @@ from hypothesis.strategies import SearchStrategy
 from marshmallow.decorators import VALIDATES_SCHEMA
 
 from pegboard import rendering
-from pegboard.api.resource import VERBS, Resource
+from pegboard.api import declared
+from pegboard.api.actions import VERBS
+from pegboard.api.resource import Resource
 from pegboard.endpoints.endpoint import Endpoint
 from pegboard.errors import ApiError
 from pegboard.query import mapping
@@ -54,8 +56,8 @@ class Subject:
         self.path = f"/{name}"
         self.resource: type[Resource] = resources[name]  # type: ignore[assignment]  # not None, as checked above
         self.resources = resources
-        self.verbs = self.resource.verbs
-        self.rules = self.resource.rules()
+        self.verbs = declared.verbs(self.resource)
+        self.rules = declared.rules(self.resource)
         self.loader = Loader(self.resource.schema)
         self.schema = self.resource.schema()
         self.document: Any = promise.checker_of(running.client.service).document
@@ -64,7 +66,7 @@ class Subject:
         self.writable = [name for name, field in self.fields.items() if not field.dump_only]
         self.bodies: SearchStrategy[Body] = self.generated()
         """The strategy for the bodies of new items."""
-        self.changed: tuple[str, ...] = ()
+        self.normalized: tuple[str, ...] = ()
         """The fields that the resource stores in another form than they were sent."""
 
     @property

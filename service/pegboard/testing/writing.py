@@ -200,8 +200,8 @@ def honors_prefer_minimal(subject: Subject, draw: Draw) -> None:
     if "POST" in subject.verbs:
         response = subject.create(draw(subject.bodies), headers=minimal)
         _expect_minimal(subject, response)
-        identity = response.headers["Location"].rpartition("/")[2]
-        subject.remove({"id": identity})
+        id = response.headers["Location"].rpartition("/")[2]
+        subject.remove({"id": id})
     with subject.item(draw) as item:
         for verb in {"PUT", "PATCH"}.intersection(subject.item_verbs):
             retrieved = _retrieve(subject, item).json
@@ -216,15 +216,15 @@ def creates_by_put(subject: Subject, draw: Draw) -> None:
     """Check that a PUT that may create items uses the id in the URL, and `If-None-Match: *` prevents replacing."""
     if not subject.resource.creates_by_put:
         pytest.skip(f"PUT does not create items of {subject.name}")
-    identity = str(uuid4())
+    id = str(uuid4())
     body = draw(subject.bodies)
-    response = subject.send("PUT", f"{subject.path}/{identity}", body, headers={"If-None-Match": "*"})
+    response = subject.send("PUT", f"{subject.path}/{id}", body, headers={"If-None-Match": "*"})
     if response.status == 409:
         return
     subject.expect_status(response, 201)
-    subject.expect(response.json["id"] == identity, "an item created by PUT has the id in the URL")
+    subject.expect(response.json["id"] == id, "an item created by PUT has the id in the URL")
     _expect_shown(subject, response.json, subject.expected_item(body))
-    again = subject.send("PUT", f"{subject.path}/{identity}", body, headers={"If-None-Match": "*"})
+    again = subject.send("PUT", f"{subject.path}/{id}", body, headers={"If-None-Match": "*"})
     subject.expect_status(again, 412)
     subject.remove(response.json)
 
@@ -249,7 +249,7 @@ def _expect_stored(subject: Subject, item: Body, response: Response | None = Non
 
 def _expect_shown(subject: Subject, item: Body, wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
-        if name not in STANDARD and name not in subject.changed:
+        if name not in STANDARD and name not in subject.normalized:
             subject.expect(name in item, f"an item shows the field {name}", item)
             subject.expect(_is_same(item[name], value), f"{name} is what was sent", value, item[name])
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from pegboard import rendering
-from pegboard.api.resource import Representation
+from pegboard.api.serializer import Representation
 from pegboard.docs.openapi.document import document
 from pegboard.endpoints.describe.plugins import Description
 from pegboard.endpoints.read import conditional, item_headers

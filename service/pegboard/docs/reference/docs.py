@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pegboard import errors, rendering
-from pegboard.api.resource import Representation
+from pegboard.api.serializer import Representation
 from pegboard.docs.reference import pages
 from pegboard.docs.reference.frame import Site
 from pegboard.docs.reference.manual import manual

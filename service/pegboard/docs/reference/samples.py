@@ -102,5 +102,5 @@ def _request_media_type(body: Body) -> str:
 def _path(site: Site, operation: Operation) -> str:
     """Return the path with the id of the example item, or with an arbitrary one."""
     value = operation.success.value if operation.success else None
-    identity = value.get("id", _ID) if isinstance(value, Mapping) else _ID
-    return site.prefix + operation.path.replace("{id}", str(identity))
+    id = value.get("id", _ID) if isinstance(value, Mapping) else _ID
+    return site.prefix + operation.path.replace("{id}", str(id))

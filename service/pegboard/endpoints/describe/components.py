@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pegboard import errors
-from pegboard.api.resource import VERBS
+from pegboard.api.actions import VERBS
 from pegboard.endpoints.describe.json_fields import ref
 from pegboard.schema import patching
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from pegboard import errors
+from pegboard.api.actions import VERBS
 from pegboard.api.content import Content
-from pegboard.api.resource import VERBS
 from pegboard.auth import clients
 from pegboard.endpoints.content import SEGMENT
 from pegboard.endpoints.describe import outcomes, parameters

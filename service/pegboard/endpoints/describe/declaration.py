@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pegboard.api import declared
 from pegboard.api.content import Content
 from pegboard.api.operation import Operation
-from pegboard.api.resource import VERBS, Resource
+from pegboard.api.resource import Resource
+from pegboard.api.table import TableResource
 from pegboard.errors import ApiError
 from pegboard.query import mapping
 from pegboard.query.query import Rules
@@ -51,16 +53,16 @@ def declare(name: str, resource: type[Resource], settings: Mapping[str, Any]) ->
     return Declaration(
         name=name,
         resource=resource,
-        summary=str(resource.summary()),
-        text=str(resource.text()),
-        verbs=tuple(verb for verb in VERBS if verb in resource.verbs),
-        public_verbs=frozenset(resource.public_verbs()),
-        actions=frozenset(resource.actions()),
-        operations=dict(resource.operations()),
-        rules=resource.rules(),
-        has_uuids=bool(resource.has_uuids()),
+        summary=str(declared.summary(resource)),
+        text=str(declared.text(resource)),
+        verbs=declared.verbs(resource),
+        public_verbs=frozenset(declared.public_verbs(resource)),
+        actions=frozenset(declared.actions(resource)),
+        operations=dict(declared.operations(resource)),
+        rules=declared.rules(resource),
+        has_uuids=bool(declared.has_uuids(resource)),
         error_codes=tuple(resource.error_codes),
         content=content and replace(content, max_size=content.limit(settings)),
         references=dict(mapping.references(resource.schema())),
-        takes_arrays=hasattr(resource, "create_all"),
+        takes_arrays=issubclass(resource, TableResource),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from marshmallow import missing
 from marshmallow.fields import Field
 
+from pegboard.api import declared
 from pegboard.api.resource import Resource
 from pegboard.endpoints.describe.json_fields import JsonSchema, correct_property, ref, with_null
 from pegboard.endpoints.write import MAX_ITEMS
@@ -79,13 +80,13 @@ class Schemas:
         properties = [_Property(self._converter, name, field) for name, field in schema.fields.items()]
         readable = [p for p in properties if not p.field.load_only]
         writable = [p for p in properties if not p.field.dump_only]
-        identity = _identity(resource)
+        id_property = _shown_id(resource)
         about = (type(schema).__doc__ or "").strip().partition("\n")[0] or f"An item of {names.page}."
         item = {p.name: p.read(expansions.get(p.name)) for p in readable}
         self._resource_schemas[names.item] = {
             "type": "object",
             "description": about,
-            "properties": {"id": identity, **item, **stamps},
+            "properties": {"id": id_property, **item, **stamps},
             "required": ["id"],
         }
         self._resource_schemas[names.page] = _page(names.item)
@@ -94,11 +95,11 @@ class Schemas:
         create = {p.name: p.create() for p in writable}
         self._resource_schemas[names.create] = _body("The fields of a new item.", create, required)
         read_only = {p.name: p.shape | {"readOnly": True} for p in properties if p.field.dump_only}
-        replace = {"id": identity, **{p.name: p.replace() for p in writable}, **read_only, **stamps}
+        replace = {"id": id_property, **{p.name: p.replace() for p in writable}, **read_only, **stamps}
         self._resource_schemas[names.replace] = _body(
             "A complete item: a field that is left out returns to its default.", replace, required
         )
-        update = {"id": identity, **{p.name: p.update(self) for p in writable}, **read_only, **stamps}
+        update = {"id": id_property, **{p.name: p.update(self) for p in writable}, **read_only, **stamps}
         text = "The fields to change, as a merge patch (RFC 7396): null removes a value or restores a default."
         self._resource_schemas[names.update] = _body(text, update, [])
 
@@ -217,18 +218,18 @@ def references_in(part: Any) -> Iterator[str]:
             yield from references_in(inner)
 
 
-def _identity(resource: type[Resource]) -> JsonSchema:
-    return {**identity(resource), "description": _ID, "readOnly": True}
+def _shown_id(resource: type[Resource]) -> JsonSchema:
+    return {**id_schema(resource), "description": _ID, "readOnly": True}
 
 
-def identity(resource: type[Resource]) -> JsonSchema:
+def id_schema(resource: type[Resource]) -> JsonSchema:
     """Return the schema of the ids of `resource`: UUIDs, unless it overrides `parse_id`."""
-    return {"type": "string"} | ({"format": "uuid"} if resource.has_uuids() else {})
+    return {"type": "string"} | ({"format": "uuid"} if declared.has_uuids(resource) else {})
 
 
 def _stamps(resource: type[Resource]) -> dict[str, JsonSchema]:
     stamp = {"type": "string", "format": "date-time", "readOnly": True}
-    columns = {column.field for column in resource.rules().columns}
+    columns = {column.field for column in declared.rules(resource).columns}
     descriptions = {"created_at": _CREATED, "updated_at": _UPDATED}
     return {name: {**stamp, "description": about} for name, about in descriptions.items() if name in columns}
 

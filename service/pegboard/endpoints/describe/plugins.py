@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from pegboard import rendering
+from pegboard.api.declared import public_verbs
 from pegboard.endpoints.describe.components import COMPONENTS
 from pegboard.endpoints.describe.content import ContentEndpoints
 from pegboard.endpoints.describe.declaration import Declaration, declare
@@ -76,7 +77,7 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
     for plugin in plugins:
         if plugin.state is not State.READY and plugin.resource is not None:
             with suppress(Exception), guard.bounded(plugin.name, seconds):
-                found.public[plugin.name] = frozenset(plugin.resource.public_verbs())
+                found.public[plugin.name] = frozenset(public_verbs(plugin.resource))
     return found
 
 

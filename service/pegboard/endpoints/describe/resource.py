@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 from pegboard import errors
-from pegboard.api.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
+from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
 from pegboard.auth import clients
 from pegboard.endpoints import export
 from pegboard.endpoints.describe import outcomes, parameters
 from pegboard.endpoints.describe.declaration import Declaration
 from pegboard.endpoints.describe.examples import IDENTITY, NOTHING, example
 from pegboard.endpoints.describe.json_fields import ref
-from pegboard.endpoints.describe.json_schemas import Names, Schemas, identity
+from pegboard.endpoints.describe.json_schemas import Names, Schemas, id_schema
 from pegboard.endpoints.describe.service import show_allowed
 from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Body, Endpoint, Media, Parameter, ResponseSpec
 from pegboard.endpoints.write import JSON_PATCH, MAX_ITEMS, MERGE_PATCH
@@ -134,7 +134,7 @@ class ResourceEndpoints:
         if "{id}" not in path:
             return ()
         has_uuids = self._declared.has_uuids
-        form = {**identity(self._resource), **({"examples": [IDENTITY]} if has_uuids else {})}
+        form = {**id_schema(self._resource), **({"examples": [IDENTITY]} if has_uuids else {})}
         about = "The item's id, in either case." if has_uuids else "The item's id."
         return (Parameter("id", "path", about, form, required=True),)
 

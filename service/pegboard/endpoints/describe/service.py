@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pegboard import errors
-from pegboard.api.resource import VERBS
+from pegboard.api.actions import VERBS
 from pegboard.auth import clients
 from pegboard.endpoints.describe import outcomes, parameters
 from pegboard.endpoints.describe.components import SERVICE

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pegboard.api.resource import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS, Resource
+from pegboard.api import declared
+from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
+from pegboard.api.resource import Resource
 from pegboard.rendering import short
 
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
@@ -37,23 +39,27 @@ _OWN_VERBS = ("GET", "HEAD", "PATCH")
 
 def verbs(found: type[Resource]) -> Iterator[str]:
     """Check the form of `verbs`."""
-    declared: Any = getattr(found, "verbs", None)
-    if not isinstance(declared, tuple) or not declared:
-        yield 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'
-    for verb in declared:
+    names: Any = found.verbs
+    if names is None:
+        if not declared.verbs(found):
+            yield "it has neither verbs nor an action: write one, such as async def list(self, context)"
+        return
+    if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+        yield 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'
+    for verb in names:
         if verb == "OPTIONS":
             yield "verbs contains 'OPTIONS', which the service handles itself: leave it out"
         elif verb not in VERBS:
             is_lower = isinstance(verb, str) and verb.upper() in VERBS
             hint = f": write {verb.upper()!r}" if is_lower else ""
             yield f"verbs contains {short(verb)}; use only {', '.join(VERBS)}, each at most once{hint}"
-    if len(set(declared)) < len(declared):
+    if len(set(names)) < len(names):
         yield "verbs names a method twice: leave one out"
 
 
 def signatures(found: type[Resource]) -> Iterator[str]:
     """Check that each action is a coroutine with the right parameters."""
-    for name in sorted(found.actions()):
+    for name in sorted(declared.actions(found)):
         action = getattr(found, name)
         signature = f"async def {name}({', '.join(('self', *_PARAMETERS[name]))})"
         if not inspect.iscoroutinefunction(action):
@@ -66,8 +72,8 @@ def signatures(found: type[Resource]) -> Iterator[str]:
 
 def implemented(found: type[Resource]) -> Iterator[str]:
     """Check that each verb has an action, and that preconditions can read the item."""
-    actions = found.actions()
-    for verb in found.verbs:
+    actions = declared.actions(found)
+    for verb in declared.verbs(found):
         wanted = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) if verb in table}
         if wanted & actions:
             continue
@@ -81,27 +87,29 @@ def implemented(found: type[Resource]) -> Iterator[str]:
 
 def unused(found: type[Resource]) -> Iterator[str]:
     """Check that each action of the author's class serves a verb."""
-    served = {table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in found.verbs if verb in table}
-    if _writing(found) or any(one.on == "item" for one in found.operations().values()):
+    served = {
+        table[verb] for table in (COLLECTION_ACTIONS, ITEM_ACTIONS) for verb in declared.verbs(found) if verb in table
+    }
+    if _writing(found) or any(one.on == "item" for one in declared.operations(found).values()):
         served.add("retrieve")
-    for name in sorted(set(vars(found)) & found.actions() - served):
+    for name in sorted(set(vars(found)) & declared.actions(found) - served):
         yield f"the action {name} is defined, but no method in verbs uses it: add one to verbs"
 
 
 def _writing(found: type[Resource]) -> list[str]:
-    return [verb for verb in ("PUT", "PATCH", "DELETE") if verb in found.verbs]
+    return [verb for verb in ("PUT", "PATCH", "DELETE") if verb in declared.verbs(found)]
 
 
 def creates_by_put(found: type[Resource]) -> Iterator[str]:
     """Check that what PUT creates can be created and replaced."""
-    if found.creates_by_put and not {"PUT", "POST"} <= set(found.verbs):
+    if found.creates_by_put and not {"PUT", "POST"} <= set(declared.verbs(found)):
         yield "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out"
 
 
 def public_and_me(found: type[Resource]) -> Iterator[str]:
     """Check that the verbs in `public` and `me` can be there."""
-    for attribute, declared, possible in (("public", found.public, _PUBLIC_VERBS), ("me", found.me, _OWN_VERBS)):
-        for verb in declared:
-            if verb not in possible or verb not in found.verbs:
+    for attribute, names, possible in (("public", found.public, _PUBLIC_VERBS), ("me", found.me, _OWN_VERBS)):
+        for verb in names:
+            if verb not in possible or verb not in declared.verbs(found):
                 kind = "the method " if attribute == "me" else ""
                 yield f"{attribute} names {kind}{verb!r}; use only those of {', '.join(possible)} that are in verbs too"

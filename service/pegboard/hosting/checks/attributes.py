@@ -9,13 +9,12 @@ from typing import Any
 from pegboard.api.content import Content
 from pegboard.api.resource import Resource
 from pegboard.errors import ApiError
+from pegboard.hosting.error_blocks import SIZE
 from pegboard.rendering import short
 from pegboard.schema.schema import Schema
 
-FIRST_CODE = 20_000
-
 _BOOLEANS = ("needs_match", "creates_by_put", "checks_version", "owned")
-_NAMES = ("filterable", "sortable", "me", "me_writable", "public", "indexes", "search")
+_NAMES = ("filterable", "sortable", "me", "me_writable", "public", "indexes", "search_fields")
 _OPTIONAL = ("filterable", "sortable", "me_writable")
 _LIMITS = ("default_limit", "max_limit")
 
@@ -28,9 +27,9 @@ def content(found: type[Resource]) -> Iterator[str]:
 
 
 def settings(found: type[Resource]) -> Iterator[str]:
-    """Check that `settings` is a schema."""
-    if found.settings is not None and not (inspect.isclass(found.settings) and issubclass(found.settings, Schema)):
-        yield "set settings to a subclass of pegboard.Schema, or leave it out"
+    """Check that `settings_schema` is a schema."""
+    if found.settings_schema is not None and not _is_schema(found.settings_schema):
+        yield "set settings_schema to a subclass of pegboard.Schema, or leave it out"
 
 
 def docstring(found: type[Resource]) -> Iterator[str]:
@@ -66,7 +65,7 @@ def names(found: type[Resource]) -> Iterator[str]:
             continue
         if isinstance(value, str):
             yield f"{name} is a string, not a tuple: write {name} = ({short(value)},)"
-        if not isinstance(value, tuple) or not all(isinstance(part, str) for part in value):
+        if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
             yield f'{name} is {short(value)}: set it to a tuple of strings, as in {name} = ("name",)'
         for part in value:
             if value.count(part) > 1:
@@ -76,26 +75,30 @@ def names(found: type[Resource]) -> Iterator[str]:
 def error_codes(found: type[Resource]) -> Iterator[str]:
     """Check the errors that a resource declares as its own."""
     declared: Any = found.error_codes
-    if not isinstance(declared, tuple):
+    if not isinstance(declared, list | tuple):
         yield f"error_codes is {short(declared)}: set it to a tuple, as in error_codes = (Taken,)"
-    numbers = set()
+    numbers: dict[int, str] = {}
     for error in declared:
         if not is_error(error):
             yield f"error_codes contains {short(error)}; use only subclasses of pegboard.ApiError"
-        code, status, message = (getattr(error, name, None) for name in ("code", "status", "message"))
-        if isinstance(code, bool) or not isinstance(code, int):
-            yield f"the error code {short(code)} is not an integer: use one from {FIRST_CODE} up"
-        elif code < FIRST_CODE:
-            yield f"the error code {code} is reserved for the service: use one from {FIRST_CODE} up"
+        name = error.__name__
+        number, status, message = (getattr(error, attribute, None) for attribute in ("number", "status", "message"))
+        if not hasattr(error, "number"):
+            yield f"the error {name} has no number: write class {name}(ApiError, number=1, ...), from 0 to {SIZE - 1}"
+        elif isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < SIZE:
+            yield f"the error {name} has the number {short(number)}: use one from 0 to {SIZE - 1}"
         elif isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
-            yield f"the error code {code} has the status {short(status)}, which is not from 400 to 599: use one that is"
+            yield f"the error {name} has the status {short(status)}, which is not from 400 to 599: use one that is"
         elif not isinstance(message, str) or not message:
-            yield f"the error code {code} has no message: write one for people to read"
-        elif code in numbers:
-            yield f"the error code {code} is declared twice: use another number for one of them"
-        numbers.add(code)
+            yield f"the error {name} has no message: write one for people to read"
+        elif numbers.setdefault(number, name) != name or declared.count(error) > 1:
+            yield f"the number {number} is declared twice in error_codes: use another for one of the errors"
 
 
 def is_error(found: object) -> bool:
     """Return whether `found` is the class of an error."""
     return isinstance(found, type) and issubclass(found, ApiError) and found is not ApiError
+
+
+def _is_schema(found: object) -> bool:
+    return inspect.isclass(found) and issubclass(found, Schema)

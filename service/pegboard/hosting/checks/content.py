@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pegboard.api.actions import CONTENT_ACTIONS
 from pegboard.api.content_resource import FIELDS, ContentResource
-from pegboard.api.resource import CONTENT_ACTIONS, Resource
+from pegboard.api.resource import Resource
 from pegboard.schema.fields import Integer
 
 
@@ -32,9 +33,10 @@ def actions(found: type[Resource]) -> Iterator[str]:
         if verb not in CONTENT_ACTIONS:
             yield f"content names the method {verb!r}; use only {', '.join(CONTENT_ACTIONS)}"
     limit = content.max_size
-    settings = getattr(found.settings, "_declared_fields", {})
+    settings = getattr(found.settings_schema, "_declared_fields", {})
     if isinstance(limit, str) and not isinstance(settings.get(limit), Integer):
-        yield f"content takes its max_size from the setting {limit}: add {limit} = fields.Integer(...) to settings"
+        hint = f"add {limit} = fields.Integer(...) to settings_schema"
+        yield f"content takes its max_size from the setting {limit}: {hint}"
     for verb, action in CONTENT_ACTIONS.items():
         # PUT reads the current content, too, for its preconditions.
         if (verb in content.verbs or action == "read_content") and not callable(getattr(found, action, None)):

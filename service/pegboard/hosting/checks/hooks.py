@@ -13,6 +13,7 @@ import orjson
 from marshmallow import decorators, missing
 
 from pegboard import rendering
+from pegboard.api import declared
 from pegboard.api.resource import Resource
 from pegboard.hosting.checks.samples import sample
 from pegboard.rendering import short
@@ -32,8 +33,8 @@ _KEYWORDS: Mapping[str, Mapping[str, Any]] = {
 
 def other_schemas(found: type[Resource]) -> Iterator[str]:
     """Check the schemas of the operations and the settings of a resource."""
-    operations = found.operations().values()
-    schemas: list[Any] = [found.settings, *(part for one in operations for part in (one.request, one.response))]
+    operations = declared.operations(found).values()
+    schemas: list[Any] = [found.settings_schema, *(part for one in operations for part in (one.request, one.response))]
     for schema in schemas:
         if isinstance(schema, type) and issubclass(schema, Schema):
             yield from of(schema(), is_item=False)

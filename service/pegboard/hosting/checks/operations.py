@@ -13,7 +13,7 @@ from pegboard.schema.schema import Schema
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "item": ("self", "context", "identity", "data"),
+    "item": ("self", "context", "id", "data"),
     "collection": ("self", "context", "data"),
 }
 _TAKEN: Mapping[str, str] = {
@@ -51,7 +51,7 @@ def _problems(resource: type, name: str, operation: Operation) -> Iterator[str]:
         if schema not in (None, "item")[: 1 + (part == "response")] and not _is_schema(schema):
             yield f"has {schema!r} for its {part}: use a subclass of pegboard.Schema"
     if operation.on == "item" and not hasattr(resource, "retrieve"):
-        yield "is on an item, which must be readable: write async def retrieve(self, context, identity) too"
+        yield "is on an item, which must be readable: write async def retrieve(self, context, id) too"
 
 
 def _is_schema(found: Any) -> bool:

@@ -6,19 +6,15 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partialmethod, singledispatchmethod
-from types import UnionType
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
-from pegboard.api import operation
+from pegboard.api import declared, operation
+from pegboard.api.actions import COLLECTION_ACTIONS, CONTENT_ACTIONS, ITEM_ACTIONS
 from pegboard.api.content_resource import ContentResource
-from pegboard.api.resource import COLLECTION_ACTIONS, CONTENT_ACTIONS, ITEM_ACTIONS, Resource
+from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
-from pegboard.rendering import short
 
 _VERBS_ACTIONS = frozenset((*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values()))
-_LATE = ("rules",)
-"""Classmethods that need a declaration without problems."""
-
 _WRAPPERS = (classmethod, partialmethod, singledispatchmethod)
 
 
@@ -51,12 +47,6 @@ class Kind:
 
 DATA = Kind("attribute", lambda _: True, "", "")
 METHOD = Kind("method", _is_plain, "def", "must be a plain method, not a coroutine or a generator: write def {}")
-CLASSMETHOD = Kind(
-    "classmethod",
-    _is_plain,
-    "@classmethod def",
-    "must be a classmethod: write @classmethod above def {}, or rename it",
-)
 COROUTINE = Kind("coroutine", inspect.iscoroutinefunction, "async def", "must be a coroutine: write async def {}")
 STREAM = Kind(
     "async generator", _streams, "async def", "must be an async generator: write async def {}, with a yield in it"
@@ -71,8 +61,10 @@ MANAGER = Kind(
 
 def service_attributes(found: type[Resource]) -> Iterator[str]:
     """Check that no attribute has the name of one that the service sets on the instance."""
-    for name in instance_names():
-        if any(name in vars(parent) for parent in found.__mro__ if not operation.is_core_class(parent)):
+    for name in sorted(_overridden(found)):
+        if name == "settings":
+            yield "the service sets the attribute settings on each resource: write settings_schema = ... for its schema"
+        elif name in instance_names() or name.startswith("_pegboard"):
             yield f"the service sets the attribute {name} on each resource: rename yours"
 
 
@@ -83,35 +75,19 @@ def forms(found: type[Resource]) -> Iterator[str]:
         yield from _form(found, name, known[name])
 
 
-def results(found: type[Resource]) -> Iterator[str]:
-    """Check what overridden classmethods without parameters return."""
-    known = ours(found)
-    for name in sorted(known.keys() & _overridden(found)):
-        if kind_of(known[name]) is CLASSMETHOD and name not in _LATE and not _parameters(known[name]):
-            yield from _result(found, name, getattr(found, name)())
-
-
 def derived(found: type[Resource]) -> Iterator[str]:
-    """Make what the service makes of a declaration at the start, which finds the remaining problems."""
+    """Derive what the service needs of a declaration, which finds the remaining problems."""
     try:
-        yield from _result(found, "rules", found.rules())
+        declared.rules(found)
         if issubclass(found, TableResource):
-            yield from _result(found, "spec", found.spec("it"))
+            declared.table_spec(found, "it")
     except ValueError as error:
         yield str(error)
 
 
-def _result(found: type[Resource], name: str, value: Any) -> Iterator[str]:
-    method = ours(found)[name].__func__
-    hint = get_type_hints(method)["return"]
-    origin = get_origin(hint)
-    if not isinstance(value, hint if origin in (None, UnionType) else origin):
-        yield f"the classmethod {name} returned {short(value)}: it must return {method.__annotations__['return']}"
-
-
 def ours(found: type[Resource]) -> Mapping[str, Any]:
     """Return our own members that the service reads or calls in a resource like `found`, by name."""
-    named = {name: vars(TableResource)[name] for name in (*_VERBS_ACTIONS, "create_all")}
+    named = {name: vars(TableResource)[name] for name in _VERBS_ACTIONS}
     if found.content is not None:
         named |= {name: vars(ContentResource)[name] for name in CONTENT_ACTIONS.values()}
     for parent in reversed(found.__mro__):
@@ -130,8 +106,6 @@ def instance_names() -> tuple[str, ...]:
 
 def kind_of(value: Any) -> Kind:
     """Return the kind of one of our members."""
-    if isinstance(value, classmethod):
-        return CLASSMETHOD
     if not inspect.isfunction(value):
         return DATA
     if inspect.iscoroutinefunction(value):
@@ -160,10 +134,10 @@ def _form(found: type[Resource], name: str, own: Any) -> Iterator[str]:
         yield f"the attribute {name} hides the {kind.name} that the service calls: rename it"
     if name in _VERBS_ACTIONS:
         return
-    if not kind.fits(function) or (kind is CLASSMETHOD and not isinstance(static, classmethod | staticmethod)):
+    if not kind.fits(function):
         yield f"{name} {kind.cure.format(name)}"
     if not _takes(function, _parameters(own)):
-        written = ", ".join(("cls" if kind is CLASSMETHOD else "self", *_written(_parameters(own))))
+        written = ", ".join(("self", *_written(_parameters(own))))
         yield f"{name} has the wrong parameters: write {kind.head} {name}({written})"
 
 
@@ -175,8 +149,7 @@ def _bound(static: Any, found: type) -> Any:
 
 def _parameters(own: Any) -> list[inspect.Parameter]:
     """Return the parameters of one of our methods, without `self`."""
-    function = own.__func__ if isinstance(own, classmethod) else own
-    return list(inspect.signature(function).parameters.values())[1:]
+    return list(inspect.signature(own).parameters.values())[1:]
 
 
 def _takes(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from difflib import get_close_matches
 
+from pegboard.api import declared
 from pegboard.api.resource import Resource
-from pegboard.api.table import TableResource
 from pegboard.query import mapping
 from pegboard.rendering import short
 from pegboard.schema.column import Column
@@ -44,8 +44,7 @@ def filter_names(found: type[Resource]) -> Iterator[str]:
 
 
 def _columns(found: type[Resource]) -> dict[str, Column]:
-    existing = found.existing() if issubclass(found, TableResource) else None
-    return {column.field: column for column in mapping.columns(found.schema(), existing)}
+    return {column.field: column for column in declared.columns(found)}
 
 
 def unsuitable(attribute: str, column: Column, doing: str, allows: Callable[[Column], bool]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any
@@ -18,6 +18,18 @@ _ALIKE = 0.8
 _SHORTEST = 5  # letters; of fewer, too many other words are nearly the same
 _ENDINGS = ("d", "r", "s")
 """Endings that make another word of a verb, as in `updated` and `lists`."""
+
+_OTHER_WORDS: Mapping[str, str] = {
+    "search": "search_fields",
+    "conflicts": "constraint_errors",
+    "constraints": "constraint_errors",
+    "errors": "error_codes",
+    "table_name": "table",
+    "missing": "dangling_ids",
+    "my_id": "get_own_id",
+    "methods": "verbs",
+}
+"""Other words for our names, which authors may expect."""
 
 _CALLED = tuple(
     name
@@ -34,6 +46,7 @@ def attributes(found: type[Resource]) -> Iterator[str]:
     ]
     for name, value in _written(found, known):
         near = _near_attribute(name, settable) if _is_attribute(name, value) else None
+        near = near or _OTHER_WORDS.get(name)
         if near is not None:
             yield f"{name} is not an attribute of a resource: did you mean {near}? If not, rename it."
 

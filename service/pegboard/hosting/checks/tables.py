@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pegboard.api import declared
 from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
-from pegboard.hosting.checks.attributes import FIRST_CODE, is_error
+from pegboard.hosting.checks.attributes import is_error
 from pegboard.hosting.checks.queries import unknown, unsuitable
+from pegboard.query import existing as existing_tables
 from pegboard.query import mapping
-from pegboard.query.existing import Existing
+from pegboard.query.existing import ExistingTable
 from pegboard.rendering import short
 from pegboard.schema.ddl import OWNER, STANDARD, Unique
 from pegboard.schema.fields import Reference
@@ -22,8 +24,8 @@ _LONGEST_INDEXED = 600  # characters; PostgreSQL refuses an index entry of more 
 
 def existing(found: type[Resource]) -> Iterator[str]:
     """Check the declaration of an existing table."""
-    declared = found.existing() if issubclass(found, TableResource) else None
-    problem = None if declared is None else declared.mistake()
+    table = declared.existing_table(found)
+    problem = None if table is None else existing_tables.problem(table)
     if problem is not None:
         yield problem
 
@@ -33,37 +35,37 @@ def name(found: type[Resource]) -> Iterator[str]:
     if not issubclass(found, TableResource):
         return
     table: Any = found.table
-    called = table.table if isinstance(table, Existing) else table
+    called = table.table if isinstance(table, ExistingTable) else table
     if called is not None and not (isinstance(called, str) and _NAME.fullmatch(called)):
         yield f'table is {short(called)}: name it with its schema and without quotes, as in table = "crm.people"'
 
 
-def conflicts(found: type[Resource]) -> Iterator[str]:
+def constraint_errors(found: type[Resource]) -> Iterator[str]:
     """Check the errors of the author's own constraints."""
     if not issubclass(found, TableResource):
         return
-    declared: Any = found.conflicts
-    if not isinstance(declared, Mapping):
-        yield f'conflicts is {short(declared)}: map names of constraints to errors, as in {{"no_overlap": Taken}}'
-    for constraint, error in declared.items():
+    errors: Any = found.constraint_errors
+    if not isinstance(errors, Mapping):
+        yield f'constraint_errors is {short(errors)}: map names of constraints to errors, as in {{"no_overlap": Taken}}'
+    for constraint, error in errors.items():
         if not isinstance(constraint, str) or not is_error(error):
             pair = f"{short(constraint)} to {short(error)}"
-            yield f"conflicts maps {pair}; map the name of a constraint to a subclass of pegboard.ApiError"
-        if error.code >= FIRST_CODE and error not in found.error_codes:
-            yield f"conflicts uses the error code {error.code}, which is not in error_codes: add it there"
+            yield f"constraint_errors maps {pair}; map the name of a constraint to a subclass of pegboard.ApiError"
+        if hasattr(error, "number") and error not in found.error_codes:
+            yield f"constraint_errors uses {error.__name__}, which is not in error_codes: add it there"
 
 
 def uniques(found: type[Resource]) -> Iterator[str]:
     """Check the unique constraints."""
     if not issubclass(found, TableResource):
         return
-    declared: Any = found.unique
-    if isinstance(declared, Unique):
+    constraints: Any = found.unique
+    if isinstance(constraints, Unique):
         yield "unique is a single Unique, not a tuple: add a comma after it, as in unique = (Unique(...),)"
-    if not isinstance(declared, tuple) or not all(isinstance(unique, Unique) for unique in declared):
-        yield f'unique is {short(declared)}: set it to a tuple, as in unique = (Unique("email"),)'
+    if not isinstance(constraints, list | tuple) or not all(isinstance(unique, Unique) for unique in constraints):
+        yield f'unique is {short(constraints)}: set it to a tuple, as in unique = (Unique("email"),)'
     texts = {column.name for column in mapping.columns(found.schema()) if column.is_text}
-    for unique in declared:
+    for unique in constraints:
         if not unique.columns:
             yield "unique has a Unique without fields: name the fields that must be unique"
         yield from unknown("unique", unique.columns, _columns(found))
@@ -72,7 +74,7 @@ def uniques(found: type[Resource]) -> Iterator[str]:
             yield f"unique names a field twice in one Unique: {names}"
         if unique.ignore_case and texts.isdisjoint(unique.columns):
             yield f"unique ignores the case of {names}, which contains no text: leave ignore_case out"
-    if len(set(declared)) < len(declared):
+    if len(set(constraints)) < len(constraints):
         yield "unique has the same Unique twice: leave one out"
 
 
@@ -91,14 +93,14 @@ def indexes(found: type[Resource]) -> Iterator[str]:
                 yield from unsuitable("indexes", column, "sorted", lambda _: False)
 
 
-def search(found: type[Resource]) -> Iterator[str]:
+def search_fields(found: type[Resource]) -> Iterator[str]:
     """Check that only text is searched."""
     if not issubclass(found, TableResource):
         return
     own = {column.name: column for column in mapping.columns(found.schema())}
-    for part in found.search:
-        yield from unknown("search", (part,), own)
-        yield from unsuitable("search", own[part], "searched", lambda column: column.is_text)
+    for part in found.search_fields:
+        yield from unknown("search_fields", (part,), own)
+        yield from unsuitable("search_fields", own[part], "searched", lambda column: column.is_text)
 
 
 def columns(found: type[Resource]) -> Iterator[str]:
@@ -116,12 +118,12 @@ def columns(found: type[Resource]) -> Iterator[str]:
 
 def existing_columns(found: type[Resource]) -> Iterator[str]:
     """Check that nothing needs a column that an existing table does not have."""
-    declared = found.existing() if issubclass(found, TableResource) else None
-    if declared is None or not issubclass(found, TableResource):
+    table = declared.existing_table(found)
+    if table is None or not issubclass(found, TableResource):
         return
-    if found.owned or found.search:
-        attribute = "owned" if found.owned else "search"
-        yield f"the existing table {declared.table} has no column for {attribute}: leave it out"
+    if found.owned or found.search_fields:
+        attribute = "owned" if found.owned else "search_fields"
+        yield f"the existing table {table.table} has no column for {attribute}: leave it out"
 
 
 def owned(found: type[Resource]) -> Iterator[str]:

@@ -1,0 +1,142 @@
+"""Serializers: from items to the JSON of responses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pegboard import rendering
+from pegboard.api import listing, versions
+from pegboard.query import mapping
+from pegboard.query.query import Query
+from pegboard.schema.ddl import VERSION
+from pegboard.schema.loading import STANDARD
+from pegboard.schema.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """An item's representation: its JSON, the opaque part of its entity tag, and the time of its last change.
+
+    The part of the tag after a dot covers expanded items, and is ignored by `If-Match`.
+    """
+
+    body: bytes
+    tag: str
+    modified: datetime | None
+
+
+class Serializer:
+    """Serialize the items of the resource `name` by its schema."""
+
+    def __init__(self, schema: Schema, name: str) -> None:
+        self.schema = schema
+        self._name = name
+
+    def dump(self, item: Any) -> dict[str, Any]:
+        """Dump an item by the schema, and add the standard fields that it has."""
+        dumped = self.schema.dump(item)
+        standard = {name: value for name in STANDARD if (value := listing.read(item, name)) is not None}
+        if "id" not in standard:
+            raise TypeError(f"an action of {self._name} returned an item without an id")
+        return {"id": standard.pop("id"), **dumped, **standard}
+
+    def represent(self, item: Any, query: Query) -> Representation:
+        """Return an item's representation, whose entity tag covers all fields, even if the query selects only some."""
+        dumped = self.dump(item)
+        complete = rendering.dumps(dumped)
+        modified = _last_modified(dumped.get("updated_at"))
+        body = complete if query.fields is None else rendering.dumps(_selected(dumped, query))
+        return Representation(body, rendering.digest(complete), modified)
+
+    def page(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a page as a JSON array."""
+        return rendering.dumps(self.rows(items, query))
+
+    def lines(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return items as JSON lines."""
+        return b"".join([rendering.dumps(item) + b"\n" for item in self.rows(items, query)])
+
+    def rows(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
+        """Return the items as plain values, reduced to the fields that the query selects."""
+        return [_selected(self.dump(item), query) for item in items]
+
+    def field_names(self, query: Query) -> tuple[str, ...]:
+        """Return the names of the fields in the response, in order."""
+        own = [mapping.name_of(field, name) for name, field in self.schema.dump_fields.items()]
+        names = dict.fromkeys(("id", *own, "created_at", "updated_at"))
+        return tuple(name for name in names if query.fields is None or name in query.fields)
+
+
+class RowSerializer(Serializer):
+    """Serialize the rows of a table.
+
+    `renamed` maps the JSON names that differ from the attributes of the fields to these; `without` are the standard
+    fields that the table does not have. Rows that are `plain` are shown as the database returns them.
+    """
+
+    def __init__(
+        self, schema: Schema, name: str, renamed: Mapping[str, str], without: Collection[str], *, plain: bool
+    ) -> None:
+        super().__init__(schema, name)
+        self._renamed = renamed
+        self._without = without
+        self.is_plain = plain
+
+    def dump(self, item: Any) -> dict[str, Any]:
+        """Dump an item by the schema, which uses the attributes of fields; a row uses their names."""
+        if self._renamed:
+            item = {self._renamed.get(key, key): value for key, value in item.items()}
+        return super().dump(item)
+
+    def represent(self, item: Any, query: Query) -> Representation:
+        """Return an item's representation, whose entity tag is its version."""
+        tag, modified = versions.tag(item), item.get("updated_at")
+        if self.is_plain:
+            shown = {**item}
+            del shown[VERSION]
+        else:
+            shown = self.dump(item)
+        if query.fields is not None:
+            shown = {key: value for key, value in shown.items() if key in query.fields}
+        dumps = rendering.dumps_rows if self.is_plain else rendering.dumps
+        return Representation(dumps(shown), tag, modified)
+
+    def page(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return the items of a page as a JSON array."""
+        return rendering.dumps_rows(self.rows(items, query)) if self.is_plain else super().page(items, query)
+
+    def lines(self, items: Sequence[Any], query: Query) -> bytes:
+        """Return items as JSON lines."""
+        if self.is_plain:
+            return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.rows(items, query)])
+        return super().lines(items, query)
+
+    def rows(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
+        """Return the items as plain values, reduced to the fields that the query selects."""
+        if not self.is_plain:
+            return super().rows(items, query)
+        if not items or VERSION not in items[0]:
+            return items
+        # The items were just written; those of a page contain only the selected fields.
+        names = self.field_names(query)
+        return [{name: item[name] for name in names} for item in items]
+
+    def field_names(self, query: Query) -> tuple[str, ...]:
+        """Return the names of the fields in the response, in order."""
+        return tuple(name for name in super().field_names(query) if name not in self._without)
+
+
+def _last_modified(moment: Any) -> datetime | None:
+    """Return the time of the last change in the precision of headers (UTC, in seconds), or None if it is unknown."""
+    if not isinstance(moment, datetime):
+        return None
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return utc.replace(microsecond=0)
+
+
+def _selected(dumped: dict[str, Any], query: Query) -> dict[str, Any]:
+    wanted = query.fields
+    return dumped if wanted is None else {key: value for key, value in dumped.items() if key == "id" or key in wanted}

@@ -1,0 +1,45 @@
+"""Blocks of error codes: each distribution has one of its own, the same on every machine and forever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from packaging.utils import canonicalize_name
+
+from pegboard.errors import ApiError
+
+GROUP = "pegboard.error_codes"
+"""The group of the entry point that declares a block: its name is the first code of the block."""
+
+SIZE = 100
+"""The number of codes in a block."""
+
+_DECLARED = range(20_000, 100_000, SIZE)
+_FIRST_DERIVED = 100_000
+_DERIVED_BLOCKS = 21_000_000  # the last code is below 2**31
+
+
+def first_code(distribution: str, declared: Iterable[str] = ()) -> int:
+    """Return the first code of a distribution's block: the one in its metadata, or one derived from its name.
+
+    `declared` are the names of its entry points in `GROUP`. Raises `ValueError` for an invalid declaration.
+    """
+    names = [*declared]
+    if not names:
+        digest = sha256(canonicalize_name(distribution).encode()).digest()
+        return _FIRST_DERIVED + int.from_bytes(digest[:8]) % _DERIVED_BLOCKS * SIZE
+    if len(names) > 1 or not names[0].isdecimal() or int(names[0]) not in _DECLARED:
+        last = _DECLARED[-1]
+        raise ValueError(
+            f"its entry points {GROUP} are {', '.join(names)}: declare one, a multiple of {SIZE} from "
+            f"{_DECLARED.start} to {last}"
+        )
+    return int(names[0])
+
+
+def assign(codes: Iterable[type[ApiError]], first: int) -> None:
+    """Give each error its code in the block that begins with `first`; an error that has a code keeps it."""
+    for error in codes:
+        if "code" not in vars(error):
+            error.code = first + error.number
