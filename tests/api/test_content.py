@@ -294,7 +294,7 @@ INVALID_DECLARATIONS: tuple[tuple[type[Resource], str], ...] = (
     (invalid_resource(content=Content(verbs=("GET", "DELETE"))), "content names the method 'DELETE'; use only GET, HEAD, PUT"),
     (invalid_resource(content=Content(name="nmae")), "content takes its name from the field nmae, which does not exist: add it"),
     (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content: write it"),
-    (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content takes its max_size from the setting most: add most = fields.Integer(...) to settings"),
+    (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content takes its max_size from the setting most: add most = fields.Integer(...) to settings_schema"),
     (type("Mute", (Reports,), {"content": Content()}), "content is declared, but there is no action write_content: write it"),
 )  # fmt: skip
 

@@ -374,7 +374,7 @@ async def test_the_reference_pages_describe_operations(api: Api) -> None:
         ("@operation\n    async def any(self, context, id, data): pass", "the grant for items of other owners"),
         ("@operation\n    async def options(self, context, id, data): pass", "has the same name as a verb"),
         ("@operation\n    async def delete(self, context, id): pass", "has the same name as an action"),
-        ("@operation\n    async def dump(self, context, id, data): pass", "a member of every resource"),
+        ("@operation\n    async def lifespan(self, context, id, data): pass", "a member of every resource"),
         ("@operation\n    async def Archive(self, context, id, data): pass", "has an invalid name"),
         ("@operation\n    async def _a(self, context, id, data): pass", "has an invalid name"),
         ("@operation(request=int)\n    async def archive(self, context, id, data): pass", "for its request"),

@@ -203,4 +203,4 @@ def test_settings_must_be_a_schema() -> None:
 
         async def list(self, context: Context) -> Any: ...
 
-    assert "set settings to a subclass of pegboard.Schema" in (problem(Wrong) or "")
+    assert "set settings_schema to a subclass of pegboard.Schema" in (problem(Wrong) or "")

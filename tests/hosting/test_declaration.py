@@ -204,10 +204,9 @@ TABLES: list[tuple[str, str, str]] = [
         "the field a nests GeneratedSchema, and there the field b rejects its own default 'x': Not a valid integer.",
     ),
     # The verbs.
-    ("", "verbs = None", 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
-    ("", 'verbs = "GET"', 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
-    ("", 'verbs = ["GET"]', 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
-    ("", "verbs = ()", 'set verbs to a tuple of methods, as in verbs = "GET", "POST"'),
+    ("", 'verbs = "GET"', 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'),
+    ("", 'verbs = {"GET"}', 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'),
+    ("", "verbs = ()", 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'),
     (
         "",
         'verbs = "GET", "get"',
@@ -272,7 +271,7 @@ TABLES: list[tuple[str, str, str]] = [
     ),
     ("", "sortable = ('name', 'name')", "sortable names 'name' twice: leave one out"),
     ("", 'indexes = "name"', "indexes is a string, not a tuple: write indexes = ('name',)"),
-    ("", "indexes = ['name']", "indexes is ['name']: set it to a tuple of strings, as in indexes = (\"name\",)"),
+    ("", "indexes = {'name'}", "indexes is {'name'}: set it to a tuple of strings, as in indexes = (\"name\",)"),
     ("", "indexes = ('name', 'name')", "indexes names 'name' twice: leave one out"),
     ("", "indexes = ('name,-name',)", "indexes names a field twice in 'name,-name': leave one out"),
     ("", "indexes = ('-nam',)", "indexes names 'nam', which is not a field of the schema: did you mean name?"),
@@ -282,11 +281,11 @@ TABLES: list[tuple[str, str, str]] = [
         "indexes = ('a',)",
         "an index over a needs validate.Length(max=...) on the field, at most 600",
     ),
-    ("n = fields.Integer()", "search = ('n',)", "search names n, which cannot be searched: leave it out"),
+    ("n = fields.Integer()", "search_fields = ('n',)", "search_fields names n, which cannot be searched: leave it out"),
     (
         "secret = fields.Password()",
-        "search = ('secret',)",
-        "search names secret, which is write-only: leave it out",
+        "search_fields = ('secret',)",
+        "search_fields names secret, which is write-only: leave it out",
     ),
     (
         "",
