@@ -253,7 +253,7 @@ async def paths(api: Api) -> dict[str, str]:
     return {"item": item, "guarded": guarded}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.code.code))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.code.__name__)
 async def test_a_request_gets_its_error_code(api: Api, paths: dict[str, str], case: Case) -> None:
     path = case.path.replace("{item}", paths["item"]).replace("{guarded}", paths["guarded"])
     body = {"data": case.body} if isinstance(case.body, bytes) else {"json": case.body}

@@ -607,7 +607,7 @@ async def test_a_resource_can_access_another_by_name(api: Api) -> None:
     company = await create(api, "/companies", name="Analytical")
     people = api.service.resource("people")
     client = (await api.service.clients.list())[0]
-    context = Context(client, "a request", declared.rules(people).default_query)
+    context = Context(client, "a request", declared.rules(type(people)).default_query)
     companies = people.resource("companies")
     assert (await companies.retrieve(context, company["id"]))["name"] == "Analytical"
     assert companies.parse_id(MISSING_ID.upper()) == MISSING_ID

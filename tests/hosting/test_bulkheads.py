@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -144,19 +144,16 @@ class Flow(Resource):
         """Accept words as ids."""
         return text
 
-    async def list(self, context: Context) -> Any:
-        """Return no items."""
-        return []
+    async def list(self, context: Context) -> Page:
+        """Return one of five pages, all but the first slowly."""
+        number = int(context.query.after or 0)
+        if number:
+            await asyncio.sleep(60 if self.hangs else TIME / 2)
+        return Page([{"id": str(number), "text": "x" * 10}], next=str(number + 1) if number < 4 else None)
 
     async def retrieve(self, context: Context, id: str) -> Any:
         """Find no item."""
         raise errors.NotFound
-
-    async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
-        """Yield five parts, slowly."""
-        for number in range(5):
-            yield Page([{"id": str(number), "text": "x" * 10}])
-            await asyncio.sleep(60 if self.hangs else TIME / 2)
 
 
 @pytest.fixture(scope="module")

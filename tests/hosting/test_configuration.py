@@ -199,7 +199,7 @@ def test_settings_must_be_a_schema() -> None:
     class Wrong(Resource):
         schema = Mail
         verbs = ("GET",)
-        settings = {"host": "h"}
+        settings_schema = {"host": "h"}  # type: ignore[assignment]  # deliberately invalid
 
         async def list(self, context: Context) -> Any: ...
 

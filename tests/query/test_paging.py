@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pegboard import Schema, TableResource, validate
 from pegboard.api import declared
+from pegboard.api.backend import backend_of
 from pegboard.query.parsing import parse
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
@@ -153,7 +154,7 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
     """Return the number of buffers that PostgreSQL reads for a page."""
     resource: Any = api.service.resource("crowd")
     query = parse(raw, declared.rules(Crowd))
-    page = resource._table.page(query, query.position(resource._secret, "crowd"))
+    page = backend_of(resource)._table.page(query, query.position(backend_of(resource).services.secret, "crowd"))
     text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}"
     plan = json.loads(await connection.fetchval(text, *page.args))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
@@ -163,12 +164,12 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
 async def test_the_hundred_thousandth_page_of_a_million_rows_costs_as_much_as_the_first(crowd: Api, sort: str) -> None:
     resource: Any = crowd.service.resource("crowd")
     query = parse(f"limit={PAGE}{sort}", declared.rules(Crowd))
-    page = resource._table.page(query)
+    page = backend_of(resource)._table.page(query)
     connection = await asyncpg.connect(crowd.service.settings.direct_url)
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
         boundary, *expected = await connection.fetch(start, *page.args)
-        cursor = query.cursor(resource._secret, "crowd", page.position_of(tuple(boundary)))
+        cursor = query.cursor(backend_of(resource).services.secret, "crowd", page.position_of(tuple(boundary)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
         response = await crowd.get(f"/crowd?{deep}")
         assert [item["id"] for item in response.json["items"]] == [row["id"] for row in expected]

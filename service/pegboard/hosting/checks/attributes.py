@@ -77,7 +77,7 @@ def error_codes(found: type[Resource]) -> Iterator[str]:
     declared: Any = found.error_codes
     if not isinstance(declared, list | tuple):
         yield f"error_codes is {short(declared)}: set it to a tuple, as in error_codes = (Taken,)"
-    numbers: dict[int, str] = {}
+    owners: dict[int, object] = {}
     for error in declared:
         if not is_error(error):
             yield f"error_codes contains {short(error)}; use only subclasses of pegboard.ApiError"
@@ -91,7 +91,7 @@ def error_codes(found: type[Resource]) -> Iterator[str]:
             yield f"the error {name} has the status {short(status)}, which is not from 400 to 599: use one that is"
         elif not isinstance(message, str) or not message:
             yield f"the error {name} has no message: write one for people to read"
-        elif numbers.setdefault(number, name) != name or declared.count(error) > 1:
+        elif owners.setdefault(number, error) is not error or declared.count(error) > 1:
             yield f"the number {number} is declared twice in error_codes: use another for one of the errors"
 
 
