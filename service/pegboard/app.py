@@ -83,7 +83,8 @@ class Service:
         """The prefix of all paths: the one that a proxy removes, then the one that the application is mounted under."""
         self.tracing = Tracing(*tracing.provider()) if settings.tracing else None
         self.database = open_database(settings, self._on_available, self.tracing.pools() if self.tracing else Pool)
-        self.clients = Clients(self.database.write, passwords)
+        self._names = {alias: plugin.name for plugin in plugins for alias in plugin.aliases}
+        self.clients = Clients(self.database.write, passwords, self._names)
         self.authentication = Authentication(self.clients, settings)
         self.bulkheads = {plugin.name: _bulkhead(plugin, self.database, settings) for plugin in plugins}
         self._resources: dict[str, Resource] = {}
@@ -103,7 +104,7 @@ class Service:
         }
         own_endpoints = service_endpoints(handlers, docs.assets(), docs_public=settings.docs_public)
         self.table = Table(
-            (*own_endpoints, *described.endpoints), self.bulkheads, settings.path_prefix, described.public
+            (*own_endpoints, *described.endpoints), self.bulkheads, settings.path_prefix, described.public, self._names
         )
         self.specification = Specification(release, plugins, self.table, described, self._prefix)
 
@@ -172,7 +173,7 @@ class Service:
 
     def resource(self, name: str) -> Resource:
         """Return the resource named `name`; raises `ApiError` 503 if it is not available."""
-        resource = self._resources.get(name)
+        resource = self._resources.get(self._names.get(name, name))
         if resource is None:
             message = f"The plugin {name} is unavailable."
             raise errors.PluginUnavailable(message, headers={"Retry-After": "60"})
@@ -240,13 +241,21 @@ class Service:
         """Mount the plugins; one that cannot be mounted fails. Requests that need the database wait for it."""
         for plugin in self.plugins:
             if plugin.state is State.READY and plugin.resource is not None:
+                for alias in plugin.aliases:
+                    log.info("plugin %s: /%s redirects to it, and grants on %s apply to it", plugin.name, alias, alias)
                 with plugin.guarded("it cannot be mounted", self.settings.plugin_load_timeout):
                     self._mount(plugin, plugin.resource, secret)
 
     def _mount(self, plugin: Plugin, resource: type[Resource], secret: bytes) -> None:
         bulkhead, declared = self.bulkheads[plugin.name], self.description.declared[plugin.name]
         services = Services(
-            bulkhead.shares, secret, self.resource, self.clients.passwords, self._background_tasks, plugin.settings
+            bulkhead.shares,
+            secret,
+            self.resource,
+            self.clients.passwords,
+            self._background_tasks,
+            plugin.storage,
+            plugin.settings,
         )
         instance = resource(plugin.name, services)
         idempotency = Idempotency(bulkhead.shares, secret)
@@ -278,7 +287,9 @@ def create_app(
     if settings is None:
         settings = Settings.load(os.environ, [point.name for point in discovery.installed()])
     if plugins is None:
-        plugins = discovery.discover(discovery.installed(), settings.plugins, settings.plugin_load_timeout)
+        plugins = discovery.discover(
+            discovery.installed(), settings.plugins, settings.plugin_load_timeout, mounts=dict(settings.mounts)
+        )
     service, ids = Service(settings, plugins, passwords, shared), RequestIds()
     app = web.Application(middlewares=service.middlewares(ids), client_max_size=settings.max_body)
     app[SERVICE] = service
@@ -321,13 +332,14 @@ def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhea
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     """Return the migrations of each plugin that is ready; a plugin whose table cannot be described fails."""
     sources = []
-    existing = {name: table for plugin in plugins for name, table in _existing_tables(plugin)}
+    tables = {name: table for plugin in plugins for name, table in _tables(plugin)}
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
         with plugin.guarded("its table cannot be described", _DESCRIBE_TIMEOUT):
-            table = _table_spec(plugin.resource, plugin.name, existing)
-            sources.append(PluginMigrations(plugin.name, _sql_folder(plugin.package, plugin.name), table))
+            table = _table_spec(plugin.resource, plugin.storage, tables)
+            folder = _sql_folder(plugin.package, plugin.entry_point or plugin.name)
+            sources.append(PluginMigrations(plugin.storage, folder, table))
     return sources
 
 
@@ -335,23 +347,22 @@ TableName = tuple[str, str]
 """A schema and a table in it."""
 
 
-def _existing_tables(plugin: Plugin) -> Iterator[tuple[str, TableName]]:
-    """Yield the plugin's name and the name of its table, if the service did not create that table."""
+def _tables(plugin: Plugin) -> Iterator[tuple[str, TableName]]:
+    """Yield each name of a plugin with the name of its table."""
     resource = plugin.resource
-    if resource is not None and issubclass(resource, TableResource) and resource.table is not None:
-        spec = declared.table_spec(resource, plugin.name)
-        yield plugin.name, (spec.schema, spec.name)
+    if resource is not None and issubclass(resource, TableResource):
+        spec = declared.table_spec(resource, plugin.storage)
+        for name in (plugin.name, *plugin.aliases):
+            yield name, (spec.schema, spec.name)
 
 
-def _table_spec(resource: type[Resource], name: str, existing: Mapping[str, TableName]) -> TableSpec | None:
+def _table_spec(resource: type[Resource], name: str, tables: Mapping[str, TableName]) -> TableSpec | None:
     """Return the table to create for a resource; None if it has no table or an existing one."""
     if not issubclass(resource, TableResource) or resource.table is not None:
         return None
     spec = declared.table_spec(resource, name)
     columns = [
-        replace(column, references=existing.get(column.references[0], column.references))
-        if column.references
-        else column
+        replace(column, references=tables.get(column.references[0], column.references)) if column.references else column
         for column in spec.columns
     ]
     return replace(spec, columns=tuple(columns))
@@ -369,7 +380,7 @@ def _sql_folder(package: str, name: str) -> Traversable | None:
 def record_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> None:
     """Record in each plugin the outcome of its migrations."""
     for plugin in plugins:
-        outcome = outcomes.get(plugin.name)
+        outcome = outcomes.get(plugin.storage)
         if outcome is None or plugin.state is not State.READY:
             continue
         plugin.applied = outcome.applied

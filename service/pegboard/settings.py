@@ -66,6 +66,11 @@ class Settings:
     plugins: tuple[str, ...] | None = _optional(
         values.names, "The plugins to mount, of those installed. Without it: all."
     )
+    mounts: tuple[tuple[str, str], ...] = _setting(
+        "",
+        values.mounts,
+        "Other names for resources: `contacts=people`, or `DISTRIBUTION/contacts=people` if two have one name.",
+    )
     plugins_required: tuple[str, ...] = _setting(
         "", values.names, "The plugins that must be ready before the service is."
     )
@@ -173,8 +178,9 @@ class Settings:
         """
         present = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
         plugins = tuple(plugin_names)
-        _reject_unknown(present, plugins)
         values = {setting.name: _read(setting, present) for setting in SETTINGS if setting.is_set(present)}
+        plugins = (*plugins, *(name for _, name in values.get("mounts", ())))
+        _reject_unknown(present, plugins)
         settings = cls(**values)
         _reject_contradictions(settings)
         _reject_unknown_plugins(settings, plugins)

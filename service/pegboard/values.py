@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from packaging.utils import canonicalize_name
+
 V = TypeVar("V", int, float)
 Network = IPv4Network | IPv6Network
 
@@ -71,6 +73,27 @@ def names(value: str) -> tuple[str, ...]:
     if len(set(parsed)) < len(parsed) or not all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) for name in parsed):
         raise Expected("names of plugins separated by commas, each once")
     return parsed
+
+
+def mounts(value: str) -> tuple[tuple[str, str], ...]:
+    """Parse `NAME=OTHER_NAME` or `DISTRIBUTION/NAME=OTHER_NAME`, separated by commas; each name once."""
+    pairs = [tuple(side.strip() for side in part.split("=")) for part in value.split(",")] if value else []
+    resource = r"[a-z0-9][a-z0-9_-]*"
+    for pair in pairs:
+        if len(pair) != 2 or not re.fullmatch(rf"([A-Za-z0-9._-]+/)?{resource}", pair[0]):
+            break
+        if not re.fullmatch(resource, pair[1]):
+            break
+    else:
+        parsed = {_normalized(pair[0]): pair[1] for pair in pairs}
+        if len(parsed) == len(pairs) == len(set(parsed.values())):
+            return tuple(parsed.items())
+    raise Expected("pairs such as contacts=people or my-distribution/contacts=people, separated by commas")
+
+
+def _normalized(name: str) -> str:
+    distribution, slash, resource = name.rpartition("/")
+    return f"{canonicalize_name(distribution)}{slash}{resource}"
 
 
 def networks(value: str) -> tuple[Network, ...]:

@@ -25,7 +25,8 @@ class Services:
 
     `database` is the plugin's share of the connection pools. `secret` signs cursors and is the same in all workers.
     `resources` returns the resource served under a name, and raises `ApiError` 503 if there is none or before all
-    resources are created. `settings` are those of the resource's own plugin.
+    resources are created. `storage` is the name of the PostgreSQL schema, `settings` are those of the
+    resource's own plugin.
     """
 
     database: Shares
@@ -33,6 +34,7 @@ class Services:
     resources: Callable[[str], Any]
     passwords: Passwords
     background_tasks: BackgroundTasks
+    storage: str
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

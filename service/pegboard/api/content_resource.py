@@ -62,7 +62,7 @@ class _ContentBackend(TableBackend):
 
     def __init__(self, resource: Any, services: Services) -> None:
         super().__init__(resource, services)
-        self.chunks = _Chunks(ddl.content_name(declared.table_spec(resource, resource.name)))
+        self.chunks = _Chunks(ddl.content_name(declared.table_spec(resource, services.storage)))
 
 
 class _Chunks:

@@ -63,6 +63,8 @@ class Resource:
     """The verbs of `/NAME/me`, the client's own item: any of GET, HEAD and PATCH, which require no grant there."""
     me_writable: ClassVar[Sequence[str] | None] = None
     """The fields that a client may change there (403 for others); None means all."""
+    former_names: ClassVar[Sequence[str]] = ()
+    """The names that the resource had in earlier versions, oldest first. Its table, grants and links stay valid."""
     name: str
     """The name in the path."""
     database: Shares

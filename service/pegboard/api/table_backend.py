@@ -40,7 +40,7 @@ class TableBackend(Backend):
 
     def __init__(self, resource: Any, services: Services) -> None:
         schema = resource.schema()
-        spec = declared.table_spec(resource, resource.name)
+        spec = declared.table_spec(resource, services.storage)
         self._existing = existing = declared.existing_table(resource)
         without = existing.without if existing else ()
         key = existing_tables.key_column(existing) if existing else None

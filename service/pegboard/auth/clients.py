@@ -7,9 +7,10 @@ import random
 import re
 import secrets
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -136,13 +137,30 @@ class Clients:
     that would leave no active client with `*:*`, which raises a 409.
     """
 
-    def __init__(self, pool: Connections, passwords: Passwords | None = None) -> None:
+    def __init__(
+        self,
+        pool: Connections,
+        passwords: Passwords | None = None,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.passwords = passwords or Passwords()
         self._pool = pool
+        self._names: dict[str, set[str]] = {}
+        for former, name in renamed.items():
+            self._names.setdefault(former, set()).add(name)
+            self._names.setdefault(name, set()).add(former)
+
+    def _client(self, row: Any) -> Client:
+        """Return a client; its grants on a renamed resource apply to each of the resource's names."""
+        grants = {*row["grants"]}
+        if self._names:
+            for resource, _, action in [grant.partition(":") for grant in row["grants"]]:
+                grants |= {f"{name}:{action}" for name in self._names.get(resource, ())}
+        return Client(row["id"], row["username"], frozenset(grants), row["active"])
 
     async def list(self) -> Sequence[Client]:
         """Return all clients, sorted by name."""
-        return [_client(row) for row in await self._pool.fetch(_LIST)]
+        return [self._client(row) for row in await self._pool.fetch(_LIST)]
 
     async def read(self, username: str) -> Stored | None:
         """Return the current client of that name from the primary, or None if there is none."""
@@ -151,7 +169,7 @@ class Clients:
         except asyncpg.UndefinedTableError:
             # The migrations have not run yet.
             raise errors.DatabaseUnavailable(headers={"Retry-After": "1"}) from None
-        return None if row is None else Stored(_client(row), row["password"])
+        return None if row is None else Stored(self._client(row), row["password"])
 
     async def add(
         self,
@@ -230,7 +248,7 @@ class Clients:
 def _changed(change: str, row: asyncpg.Record | None, actor: Actor) -> Client:
     if row is None:
         raise errors.NotFound("The client does not exist.")
-    client = _client(row)
+    client = Client(row["id"], row["username"], frozenset(row["grants"]), row["active"])
     _log(change, client.username, actor)
     return client
 
@@ -240,10 +258,6 @@ def _log(change: str, username: str, actor: Actor) -> None:
         "client %s: user=%s by=%s address=%s request=%s",
         *(change, quoted_username(username), quoted_username(actor.username), actor.address, actor.request_id),
     )
-
-
-def _client(row: Any) -> Client:
-    return Client(row["id"], row["username"], frozenset(row["grants"]), row["active"])
 
 
 def _version() -> int:

@@ -62,7 +62,7 @@ def _migration_errors(sources: Sequence[PluginMigrations]) -> Iterator[str]:
 
 def _reference_errors(plugins: Sequence[Plugin]) -> Iterator[str]:
     """Yield the fields that refer to a resource that is not available."""
-    serving = {plugin.name for plugin in plugins if plugin.state is State.READY}
+    serving = {name for p in plugins if p.state is State.READY for name in (p.name, *p.aliases)}
     for plugin in plugins:
         if plugin.name not in serving or plugin.resource is None:
             continue

@@ -21,7 +21,9 @@ def load_settings() -> Settings:
 
 def load_plugins(settings: Settings) -> list[Plugin]:
     """Return the installed plugins, loaded as `settings` prescribe."""
-    return discovery.discover(discovery.installed(), settings.plugins, settings.plugin_load_timeout)
+    return discovery.discover(
+        discovery.installed(), settings.plugins, settings.plugin_load_timeout, mounts=dict(settings.mounts)
+    )
 
 
 @contextmanager

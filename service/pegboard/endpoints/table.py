@@ -100,7 +100,8 @@ class Table:
 
     `bulkheads` are those of the plugins, by name; a plugin without endpoints is permanently unavailable. `prefix` is
     the path under which a proxy serves the API: requests arrive without it, redirects include it. `public` has the
-    public methods of plugins that are not available.
+    public methods of plugins that are not available. `renamed` has the current names of resources by former ones;
+    their paths redirect.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class Table:
         bulkheads: Mapping[str, Bulkhead],
         prefix: str = "",
         public: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        renamed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.endpoints = tuple(endpoints)
+        self.renamed = renamed
         self._prefix = prefix
         grouped: dict[str, dict[str, Endpoint]] = {}
         for endpoint in self.endpoints:
@@ -239,12 +242,18 @@ class _UnmatchedResource(web.AbstractResource):
         return any([(await resource.resolve(request))[1] for resource in others if resource is not self])
 
     def _location(self, path: str) -> str | None:
-        """Return the path that the client probably meant: without a slash at the end, but with one for the root."""
+        """Return the path that the client probably meant.
+
+        It has no slash at the end, except for the root, and the current name of a renamed resource.
+        """
         if self._prefix and path == self._prefix:
             return f"{path}/"
-        shorter = path.rstrip("/")
+        location = path.rstrip("/")
+        name, slash, rest = location.removeprefix(self._prefix).removeprefix("/").partition("/")
+        if name in self._table.renamed:
+            location = f"{self._prefix}/{self._table.renamed[name]}{slash}{rest}"
         # A location that starts with two slashes would name another host.
-        return shorter if shorter and shorter != path and not shorter.startswith("//") else None
+        return location if location and location != path and not location.startswith("//") else None
 
     def add_prefix(self, prefix: str) -> None:
         """Add `prefix` to the path, as aiohttp requires of the resources of a sub-application."""

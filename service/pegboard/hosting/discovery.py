@@ -13,6 +13,7 @@ from enum import StrEnum
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import chain
 from traceback import walk_tb
+from types import MappingProxyType
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -54,16 +55,35 @@ class Plugin:
     """Describe an entry point of the group `pegboard.resources`: its distribution, its resource and its state."""
 
     name: str
+    """The name in paths and grants."""
     distribution: str
     version: str
     state: State = State.READY
     error: str | None = None
     resource: type[Resource] | None = None
     package: str = ""
+    entry_point: str = ""
+    """The name of the entry point, if it is mounted at another one."""
+    keeps_data_apart: bool = False
+    """Whether another distribution has the entry point's name, and so the PostgreSQL schema of that name."""
     first_code: int = 0
     """The first code of the block of its distribution."""
     applied: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def storage(self) -> str:
+        """Return the name of its PostgreSQL schema and of its migrations: the first that the resource has had."""
+        own = self.name if self.keeps_data_apart else self.entry_point or self.name
+        former = tuple(self.resource.former_names) if self.resource else ()
+        return former[0] if former else own
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Return the other names under which clients may know it: its former names, and the entry point's."""
+        former = tuple(self.resource.former_names) if self.resource else ()
+        names = (*former, *(() if self.keeps_data_apart else (self.entry_point,)))
+        return tuple(dict.fromkeys(name for name in names if name and name != self.name))
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -116,16 +136,19 @@ def discover(
     enabled: Collection[str] | None = None,
     seconds: float = 20.0,
     environ: Mapping[str, str] = os.environ,
+    mounts: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Plugin]:
     """Return a plugin for each entry point, loaded if possible, with its settings from `environ`.
 
-    `enabled` has the names of the plugins to load; None means all. Each has `seconds` to be loaded. The error of a
-    plugin is not raised, but reported by its `state` and `error`.
+    `enabled` has the names of the plugins to load; None means all. Each has `seconds` to be loaded. `mounts` has other
+    names for some, by `NAME` or `DISTRIBUTION/NAME`. The error of a plugin is not raised, but reported by its `state`
+    and `error`.
     """
-    points = list(points)
-    claims = Counter(point.name for point in points)
-    plugins = [_plugin(point, claims[point.name], enabled, seconds) for point in points]
+    mounted = [(_mount(point, mounts), point) for point in points]
+    claims = Counter(name for (name, _), _ in mounted)
+    plugins = [_plugin(point, name, apart, claims[name], enabled, seconds) for (name, apart), point in mounted]
     _check_error_codes(plugins)
+    _check_aliases(plugins)
     _check_references(plugins)
     for plugin in plugins:
         if plugin.state is State.READY and plugin.resource is not None:
@@ -172,15 +195,37 @@ def _check_error_codes(plugins: Collection[Plugin]) -> None:
             plugin.fail(f"its error codes from {plugin.first_code} are those of {owner}: {how}", State.CONFLICT)
 
 
-def _plugin(point: EntryPoint, claims: int, enabled: Collection[str] | None, seconds: float) -> Plugin:
-    plugin = Plugin(point.name, *_metadata(point.dist))
+def _mount(point: EntryPoint, mounts: Mapping[str, str]) -> tuple[str, bool]:
+    """Return the name at which an entry point is mounted, and whether that distinguishes it from another."""
+    qualified = f"{canonicalize_name(_metadata(point.dist)[0])}/{point.name}"
+    if qualified in mounts:
+        return mounts[qualified], True
+    return mounts.get(point.name, point.name), False
+
+
+def _check_aliases(plugins: Collection[Plugin]) -> None:
+    """Fail the plugins that had the name of another: their tables, grants and links would be those of both."""
+    owners: dict[str, Plugin] = {plugin.name: plugin for plugin in plugins}
+    for plugin in plugins:
+        for name in plugin.aliases:
+            owner = owners.setdefault(name, plugin)
+            if owner is not plugin and plugin.state is State.READY:
+                plugin.fail(f"its former name {name} is also one of the plugin {owner.name}", State.CONFLICT)
+
+
+def _plugin(
+    point: EntryPoint, name: str, apart: bool, claims: int, enabled: Collection[str] | None, seconds: float
+) -> Plugin:
+    plugin = Plugin(name, *_metadata(point.dist))
     plugin.package = point.module.partition(".")[0]
-    invalid = name_problem(point.name)
+    plugin.entry_point, plugin.keeps_data_apart = point.name, apart
+    invalid = name_problem(name)
     if invalid is not None:
         plugin.fail(invalid)
     elif claims > 1:
-        plugin.fail(f"{claims} distributions claim the name {point.name!r}; uninstall all but one", State.CONFLICT)
-    elif enabled is not None and point.name not in enabled:
+        cure = f"uninstall all but one, or mount one by PEGBOARD_MOUNTS={plugin.distribution}/{point.name}=OTHER_NAME"
+        plugin.fail(f"{claims} distributions claim the name {name!r}; {cure}", State.CONFLICT)
+    elif enabled is not None and name not in enabled:
         plugin.state = State.DISABLED
     else:
         with plugin.guarded(f"{point.value} cannot be loaded", seconds):
@@ -212,7 +257,7 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
     error = _incompatibility(point.dist)
     if error is None:
         found = point.load()
-        error = problem(found, point.name)
+        error = problem(found, plugin.name)
         error = error and f"{point.value}: {error}"
     if error is not None:
         plugin.fail(error)

@@ -50,7 +50,9 @@ def service(
     environ = {"PEGBOARD_PLUGINS": ",".join(plugin_names), **pegboard_settings}
     points = discovery.installed()
     settings = settings_for(pegboard_database, environ, [point.name for point in points])
-    running = Running(pegboard_loop, settings, discovery.discover(points, settings.plugins))
+    running = Running(
+        pegboard_loop, settings, discovery.discover(points, settings.plugins, mounts=dict(settings.mounts))
+    )
     yield running
     running.close()
 

@@ -37,6 +37,7 @@ class Description:
 def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds: float) -> Description:
     """Return the description of `plugins`; each fails if it raises or takes more than `seconds`."""
     found, schemas, names = Description(), Schemas(COMPONENTS), dict[str, Names]()
+    renamed = {alias: plugin.name for plugin in plugins for alias in plugin.aliases}
     for plugin in _serving(plugins):
         with plugin.guarded(_FAILURE, seconds):
             declared = declare(plugin.name, plugin.resource, plugin.settings)  # type: ignore[arg-type]  # it is ready
@@ -51,11 +52,8 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
     for plugin in _serving(plugins):
         with plugin.guarded(_FAILURE, seconds):
             declared = found.declared[plugin.name]
-            shown = {
-                name: ref(names[target].item)
-                for name, target in declared.references.items()
-                if target in found.declared
-            }
+            targets = {name: renamed.get(target, target) for name, target in declared.references.items()}
+            shown = {name: ref(names[target].item) for name, target in targets.items() if target in found.declared}
             if shown:
                 schemas.add(declared.resource, names[plugin.name], shown)
     for plugin in _serving(plugins):
