@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 
 from pegboard import Change, Context, Resource, Schema, TableResource, errors, operation
+from pegboard.auth.clients import ANONYMOUS
 from pegboard.hosting.checks.declaration import problem
+from pegboard.query.query import Query
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -226,3 +230,35 @@ def test_a_hook_must_be_a_coroutine_function() -> None:
         def after_commit(self, context: Context, change: Change) -> None: ...  # type: ignore[override]  # deliberately invalid
 
     assert problem(Wrong) == "after_commit must be a coroutine: write async def after_commit"
+
+
+async def test_a_callback_of_a_derived_context_runs_after_the_commit(api: Api) -> None:
+    tasks = api.service.resource("tasks")
+    client = (await api.service.clients.list())[0]
+    calls: list[str] = []
+
+    async def run(*, fail: bool) -> None:
+        context = Context(client, "r", Query())
+        async with tasks.transaction(context) as connection:
+            assert connection is context.connection is context.without_locks().connection
+            context.without_locks().after_commit(lambda: calls.append("derived"))
+            copy.copy(context).after_commit(lambda: calls.append("copied"))
+            assert calls == []
+            if fail:
+                raise errors.Conflict
+
+    await run(fail=False)
+    assert calls == ["derived", "copied"]
+    calls.clear()
+    with pytest.raises(errors.Conflict):
+        await run(fail=True)
+    assert calls == []
+
+
+async def test_a_context_outside_a_transaction_has_no_connection() -> None:
+    context = Context(ANONYMOUS, "r", Query())
+    assert not context.in_transaction
+    with pytest.raises(RuntimeError, match="there is no transaction"):
+        _ = context.connection
+    with pytest.raises(TypeError):
+        dataclasses.replace(context, query=Query())  # type: ignore[type-var]  # which would lose the callbacks
