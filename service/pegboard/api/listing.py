@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cmp_to_key
 from typing import Any
 
 from pegboard.query.query import Filter, Query
+from pegboard.rendering import short
 from pegboard.schema.column import Column
 
 Position = tuple[Any, ...]
@@ -51,8 +53,21 @@ def read(item: Any, name: str) -> Any:
 
 
 def id_of(item: Any) -> str:
-    """Return the id of an item; raises `KeyError` or `AttributeError` if it has none."""
-    return str(item["id"] if isinstance(item, _MAPPINGS) else item.id)
+    """Return the id of an item; raises `TypeError` if it has none."""
+    try:
+        return str(item["id"] if isinstance(item, _MAPPINGS) else item.id)
+    except (KeyError, AttributeError):
+        raise TypeError(not_an_item(item)) from None
+
+
+def not_an_item(value: Any) -> str:
+    """Return the message for an action that returned something else than an item."""
+    if inspect.iscoroutine(value):
+        value.close()
+        return "an action returned a coroutine: await it, as in return await super().create(context, data)"
+    if value is None:
+        return "an action returned None: return the item"
+    return f"an action returned {short(value)}: return the item that super() returned, with all its keys"
 
 
 def _comparator(query: Query) -> Callable[[Position, Position], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,10 +38,12 @@ class Serializer:
 
     def dump(self, item: Any) -> dict[str, Any]:
         """Dump an item by the schema, and add the standard fields that it has."""
+        if item is None or inspect.iscoroutine(item):
+            raise TypeError(listing.not_an_item(item))
         dumped = self.schema.dump(item)
         standard = {name: value for name in STANDARD if (value := listing.read(item, name)) is not None}
         if "id" not in standard:
-            raise TypeError(f"an action of {self._name} returned an item without an id")
+            raise TypeError("an action returned an item without an id: add it")
         return {"id": standard.pop("id"), **dumped, **standard}
 
     def represent(self, item: Any, query: Query) -> Representation:
@@ -93,7 +96,10 @@ class RowSerializer(Serializer):
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag is its version."""
-        tag, modified = versions.tag(item), item.get("updated_at")
+        try:
+            tag, modified = versions.tag(item), item.get("updated_at")
+        except (TypeError, KeyError, AttributeError):
+            raise TypeError(listing.not_an_item(item)) from None
         if self.is_plain:
             shown = {**item}
             del shown[VERSION]

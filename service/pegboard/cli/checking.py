@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 import click
 
 from pegboard.app import Service, migrations
 from pegboard.cli import surroundings
-from pegboard.hosting import extensions
+from pegboard.hosting import discovery, extensions
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.migrations.status import PluginMigrations, ordered, status_of
 from pegboard.query import mapping
@@ -27,6 +29,7 @@ def check() -> None:
     asyncio.run(_mount(settings, plugins))
     checks = (
         _plugin_errors(plugins),
+        _uninstalled_entry_points(Path.cwd()),
         _migration_errors(sources),
         _reference_errors(plugins),
         _required_plugin_errors(plugins, settings),
@@ -50,6 +53,19 @@ def _plugin_errors(plugins: Sequence[Plugin]) -> Iterator[str]:
     for plugin in plugins:
         if plugin.error:
             yield f"{plugin.name}: {plugin.error}"
+
+
+def _uninstalled_entry_points(folder: Path) -> Iterator[str]:
+    """Yield the entry points of the project in `folder` that are not installed, as they were added later."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        declared = project["entry-points"][discovery.GROUP].items()
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return
+    installed = {(point.name, point.value) for point in discovery.installed()}
+    for name, value in declared:
+        if (name, value) not in installed:
+            yield f"{name}: pyproject.toml declares {name} = {value!r}, which is not installed: run pip install -e ."
 
 
 def _migration_errors(sources: Sequence[PluginMigrations]) -> Iterator[str]:

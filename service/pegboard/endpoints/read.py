@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from urllib.parse import quote, unquote
 
@@ -10,6 +11,7 @@ from aiohttp import hdrs, web
 from pegboard import errors, rendering
 from pegboard.api.backend import backend_of
 from pegboard.api.context import Context
+from pegboard.api.listing import not_an_item
 from pegboard.api.page import Page
 from pegboard.api.resource import Resource
 from pegboard.api.serializer import Representation
@@ -72,6 +74,8 @@ class Reader:
             self._expander.check(state.client, query)
         context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=True)
         result = await self._resource.list(context)  # type: ignore[attr-defined]  # it exists, as its verb is declared
+        if inspect.iscoroutine(result) or result is None:
+            raise TypeError(not_an_item(result))
         page = result if isinstance(result, Page) else self._backend.paginate(list(result), query)
         items = self._serializer.page(page.items, query)
         if query.expand:

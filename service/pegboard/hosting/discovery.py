@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import chain
@@ -256,7 +258,7 @@ def _metadata(distribution: Distribution | None) -> tuple[str, str]:
 def _load(plugin: Plugin, point: EntryPoint) -> None:
     error = _incompatibility(point.dist)
     if error is None:
-        found = point.load()
+        found = _import(point)
         error = problem(found, plugin.name)
         error = error and f"{point.value}: {error}"
     if error is not None:
@@ -265,6 +267,25 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
     plugin.first_code = _first_code(plugin, point.dist)
     error_blocks.assign(found.error_codes, plugin.first_code)
     plugin.resource = found
+
+
+def _import(point: EntryPoint) -> Any:
+    """Return what an entry point refers to; an `ImportError` of a common kind contains its fix."""
+    try:
+        return point.load()
+    except AttributeError:
+        module = sys.modules.get(point.module)
+        if module is None or hasattr(module, point.attr):
+            raise
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        near = get_close_matches(point.attr, classes, n=1)
+        hint = f"did you mean {near[0]}? Correct" if near else "correct"
+        raise ImportError(f"{point.module} has no {point.attr}: {hint} the entry point and install again") from None
+    except ImportError as error:
+        if "circular import" not in str(error):
+            raise
+        text = str(error).partition(" (most likely")[0]
+        raise ImportError(f"{text}, a circular import: move it into the function that needs it") from error
 
 
 def _first_code(plugin: Plugin, distribution: Distribution | None) -> int:
