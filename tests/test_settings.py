@@ -41,6 +41,7 @@ def test_an_empty_environment_results_in_the_documented_defaults() -> None:
         "workers": 1,
         "admin_password": None,
         "plugins": None,
+        "mounts": (),
         "plugins_required": (),
         "middlewares": (),
         "plugin_load_timeout": 20.0,

@@ -184,6 +184,7 @@ class Settings:
         settings = cls(**values)
         _reject_contradictions(settings)
         _reject_unknown_plugins(settings, plugins)
+        _reject_unknown_mounts(settings, plugins)
         return settings
 
 
@@ -255,6 +256,15 @@ def _reject_unknown_plugins(settings: Settings, plugin_names: Collection[str]) -
             near = get_close_matches(unknown[0], plugin_names, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise SettingsError(f"{setting.variable} names the plugin {unknown[0]}, which is not installed.{hint}")
+
+
+def _reject_unknown_mounts(settings: Settings, plugin_names: Collection[str]) -> None:
+    for key, _ in settings.mounts:
+        name = key.rpartition("/")[2]
+        if name not in plugin_names:
+            near = get_close_matches(name, plugin_names, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{PREFIX}MOUNTS names the plugin {name}, which is not installed.{hint}")
 
 
 def _read(setting: Setting, present: Mapping[str, str]) -> Any:

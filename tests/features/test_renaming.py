@@ -145,3 +145,8 @@ def test_a_mount_needs_a_valid_name(site: Site, mounts: Mapping[str, Any], messa
 async def test_limits_and_settings_go_by_the_name_at_which_a_resource_is_mounted() -> None:
     environ = {"PEGBOARD_MOUNTS": "contacts=people", "PEGBOARD_PLUGIN_REQUESTS": "5,people=2", "PEGBOARD_PEOPLE_X": "1"}
     assert Settings.load(environ, ["contacts"]).plugin_requests.of("people") == 2
+
+
+def test_a_mount_of_a_plugin_that_is_not_installed_is_rejected() -> None:
+    with pytest.raises(SettingsError, match="MOUNTS names the plugin contcts, which is not installed"):
+        Settings.load({"PEGBOARD_MOUNTS": "contcts=people"}, ["contacts"])

@@ -15,7 +15,7 @@ import click
 from pegboard.app import migrations
 from pegboard.cli import surroundings
 from pegboard.hosting import discovery
-from pegboard.hosting.discovery import Plugin
+from pegboard.hosting.discovery import Plugin, State
 from pegboard.migrations import drafts
 from pegboard.migrations.drafts import Draft
 from pegboard.migrations.status import PluginMigrations
@@ -35,8 +35,12 @@ def make_migration(name: str, title: str | None) -> None:
         raise click.BadParameter(f"{title!r}: use 1 to 60 characters of a-z, 0-9 and _.", param_hint="'--title'")
     settings = surroundings.load_settings()
     plugins = surroundings.load_plugins(settings)
-    source = _source(name, plugins)
-    folder = _folder(name)
+    plugin = next((plugin for plugin in plugins if name in (plugin.name, plugin.entry_point)), None)
+    if plugin is None:
+        raise click.ClickException(f"no plugin {name} is installed")
+    source = _source(plugin, plugins)
+    folder = _folder(plugin)
+    name = plugin.entry_point
     with surroundings.database(settings, attach=True) as settings:
         drafted = asyncio.run(drafts.draft(settings.direct_url, source))
     if not drafted:
@@ -57,18 +61,18 @@ def make_migration(name: str, title: str | None) -> None:
         )
 
 
-def _source(name: str, plugins: Sequence[Plugin]) -> PluginMigrations:
+def _source(plugin: Plugin, plugins: Sequence[Plugin]) -> PluginMigrations:
     sources = {source.plugin: source for source in migrations(plugins)}
-    if name in sources:
-        return sources[name]
-    errors = {plugin.name: plugin.error or "it is disabled" for plugin in plugins}
-    raise click.ClickException(f"{name}: {errors[name]}" if name in errors else f"no plugin {name} is installed")
+    if plugin.state is not State.READY:
+        raise click.ClickException(f"{plugin.name}: {plugin.error or 'it is disabled'}")
+    return sources[plugin.storage]
 
 
-def _folder(name: str) -> Path:
+def _folder(plugin: Plugin) -> Path:
     """Return the folder for the SQL files of a plugin in its source, which must be writable."""
+    name = plugin.entry_point
     points = discovery.installed()
-    [point] = [point for point in points if point.name == name]
+    point = next(p for p in points if p.name == name and p.module.partition(".")[0] == plugin.package)
     package = point.module.partition(".")[0]
     spec = find_spec(package)
     locations = list(spec.submodule_search_locations or ()) if spec else []
