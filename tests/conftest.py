@@ -15,14 +15,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
-from pegboard.app import SERVICE, create_app
+from pegboard.app import SERVICE, Service, create_app
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting import discovery, error_blocks
 from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import Plugin
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.settings import Settings
-from pegboard.testing.client import ADMIN, PASSWORD, Client, Response, basic
+from pegboard.testing.client import ADMIN, PASSWORD, Client, Response, Target, basic
 from pegboard.testing.service import new_database, settings_for
 
 __all__ = ("ADMIN", "PASSWORD", "Api", "Response", "Serve", "basic", "new_database", "plugin")
@@ -30,7 +30,18 @@ __all__ = ("ADMIN", "PASSWORD", "Api", "Response", "Serve", "basic", "new_databa
 # The repository itself is not a plugin, so the fixtures are not loaded automatically.
 pytest_plugins = ["pegboard.testing.fixtures"]
 
-Api = Client
+
+class Api(Client):
+    """A client with access to the service itself."""
+
+    @property
+    def service(self) -> Service:
+        return self._target.service
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        return self._target.session
+
 
 # The slowest files start first, so that no process is left with one of them at the end.
 LONGEST = (
@@ -143,7 +154,8 @@ def serve(aiohttp_client: AiohttpClient, database_url: str) -> Serve:
         running = {"shutdown_timeout": settings.shutdown_timeout, "access_log": None}
         connector = aiohttp.TCPConnector(limit=0)
         client = await aiohttp_client(app, server_kwargs=running, auto_decompress=False, connector=connector)
-        return Api(app[SERVICE], str(client.make_url("")).rstrip("/"), client.session, asyncio.get_running_loop())
+        target = Target(app[SERVICE], client.session, asyncio.get_running_loop())
+        return Api(target, str(client.make_url("")).rstrip("/"))
 
     return start
 

@@ -21,7 +21,7 @@ from pegboard import errors, middlewares
 from pegboard.api import declared
 from pegboard.api.backend import Services
 from pegboard.api.changes import BackgroundTasks
-from pegboard.api.resource import Resource
+from pegboard.api.resource import Resource, create
 from pegboard.api.table import TableResource
 from pegboard.auth.basic import Authentication
 from pegboard.auth.clients import Clients
@@ -257,7 +257,7 @@ class Service:
             plugin.storage,
             plugin.settings,
         )
-        instance = resource(plugin.name, services)
+        instance = create(resource, plugin.name, services)
         idempotency = Idempotency(bulkhead.shares, secret)
         path = f"{self.prefix}/{plugin.name}"
         handlers = serving.handlers(instance, declared, idempotency, self.settings, path)

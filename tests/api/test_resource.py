@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from pegboard import ApiError, Context, Page, Resource, Schema, ValidationError, errors, validate
-from pegboard.api.backend import Services
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -41,8 +40,7 @@ class Books(Resource):
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     error_codes = (Locked,)
 
-    def __init__(self, name: str, services: Services) -> None:
-        super().__init__(name, services)
+    def __init__(self) -> None:
         self.shelf: dict[str, dict[str, Any]] = {}
 
     def _found(self, id: str) -> dict[str, Any]:

@@ -314,7 +314,7 @@ async def test_a_failing_migration_does_not_affect_other_plugins(
 @pytest.mark.parametrize(
     "code",
     [
-        VALID + "    def __init__(self, name, services): raise LookupError('no luck')\n",
+        VALID + "    def __init__(self): raise LookupError('no luck')\n",
         VALID.replace("name =", "sort ="),
         VALID + "    default_limit = 0\n",
         VALID + "    indexes = ('nothing',)\n",

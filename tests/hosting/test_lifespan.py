@@ -19,6 +19,7 @@ from pegboard.hosting.discovery import Plugin, State
 from pegboard.running import make_runner
 from pegboard.schema import fields
 from pegboard.settings import Settings
+from pegboard.testing.client import Target
 from tests.conftest import PASSWORD, Api, Serve, plugin
 
 EVENTS: list[str] = []
@@ -146,7 +147,7 @@ async def test_lifespans_begin_before_requests_and_end_after_them(
     }
     other = await serve([])
     host, port = runner.addresses[0][:2]
-    api = Api(service, f"http://{host}:{port}", other.session, asyncio.get_running_loop())
+    api = Api(Target(service, other.session, asyncio.get_running_loop()), f"http://{host}:{port}")
     assert (await api.get("/failing")).errors == [(15002, None)]
     assert (await api.get("/hanging")).status == 503
     assert (await api.post("/plain", {"name": "one"})).status == 201

@@ -100,6 +100,7 @@ WRONG: list[tuple[str, str]] = [
     # What stands under a name of ours.
     ("name = 'things'", "the service sets the attribute name on each resource: rename yours"),
     ("settings = Thing", "the service sets the attribute settings on each resource: write settings_schema = ..."),
+    ("def __init__(self, name, services): pass", "__init__ has the wrong parameters: write def __init__(self)"),
     ("serializer = Thing", "the service sets the attribute serializer on each resource: rename yours"),
     ("_pegboard = 1", "the service sets the attribute _pegboard on each resource: rename yours"),
     ("@property\n    def database(self): return 1", "the service sets the attribute database on each"),
@@ -176,7 +177,7 @@ ALLOWED = [
     "class Indexs: pass",
     "@property\n    def serach_fields(self): return 1",
     "@operation\n    async def updat(self, context, id, data): pass",
-    "def __init__(self, name, services):\n        super().__init__(name, services)\n        self.summaries = []",
+    "def __init__(self):\n        super().__init__()\n        self.summaries = [self.name]",
     "summary = 'Things.'; text = dump = plain = shown = represent = stream = rules = spec = operations = 5",
     "def summary(self, item): return 'Things.'",
     "def dump(self): return ''\n    def actions(self): return []",

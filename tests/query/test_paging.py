@@ -15,6 +15,7 @@ from pegboard import Schema, TableResource, validate
 from pegboard.api import declared
 from pegboard.api.backend import backend_of
 from pegboard.query.parsing import parse
+from pegboard.query.query import cursor_to, requested_position
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, plugin
 
@@ -152,9 +153,9 @@ async def crowd(running: Api) -> Api:
 
 async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
     """Return the number of buffers that PostgreSQL reads for a page."""
-    resource: Any = api.service.resource("crowd")
+    backend = backend_of(api.service.resource("crowd"))
     query = parse(raw, declared.rules(Crowd))
-    page = backend_of(resource)._table.page(query, query.position(backend_of(resource).services.secret, "crowd"))
+    page = backend._table.page(query, requested_position(query, backend.services.secret, "crowd"))
     text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page.text}"
     plan = json.loads(await connection.fetchval(text, *page.args))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
@@ -162,14 +163,14 @@ async def buffers(connection: asyncpg.Connection, api: Api, raw: str) -> int:
 
 @pytest.mark.parametrize("sort", ["", "&sort=-id", "&sort=name", "&sort=-name", "&sort=age,-name", "&sort=-age,name"])
 async def test_the_hundred_thousandth_page_of_a_million_rows_costs_as_much_as_the_first(crowd: Api, sort: str) -> None:
-    resource: Any = crowd.service.resource("crowd")
+    backend = backend_of(crowd.service.resource("crowd"))
     query = parse(f"limit={PAGE}{sort}", declared.rules(Crowd))
-    page = backend_of(resource)._table.page(query)
+    page = backend._table.page(query)
     connection = await asyncpg.connect(crowd.service.settings.direct_url)
     try:
         start = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {MILLION - PAGE - 1} LIMIT {PAGE + 1}"
         boundary, *expected = await connection.fetch(start, *page.args)
-        cursor = query.cursor(backend_of(resource).services.secret, "crowd", page.position_of(tuple(boundary)))
+        cursor = cursor_to(query, backend.services.secret, "crowd", page.position_of(tuple(boundary)))
         deep = f"limit={PAGE}{sort}&after={cursor}"
         response = await crowd.get(f"/crowd?{deep}")
         assert [item["id"] for item in response.json["items"]] == [row["id"] for row in expected]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pegboard import rendering
 from pegboard.query.parsing import parse
-from pegboard.query.query import Filter, Query, Rules
+from pegboard.query.query import Filter, Query, Rules, cursor_to, requested_position
 from pegboard.query.sql import Table, estimated
 from pegboard.schema import ddl, fields
 from pegboard.schema.column import Column
@@ -107,13 +107,13 @@ async def insert_rows(connection, rows) -> list[dict[str, Any]]:
 async def read(connection, raw: str, extra=()):
     """Read the page of a query string; return its rows in order, whether there are more, and the cursor of each row."""
     query = parse(raw, RULES)
-    page = THINGS.page(query, query.position(SECRET, "things"), extra)
+    page = THINGS.page(query, requested_position(query, SECRET, "things"), extra)
     rows = await connection.fetch(page.text, *page.args)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     if query.before is not None:
         rows.reverse()
-    return rows, more, [query.cursor(SECRET, "things", page.position_of(row)) for row in rows]
+    return rows, more, [cursor_to(query, SECRET, "things", page.position_of(row)) for row in rows]
 
 
 async def read_forwards(connection, raw: str) -> list[str]:
@@ -588,10 +588,10 @@ async def test_a_deep_page_costs_as_much_as_the_first(big, sort, mode) -> None:
     assert steps <= {"Limit", "Index Scan"}
     offset = page.text.rpartition(" LIMIT ")[0] + f" OFFSET {DEEP - 1} LIMIT 52"
     row, *expected = await big.fetch(offset, *page.args)
-    cursor = query.cursor(SECRET, "big", page.position_of(row))
+    cursor = cursor_to(query, SECRET, "big", page.position_of(row))
     for parameter in ("after", "before"):
         deep = parse(f"{raw}{parameter}={cursor}", RULES)
-        page = BIG.page(deep, deep.position(SECRET, "big"))
+        page = BIG.page(deep, requested_position(deep, SECRET, "big"))
         buffers, steps = await explain(big, page)
         assert "Seq Scan" not in steps
         assert buffers < 3 * first

@@ -11,10 +11,10 @@ from pegboard.api import listing
 from pegboard.api.changes import BackgroundTasks
 from pegboard.api.context import Context
 from pegboard.api.page import Page, page
-from pegboard.api.serializer import Serializer
+from pegboard.api.serializer import ItemSerializer
 from pegboard.auth.passwords import Hash, Passwords, prepare
 from pegboard.postgres.share import Shares
-from pegboard.query.query import Query
+from pegboard.query.query import Query, cursor_to, requested_position
 from pegboard.schema.fields import Password
 from pegboard.schema.schema import Schema
 
@@ -43,7 +43,7 @@ class Backend:
 
     accepts_arrays = False
 
-    def __init__(self, resource: Any, services: Services, serializer: Serializer) -> None:
+    def __init__(self, resource: Any, services: Services, serializer: ItemSerializer) -> None:
         self.resource = resource
         self.services = services
         self.serializer = serializer
@@ -98,13 +98,13 @@ class Backend:
         """Return the page that `query` requests of `items`, which must be all of them."""
         secret, name = self.services.secret, self.resource.name
         matching = listing.matching(items, query)
-        position = query.position(secret, name)
+        position = requested_position(query, secret, name)
         remaining = matching if position is None else listing.continue_from(matching, query, position)
         if query.before is not None:
             remaining.reverse()
 
         def cursor(item: Any) -> str:
-            return query.cursor(secret, name, listing.position_of(item, query))
+            return cursor_to(query, secret, name, listing.position_of(item, query))
 
         return replace(page(remaining, query, position, cursor), total=len(matching) if query.count else None)
 

@@ -35,7 +35,7 @@ def continue_from(items: Sequence[Any], query: Query, position: Position) -> lis
 
 def position_of(item: Any, query: Query) -> Position:
     """Return the values that an item is sorted by, with its id last."""
-    return (*(value_of(item, sort.column) for sort in query.sort), str(read(item, "id")))
+    return (*(value_of(item, sort._column) for sort in query.sort), str(read(item, "id")))
 
 
 def value_of(item: Any, column: Column) -> Any:
@@ -89,8 +89,8 @@ def _comparator(query: Query) -> Callable[[Position, Position], int]:
 
 
 def _matches(filter: Filter, item: Any) -> bool:
-    value, wanted = value_of(item, filter.column), filter.value
-    if filter.column.type == "uuid" and filter.operator != "isnull":
+    value, wanted = value_of(item, filter._column), filter.value
+    if filter._column.type == "uuid" and filter.operator != "isnull":
         wanted = [str(id) for id in wanted] if filter.operator == "in" else str(wanted)
     return _OPERATORS[filter.operator](value, wanted)
 

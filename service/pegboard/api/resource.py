@@ -12,10 +12,10 @@ from pegboard.api.backend import Backend, Services
 from pegboard.api.changes import Change
 from pegboard.api.content import Content
 from pegboard.api.context import Context
-from pegboard.api.serializer import Serializer
+from pegboard.api.database import Database
+from pegboard.api.serializer import ItemSerializer, Serializer
 from pegboard.auth.clients import Client
 from pegboard.errors import ApiError
-from pegboard.postgres.share import Shares
 from pegboard.schema.loading import parse_uuid
 from pegboard.schema.schema import Schema
 
@@ -67,14 +67,16 @@ class Resource:
     """The names that the resource had in earlier versions, oldest first. Its table, grants and links stay valid."""
     name: str
     """The name in the path."""
-    database: Shares
+    database: Database
     """The connections of the plugin: `database.read` for statements that only read, `database.write` for others."""
     settings: Mapping[str, Any]
     """The values of the plugin's settings, by the names in `settings_schema`."""
     serializer: Serializer
     """`serializer.dump(item)` returns the fields of an item as a client sees them."""
+    _pegboard: Backend
 
-    def __init__(self, name: str, services: Services) -> None:
+    def _pegboard_start(self, name: str, services: Services) -> None:
+        """Set the attributes, before the author's `__init__` is called."""
         self.name = name
         self.database = services.database
         self.settings = services.settings
@@ -84,7 +86,7 @@ class Resource:
         self.serializer = self._pegboard.serializer
 
     def _pegboard_backend(self, services: Services) -> Backend:
-        return Backend(self, services, Serializer(self.schema(), self.name))
+        return Backend(self, services, ItemSerializer(self.schema(), self.name))
 
     def resource(self, name: str) -> Actions:
         """Return the resource served under a name; raises `errors.PluginUnavailable` if there is none."""
@@ -125,3 +127,11 @@ class Resource:
     async def transaction(self, context: Context) -> AsyncIterator[Any]:
         """Run the body atomically, as far as the data source supports it."""
         yield None
+
+
+def create(kind: type[Resource], name: str, services: Services) -> Resource:
+    """Create the resource served under a name; its `__init__` can use all attributes that the service sets."""
+    resource = kind.__new__(kind)
+    resource._pegboard_start(name, services)
+    kind.__init__(resource)
+    return resource

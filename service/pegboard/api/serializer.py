@@ -30,7 +30,7 @@ class Representation:
 
 
 class Serializer:
-    """Serialize the items of the resource `name` by its schema."""
+    """Dump the items of the resource `name` by its schema."""
 
     def __init__(self, schema: Schema, name: str) -> None:
         self.schema = schema
@@ -45,6 +45,10 @@ class Serializer:
         if "id" not in standard:
             raise TypeError("an action returned an item without an id: add it")
         return {"id": standard.pop("id"), **dumped, **standard}
+
+
+class ItemSerializer(Serializer):
+    """Serialize the items of a resource as the bodies of responses."""
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag covers all fields, even if the query selects only some."""
@@ -73,7 +77,7 @@ class Serializer:
         return tuple(name for name in names if query.fields is None or name in query.fields)
 
 
-class RowSerializer(Serializer):
+class RowSerializer(ItemSerializer):
     """Serialize the rows of a table.
 
     `renamed` maps the JSON names that differ from the attributes of the fields to these; `without` are the standard

@@ -20,7 +20,7 @@ from pegboard.auth.clients import Client, sufficient_grants
 from pegboard.errors import ApiError
 from pegboard.query import existing as existing_tables
 from pegboard.query import mapping, sql
-from pegboard.query.query import Filter, Query
+from pegboard.query.query import Filter, Query, cursor_to, requested_position
 from pegboard.schema.ddl import OWNED_BY, OWNER, VERSION, constraint_columns
 from pegboard.schema.fields import Reference
 from pegboard.schema.loading import default_of
@@ -80,7 +80,7 @@ class TableBackend(Backend):
         """Return one page of items."""
         query = context.query
         secret, name = self.services.secret, self.resource.name
-        position = query.position(secret, name)
+        position = requested_position(query, secret, name)
         extra = self._visibility(context.client)
         text_instants = self._selects_text_instants(context)
         statement = self._table.page(self._with_needed_fields(query), position, extra, text_instants=text_instants)
@@ -89,7 +89,7 @@ class TableBackend(Backend):
         total = None if query.count is None else await self._count(source, query, extra)
 
         def cursor(row: asyncpg.Record) -> str:
-            return query.cursor(secret, name, statement.position_of(row))
+            return cursor_to(query, secret, name, statement.position_of(row))
 
         found = page(rows, query, position, cursor)
         return Page(_dicts(found.items, statement), found.next, found.prev, total)

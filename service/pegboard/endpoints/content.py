@@ -46,9 +46,9 @@ class Transfer:
         if stored is None:
             raise errors.NotFound("The item has no content yet.")
         accept(request, negotiation.media_type(stored.media_type))
-        outcome = preconditions.evaluate(stored.tag, stored.modified, reading=True)
+        outcome = conditions.evaluate(preconditions, stored.tag, stored.modified, reading=True)
         if outcome is Outcome.FAILED:
-            raise preconditions.precondition_failed(stored.tag)
+            raise conditions.precondition_failed(preconditions, stored.tag)
         headers = _headers(stored)
         if outcome is Outcome.NOT_MODIFIED:
             return Response(304, headers)
@@ -97,8 +97,8 @@ class Transfer:
         if stored is None:
             if preconditions.if_match is not None:
                 raise errors.PreconditionFailed("The item has no content yet.", header="If-Match")
-        elif preconditions.evaluate(stored.tag, stored.modified, reading=False) is Outcome.FAILED:
-            raise preconditions.precondition_failed(stored.tag)
+        elif conditions.evaluate(preconditions, stored.tag, stored.modified, reading=False) is Outcome.FAILED:
+            raise conditions.precondition_failed(preconditions, stored.tag)
         return stored
 
     def _media_type(self, request: web.Request) -> str:

@@ -14,7 +14,7 @@ import orjson
 
 from pegboard import rendering
 from pegboard.api.page import Page
-from pegboard.api.serializer import Serializer
+from pegboard.api.serializer import ItemSerializer
 from pegboard.query.query import Query
 
 NDJSON = "application/x-ndjson"
@@ -31,7 +31,7 @@ _FASTEST_LEVEL = 1
 
 
 async def serialize(
-    serializer: Serializer, query: Query, media_type: str, first: Page, remaining: AsyncGenerator[Page, None]
+    serializer: ItemSerializer, query: Query, media_type: str, first: Page, remaining: AsyncGenerator[Page, None]
 ) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of an export, page by page; `remaining` is always closed."""
     async with aclosing(remaining):

@@ -105,7 +105,7 @@ class Reader:
                 raise errors.InvalidParameter("CSV cannot contain expanded items.", parameter="expand")
             self._expander.check(state.client, query)
         # An export has no entity tag, so none can match.
-        if preconditions.evaluate("", None, reading=True) is Outcome.FAILED:
+        if conditions.evaluate(preconditions, "", None, reading=True) is Outcome.FAILED:
             raise errors.PreconditionFailed(header="If-Match")
         context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=True)
         pages = self._backend.stream(context)
@@ -162,9 +162,9 @@ def conditional(response: Response, shown: Representation, preconditions: Condit
     """Return `response`, or a 304 instead; raises `ApiError` 412."""
     if preconditions is conditions.NONE:
         return response
-    outcome = preconditions.evaluate(shown.tag, shown.modified, reading=True)
+    outcome = conditions.evaluate(preconditions, shown.tag, shown.modified, reading=True)
     if outcome is Outcome.FAILED:
-        raise preconditions.precondition_failed(shown.tag)
+        raise conditions.precondition_failed(preconditions, shown.tag)
     if outcome is Outcome.NOT_MODIFIED:
         response.headers.pop("Content-Type")
         return Response(304, response.headers)

@@ -288,9 +288,9 @@ class Writer:
         """Check the conditions against the current item, and return it and its representation; raises 404 and 412."""
         item = await self._resource.retrieve(context, id)
         shown = self._serializer.represent(item, self._rules.default_query)
-        outcome = context.conditions.evaluate(shown.tag, shown.modified, reading=False)
+        outcome = conditions.evaluate(context.conditions, shown.tag, shown.modified, reading=False)
         if outcome is Outcome.FAILED:
-            raise context.conditions.precondition_failed(shown.tag)
+            raise conditions.precondition_failed(context.conditions, shown.tag)
         return item, shown
 
     async def notify(self, context: Context, change: Change) -> None:

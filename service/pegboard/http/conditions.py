@@ -31,7 +31,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Tags:
+class EntityTags:
     """Hold the entity tags of one header; `any_tag` represents `*`."""
 
     any_tag: bool = False
@@ -54,36 +54,38 @@ class Tags:
 class Conditions:
     """Hold the conditions of one request; each that the request does not have is None."""
 
-    if_match: Tags | None = None
-    if_none_match: Tags | None = None
+    if_match: EntityTags | None = None
+    if_none_match: EntityTags | None = None
     modified_since: datetime | None = None
     unmodified_since: datetime | None = None
 
-    def evaluate(self, tag: str, modified: datetime | None, *, reading: bool) -> Outcome:
-        """Evaluate the conditions against an item that exists, in the order of RFC 9110 §13.2.2.
 
-        `tag` is the opaque part of its entity tag, `modified` the time of its last change, if known.
-        """
-        if self.if_match is not None:
-            if not self.if_match.match_strongly(tag):
-                return Outcome.FAILED
-        elif self.unmodified_since and modified and modified > self.unmodified_since:
+def evaluate(conditions: Conditions, tag: str, modified: datetime | None, *, reading: bool) -> Outcome:
+    """Evaluate conditions against an item that exists, in the order of RFC 9110 §13.2.2.
+
+    `tag` is the opaque part of its entity tag, `modified` the time of its last change, if known.
+    """
+    if conditions.if_match is not None:
+        if not conditions.if_match.match_strongly(tag):
             return Outcome.FAILED
-        if self.if_none_match is not None:
-            if self.if_none_match.match_weakly(tag):
-                return Outcome.NOT_MODIFIED if reading else Outcome.FAILED
-        elif reading and self.modified_since and modified and modified <= self.modified_since:
-            return Outcome.NOT_MODIFIED
-        return Outcome.PROCEED
+    elif conditions.unmodified_since and modified and modified > conditions.unmodified_since:
+        return Outcome.FAILED
+    if conditions.if_none_match is not None:
+        if conditions.if_none_match.match_weakly(tag):
+            return Outcome.NOT_MODIFIED if reading else Outcome.FAILED
+    elif reading and conditions.modified_since and modified and modified <= conditions.modified_since:
+        return Outcome.NOT_MODIFIED
+    return Outcome.PROCEED
 
-    def precondition_failed(self, tag: str) -> ApiError:
-        """Return the 412 for an item whose tag is `tag`: it has the header that failed, and the item's tag."""
-        header = "If-Unmodified-Since"
-        if self.if_match is not None and not self.if_match.match_strongly(tag):
-            header = "If-Match"
-        elif self.if_none_match is not None and self.if_none_match.match_weakly(tag):
-            header = "If-None-Match"
-        return errors.PreconditionFailed(header=header, headers={"ETag": f'"{tag}"'})
+
+def precondition_failed(conditions: Conditions, tag: str) -> ApiError:
+    """Return the 412 for an item whose tag is `tag`: it has the header that failed, and the item's tag."""
+    header = "If-Unmodified-Since"
+    if conditions.if_match is not None and not conditions.if_match.match_strongly(tag):
+        header = "If-Match"
+    elif conditions.if_none_match is not None and conditions.if_none_match.match_weakly(tag):
+        header = "If-None-Match"
+    return errors.PreconditionFailed(header=header, headers={"ETag": f'"{tag}"'})
 
 
 NONE = Conditions()
@@ -109,12 +111,12 @@ def read(headers: CIMultiDictProxy[str]) -> Conditions:
     )
 
 
-def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
+def _tags(headers: CIMultiDictProxy[str], name: str) -> EntityTags | None:
     if name not in headers:
         return None
     text = ",".join(headers.getall(name)).strip(" \t")
     if text == "*":
-        return Tags(any_tag=True)
+        return EntityTags(any_tag=True)
     tags: Mapping[bool, set[str]] = {False: set(), True: set()}
     position = 0
     while position < len(text):
@@ -127,7 +129,7 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
         raise errors.InvalidHeader(
             f'{name} takes entity tags in quotes, separated by commas: "abc", or *.', header=name
         )
-    return Tags(strong=frozenset(tags[False]), weak=frozenset(tags[True]))
+    return EntityTags(strong=frozenset(tags[False]), weak=frozenset(tags[True]))
 
 
 def _date(headers: CIMultiDictProxy[str], name: str) -> datetime | None:

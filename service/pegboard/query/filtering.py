@@ -62,23 +62,23 @@ def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
         return ()
     return tuple(
         [
-            (filter.column.name, filter.operator, filter.operator == "isnull" and filter.value, _count(filter))
+            (filter._column.name, filter.operator, filter.operator == "isnull" and filter.value, _count(filter))
             for filter in filters
         ]
     )
 
 
 def _condition(filter: Filter, numbers: range) -> str:
-    column = f"t.{quoted(filter.column.name)}"
+    column = f"t.{quoted(filter._column.name)}"
     if filter.operator == "isnull":
         return f"{column} IS {'NULL' if filter.value else 'NOT NULL'}"
-    ordered = f'{column} COLLATE "C"' if filter.column.is_text else column
+    ordered = f'{column} COLLATE "C"' if filter._column.is_text else column
     type_of = _TYPES.get(filter.operator, _single)
     template = _CONDITIONS[filter.operator]
     if filter.operator == "prefix" and len(numbers) == 1:
         template = _CONDITIONS["gte"]
     return template.format(
-        *(parameter(number, type_of(filter.column)) for number in numbers), column=column, ordered=ordered
+        *(parameter(number, type_of(filter._column)) for number in numbers), column=column, ordered=ordered
     )
 
 

@@ -35,7 +35,7 @@ def keys(query: Query, id: Column, rank: str) -> tuple[Key, ...]:
     """
     if query.sort:
         requested = [_key(sort) for sort in query.sort]
-        names = [sort.column.field for sort in query.sort]
+        names = [sort.field for sort in query.sort]
         if id.field in names:
             return tuple(requested[: names.index(id.field) + 1])
     else:
@@ -44,7 +44,7 @@ def keys(query: Query, id: Column, rank: str) -> tuple[Key, ...]:
 
 
 def _key(sort: Sort) -> Key:
-    column = sort.column
+    column = sort._column
     plain = f"t.{quoted(column.name)}"
     expression, name = plain, column.field
     if column.is_long:

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorDetail
-from pegboard.query.query import Filter, Query, Rules, Sort
+from pegboard.query.query import Filter, Query, Rules, Sort, with_cursor
 from pegboard.schema.column import Column
 
 _MAX_PARAMETERS = 100
@@ -42,12 +42,12 @@ def parse(raw_query: str, rules: Rules) -> Query:
     plain, parameter, text = _split_cursor(raw_query)
     cached = rules.default_query if not plain else rules.cache.get(plain)
     if cached is not None and (not text or (rules.paged and _CURSOR.fullmatch(text))):
-        return cached.with_cursor(**{parameter: text}) if text else cached
+        return with_cursor(cached, **{parameter: text}) if text else cached
     query = _Parser(rules, rules.reserved, rules.filters).parse(raw_query)
     if len(plain) <= _MAX_CACHED_LENGTH and (query.after is None and query.before is None) == (not text):
         if len(rules.cache) >= _MAX_CACHED:
             rules.cache.clear()
-        rules.cache[plain] = query.with_cursor()
+        rules.cache[plain] = with_cursor(query)
     return query
 
 
@@ -102,9 +102,7 @@ class _Parser:
                 kind = errors.InvalidCursor if is_cursor else errors.InvalidParameter
                 self._refuse(kind, name, str(error))
         if len(filters) > _MAX_FILTERS:
-            self._refuse(
-                errors.InvalidParameter, filters[_MAX_FILTERS].column.field, f"Send at most {_MAX_FILTERS} filters."
-            )
+            self._refuse(errors.InvalidParameter, filters[_MAX_FILTERS].field, f"Send at most {_MAX_FILTERS} filters.")
         if "after" in seen and "before" in seen and {"after", "before"} <= self._reserved:
             self._refuse(errors.InvalidParameter, "before", "Send either `after` or `before`.")
         if self._details:
@@ -195,7 +193,7 @@ def _sort(text: str, rules: Rules) -> tuple[Sort, ...]:
     if len(names) > MAX_SORTS:
         raise ValueError(f"Sort by at most {MAX_SORTS} fields.")
     sorts = [Sort(_look_up(name.removeprefix("-"), rules.sorts), name.startswith("-")) for name in names]
-    sorted_by = [sort.column.field for sort in sorts]
+    sorted_by = [sort.field for sort in sorts]
     if len(set(sorted_by)) < len(sorted_by):
         raise ValueError(f"The field `{next(name for name in sorted_by if sorted_by.count(name) > 1)}` is named twice.")
     return tuple(sorts)

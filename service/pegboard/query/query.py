@@ -20,23 +20,33 @@ _UNLIMITED = 10**18 - 1
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """Sort by one column."""
+    """Sort by one field."""
 
-    column: Column
+    _column: Column
     descending: bool = False
+
+    @property
+    def field(self) -> str:
+        """Return the name of the field."""
+        return self._column.field
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Keep the items for whose `column` the comparison with `value` by `operator` is true.
+    """Keep the items for whose field the comparison with `value` by `operator` is true.
 
     `text` is the value as the client sent it.
     """
 
-    column: Column
+    _column: Column
     operator: str
     value: Any
     text: str = ""
+
+    @property
+    def field(self) -> str:
+        """Return the name of the field."""
+        return self._column.field
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +67,45 @@ class Query:
     before: str | None = None
     _sealers: dict[tuple[bytes, str], Sealer] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def cursor(self, secret: bytes, resource: str, values: tuple[Any, ...]) -> str:
-        """Return a cursor to the position `values` of `resource`, valid only for the same sort, filters and search."""
-        return cursor.encode(self._sealer(secret, resource), values)
 
-    def position(self, secret: bytes, resource: str) -> tuple[Any, ...] | None:
-        """Return the position of the client's cursor, or None if it sent none; raises `ApiError` 400."""
-        text = self.after if self.before is None else self.before
-        if text is None:
-            return None
-        try:
-            return cursor.decode(self._sealer(secret, resource), text)
-        except ValueError:
-            raise errors.InvalidCursor(parameter="before" if self.after is None else "after") from None
+def cursor_to(query: Query, secret: bytes, resource: str, values: tuple[Any, ...]) -> str:
+    """Return a cursor to the position `values` of `resource`, valid only for the same sort, filters and search."""
+    return cursor.encode(_sealer(query, secret, resource), values)
 
-    def with_cursor(self, *, after: str | None = None, before: str | None = None) -> Query:
-        """Return the same query for another page."""
-        query = Query(self.limit, self.sort, self.filters, self.fields, self.count, self.q, self.expand, after, before)
-        object.__setattr__(query, "_sealers", self._sealers)
-        return query
 
-    def _sealer(self, secret: bytes, resource: str) -> Sealer:
-        """Return the sealer of cursors of this query, created once for all of its pages."""
-        sealer = self._sealers.get((secret, resource))
-        if sealer is None:
-            sealer = self._sealers[secret, resource] = Sealer(secret, self._scope(resource))
-        return sealer
+def requested_position(query: Query, secret: bytes, resource: str) -> tuple[Any, ...] | None:
+    """Return the position of the client's cursor, or None if it sent none; raises `ApiError` 400."""
+    text = query.after if query.before is None else query.before
+    if text is None:
+        return None
+    try:
+        return cursor.decode(_sealer(query, secret, resource), text)
+    except ValueError:
+        raise errors.InvalidCursor(parameter="before" if query.after is None else "after") from None
 
-    def _scope(self, resource: str) -> bytes:
-        """Return the scope in which a cursor is valid."""
-        sort = [(s.column.field, s.column.type, s.column.nullable, s.descending) for s in self.sort]
-        filters = sorted((f.column.field, f.operator, f.text) for f in self.filters)
-        return ascii((resource, sort, filters, self.q)).encode()
+
+def with_cursor(query: Query, *, after: str | None = None, before: str | None = None) -> Query:
+    """Return the same query for another page."""
+    changed = Query(
+        query.limit, query.sort, query.filters, query.fields, query.count, query.q, query.expand, after, before
+    )
+    object.__setattr__(changed, "_sealers", query._sealers)
+    return changed
+
+
+def _sealer(query: Query, secret: bytes, resource: str) -> Sealer:
+    """Return the sealer of cursors of a query, created once for all of its pages."""
+    sealer = query._sealers.get((secret, resource))
+    if sealer is None:
+        sealer = query._sealers[secret, resource] = Sealer(secret, _scope(query, resource))
+    return sealer
+
+
+def _scope(query: Query, resource: str) -> bytes:
+    """Return the scope in which a cursor is valid."""
+    sort = [(s.field, s._column.type, s._column.nullable, s.descending) for s in query.sort]
+    filters = sorted((f.field, f.operator, f.text) for f in query.filters)
+    return ascii((resource, sort, filters, query.q)).encode()
 
 
 @dataclass(frozen=True, slots=True)

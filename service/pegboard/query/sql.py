@@ -127,7 +127,7 @@ class Table:
         """
         filters = (*query.filters, *extra)
         nulls = None if position is None else tuple([value is None for value in position])
-        sort = tuple([(sort.column.field, sort.descending) for sort in query.sort])
+        sort = tuple([(sort.field, sort.descending) for sort in query.sort])
         backwards = query.before is not None
         shape = (
             sort,
@@ -189,7 +189,7 @@ class Table:
             text = f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
             return text, *_names(shown, text_instants)
 
-        sort = tuple([(sort.column.field, sort.descending) for sort in query.sort])
+        sort = tuple([(sort.field, sort.descending) for sort in query.sort])
         shape = (sort, filtering.shape(filters), query.fields, query.q is None, text_instants)
         text, names, instants = self._text(("stream", *shape), write)
         return Page(text, _encoded((*arguments, query.limit)), names, instants)

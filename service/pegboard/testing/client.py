@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import orjson
@@ -21,7 +22,7 @@ class Response:
     """Hold a complete response."""
 
     status: int
-    headers: Any
+    headers: Mapping[str, str]
     body: bytes
 
     @property
@@ -44,26 +45,33 @@ def basic(username: str, password: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Hold a running service, and the HTTP session of its clients on the event loop `loop`."""
+
+    service: Service
+    session: aiohttp.ClientSession
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True)
 class Client:
     """Send requests to a running service, by default with the credentials of its administrator.
 
-    A client can be used on any event loop; it sends its requests on that of `session`. Each method returns a `Response`
-    of any status, and follows no redirects. Raises `Undescribed`, an `AssertionError`, for a response that
+    A client can be used on any event loop; it sends its requests on that of the service. Each method returns a
+    `Response` of any status, and follows no redirects. Raises `Undescribed`, an `AssertionError`, for a response that
     `/openapi.json` of the service does not describe.
     """
 
-    service: Service
+    _target: Target
     url: str
-    session: aiohttp.ClientSession
-    loop: asyncio.AbstractEventLoop
-    headers: dict[str, str] = field(default_factory=lambda: basic(ADMIN, PASSWORD))
+    headers: Mapping[str, str] = field(default_factory=lambda: basic(ADMIN, PASSWORD))
 
     async def request(self, method: str, path: str, json: Any = None, **options: Any) -> Response:
         """Send a request; `json` becomes its body, and `options` are those of `aiohttp.ClientSession.request`."""
         sending = self._send(method, path, json, options)
-        if asyncio.get_running_loop() is self.loop:
+        if asyncio.get_running_loop() is self._target.loop:
             return await sending
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self.loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self._target.loop))
 
     async def get(self, path: str, **options: Any) -> Response:
         """Send a GET."""
@@ -89,7 +97,7 @@ class Client:
         """Send a DELETE."""
         return await self.request("DELETE", path, **options)
 
-    def as_client(self, username: str, password: str) -> Client:
+    def as_client(self, username: str, password: str) -> Self:
         """Return a client with other credentials, or with none if the user name is empty."""
         return replace(self, headers=basic(username, password) if username else {})
 
@@ -99,7 +107,7 @@ class Client:
             options["data"] = orjson.dumps(json)
             headers.setdefault("Content-Type", "application/json")
         url = yarl.URL(self.url + path, encoded=True)
-        async with self.session.request(method, url, headers=headers, allow_redirects=False, **options) as raw:
+        async with self._target.session.request(method, url, headers=headers, allow_redirects=False, **options) as raw:
             response = Response(raw.status, raw.headers, await raw.read())
-        promise.checker_of(self.service).check(method, path, response.status, response.headers, response.body)
+        promise.checker_of(self._target.service).check(method, path, response.status, response.headers, response.body)
         return response

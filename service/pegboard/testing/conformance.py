@@ -107,7 +107,7 @@ class Conformance:
     exempt: ClassVar[Mapping[str, str]] = {}
     """The names of the checks to skip, each with the reason."""
 
-    subject: Subject
+    _subject: Subject
 
     def example(self) -> dict[str, Any]:
         """Return the body of a new item; called for each item, so that unique fields can differ."""
@@ -116,7 +116,7 @@ class Conformance:
     def examples(self) -> SearchStrategy[dict[str, Any]]:
         """Return the strategy for the bodies of new items: from `example` if overridden, otherwise from the schema."""
         own = type(self).example is not Conformance.example
-        return st.builds(self.example) if own else self.subject.generated()
+        return st.builds(self.example) if own else self._subject.generated()
 
     @pytest.mark.parametrize("check", CHECKS, ids=str)
     def test_contract(self, check: Check, service: Running) -> None:
@@ -126,10 +126,10 @@ class Conformance:
             raise ValueError(f"exempt names {unknown.pop()}, which is none of {', '.join(map(str, CHECKS))}")
         if str(check) in self.exempt:
             pytest.skip(self.exempt[str(check)])
-        self.subject = Subject(service, self.resource)
-        self.subject.normalized = self.normalized
-        self.subject.bodies = self.examples()
-        examine(check, self.subject, max_examples=max(1, round(check.examples * self.effort)))
+        self._subject = Subject(service, self.resource)
+        self._subject.normalized = self.normalized
+        self._subject.bodies = self.examples()
+        examine(check, self._subject, max_examples=max(1, round(check.examples * self.effort)))
 
 
 def examine(check: Check, subject: Subject, **settings: Any) -> None:

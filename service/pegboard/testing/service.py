@@ -20,7 +20,7 @@ from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.running import make_runner
 from pegboard.settings import Settings
-from pegboard.testing.client import PASSWORD, Client
+from pegboard.testing.client import PASSWORD, Client, Target
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Launched:
 
     async def close(self) -> None:
         """Stop the service."""
-        await self.client.session.close()
+        await self.client._target.session.close()
         await self.runner.cleanup()
 
 
@@ -92,7 +92,7 @@ async def launch(settings: Settings, plugins: Sequence[Plugin]) -> Launched:
         raise
     host, port = runner.addresses[0][:2]
     session = aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
-    client = Client(runner.app[SERVICE], f"http://{host}:{port}", session, asyncio.get_running_loop())
+    client = Client(Target(runner.app[SERVICE], session, asyncio.get_running_loop()), f"http://{host}:{port}")
     return Launched(runner, client)
 
 
@@ -111,15 +111,16 @@ class Running:
         if failed:
             self.close()
             raise RuntimeError("these plugins are not ready: " + "; ".join(failed))
-        self.plugins = tuple(plugins)
+        self._plugins = tuple(plugins)
         self.client = self._launched.client
+        self._service = self.client._target.service
         self.url = self.client.url
         self.database_url = settings.database_url or ""
 
     def client_with(self, *grants: str) -> Client:
         """Create a client that holds only `grants`, each of the form `books:GET`."""
         username, password = f"client-{secrets.token_hex(8)}", secrets.token_urlsafe(18)
-        self.loop.run(self.client.service.clients.add(username, password, grants))
+        self.loop.run(self._service.clients.add(username, password, grants))
         return self.client.as_client(username, password)
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ class Subject:
     """Represent one resource of a running service. Requests are sent as a client that holds all grants."""
 
     def __init__(self, running: Running, name: str) -> None:
-        resources = {plugin.name: plugin.resource for plugin in running.plugins}
+        resources = {plugin.name: plugin.resource for plugin in running._plugins}
         if resources.get(name) is None:
             raise LookupError(f"no plugin serves {name}; available are {', '.join(resources) or 'none'}")
         self.running = running
@@ -60,7 +60,7 @@ class Subject:
         self.rules = declared.rules(self.resource)
         self.loader = Loader(self.resource.schema)
         self.schema = self.resource.schema()
-        self.document: Any = promise.checker_of(running.client.service).document
+        self.document: Any = promise.checker_of(running._service).document
         self._recent: deque[str] = deque(maxlen=4)
         self.fields = {mapping.name_of(field, name): field for name, field in self.schema.fields.items()}
         self.writable = [name for name, field in self.fields.items() if not field.dump_only]
@@ -80,7 +80,7 @@ class Subject:
         return [verb for verb in VERBS if verb in self._endpoints(item=False)]
 
     def _endpoints(self, *, item: bool) -> Mapping[str, Endpoint]:
-        path = self.running.client.service.table.paths.get(self.path + ("/{id}" if item else ""))
+        path = self.running._service.table.paths.get(self.path + ("/{id}" if item else ""))
         return path.endpoints if path else {}
 
     def operation(self, verb: str, *, item: bool = False) -> Any:

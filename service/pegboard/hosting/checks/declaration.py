@@ -29,6 +29,7 @@ CHECKS: tuple[Callable[[type[Resource]], Iterator[str]], ...] = (
     operations.declared,
     overrides.service_attributes,
     overrides.forms,
+    overrides.constructor,
     actions.signatures,
     actions.implemented,
     actions.unused,

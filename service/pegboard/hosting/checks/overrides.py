@@ -75,6 +75,12 @@ def forms(found: type[Resource]) -> Iterator[str]:
         yield from _form(found, name, known[name])
 
 
+def constructor(found: type[Resource]) -> Iterator[str]:
+    """Check that the service can create the resource."""
+    if not _takes(_bound(inspect.getattr_static(found, "__init__"), found), []):
+        yield "__init__ has the wrong parameters: write def __init__(self)"
+
+
 def derived(found: type[Resource]) -> Iterator[str]:
     """Derive what the service needs of a declaration, which finds the remaining problems."""
     try:
