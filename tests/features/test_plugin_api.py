@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 
 import pegboard
-from pegboard import Resource, errors, fields
+from pegboard import ContentResource, Resource, TableResource, errors, fields
+from pegboard.api.actions import COLLECTION_ACTIONS, CONTENT_ACTIONS, ITEM_ACTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugin-api.md").read_text()
 OURS = {name: value for name, value in vars(pegboard).items() if name in pegboard.__all__}
@@ -55,6 +58,28 @@ def test_exactly_the_public_members_are_documented(cls: type) -> None:
         # Methods that it calls and subclasses implement.
         expected |= {"list", "retrieve", "create", "replace", "update", "delete", "read_content", "write_content"}
     assert set(names) == expected
+
+
+def test_authors_subclass_few_names() -> None:
+    """Each name of a base class is one that no author can use for something else."""
+    implemented = {*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values(), *CONTENT_ACTIONS.values()}
+    names = [public(cls) - implemented for cls in (Resource, TableResource, ContentResource)]
+    assert [len(found) for found in names] == [27, 6, 0]
+
+
+@pytest.mark.parametrize("cls", [Resource, TableResource, ContentResource], ids=lambda cls: cls.__name__)
+def test_every_public_member_has_a_docstring(cls: type) -> None:
+    [definition] = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(definition, ast.ClassDef)
+    documented = {name for name in public(cls) if inspect.getdoc(getattr(cls, name, None))}
+    attributes = {
+        statement.target.id
+        for statement, following in pairwise(definition.body)
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+    }
+    methods = {name for name in documented if inspect.isfunction(vars(cls).get(name))}
+    assert public(cls) == attributes | methods
 
 
 @pytest.mark.parametrize("module", [fields, errors], ids=lambda module: module.__name__.rsplit(".", 1)[1])

@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pegboard import (
-    ApiError,
     Client,
     Context,
     Schema,
@@ -60,7 +59,7 @@ class Clients(TableResource):
     schema = ClientSchema
     table = "pegboard.client"
     unique = (Unique("username"),)
-    constraint_errors: ClassVar[Mapping[str, type[ApiError]]] = {"client_last_administrator": LastAdministrator}
+    constraint_errors = {"client_last_administrator": LastAdministrator}
     me = "GET", "HEAD", "PATCH"
     me_writable = ("password",)
 

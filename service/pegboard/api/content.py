@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,18 +31,20 @@ class Content:
     """
 
     max_size: int | str = 100 * 1024 * 1024
-    types: tuple[str, ...] = ("*/*",)
+    types: Sequence[str] = ("*/*",)
     name: str | None = None
-    verbs: tuple[str, ...] = VERBS
+    verbs: Sequence[str] = VERBS
 
-    def limit(self, settings: Mapping[str, Any]) -> int:
-        """Return the maximum size of an upload in bytes, according to the plugin's settings."""
-        return int(settings[self.max_size] if isinstance(self.max_size, str) else self.max_size)
 
-    def takes(self, media_type: str) -> bool:
-        """Return whether content of this type is accepted; it must be in lower case and without parameters."""
-        family = media_type.partition("/")[0]
-        return not {"*/*", f"{family}/*", media_type}.isdisjoint(self.types)
+def size_limit(content: Content, settings: Mapping[str, Any]) -> int:
+    """Return the maximum size of an upload in bytes, according to the plugin's settings."""
+    return int(settings[content.max_size] if isinstance(content.max_size, str) else content.max_size)
+
+
+def accepts(content: Content, media_type: str) -> bool:
+    """Return whether content of this type is accepted; it must be in lower case and without parameters."""
+    family = media_type.partition("/")[0]
+    return not {"*/*", f"{family}/*", media_type}.isdisjoint(content.types)
 
 
 @dataclass(frozen=True, slots=True)

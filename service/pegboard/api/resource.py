@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -33,6 +33,7 @@ class Resource:
     """
 
     schema: ClassVar[type[Schema]]
+    """The schema of an item."""
     verbs: ClassVar[Sequence[str] | None] = None
     """The verbs to serve; None means all whose actions are implemented."""
     filterable: ClassVar[Sequence[str] | None] = None
@@ -94,7 +95,7 @@ class Resource:
         return found
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None]:
         """Run for as long as each process serves: from the creation of the tables until after the last response."""
         yield
 
@@ -124,7 +125,7 @@ class Resource:
         return client.id
 
     @asynccontextmanager
-    async def transaction(self, context: Context) -> AsyncIterator[Any]:
+    async def transaction(self, context: Context) -> AsyncGenerator[Any]:
         """Run the body atomically, as far as the data source supports it."""
         yield None
 

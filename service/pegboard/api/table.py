@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -52,7 +52,7 @@ class TableResource(Resource):
         return super().parse_id(text) if existing is None else parse_key(existing, text)
 
     @asynccontextmanager
-    async def transaction(self, context: Context) -> AsyncIterator[asyncpg.Connection]:
+    async def transaction(self, context: Context) -> AsyncGenerator[asyncpg.Connection]:
         """Run the body in one transaction, on its connection; an item retrieved there is locked until it ends."""
         current = connection_of(context)
         if current is not None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pegboard import errors, rendering
 from pegboard.api import content
-from pegboard.api.content import Content, Stored
+from pegboard.api.content import Content, Stored, accepts, size_limit
 from pegboard.api.context import Context
 from pegboard.api.resource import Resource
 from pegboard.http import conditions, digests, negotiation, ranges
@@ -34,7 +34,7 @@ class Transfer:
     def __init__(self, resource: Resource, declared: Content, path: str) -> None:
         self._resource: Any = resource
         self._declared = declared
-        self._max_size = declared.limit(resource.settings)
+        self._max_size = size_limit(declared, resource.settings)
         self._path = path
 
     async def read(self, request: web.Request) -> web.StreamResponse:
@@ -118,7 +118,7 @@ class Transfer:
             or "*" in media_type
             or len(content_type) > _MAX_TYPE_LENGTH
             or not content_type.isascii()
-            or not self._declared.takes(media_type)
+            or not accepts(self._declared, media_type)
         ):
             message = f"Send one of these as Content-Type: {', '.join(types)} (at most {_MAX_TYPE_LENGTH} characters)."
             raise errors.UnsupportedMediaType(message, header="Content-Type", headers={"Accept": ", ".join(types)})

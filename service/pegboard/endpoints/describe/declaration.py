@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pegboard.api import declared
-from pegboard.api.content import Content
+from pegboard.api.content import Content, size_limit
 from pegboard.api.operation import Operation
 from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
@@ -62,7 +62,7 @@ def declare(name: str, resource: type[Resource], settings: Mapping[str, Any]) ->
         rules=declared.rules(resource),
         has_uuids=bool(declared.has_uuids(resource)),
         error_codes=tuple(resource.error_codes),
-        content=content and replace(content, max_size=content.limit(settings)),
+        content=content and replace(content, max_size=size_limit(content, settings)),
         references=dict(mapping.references(resource.schema())),
         takes_arrays=issubclass(resource, TableResource),
     )
