@@ -102,6 +102,7 @@ class Rooms(ContentResource):
     public = ("GET",)
     content = Content(max_size="most", types=("image/*",), name="name")
     settings_schema = Limits
+    former_names = ["chambers"]
     me = ("GET", "PATCH")
     me_writable = ("name",)
     unique = (Unique("name", ignore_case=True),)

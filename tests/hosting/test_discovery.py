@@ -106,7 +106,7 @@ def test_a_valid_plugin_is_ready(site: Site) -> None:
         ("raise GeneratorExit", "GeneratorExit"),
         ("class Rude(Exception):\n    def __str__(self): raise ValueError\nraise Rude", "Rude"),
         ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
-        ("x = 1", "AttributeError"),
+        ("x = 1", "has no Things: correct the entry point"),
         ("Things = 5", "a subclass of pegboard.Resource"),
         ("class Things: pass", "a subclass of pegboard.Resource"),
         (VALID.replace("schema = Thing", ""), "set schema to a subclass of pegboard.Schema"),

@@ -69,7 +69,7 @@ class Context:
         return connection
 
     def without_locks(self) -> Context:
-        """Return a context in the same transaction that does not lock the items that are retrieved with it."""
+        """Return a context in the same transaction for other items: without locks, and without the conditions."""
         return derive(self, self.query)
 
     def after_commit(self, callback: Callable[[], None]) -> None:

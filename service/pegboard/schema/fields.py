@@ -72,7 +72,7 @@ class Url(String):
 class Password(String):
     """Accept a password of 8 to 1,024 characters (in NFC). Stored as its argon2id hash, `text`.
 
-    The field is always write-only. Table resources hash passwords before writing; others must call `Resource.hashed`.
+    The field is always write-only. The service hashes the password before it calls an action or an operation.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -18,7 +18,7 @@ _OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "prefix", "contains", 
 
 _OUTAGES: Mapping[State, str] = {
     State.FAILED: "The plugin could not be loaded, migrated or mounted. The other plugins are not affected.",
-    State.CONFLICT: "More than one distribution claims this name, so none of them serves.",
+    State.CONFLICT: "Another plugin has the same name, former name or block of error codes.",
     State.DISABLED: "The plugin is installed, but the operator has disabled it.",
 }
 
