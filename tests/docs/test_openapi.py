@@ -337,7 +337,7 @@ def test_error_codes_are_listed_for_the_operations_that_return_them(document: Do
 
 def test_examples_of_validation_errors_are_real(document: Document) -> None:
     response = resolved(document, document["paths"]["/things"]["post"]["responses"]["422"])
-    errors = response["content"]["application/json"]["examples"]["faults"]["value"]["errors"]
+    errors = response["content"]["application/json"]["examples"]["errors"]["value"]["errors"]
     assert {(error["code"], error["pointer"]) for error in errors} == {(11001, "/name"), (11001, "/price")}
 
 
@@ -362,10 +362,10 @@ def test_a_failed_plugin_is_listed_without_its_error() -> None:
     document = document_of([broken, off, *twice, plugin("makers", Makers)])
     validate_document(document)
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
-    assert tags["broken"] == "Out of service (failed)."
-    assert tags["torn"] == "Out of service (conflict)."
-    assert tags["off"] == "Out of service (disabled)."
-    assert "Out of service: `broken`, `off`, `torn`." in document["info"]["description"]
+    assert tags["broken"] == "Unavailable (failed)."
+    assert tags["torn"] == "Unavailable (conflict)."
+    assert tags["off"] == "Unavailable (disabled)."
+    assert "Unavailable: `broken`, `off`, `torn`." in document["info"]["description"]
     assert "secret" not in json.dumps(document)
     assert not {"/broken", "/torn", "/off"} & document["paths"].keys()
     assert "/makers" in document["paths"]

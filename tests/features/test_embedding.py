@@ -413,10 +413,10 @@ async def test_a_response_compressed_by_third_party_code_is_written_by_aiohttp(
 
 
 @web.middleware
-async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Do what `X-Do` demands."""
+async def third_party(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Execute the action named in `X-Do`."""
     action = request.headers.get("X-Do", "")
-    if action == "answer":
+    if action == "respond":
         return web.Response(text="mine")
     if action == "forbid":
         raise web.HTTPForbidden(text="no")
@@ -459,21 +459,21 @@ async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @pytest.fixture(scope="module", params=["first", "last", "parent"])
-async def meddled(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient, database_url: str) -> Any:
+async def embedded_client(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient, database_url: str) -> Any:
     """Insert a middleware before all of ours, after them, or into a parent; return the client and the prefix."""
     files = next(entry for entry in discovery.discover(discovery.installed()) if entry.name == "files")
     app = create_app(settings(database_url), [plugin("notes", Notes), files], CHEAP)
     if request.param == "parent":
-        parent = web.Application(middlewares=[meddle], client_max_size=10 << 20)
+        parent = web.Application(middlewares=[third_party], client_max_size=10 << 20)
         parent.add_subapp("/api", app)
         return await aiohttp_client(parent, headers=AUTH), "/api", request.param
-    app.middlewares.insert(0 if request.param == "first" else len(app.middlewares), meddle)
+    app.middlewares.insert(0 if request.param == "first" else len(app.middlewares), third_party)
     return await aiohttp_client(app, headers=AUTH), "", request.param
 
 
-async def test_a_response_of_a_third_party_middleware_is_sent(meddled: Any) -> None:
-    client, prefix, position = meddled
-    response = await client.get(f"{prefix}/notes", headers={"X-Do": "answer"})
+async def test_a_response_of_a_third_party_middleware_is_sent(embedded_client: Any) -> None:
+    client, prefix, position = embedded_client
+    response = await client.get(f"{prefix}/notes", headers={"X-Do": "respond"})
     assert (response.status, await response.text()) == (200, "mine")
     refused = await client.get(f"{prefix}/notes", headers={"X-Do": "forbid"})
     assert refused.status == 403
@@ -482,8 +482,8 @@ async def test_a_response_of_a_third_party_middleware_is_sent(meddled: Any) -> N
     assert (await client.get(f"{prefix}/notes")).status == 200
 
 
-async def test_content_read_by_a_third_party_middleware_is_stored(meddled: Any) -> None:
-    client, prefix, _ = meddled
+async def test_content_read_by_a_third_party_middleware_is_stored(embedded_client: Any) -> None:
+    client, prefix, _ = embedded_client
     made = await client.post(f"{prefix}/files", json={"name": "x"}, headers={"X-Do": "read"})
     assert made.status == 201
     path = f"{made.headers['Location']}/content"
@@ -492,8 +492,8 @@ async def test_content_read_by_a_third_party_middleware_is_stored(meddled: Any) 
     assert await (await client.get(path)).read() == b"0123456789"
 
 
-async def test_content_consumed_by_a_third_party_middleware_is_never_stored(meddled: Any) -> None:
-    client, prefix, _ = meddled
+async def test_content_consumed_by_a_third_party_middleware_is_never_stored(embedded_client: Any) -> None:
+    client, prefix, _ = embedded_client
     made = await client.post(f"{prefix}/files", json={"name": "x"})
     path = f"{made.headers['Location']}/content"
     assert (await client.put(path, data=b"before", headers={"Content-Type": "text/plain"})).status == 201
@@ -504,8 +504,10 @@ async def test_content_consumed_by_a_third_party_middleware_is_never_stored(medd
     assert await (await client.get(path)).read() == b"before"
 
 
-async def test_an_invalid_response_is_a_500_with_one_request_id(meddled: Any, caplog: pytest.LogCaptureFixture) -> None:
-    client, prefix, position = meddled
+async def test_an_invalid_response_is_a_500_with_one_request_id(
+    embedded_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, prefix, position = embedded_client
     for action in ("none",) * (position == "last") + ("raise",):
         caplog.clear()
         response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
@@ -520,9 +522,9 @@ async def test_an_invalid_response_is_a_500_with_one_request_id(meddled: Any, ca
 
 @pytest.mark.parametrize(("action", "status"), [("cookie", 401), ("found", 302), ("ok", 200)])
 async def test_cookies_and_bodies_of_errors_raised_by_third_party_code_are_sent(
-    meddled: Any, action: str, status: int
+    embedded_client: Any, action: str, status: int
 ) -> None:
-    client, prefix, _ = meddled
+    client, prefix, _ = embedded_client
     response = await client.get(f"{prefix}/notes", headers={"X-Do": action}, allow_redirects=False)
     assert response.status == status
     assert ("session" in response.headers.get("Set-Cookie", "")) is (action != "ok")
@@ -530,8 +532,8 @@ async def test_cookies_and_bodies_of_errors_raised_by_third_party_code_are_sent(
         assert await response.text() == "fine"
 
 
-async def test_errors_raised_by_third_party_code_keep_body_and_headers(meddled: Any) -> None:
-    client, prefix, _ = meddled
+async def test_errors_raised_by_third_party_code_keep_body_and_headers(embedded_client: Any) -> None:
+    client, prefix, _ = embedded_client
     for action, status, body in (("bytes", 200, b"\xff\xfe"), ("nothing", 204, b"")):
         response = await client.get(f"{prefix}/notes", headers={"X-Do": action})
         assert (response.status, await response.read()) == (status, body)
@@ -544,7 +546,7 @@ async def test_an_invalid_third_party_header_is_one_500(
     aiohttp_client: AiohttpClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = application(database_url, cors_origins="https://a.example")
-    app.middlewares.append(meddle)
+    app.middlewares.append(third_party)
 
     async def name(request: web.Request, response: web.StreamResponse) -> None:
         if "u" in request.query:
@@ -597,7 +599,7 @@ async def test_timeouts_and_framing_apply_to_bodies_read_by_third_party_code(
         return web.Response(body=await request.read())
 
     app = application(database_url, receive_timeout="0.5")
-    app.middlewares.insert(0 if position == "first" else len(app.middlewares), meddle)
+    app.middlewares.insert(0 if position == "first" else len(app.middlewares), third_party)
     app.router.add_post("/read", read)
     client = await aiohttp_client(app)
     host = f"Host: a\r\nAuthorization: {AUTH['Authorization']}\r\nX-Do: read\r\n"
@@ -642,7 +644,7 @@ async def test_a_long_upload_read_by_third_party_code_is_not_cut_and_gets_100_co
         return web.Response(text=str(size))
 
     app = application(database_url, receive_timeout="0.4")
-    app.middlewares.append(meddle)
+    app.middlewares.append(third_party)
     app.router.add_post("/each", each)
     app.router.add_post("/slow", slow)
     app.router.add_post("/large", large)

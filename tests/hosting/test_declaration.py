@@ -1,4 +1,4 @@
-"""What an author can get wrong in a declaration, and the one message that is told of it: the place, and the mend."""
+"""Errors in declarations, and the message for each: the location and the fix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Taken(ApiError, number=1, status=409, message="Taken."): ...
 
 """
 
-# The schema's fields, the lines of a table's resource, and what is told.
+# The fields of the schema, the lines of the resource, and the expected message.
 TABLES: list[tuple[str, str, str]] = [
     # The schema and its fields.
     ("", "schema = 5", "set schema to a subclass of pegboard.Schema"),
@@ -379,7 +379,7 @@ TABLES: list[tuple[str, str, str]] = [
     ),
 ]
 
-# What an entry point leads to, when it is no table, and what is told.
+# The code of the object of an entry point, if not a table resource, and the expected message.
 OTHERS: list[tuple[str, str]] = [
     ("Things = 5", "an entry point of pegboard.resources must name a subclass of pegboard.Resource"),
     ("class Things: pass", "an entry point of pegboard.resources must name a subclass of pegboard.Resource"),
@@ -414,8 +414,8 @@ def declared(code: str) -> Any:
     return names["Things"]
 
 
-@pytest.mark.parametrize(("schema", "resource", "told"), TABLES)
-def test_an_invalid_table_is_reported_with_location_and_fix(schema: str, resource: str, told: str) -> None:
+@pytest.mark.parametrize(("schema", "resource", "message"), TABLES)
+def test_an_invalid_table_is_reported_with_location_and_fix(schema: str, resource: str, message: str) -> None:
     code = f"""
 class Thing(Schema):
     name = fields.String(validate=validate.Length(1, 100))
@@ -426,12 +426,12 @@ class Things(TableResource):
     verbs = "GET", "POST"
     {resource}
 """
-    assert problem(declared(code), "things") == told
+    assert problem(declared(code), "things") == message
 
 
-@pytest.mark.parametrize(("code", "told"), OTHERS)
-def test_other_invalid_declarations_are_reported(code: str, told: str) -> None:
-    assert problem(declared(code), "things") == told
+@pytest.mark.parametrize(("code", "message"), OTHERS)
+def test_other_invalid_declarations_are_reported(code: str, message: str) -> None:
+    assert problem(declared(code), "things") == message
 
 
 def test_valid_declarations_are_accepted() -> None:
@@ -467,4 +467,4 @@ class Things(TableResource):
 
 
 def test_the_number_of_cases_is_as_documented() -> None:
-    assert len({told for *_, told in TABLES}) >= 40
+    assert len({message for *_, message in TABLES}) >= 40

@@ -1,4 +1,4 @@
-"""What authors write under our names, or nearly under them: it works, or keeps the plugin out and says why."""
+"""Members of authors' classes with the name of a member of the base classes, or almost: they work, or fail the plugin."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STRANGE = {"text": '{} = "a text"', "method": "def {}(self, *, another): return 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Give an empty folder on the path."""
+    """Return an empty folder on the path."""
     monkeypatch.syspath_prepend(tmp_path)
     site = Site(tmp_path)
     yield site
@@ -55,23 +55,23 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def public_names(cls: type) -> set[str]:
-    """Return every public name that a class and its instances have from us."""
+    """Return every public name of a class and its instances."""
     names = {name for parent in cls.__mro__ for name in (*vars(parent), *inspect.get_annotations(parent))}
     return {name for name in (*names, *ACTIONS) if not name.startswith("_")}
 
 
-def strangers() -> dict[str, tuple[str, str]]:
-    """Return for each broken plugin the attribute that breaks it and the code of its class, by its name."""
+def broken_plugins() -> dict[str, tuple[str, str]]:
+    """Return the attribute that breaks a plugin, and the code of its class, by the name of the plugin."""
     return {
         f"{base.lower()}-{name}-{kind}": (name, f"({base}):\n    {line.format(name)}\n")
-        for base, ours in BASES.items()
-        for name in sorted(public_names(ours))
+        for base, resource in BASES.items()
+        for name in sorted(public_names(resource))
         for kind, line in STRANGE.items()
     }
 
 
 async def test_overridden_names_do_not_affect_other_plugins(site: Site, serve: Serve, postgres: str) -> None:
-    broken = strangers()
+    broken = broken_plugins()
     classes = [f"class C{number}{code}" for number, (_, code) in enumerate(broken.values())]
     package = site.install("pegboard-strangers", PRELUDE + "\n".join(classes))
     points = "".join(f"{name} = {package}:C{number}\n" for number, name in enumerate(broken))
@@ -96,8 +96,8 @@ async def test_overridden_names_do_not_affect_other_plugins(site: Site, serve: S
     assert {name for name in broken if rows[name]["state"] == "ready"} == set()
 
 
-WRONG: list[tuple[str, str]] = [
-    # What stands under a name of ours.
+INVALID: list[tuple[str, str]] = [
+    # Members with the name of a member of a base class.
     ("name = 'things'", "the service sets the attribute name on each resource: rename yours"),
     ("settings = Thing", "the service sets the attribute settings on each resource: write settings_schema = ..."),
     ("def __init__(self, name, services): pass", "__init__ has the wrong parameters: write def __init__(self)"),
@@ -195,7 +195,7 @@ ALLOWED = [
 ]
 
 
-UNFIT: list[tuple[str, str]] = [
+INVALID_SCHEMAS: list[tuple[str, str]] = [
     (
         "made = fields.Date(data_key='created_at')",
         "the field made has data_key='created_at', which is a standard field",
@@ -247,7 +247,7 @@ UNFIT: list[tuple[str, str]] = [
     ("below = fields.Nested(Lost)", "the field below nests Lost, and there Lost.make returned None"),
 ]
 
-SUITABLE = [
+VALID_SCHEMAS = [
     "@validates_schema\n    def check(self, data, **kwargs): pass",
     "@validates_schema(pass_original=True)\n    def check(self, data, original, *, partial, many, unknown): pass",
     "@validates('name')\n    def check(self, value, data_key): pass",
@@ -281,14 +281,14 @@ def of_schema(line: str) -> Any:
     return declared(f"{PRELUDE}{NESTED}{thing}\nclass Things(Memory):\n    schema = Thing\n")
 
 
-@pytest.mark.parametrize(("line", "told"), UNFIT)
-def test_invalid_schema_overrides_are_reported_in_one_line(line: str, told: str) -> None:
-    fault = problem(of_schema(line), "things")
-    assert told in (fault or "")
-    assert len(fault or "") < 300
+@pytest.mark.parametrize(("line", "message"), INVALID_SCHEMAS)
+def test_invalid_schema_overrides_are_reported_in_one_line(line: str, message: str) -> None:
+    error = problem(of_schema(line), "things")
+    assert message in (error or "")
+    assert len(error or "") < 300
 
 
-@pytest.mark.parametrize("line", SUITABLE)
+@pytest.mark.parametrize("line", VALID_SCHEMAS)
 def test_valid_schema_overrides_are_allowed(line: str) -> None:
     assert problem(of_schema(line), "things") is None
 
@@ -323,13 +323,13 @@ async def test_an_occasionally_invalid_return_value_of_a_hook_is_logged(
 ) -> None:
     api = await serve([plugin("things", of_schema(CHANGEABLE))], database_url=await new_database(postgres))
     assert (await api.post("/things", {"name": "x"})).status == 201
-    for name, told in (
+    for name, message in (
         ("lost", "Thing.clean returned None: it must return the data"),
         ("odd", "Thing.make returned Content(max_size="),
     ):
         caplog.clear()
         assert (await api.post("/things", {"name": name})).status == 500
-        assert told in caplog.text
+        assert message in caplog.text
     assert (await api.post("/things", {"name": "whole"})).errors == [(11000, "")]
     assert (await api.post("/things", {"name": "part"})).errors == [(11000, "/name")]
 
@@ -338,12 +338,12 @@ def of_table(line: str) -> Any:
     return declared(f"{PRELUDE}\nclass Things(Table):\n    {line}\n")
 
 
-@pytest.mark.parametrize(("line", "told"), [*WRONG, *MISSPELT])
-def test_invalid_overrides_are_reported_in_one_line(line: str, told: str) -> None:
-    fault = problem(of_table(line), "things")
-    assert told in (fault or "")
-    assert len(fault or "") < 300
-    assert "\n" not in (fault or "")
+@pytest.mark.parametrize(("line", "message"), [*INVALID, *MISSPELT])
+def test_invalid_overrides_are_reported_in_one_line(line: str, message: str) -> None:
+    error = problem(of_table(line), "things")
+    assert message in (error or "")
+    assert len(error or "") < 300
+    assert "\n" not in (error or "")
 
 
 @pytest.mark.parametrize("line", ALLOWED)
@@ -358,16 +358,16 @@ def test_installed_plugins_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mixin", "bases", "told"),
+    ("mixin", "bases", "message"),
     [
         ("uniqe = ()", "Table, Mixin", "uniqe is not an attribute of a resource"),
         ("async def parse_id(self, text): pass", "Mixin, Table", "parse_id must be a plain method"),
         ("async def parse_id(self, text): pass", "Table, Mixin", "None"),
     ],
 )
-def test_inherited_attributes_are_checked(mixin: str, bases: str, told: str) -> None:
+def test_inherited_attributes_are_checked(mixin: str, bases: str, message: str) -> None:
     code = f"{PRELUDE}\nclass Mixin:\n    {mixin}\n\nclass Things({bases}): pass"
-    assert str(problem(declared(code), "things")).startswith(told)
+    assert str(problem(declared(code), "things")).startswith(message)
 
 
 UNSENDABLE = {
@@ -377,14 +377,14 @@ UNSENDABLE = {
 
 
 async def test_unencodable_text_disables_only_its_plugin(site: Site, serve: Serve) -> None:
-    """A half of a surrogate pair is a character to Python, and none to UTF-8."""
+    """Python represents a lone surrogate as a character, but UTF-8 cannot encode it."""
     code = "\n".join(f"class C{number}(Table):\n{line}" for number, line in enumerate(UNSENDABLE.values()))
     package = site.install("pegboard-unsendable", PRELUDE + code)
     points = "\n".join(f"{name} = {package}:C{number}" for number, name in enumerate(UNSENDABLE))
     (site.folder / f"{package}-1.2.dist-info" / "entry_points.txt").write_text(f"[pegboard.resources]\n{points}\n")
     neighbour = plugin("neighbour", declared(f"{PRELUDE}\nclass Things(Table): pass"))
-    found = [one for one in discover(installed()) if one.name in UNSENDABLE]
-    api = await serve([*found, neighbour])
+    unsendable = [plugin for plugin in discover(installed()) if plugin.name in UNSENDABLE]
+    api = await serve([*unsendable, neighbour])
     rows = {row["name"]: row["fault"] for row in (await api.get("/plugins")).json["items"]}
     for name in UNSENDABLE:
         assert "it cannot be described: TypeError: str is not valid UTF-8" in (rows[name] or ""), name

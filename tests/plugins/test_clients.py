@@ -479,7 +479,7 @@ async def test_the_last_administrator_cannot_be_removed(api: Api, verb: str, bod
 
 async def test_one_of_two_administrators_that_delete_each_other_remains(api: Api) -> None:
     for number in range(5):
-        # New names each time: a deleted client may be remembered for a second.
+        # New names each time: a deleted client may be cached for a second.
         bob = await create(api, username=f"bob {number}", grants=["*:*"])
         ada = await create(api, username=f"ada {number}", grants=["*:*"])
         await api.service.database.write.execute("UPDATE pegboard.client SET active = false WHERE username = 'admin'")

@@ -139,7 +139,7 @@ class Authentication(BasicAuthMiddleware):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
-    def remembered(self) -> int:
+    def cached_credentials(self) -> int:
         """Return the number of cached credentials."""
         return len(self._entries)
 

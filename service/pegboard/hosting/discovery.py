@@ -93,7 +93,7 @@ class Plugin:
         return declared.verbs(self.resource) if self.resource else ()
 
     def fail(self, error: str, state: State = State.FAILED) -> None:
-        """Take the plugin out of service; log and keep the error on a single line."""
+        """Mark the plugin as failed; log and keep the error on a single line."""
         self.state, self.error = state, _single_line(error)
         log.error("plugin %s (%s %s) failed: %s", self.name, self.distribution, self.version, self.error)
 

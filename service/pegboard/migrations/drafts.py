@@ -32,7 +32,7 @@ class Draft:
 
 
 async def draft(dsn: str, source: PluginMigrations) -> list[Draft]:
-    """Return the files that change the table of a plugin to the one its schema declares; none if there is no plan.
+    """Return the files that change the table of a plugin to the one its schema declares; none if nothing has to change.
 
     If the package has no files yet, the first makes the existing table and is marked as its baseline, so that it is not
     run where the table exists. Raises `MigrationError` if the difference cannot be determined.

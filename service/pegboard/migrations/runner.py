@@ -71,7 +71,7 @@ async def status(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Out
 
 
 async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Preview]:
-    """Return what `migrate` would do for each plugin with pending migrations, without any plan."""
+    """Return what `migrate` would do for each plugin with pending migrations, without applying them."""
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
         records = await history.recorded(connection)

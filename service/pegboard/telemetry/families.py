@@ -59,7 +59,7 @@ FAMILIES: tuple[Family, ...] = (
         "Requests by the outcome of their credentials: remembered, verified, failed, throttled, malformed, missing.",
         ("outcome",),
     ),
-    Family("pegboard_credentials_remembered", "gauge", "Credentials that are remembered."),
+    Family("pegboard_credentials_remembered", "gauge", "Cached credentials."),
     Family("pegboard_password_checks_running", "gauge", "Passwords that are being hashed or checked by argon2."),
     Family("pegboard_password_checks_waiting", "gauge", "Logins that wait for argon2."),
     Family("pegboard_password_checks_refused_total", "counter", "Logins rejected because too many were waiting."),

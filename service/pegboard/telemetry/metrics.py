@@ -119,7 +119,7 @@ class Metrics:
         outcomes = self._authentication.outcomes.items()
         return {
             **{("pegboard_authentications_total", outcome): [number] for outcome, number in outcomes},
-            ("pegboard_credentials_remembered",): [self._authentication.remembered],
+            ("pegboard_credentials_remembered",): [self._authentication.cached_credentials],
             ("pegboard_password_checks_running",): [passwords.running],
             ("pegboard_password_checks_waiting",): [passwords.waiting],
             ("pegboard_password_checks_refused_total",): [passwords.refused],

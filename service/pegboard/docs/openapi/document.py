@@ -25,7 +25,7 @@ conditional requests and retries.
 - Collections come in pages: follow `next` until it is null. Text is sorted by code points.
 - Text cannot hold U+0000.
 """
-_OUT_OF_SERVICE = "Out of service"
+_UNAVAILABLE = "Unavailable"
 _SERVICE = "Information about the service itself."
 _SECURITY = {"basic": {"type": "http", "scheme": "basic", "description": "RFC 7617, in UTF-8."}}
 
@@ -74,7 +74,7 @@ def document(
 
 def _info(version: str, plugins: Sequence[Plugin]) -> dict[str, Any]:
     unavailable = sorted({plugin.name for plugin in plugins if plugin.state is not State.READY})
-    sentence = f"\n{_OUT_OF_SERVICE}: {', '.join(f'`{name}`' for name in unavailable)}.\n" if unavailable else ""
+    sentence = f"\n{_UNAVAILABLE}: {', '.join(f'`{name}`' for name in unavailable)}.\n" if unavailable else ""
     return {
         "title": "Pegboard",
         "version": version,
@@ -93,7 +93,7 @@ def _tags(plugins: Sequence[Plugin], texts: Mapping[str, str]) -> list[dict[str,
 
 def _text(plugin: Plugin, texts: Mapping[str, str]) -> str:
     if plugin.state is not State.READY:
-        return f"{_OUT_OF_SERVICE} ({plugin.state})."
+        return f"{_UNAVAILABLE} ({plugin.state})."
     return texts.get(plugin.name) or f"The resource `{plugin.name}`."
 
 

@@ -112,7 +112,7 @@ def _response(status: int, codes: Sequence[type[ApiError]], details: Sequence[Er
             "summary": "All errors at once.",
             "value": {"errors": [detail.as_json() for detail in details]},
         }
-        examples = {"faults": complete} | examples
+        examples = {"errors": complete} | examples
     return {
         "description": f"{reason_phrase(status)}.\n\n{lines}",
         "headers": {name: ref(name, "headers") for name in headers},

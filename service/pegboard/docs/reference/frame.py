@@ -14,7 +14,7 @@ from pegboard.hosting.discovery import Plugin, State
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 
 STATES: Mapping[State, str] = {
-    State.FAILED: "out of service",
+    State.FAILED: "unavailable",
     State.CONFLICT: "in conflict",
     State.DISABLED: "disabled",
 }
@@ -68,7 +68,7 @@ def _menu(site: Site, current: str, sections: Sequence[Link]) -> Iterator[tuple[
     unavailable = {plugin.name: STATES[plugin.state] for plugin in site.plugins if plugin.name not in serving}
     yield "", [Link("Overview", site.page(), is_current=not current)]
     yield "Resources", [_link(site, name, current) for name in names if name in serving]
-    yield "Out of service", [_link(site, name, current, note) for name, note in unavailable.items()]
+    yield "Unavailable", [_link(site, name, current, note) for name, note in unavailable.items()]
     yield "On this page", sections
 
 

@@ -1,1 +1,1 @@
-"""What is held against the declaration of a plugin, at the start."""
+"""Checks of plugin declarations, at startup."""

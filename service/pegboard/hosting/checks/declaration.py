@@ -1,4 +1,4 @@
-"""The table of everything that is checked in the declaration of a resource."""
+"""The table of all checks of the declaration of a resource."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHECKS: tuple[Callable[[type[Resource]], Iterator[str]], ...] = (
     actions.verbs,
     operations.declared,
     overrides.service_attributes,
-    overrides.forms,
+    overrides.signatures,
     overrides.constructor,
     actions.signatures,
     actions.implemented,

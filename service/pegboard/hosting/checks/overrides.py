@@ -1,4 +1,4 @@
-"""Checks of what overrides an attribute or a method of ours: whether the service can use it in its place."""
+"""Checks of members that override those of the base classes: whether the service can use them instead."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def _streams(function: Any) -> bool:
 
 
 def _manages(function: Any) -> bool:
-    # What `contextlib.contextmanager` makes is plain, but no async context manager.
+    # The result of `contextlib.contextmanager` is a plain function, but not an async context manager.
     return _is_plain(function) and not _yields(inspect.unwrap(function))
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Describe a kind of member: what can override it, how its definition begins, and the fix of what cannot."""
+    """Describe a kind of member: which overrides it accepts, the prefix of its definition, and the fix for others."""
 
     name: str
-    fits: Callable[[Any], bool]
-    head: str
-    cure: str
+    accepts: Callable[[Any], bool]
+    prefix: str
+    fix: str
 
 
 DATA = Kind("attribute", lambda _: True, "", "")
@@ -68,11 +68,11 @@ def service_attributes(found: type[Resource]) -> Iterator[str]:
             yield f"the service sets the attribute {name} on each resource: rename yours"
 
 
-def forms(found: type[Resource]) -> Iterator[str]:
-    """Check that what overrides a method of ours can be called like it."""
-    known = ours(found)
+def signatures(found: type[Resource]) -> Iterator[str]:
+    """Check that each override can be called like the method that it overrides."""
+    known = service_members(found)
     for name in sorted(known.keys() & _overridden(found)):
-        yield from _form(found, name, known[name])
+        yield from _signature_problems(found, name, known[name])
 
 
 def constructor(found: type[Resource]) -> Iterator[str]:
@@ -91,8 +91,8 @@ def derived(found: type[Resource]) -> Iterator[str]:
         yield str(error)
 
 
-def ours(found: type[Resource]) -> Mapping[str, Any]:
-    """Return our own members that the service reads or calls in a resource like `found`, by name."""
+def service_members(found: type[Resource]) -> Mapping[str, Any]:
+    """Return the members of the base classes of `found` that the service reads or calls, by name."""
     named = {name: vars(TableResource)[name] for name in _VERBS_ACTIONS}
     if found.content is not None:
         named |= {name: vars(ContentResource)[name] for name in CONTENT_ACTIONS.values()}
@@ -111,7 +111,7 @@ def instance_names() -> tuple[str, ...]:
 
 
 def kind_of(value: Any) -> Kind:
-    """Return the kind of one of our members."""
+    """Return the kind of a member of a base class."""
     if not inspect.isfunction(value):
         return DATA
     if inspect.iscoroutinefunction(value):
@@ -129,7 +129,7 @@ def _overridden(found: type) -> set[str]:
     return {name for name, parent in names.items() if not operation.is_core_class(parent)}
 
 
-def _form(found: type[Resource], name: str, own: Any) -> Iterator[str]:
+def _signature_problems(found: type[Resource], name: str, own: Any) -> Iterator[str]:
     kind = kind_of(own)
     static = inspect.getattr_static(found, name)
     # A missing content action is reported with the verb that needs it.
@@ -140,11 +140,11 @@ def _form(found: type[Resource], name: str, own: Any) -> Iterator[str]:
         yield f"the attribute {name} hides the {kind.name} that the service calls: rename it"
     if name in _VERBS_ACTIONS:
         return
-    if not kind.fits(function):
-        yield f"{name} {kind.cure.format(name)}"
-    if not _takes(function, _parameters(own)):
+    if not kind.accepts(function):
+        yield f"{name} {kind.fix.format(name)}"
+    if not _can_be_called(function, _parameters(own)):
         written = ", ".join(("self", *_written(_parameters(own))))
-        yield f"{name} has the wrong parameters: write {kind.head} {name}({written})"
+        yield f"{name} has the wrong parameters: write {kind.prefix} {name}({written})"
 
 
 def _bound(static: Any, found: type) -> Any:
@@ -154,11 +154,11 @@ def _bound(static: Any, found: type) -> Any:
 
 
 def _parameters(own: Any) -> list[inspect.Parameter]:
-    """Return the parameters of one of our methods, without `self`."""
+    """Return the parameters of a method, without `self`."""
     return list(inspect.signature(own).parameters.values())[1:]
 
 
-def _takes(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> bool:
+def _can_be_called(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> bool:
     named = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY}
     try:
         inspect.signature(function).bind(*([None] * (len(parameters) - len(named))), **named)

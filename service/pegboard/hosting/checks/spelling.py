@@ -1,4 +1,4 @@
-"""Checks of names in an author's class that are almost ours, and so have no effect."""
+"""Checks for misspelt names of attributes and methods in an author's class, which have no effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pegboard.hosting.checks.overrides import COROUTINE, DATA, MANAGER, STREAM
 _ALIKE = 0.8
 _SHORTEST = 5  # letters; of fewer, too many other words are nearly the same
 _ENDINGS = ("d", "r", "s")
-"""Endings that make another word of a verb, as in `updated` and `lists`."""
+"""Endings that turn a verb into another word, as in `updated` and `lists`."""
 
 _OTHER_WORDS: Mapping[str, str] = {
     "search": "search_fields",
@@ -29,18 +29,18 @@ _OTHER_WORDS: Mapping[str, str] = {
     "my_id": "get_own_id",
     "methods": "verbs",
 }
-"""Other words for our names, which authors may expect."""
+"""Other words for names of the API, which authors may expect."""
 
 _CALLED = tuple(
     name
-    for name, value in overrides.ours(ContentResource).items()
+    for name, value in overrides.service_members(ContentResource).items()
     if overrides.kind_of(value) in (COROUTINE, STREAM, MANAGER)
 )
 
 
 def attributes(found: type[Resource]) -> Iterator[str]:
-    """Check that no attribute has almost the name of one of ours."""
-    known = overrides.ours(found)
+    """Check that no attribute is misspelt."""
+    known = overrides.service_members(found)
     settable = [
         name for name in known if overrides.kind_of(known[name]) is DATA and name not in overrides.instance_names()
     ]
@@ -52,15 +52,15 @@ def attributes(found: type[Resource]) -> Iterator[str]:
 
 
 def methods(found: type[Resource]) -> Iterator[str]:
-    """Check that no coroutine has almost the name of one that the service calls."""
-    for name, value in _written(found, overrides.ours(found)):
+    """Check that no coroutine that the service calls is misspelt."""
+    for name, value in _written(found, overrides.service_members(found)):
         near = _near_method(name, _CALLED) if _is_coroutine(value) else None
         if near is not None:
             yield f"{name} is not a method of a resource: did you mean {near}? If not, rename it."
 
 
 def _written(found: type, known: Container[str]) -> Iterable[tuple[str, Any]]:
-    """Yield the author's public members, without operations and what has one of our names."""
+    """Yield the author's public members, without operations and the names in `known`."""
     for parent in found.__mro__:
         if operation.is_core_class(parent):
             continue
@@ -71,7 +71,7 @@ def _written(found: type, known: Container[str]) -> Iterable[tuple[str, Any]]:
 
 
 def _is_attribute(name: str, value: Any) -> bool:
-    """Return whether a value is no method, no property and no class defined in the class."""
+    """Return whether a value is not a method, a property or a nested class."""
     return not hasattr(type(value), "__get__") and not (inspect.isclass(value) and value.__name__ == name)
 
 
