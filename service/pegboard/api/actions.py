@@ -26,7 +26,7 @@ VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Actions(Protocol):
-    """The actions of another resource, as `self.resource(name)` returns them.
+    """Define the actions of another resource, as `self.resource(name)` returns them.
 
     A resource has only the actions that it implements; the ids are in the form that its items have.
     """

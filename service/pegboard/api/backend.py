@@ -21,7 +21,7 @@ from pegboard.schema.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the service provides to every resource.
+    """Hold what the service provides to every resource.
 
     `database` is the plugin's share of the connection pools. `secret` signs cursors and is the same in all workers.
     `resources` returns the resource served under a name, and raises `ApiError` 503 if there is none or before all
@@ -39,7 +39,7 @@ class Services:
 
 
 class Backend:
-    """The backend of a resource that has its own data source; `resource` has the author's actions."""
+    """Serve a resource that has its own data source; `resource` has the author's actions."""
 
     accepts_arrays = False
 

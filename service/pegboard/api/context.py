@@ -16,7 +16,7 @@ log = logging.getLogger("pegboard")
 
 
 class Transaction:
-    """A transaction and the callbacks that wait for its commit; without a connection it has ended."""
+    """Hold a transaction and the callbacks that wait for its commit; without a connection it has ended."""
 
     __slots__ = ("callbacks", "connection")
 
@@ -26,7 +26,7 @@ class Transaction:
 
 
 class Context:
-    """The context of a call of an action.
+    """Provide the context of a call of an action.
 
     `client` has sent the request `request_id`. `query` are its query parameters, `conditions` its preconditions.
     `traceparent` is the header of that name (W3C Trace Context) to send with calls to other services, or None outside

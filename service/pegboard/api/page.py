@@ -12,7 +12,7 @@ from pegboard.query.query import Query
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a collection: its items, the cursors of the pages next to it, and the count if requested."""
+    """Hold one page of a collection: its items, the cursors of the pages next to it, and the count if requested."""
 
     items: Sequence[Any]
     next: str | None = None

@@ -19,7 +19,7 @@ from pegboard.schema.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """An item's representation: its JSON, the opaque part of its entity tag, and the time of its last change.
+    """Hold the representation of an item: its JSON, the opaque part of its entity tag, and the time of its last change.
 
     The part of the tag after a dot covers expanded items, and is ignored by `If-Match`.
     """

@@ -33,7 +33,7 @@ _BATCH_SIZE = 250
 
 
 class TableBackend(Backend):
-    """The backend of a resource whose items are the rows of a table."""
+    """Serve a resource whose items are the rows of a table."""
 
     serializer: RowSerializer
     accepts_arrays = True

@@ -30,7 +30,7 @@ log = logging.getLogger("pegboard")
 
 
 class NotificationsBlocked(ConnectionError):
-    """The connection works, but notifications do not arrive, as behind a pooler in transaction mode."""
+    """Report that notifications do not arrive on a working connection, as behind a pooler in transaction mode."""
 
 
 class Notifications:

@@ -44,7 +44,7 @@ class Actual:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A step that needs an author: why it is not made automatically, its SQL, and its effect on rows."""
+    """Describe a step that an author must confirm: the reason, its SQL, and its effect on existing rows."""
 
     reason: str
     sql: str
@@ -53,7 +53,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps from the existing table to the declared one, in order."""
+    """Hold the steps from the existing table to the declared one, in order."""
 
     steps: tuple[str | Refusal, ...]
 

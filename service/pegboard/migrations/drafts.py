@@ -20,9 +20,9 @@ _WIDTH = 117
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The text of one SQL file; the `first` makes the table, any other changes it.
+    """Hold the text of one SQL file; the `first` creates the table, the others change it.
 
-    `warnings` are the comments that its author has to read: rows may be lost, or make it fail.
+    `warnings` describe the steps that lose data, or that fail on some rows.
     """
 
     version: int

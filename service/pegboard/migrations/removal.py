@@ -48,14 +48,14 @@ _FORGET_RESPONSES = """
 
 @dataclass(frozen=True, slots=True)
 class PluginData:
-    """The data of a plugin: the number of rows by table, and the tables of other plugins that refer to them."""
+    """Describe the data of a plugin: the number of rows by table, and the tables of other plugins that refer to it."""
 
     rows: Mapping[str, int]
     referring: tuple[str, ...]
 
 
 async def plugin_data(dsn: str, plugin: str) -> PluginData:
-    """Return the data of `plugin`; raises `MigrationError` for the name of no migrated plugin."""
+    """Return the data of `plugin`; raises `MigrationError` if it is not a migrated plugin."""
     async with history.connection(dsn) as connection:
         await _find(connection, plugin)
         tables = [row["relname"] for row in await connection.fetch(_TABLES, plugin)]
@@ -69,7 +69,7 @@ async def drop(dsn: str, plugin: str, path: str, *, wait: float = history.WAIT) 
     """Drop a plugin's schema with all data and delete its records, in one transaction.
 
     The records are its migrations, and the responses stored for retries of requests to `path`, where it is mounted.
-    Raises `MigrationError` for the name of no migrated plugin, so that no other schema can be dropped, and if
+    Raises `MigrationError` if `plugin` is not a migrated plugin, so that no other schema can be dropped, and if
     something in another schema would be dropped too.
     """
     async with history.connection(dsn) as connection, history.lock(connection, wait):

@@ -30,7 +30,7 @@ from pegboard.schema.ddl import TableSpec
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The SQL that would run for one plugin; comments in it give the reasons for refused steps."""
+    """Hold the SQL that would run for one plugin; its comments contain the reasons for refused steps."""
 
     sql: str
     refused: bool

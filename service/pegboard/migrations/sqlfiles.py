@@ -22,12 +22,12 @@ _TRANSACTION = re.compile(
 
 
 class MigrationError(Exception):
-    """Migrations cannot be applied; the message is one line."""
+    """Report in one line why migrations cannot be applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlFile:
-    """One SQL file; its lines end with LF, whatever the checkout."""
+    """Represent one SQL file; its lines end with LF on every platform."""
 
     version: int
     name: str
@@ -57,7 +57,7 @@ class SqlFile:
     def baseline(self) -> str | None:
         """Return the fingerprint in the first line `-- pegboard: baseline FINGERPRINT`.
 
-        The file makes the table of a schema with that fingerprint, and is not run where the schema has made it.
+        The file creates the table of a schema with that fingerprint, and is not run if the schema has created it.
         """
         return self._mark.removeprefix(_BASELINE).strip() if self._mark.startswith(_BASELINE) else None
 
@@ -68,7 +68,7 @@ class SqlFile:
 
 
 def read(folder: Traversable | None) -> tuple[SqlFile, ...]:
-    """Return the SQL files of a package's folder by number, 0001 first; none when there is no folder.
+    """Return the SQL files of a package's folder by number, 0001 first; none if there is no folder.
 
     Raises `MigrationError` for an invalid name, a missing or duplicate number, and a statement that is not allowed.
     """

@@ -20,9 +20,9 @@ _RESERVED = frozenset({"public", "information_schema"})
 
 @dataclass(frozen=True, slots=True)
 class PluginMigrations:
-    """The source of a plugin's tables: the SQL files of `folder` or, without any, the declaration `table`.
+    """Describe the source of a plugin's tables: the SQL files of `folder` or, without any, the declaration `table`.
 
-    With both, the files make the table, and the references of `table` determine the order of plugins.
+    With both, the files create the table, and the references of `table` determine the order of plugins.
     """
 
     plugin: str
@@ -38,7 +38,7 @@ class PluginMigrations:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The status of one plugin's migrations, by name; that of a declared table is called `schema`.
+    """Describe the status of one plugin's migrations, by name; that of a declared table is called `schema`.
 
     `applied` are all that the database has, `now` those applied by this call, `pending` those not yet applied, and
     `missing` those of another version of the package. A plugin that is not installed has only `missing`.
@@ -53,7 +53,7 @@ class Outcome:
 
 
 class NewerSchema(MigrationError):
-    """The core's tables were made by a newer version of it."""
+    """Report that a newer version of the core created its tables."""
 
 
 Applied = Mapping[int, tuple[str, str]]  # names and checksums by number

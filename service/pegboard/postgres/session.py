@@ -81,7 +81,7 @@ class ConnectionOptions:
 
 
 class Session(asyncpg.Connection):
-    """A connection that caches its prepared statements, and whose COMMIT commits or raises."""
+    """Extend an asyncpg connection: cache prepared statements, and raise if a COMMIT does not commit."""
 
     __slots__ = ("statements",)
 

@@ -37,7 +37,7 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index to sort by `columns` (descending with a leading `-`), or of the elements of one list."""
+    """Describe an index for sorting by `columns` (descending with a leading `-`), or over the elements of one list."""
 
     columns: tuple[str, ...]
 

@@ -17,7 +17,7 @@ from pegboard.errors import ApiError, ErrorDetail
 
 
 class Message(str):
-    """An error message with a code, which marshmallow passes on like any string."""
+    """Represent an error message with a code, which marshmallow handles like any string."""
 
     code: int
 
