@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
         self._done: Callable[[], None] = _no_callback
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        # uvloop's transports implement asyncio.Transport, but are no subclass of it.
+        # uvloop's transports implement asyncio.Transport, but are not subclasses of it.
         self._transport = cast(asyncio.Transport, transport)
 
     def start(self, deadline: int, done: Callable[[], None]) -> None:

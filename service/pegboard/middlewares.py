@@ -131,7 +131,7 @@ async def handle_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         response = await handler(request)
         if not isinstance(response, web.StreamResponse):
-            raise TypeError(f"a handler or a middleware returned {response!r:.100}, which is no response")
+            raise TypeError(f"a handler or a middleware returned {response!r:.100}, which is not a response")
         return response
     except ApiError as error:
         api_error = error
@@ -150,7 +150,7 @@ async def handle_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _raised_response(error: web.HTTPException) -> Response:
-    """Return the response for an exception that is no error; a redirect has no body."""
+    """Return the response for an exception that is not an error; a redirect has no body."""
     if error.status >= 300:
         return _with_headers(Response(error.status, {}), error)
     body = error.body if isinstance(error.body, bytes) else b""

@@ -291,7 +291,7 @@ class Writable(Schema):
 INVALID_DECLARATIONS: tuple[tuple[type[Resource], str], ...] = (
     (invalid_resource(schema=Unsized), "items with content need the field size = fields.Integer(dump_only=True): add it"),
     (invalid_resource(schema=Writable), "items with content need the field media_type = fields.String(dump_only=True): add it"),
-    (invalid_resource(content=Content(verbs=("GET", "DELETE"))), "content names the method 'DELETE'; use only GET, HEAD, PUT"),
+    (invalid_resource(content=Content(verbs=("GET", "DELETE"))), "content has the verb 'DELETE'; use only GET, HEAD, PUT"),
     (invalid_resource(content=Content(name="nmae")), "content takes its name from the field nmae, which does not exist: add it"),
     (type("Bare", (Resource,), {**vars(Reports), "read_content": None}), "content is declared, but there is no action read_content: write it"),
     (type("Vague", (Reports,), {"content": Content(max_size="most", verbs=("GET",))}), "content takes its max_size from the setting most: add most = fields.Integer(...) to settings_schema"),

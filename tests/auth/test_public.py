@@ -175,8 +175,8 @@ async def test_a_failed_public_plugin_is_503_without_credentials(serve: Serve) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"public": ("DELETE",)}, "public names 'DELETE'; use only those of GET, HEAD, POST"),
-        ({"public": ("GET",), "verbs": ("POST",)}, "public names 'GET'"),
+        ({"public": ("DELETE",)}, "public contains 'DELETE'; use only those of GET, HEAD, POST"),
+        ({"public": ("GET",), "verbs": ("POST",)}, "public contains 'GET'"),
         ({"public": "GET"}, "public is a string, not a tuple"),
         ({"public": ("GET",), "owned": True}, "public and owned are both set"),
     ],

@@ -39,7 +39,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "class Meta:\n        datetimeformat = '%d.%m.%Y'",
         "",
-        "Thing.Meta sets datetimeformat, but the service defines the format of instants: leave it out",
+        "Thing.Meta sets datetimeformat, but the service defines the format of timestamps: leave it out",
     ),
     (
         "class Meta:\n        index_errors = False",
@@ -204,9 +204,9 @@ TABLES: list[tuple[str, str, str]] = [
         "the field a nests GeneratedSchema, and there the field b rejects its own default 'x': Not a valid integer.",
     ),
     # The verbs.
-    ("", 'verbs = "GET"', 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'),
-    ("", 'verbs = {"GET"}', 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'),
-    ("", "verbs = ()", 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'),
+    ("", 'verbs = "GET"', 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'),
+    ("", 'verbs = {"GET"}', 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'),
+    ("", "verbs = ()", 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'),
     (
         "",
         'verbs = "GET", "get"',
@@ -217,7 +217,7 @@ TABLES: list[tuple[str, str, str]] = [
         'verbs = "GET", 5',
         "verbs contains 5; use only GET, HEAD, POST, PUT, PATCH, DELETE, each at most once",
     ),
-    ("", 'verbs = "GET", "GET"', "verbs names a method twice: leave one out"),
+    ("", 'verbs = "GET", "GET"', "verbs contains a verb twice: remove one"),
     ("", 'verbs = "GET", "OPTIONS"', "verbs contains 'OPTIONS', which the service handles itself: leave it out"),
     # The actions.
     (
@@ -238,7 +238,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "",
         "async def delete(self, context, id): pass",
-        "the action delete is defined, but no method in verbs uses it: add one to verbs",
+        "the action delete is defined, but verbs contains no verb that uses it: add one",
     ),
     # The attributes.
     ("", "__doc__ = 5", "the docstring is not a string: write one, or leave it out"),
@@ -317,7 +317,7 @@ TABLES: list[tuple[str, str, str]] = [
         "table = 'crm.\"people\"'",
         'table is \'crm."people"\': name it with its schema and without quotes, as in table = "crm.people"',
     ),
-    ("", 'me = ("DELETE",)', "me names the method 'DELETE'; use only those of GET, HEAD, PATCH that are in verbs too"),
+    ("", 'me = ("DELETE",)', "me contains 'DELETE'; use only those of GET, HEAD, PATCH that are also in verbs"),
     ("", 'me = "GET"', "me is a string, not a tuple: write me = ('GET',)"),
     (
         "",

@@ -115,7 +115,7 @@ def test_a_valid_plugin_is_ready(site: Site) -> None:
         (VALID.replace('"GET", "POST"', '"GET"'), "set verbs to a tuple"),
         (VALID.replace('"GET", "POST"', "()"), "set verbs to a tuple"),
         (VALID.replace('"GET", "POST"', '"GET", "get"'), "verbs contains 'get'"),
-        (VALID.replace('"GET", "POST"', '"GET", "GET"'), "verbs names a method twice"),
+        (VALID.replace('"GET", "POST"', '"GET", "GET"'), "verbs contains a verb twice"),
         (VALID.replace('"GET", "POST"', '"GET", "BREW"'), "verbs contains 'BREW'"),
         (VALID.replace("TableResource", "Resource"), "verbs contains GET, but there is no action"),
         (VALID + "    async def delete(self, context, id): pass\n", "the action delete is defined"),

@@ -55,7 +55,7 @@ async def api(running: Api) -> Api:
     sql = "DELETE FROM pegboard.client WHERE username <> 'admin' RETURNING id::text"
     for row in await running.service.database.write.fetch(sql):
         # Immediately, so that a client of the next test with the same name and password is not mistaken for this one.
-        running.service.authentication._cache.forget(row["id"])
+        running.service.authentication._cache.evict(row["id"])
     await running.service.database.write.execute("TRUNCATE pegboard.idempotency")
     return running
 

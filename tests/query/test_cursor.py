@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pegboard.query import cursor
-from pegboard.query.cursor import Sealer
+from pegboard.query.cursor import Signer
 
 SECRET = b"s" * 32
 POSITION = ("Ångström", None, 7, "0190a4f2-0000-7000-8000-000000000001")
-TEXT = cursor.encode(Sealer(SECRET, b"contacts"), POSITION)
+TEXT = cursor.encode(Signer(SECRET, b"contacts"), POSITION)
 
 # Text that PostgreSQL can store: no lone surrogates, no U+0000.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
@@ -29,14 +29,14 @@ values = st.one_of(
 @settings(deadline=None)
 @given(st.lists(values, max_size=6).map(tuple), st.binary(), st.binary(min_size=1, max_size=64))
 def test_values_survive_a_round_trip(position, scope, secret) -> None:
-    text = cursor.encode(Sealer(secret, scope), position)
-    decoded = cursor.decode(Sealer(secret, scope), text)
+    text = cursor.encode(Signer(secret, scope), position)
+    decoded = cursor.decode(Signer(secret, scope), text)
     assert repr(decoded) == repr(position)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", text)
 
 
 def test_nan_survives_a_round_trip() -> None:
-    (decoded,) = cursor.decode(Sealer(SECRET, b""), cursor.encode(Sealer(SECRET, b""), (math.nan,)))
+    (decoded,) = cursor.decode(Signer(SECRET, b""), cursor.encode(Signer(SECRET, b""), (math.nan,)))
     assert math.isnan(decoded)
 
 
@@ -45,7 +45,7 @@ def test_microseconds_and_types_are_preserved() -> None:
         datetime(2015, 2, 15, 5, 21, 7, 123456, UTC), date(1, 1, 1), time(23, 59, 59, 1), Decimal("1.10"),
         UUID(int=7), True, False, 1, 1.0, -0.0, "", None,
     )  # fmt: skip
-    assert repr(cursor.decode(Sealer(SECRET, b""), cursor.encode(Sealer(SECRET, b""), position))) == repr(position)
+    assert repr(cursor.decode(Signer(SECRET, b""), cursor.encode(Signer(SECRET, b""), position))) == repr(position)
 
 
 @pytest.mark.parametrize("index", range(len(TEXT)))
@@ -54,7 +54,7 @@ def test_a_changed_character_is_rejected(index) -> None:
         changed = TEXT[:index] + other + TEXT[index + 1 :]
         if changed != TEXT:
             with pytest.raises(ValueError):  # noqa: PT011  # any: the message is not exposed
-                cursor.decode(Sealer(SECRET, b"contacts"), changed)
+                cursor.decode(Signer(SECRET, b"contacts"), changed)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_a_changed_character_is_rejected(index) -> None:
 )  # fmt: skip
 def test_an_invalid_cursor_is_rejected(text) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any: the message is not exposed
-        cursor.decode(Sealer(SECRET, b"contacts"), text)
+        cursor.decode(Signer(SECRET, b"contacts"), text)
 
 
 @pytest.mark.parametrize(("secret", "scope"), [(b"t" * 32, b"contacts"), (SECRET, b"contact"), (SECRET, b"")])
 def test_another_secret_or_scope_is_rejected(secret, scope) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any: the message is not exposed
-        cursor.decode(Sealer(secret, scope), TEXT)
+        cursor.decode(Signer(secret, scope), TEXT)
 
 
 def test_scope_and_payload_are_separated_unambiguously() -> None:
-    assert cursor.encode(Sealer(SECRET, b"a"), ("b",)) != cursor.encode(Sealer(SECRET, b"ab"), ("",))
+    assert cursor.encode(Signer(SECRET, b"a"), ("b",)) != cursor.encode(Signer(SECRET, b"ab"), ("",))
 
 
 class Colour(IntEnum):
@@ -82,9 +82,9 @@ class Colour(IntEnum):
 
 
 def test_a_value_of_a_subclass_is_decoded_as_its_base_type() -> None:
-    assert cursor.decode(Sealer(SECRET, b""), cursor.encode(Sealer(SECRET, b""), (Colour.RED,))) == (1,)
+    assert cursor.decode(Signer(SECRET, b""), cursor.encode(Signer(SECRET, b""), (Colour.RED,))) == (1,)
 
 
 def test_an_unknown_type_is_rejected() -> None:
     with pytest.raises(TypeError, match="bytes"):
-        cursor.encode(Sealer(SECRET, b""), (b"x",))
+        cursor.encode(Signer(SECRET, b""), (b"x",))

@@ -246,7 +246,7 @@ async def test_additive_and_relaxing_changes_are_applied(connection: asyncpg.Con
     await insert(connection, name="b", email="b")
     todo = await change(connection, spec)
     assert todo.additive
-    assert not todo.refused
+    assert not todo.manual
     for statement in todo.additive:
         await connection.execute(statement)
     assert await change(connection, spec) == Plan(())
@@ -261,7 +261,7 @@ async def test_additive_and_relaxing_changes_are_applied(connection: asyncpg.Con
         (with_column(replace(PHONE, nullable=False)), "phone is declared without null, but allows null"),
         (
             with_column(Column("extra", "text", nullable=False)),
-            "extra is new, and neither allows null nor has a default",
+            "extra is new, but does not allow null and has no default",
         ),
         (with_column(replace(PHONE, max_length=39)), "phone is declared with length <= 39"),
         (with_column(replace(PHONE, min_length=1)), "phone is declared with length >= 1"),
@@ -279,7 +279,7 @@ async def test_a_change_that_may_fail_for_existing_rows_is_rejected_with_its_sql
 ) -> None:
     await make(connection, CONTACTS)
     todo = await change(connection, spec)
-    assert [reason in refusal.reason for refusal in todo.refused] == [True]
+    assert [reason in step.reason for step in todo.manual] == [True]
     # Without rows the SQL given does all that is needed.
     for statement in todo.statements:
         await connection.execute(statement)
@@ -312,7 +312,7 @@ async def test_the_sql_for_another_type_keeps_existing_values(
     await insert(connection, name="a", email="a", extra=value)
     spec = with_column(Column("extra", after[0], default=after[1]))
     todo = await change(connection, spec)
-    assert len(todo.refused) == 1
+    assert len(todo.manual) == 1
     for statement in todo.statements:
         await connection.execute(statement)
     assert await change(connection, spec) == Plan(())
@@ -332,7 +332,7 @@ async def test_the_sql_for_a_text_column_sorts_by_code_point(connection: asyncpg
 async def test_a_reference_that_existing_rows_may_violate_is_rejected(connection: asyncpg.Connection) -> None:
     await make(connection, with_column(Column("boss", "uuid")))
     todo = await change(connection, with_column(Column("boss", "uuid", references=("contacts", "contacts"))))
-    assert ["boss now refers to contacts.contacts" in refusal.reason for refusal in todo.refused] == [True]
+    assert ["boss now refers to contacts.contacts" in step.reason for step in todo.manual] == [True]
 
 
 async def test_unknown_indexes_and_constraints_are_kept(connection: asyncpg.Connection) -> None:
@@ -345,14 +345,14 @@ async def test_unknown_indexes_and_constraints_are_kept(connection: asyncpg.Conn
 async def test_an_empty_table_is_recreated_only_if_nothing_is_lost(connection: asyncpg.Connection) -> None:
     spec = with_column(replace(PHONE, type="date", max_length=None))
     await make(connection, CONTACTS)
-    assert not (await plan_for(connection, spec, managed=True, lock=True)).refused
-    assert (await plan_for(connection, spec, managed=False, lock=True)).refused
+    assert not (await plan_for(connection, spec, managed=True, lock=True)).manual
+    assert (await plan_for(connection, spec, managed=False, lock=True)).manual
     referring = TableSpec("notes", "notes", (Column("contact", "uuid", references=("contacts", "contacts")),))
     await make(connection, referring)
-    assert (await plan_for(connection, spec, managed=True, lock=True)).refused
+    assert (await plan_for(connection, spec, managed=True, lock=True)).manual
     await connection.execute("DROP TABLE notes.notes")
     await insert(connection, name="a", email="a")
-    assert (await plan_for(connection, spec, managed=True, lock=True)).refused
+    assert (await plan_for(connection, spec, managed=True, lock=True)).manual
 
 
 @pytest.mark.parametrize(

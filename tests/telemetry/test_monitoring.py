@@ -271,7 +271,7 @@ NAMES = [family.name + ("_count" if family.buckets else "") for family in FAMILI
 async def test_prometheus_scrapes_the_service_and_evaluates_every_expression(prometheus: str, workers: Running) -> None:
     host, port = workers.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"This is no request.\r\n\r\n")  # Otherwise there would be no rejected request.
+    writer.write(b"This is not a request.\r\n\r\n")  # Otherwise there would be no rejected request.
     async with aiohttp.ClientSession() as session:
         end = time.monotonic() + 30
         missing = [SCRAPED]

@@ -94,7 +94,7 @@ class CredentialCache:
             if not digests:
                 del self._digests[entry.client.id]
 
-    def forget(self, client_id: str) -> None:
+    def evict(self, client_id: str) -> None:
         """Drop all credentials of a client."""
         self.generation += 1
         for digest in self._digests.pop(client_id, ()):
@@ -122,7 +122,7 @@ class Authentication(BasicAuthMiddleware):
         # Credentials that were verified here before are never throttled: only their owner can send them.
         self._proven: dict[bytes, None] = {}
         self._checks: dict[bytes, asyncio.Task[Client | None]] = {}
-        self._notifications = Notifications({clients.CHANNEL: self._cache.forget, _LOGINS: self._throttle.receive})
+        self._notifications = Notifications({clients.CHANNEL: self._cache.evict, _LOGINS: self._throttle.receive})
         self._listening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:

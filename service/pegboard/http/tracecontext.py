@@ -14,8 +14,8 @@ _MAX_LENGTH = 512
 def parse(values: Sequence[str]) -> str | None:
     """Return the `traceparent` in the headers of that name; None unless there is exactly one, and well-formed.
 
-    A malformed one is ignored, as W3C Trace Context §3.2.2 requires: it is no error of the request. The known part of
-    a later version is returned as version 00.
+    A malformed one is ignored, as W3C Trace Context §3.2.2 requires: it is not an error of the request. The known part
+    of a later version is returned as version 00.
     """
     if len(values) != 1 or len(values[0]) > _MAX_LENGTH:
         return None

@@ -43,7 +43,7 @@ class Actual:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ManualStep:
     """Describe a step that an author must confirm: the reason, its SQL, and its effect on existing rows."""
 
     reason: str
@@ -55,7 +55,7 @@ class Refusal:
 class Plan:
     """Hold the steps from the existing table to the declared one, in order."""
 
-    steps: tuple[str | Refusal, ...]
+    steps: tuple[str | ManualStep, ...]
 
     @property
     def additive(self) -> list[str]:
@@ -63,20 +63,20 @@ class Plan:
         return [step for step in self.steps if isinstance(step, str)]
 
     @property
-    def refused(self) -> list[Refusal]:
-        """Return the steps that need an author."""
-        return [step for step in self.steps if isinstance(step, Refusal)]
+    def manual(self) -> list[ManualStep]:
+        """Return the steps that an author must confirm."""
+        return [step for step in self.steps if isinstance(step, ManualStep)]
 
     @property
     def statements(self) -> list[str]:
-        """Return the SQL of all steps, the refused ones included."""
+        """Return the SQL of all steps, the manual ones included."""
         return [step if isinstance(step, str) else step.sql for step in self.steps]
 
 
 def difference(spec: TableSpec, actual: Actual) -> Plan:
     """Compare the declared table with the existing one; without a difference there are no steps."""
     steps = (
-        *_leftovers(spec, actual),
+        *_obsolete(spec, actual),
         *_removed_columns(spec, actual),
         *(step for column in spec.all_columns for step in _column_changes(spec, column, actual)),
         *_length_changes(spec, actual),
@@ -87,8 +87,8 @@ def difference(spec: TableSpec, actual: Actual) -> Plan:
     return Plan(steps)
 
 
-def _leftovers(spec: TableSpec, actual: Actual) -> Iterator[str]:
-    """Drop our constraints and indexes that are no longer declared: no row can be lost."""
+def _obsolete(spec: TableSpec, actual: Actual) -> Iterator[str]:
+    """Drop generated constraints and indexes that are no longer declared; no data is lost."""
     for name in sorted(actual.lengths.keys() - ddl.lengths(spec)) + sorted(
         actual.references.keys() - ddl.references(spec)
     ):
@@ -100,13 +100,13 @@ def _leftovers(spec: TableSpec, actual: Actual) -> Iterator[str]:
         yield f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(ddl.SEARCH)}"
 
 
-def _removed_columns(spec: TableSpec, actual: Actual) -> Iterator[Refusal]:
+def _removed_columns(spec: TableSpec, actual: Actual) -> Iterator[ManualStep]:
     declared = {column.name for column in spec.all_columns}
     for name in actual.columns:
         if name not in declared:
             sql = f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(name)}"
             effect = f"Its values are lost.{_renaming(spec, name, actual)}"
-            yield Refusal(f"the column {name} is no longer declared", sql, effect)
+            yield ManualStep(f"the column {name} is no longer declared", sql, effect)
 
 
 def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
@@ -119,7 +119,7 @@ def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
     return f" If it was only renamed, write this instead of the statements about both columns: {rename}"
 
 
-def _column_changes(spec: TableSpec, column: Column, actual: Actual) -> Iterator[str | Refusal]:
+def _column_changes(spec: TableSpec, column: Column, actual: Actual) -> Iterator[str | ManualStep]:
     found = actual.columns.get(column.name)
     if found is None:
         yield _added_column(spec, column)
@@ -131,17 +131,17 @@ def _column_changes(spec: TableSpec, column: Column, actual: Actual) -> Iterator
         drop = "" if found.default is None else f"{alter} DROP DEFAULT;\n"
         again = "" if column.default is None else f";\n{alter} SET DEFAULT {column.default}"
         sql = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING {_converted(column, found)}{again}"
-        yield Refusal(reason, sql, "It fails on a value that cannot be converted.")
+        yield ManualStep(reason, sql, "It fails on a value that cannot be converted.")
     elif _long_default(column.default) != _long_default(found.default):
         yield f"{alter} DROP DEFAULT" if column.default is None else f"{alter} SET DEFAULT {column.default}"
     if column.nullable and not found.nullable:
         yield f"{alter} DROP NOT NULL"
     if found.nullable and not column.nullable:
         sql = f"{_fill(spec, column)};\n{alter} SET NOT NULL"
-        yield Refusal(f"the column {column.name} is declared without null, but allows null", sql, _filling(column))
+        yield ManualStep(f"the column {column.name} is declared without null, but allows null", sql, _filling(column))
 
 
-def _added_column(spec: TableSpec, column: Column) -> str | Refusal:
+def _added_column(spec: TableSpec, column: Column) -> str | ManualStep:
     add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
@@ -149,8 +149,8 @@ def _added_column(spec: TableSpec, column: Column) -> str | Refusal:
         f"{add} {quoted(column.name)} {ddl.type_definition(column)};\n{_fill(spec, column)};\n"
         f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)} SET NOT NULL"
     )
-    reason = f"the column {column.name} is new, and neither allows null nor has a default for the existing rows"
-    return Refusal(reason, sql, _filling(column))
+    reason = f"the column {column.name} is new, but does not allow null and has no default for the existing rows"
+    return ManualStep(reason, sql, _filling(column))
 
 
 def _filling(column: Column) -> str:
@@ -176,7 +176,7 @@ def _fill(spec: TableSpec, column: Column) -> str:
     return f"UPDATE {spec.sql_name} SET {name} = {column.default or 'NULL /* a value */'} WHERE {name} IS NULL"
 
 
-def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
+def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
     for name, check in ddl.lengths(spec).items():
         found = actual.lengths.get(name)
         if found == check.limit:
@@ -186,10 +186,10 @@ def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
         wider = check.column.name not in actual.columns or (found is not None and check.allows(found))
         reason = f"the column {check.column.name} is declared with length {check.operator} {check.limit}"
         effect = "It fails on a value of any other length."
-        yield sql if wider else Refusal(f"{reason}, which existing rows may violate", sql, effect)
+        yield sql if wider else ManualStep(f"{reason}, which existing rows may violate", sql, effect)
 
 
-def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
+def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
     for name, column in ddl.references(spec).items():
         found = actual.references.get(name)
         if found == column.references:
@@ -199,7 +199,7 @@ def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusa
         new = column.name not in actual.columns and column.default is None
         target = ".".join(column.references or ())
         reason = f"the column {column.name} now refers to {target}, which existing rows may violate"
-        yield sql if new else Refusal(reason, sql, "It fails on a value that refers to a missing item.")
+        yield sql if new else ManualStep(reason, sql, "It fails on a value that refers to a missing item.")
 
 
 def _search_changes(spec: TableSpec, actual: Actual) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _search_changes(spec: TableSpec, actual: Actual) -> Iterator[str]:
         yield f"ALTER TABLE {spec.sql_name} ADD COLUMN {ddl.search_definition(spec)}"
 
 
-def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
+def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
     uniques = ddl.uniques(spec)
     for unique in spec.uniques:
         name = ddl.unique_name(spec, unique)
@@ -215,16 +215,16 @@ def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Refusal]:
             yield (
                 uniques[name]
                 if _all_null(spec, unique, actual)
-                else Refusal(
+                else ManualStep(
                     f"{', '.join(unique.columns)} is declared unique, which existing rows may violate",
                     uniques[name],
                     "It fails on duplicate values.",
                 )
             )
-    # A search column that was dropped above took its index along.
-    gone = {ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)} if spec.search != actual.search else set()
+    # Dropping the search column above also dropped its index.
+    dropped = {ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)} if spec.search != actual.search else set()
     for name, statement in ddl.indexes(spec).items():
-        if name not in actual.indexes - gone:
+        if name not in actual.indexes - dropped:
             yield statement
 
 
@@ -235,7 +235,7 @@ def _all_null(spec: TableSpec, unique: Unique, actual: Actual) -> bool:
 
 
 def _long_type(type_name: str) -> str:
-    """Return a type as PostgreSQL's catalogue writes it."""
+    """Return a type by its name in PostgreSQL's catalogue."""
     match = _TYPE.fullmatch(type_name.strip().lower())
     if match is None:
         return type_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from pegboard.migrations import history
-from pegboard.migrations.difference import Plan, Refusal, difference
+from pegboard.migrations.difference import ManualStep, Plan, difference
 from pegboard.migrations.inspection import definition, inspect
 from pegboard.migrations.sqlfiles import MigrationError
 from pegboard.migrations.status import SCHEMA_ROW, Applied, PluginMigrations, status_of
@@ -52,11 +52,11 @@ async def draft(dsn: str, source: PluginMigrations) -> list[Draft]:
             raise MigrationError(f"{current.pending[0]} is not applied yet: run pegboard migrate first")
         files = [name for name in current.applied if name != SCHEMA_ROW[1]]
         if not files:
-            return await _takeover(connection, spec, records)
+            return await _baseline(connection, spec, records)
         return await _change(connection, spec, len(files) + 1)
 
 
-async def _takeover(connection: asyncpg.Connection, spec: TableSpec, records: Applied) -> list[Draft]:
+async def _baseline(connection: asyncpg.Connection, spec: TableSpec, records: Applied) -> list[Draft]:
     made_from = records.get(SCHEMA_ROW[0], ("", ""))[1]
     exists = await inspect(connection, spec) is not None
     if exists and not made_from:
@@ -84,14 +84,14 @@ async def _change(connection: asyncpg.Connection, spec: TableSpec, version: int)
     plan = difference(spec, actual)
     if not plan.steps:
         return []
-    warnings = tuple(f"{refusal.reason[0].upper()}{refusal.reason[1:]}. {refusal.effect}" for refusal in plan.refused)
+    warnings = tuple(f"{step.reason[0].upper()}{step.reason[1:]}. {step.effect}" for step in plan.manual)
     return [Draft(version, first=False, text=_text(plan), warnings=warnings)]
 
 
 def _text(plan: Plan) -> str:
     parts = []
     for step in plan.steps:
-        if isinstance(step, Refusal):
+        if isinstance(step, ManualStep):
             lines = textwrap.wrap(f"{step.reason[0].upper()}{step.reason[1:]}. {step.effect}", _WIDTH)
             parts.append("\n".join(f"-- {line}" for line in ("READ THIS.", *lines)))
             parts.append(f"{step.sql};\n")

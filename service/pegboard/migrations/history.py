@@ -34,7 +34,7 @@ BOOTSTRAP = """
         PRIMARY KEY (plugin, version)
     )
 """
-# Where someone dropped the schema by hand, nothing is applied any more.
+# If the schema was dropped by hand, none of its migrations are applied any more.
 _RECORDED = """
     SELECT plugin, version, name, checksum FROM pegboard.migration
     WHERE plugin IN (SELECT nspname FROM pg_namespace)
@@ -55,12 +55,12 @@ _HOLDER = """
 
 @asynccontextmanager
 async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Lend a session on which migrations can run; what asyncpg raises is the caller's."""
+    """Connect to the database with the settings for migrations; raises the errors of asyncpg."""
     connection = await hosts.connect(dsn, 10, server_settings=_SESSION)
     try:
         yield connection
     finally:
-        # Closing waits for the server, which may be gone, or be busy with what was cancelled.
+        # Closing waits for the server, which may be unreachable, or still busy with a cancelled statement.
         try:
             await connection.close(timeout=2)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

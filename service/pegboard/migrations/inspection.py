@@ -82,7 +82,7 @@ async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | N
     search = next((row["expression"] for row in columns if row["attname"] == SEARCH and row["generated"]), "")
     return Actual(
         columns={
-            # The expression of a generated column is no default.
+            # The expression of a generated column is not a default.
             row["attname"]: Column(
                 row["attname"], row["type"], row["nullable"], None if row["generated"] else row["expression"]
             )
@@ -97,10 +97,10 @@ async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | N
 
 
 async def plan_for(connection: asyncpg.Connection, spec: TableSpec, *, managed: bool, lock: bool) -> Plan:
-    """Return the steps that make the table as declared.
+    """Return the steps that change the table to the declared one.
 
-    A `managed` table (one made from a declaration) that has no rows and no references to it is dropped and made again
-    if a step would be refused: nothing can be lost. With `lock`, no row can be added before the transaction ends.
+    A `managed` table (created from a declaration) that has no rows and no references to it is dropped and created again
+    if it has manual steps: no data can be lost. With `lock`, no row can be added before the transaction ends.
     """
     actual = await inspect(connection, spec)
     if actual is None:
@@ -108,7 +108,7 @@ async def plan_for(connection: asyncpg.Connection, spec: TableSpec, *, managed: 
     plan = difference(spec, actual)
     if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", content_name(spec)):
         plan = Plan((*plan.steps, *create_content(spec)))
-    if not plan.refused or not managed:
+    if not plan.manual or not managed:
         return plan
     if lock:
         await connection.execute(f"LOCK TABLE {spec.sql_name} IN ACCESS EXCLUSIVE MODE")
@@ -120,7 +120,7 @@ async def plan_for(connection: asyncpg.Connection, spec: TableSpec, *, managed: 
 
 
 async def definition(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
-    """Return the statements that make the existing table, with its constraints and indexes."""
+    """Return the statements that create the existing table, with its constraints and indexes."""
     table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
     async with connection.transaction(readonly=True):
         # Then PostgreSQL writes every name with its schema.

@@ -51,7 +51,7 @@ async def migrate(
     async with history.connection(dsn) as connection:
         outcomes = statuses(sources, await history.recorded(connection))
         if not any(outcome.pending for outcome in outcomes.values()):
-            return _sound(outcomes)
+            return _check_core(outcomes)
         async with history.lock(connection, wait):
             await connection.execute(history.BOOTSTRAP)
             records = await history.recorded(connection)
@@ -60,7 +60,7 @@ async def migrate(
                 if outcomes[source.plugin].pending:
                     applied = records.get(source.plugin, {})
                     outcomes[source.plugin] = await _apply_pending(dsn, source, applied, lock_timeout)
-                _sound(outcomes)
+                _check_core(outcomes)
     return outcomes
 
 
@@ -83,7 +83,7 @@ async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Pr
         }
 
 
-def _sound(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+def _check_core(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
     core = outcomes[CORE]
     if core.failure:
         raise MigrationError(f"the core's own migrations failed: {core.failure}")
@@ -157,14 +157,14 @@ async def _make_table(connection: asyncpg.Connection, spec: TableSpec, *, manage
     for plugin, table in await missing_targets(connection, spec):
         raise MigrationError(f"it refers to {plugin}.{table}, which does not exist: is the plugin {plugin} ready?")
     plan = await plan_for(connection, spec, managed=managed, lock=True)
-    if plan.refused:
-        raise MigrationError(_refusal(spec, plan))
+    if plan.manual:
+        raise MigrationError(_failure(spec, plan))
     for statement in plan.additive:
         await connection.execute(statement)
 
 
-def _refusal(spec: TableSpec, plan: Plan) -> str:
-    reasons = "; ".join(refusal.reason for refusal in plan.refused)
+def _failure(spec: TableSpec, plan: Plan) -> str:
+    reasons = "; ".join(step.reason for step in plan.manual)
     sql = "; ".join(plan.statements)
     return (
         f"{spec.schema}.{spec.name} has rows, and {reasons}. "
@@ -189,8 +189,8 @@ async def _preview(connection: asyncpg.Connection, source: PluginMigrations, rec
     for file in steps:
         if source.table is not None and file.version == SCHEMA_ROW[0]:
             plan = await plan_for(connection, source.table, managed=described, lock=False)
-            refused = bool(plan.refused)
-            texts += [f"-- refused: {refusal.reason}. {refusal.effect}" for refusal in plan.refused]
+            refused = bool(plan.manual)
+            texts += [f"-- refused: {step.reason}. {step.effect}" for step in plan.manual]
             texts += [f"{statement};" for statement in plan.statements]
         elif described and file.baseline:
             texts.append(f"-- {file.name}: already created")

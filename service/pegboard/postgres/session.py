@@ -105,9 +105,9 @@ class Session(asyncpg.Connection):
         return status
 
     async def runner(self, sql: str, local_settings: str) -> Run:
-        """Return and cache a function that runs `sql`; when the cache is full, the oldest one is dropped.
+        """Return a function that runs `sql`, and cache it; if the cache is full, the oldest function is dropped.
 
-        With `local_settings` the statement is not prepared, and runs in a transaction that begins with them.
+        With `local_settings`, the statement is not prepared, and runs in a transaction that begins with them.
         """
         refuse_session_change(sql)
         run = _unprepared(self, sql, local_settings) if local_settings else _prepared(self, await self.prepare(sql))
@@ -117,7 +117,7 @@ class Session(asyncpg.Connection):
         return run
 
     async def restore(self) -> None:
-        """Reset the session to its initial state, whatever was cancelled, begun or set in it."""
+        """Reset the session to its initial state: end a cancelled query and an open transaction, and reset settings."""
         # Waits for the end of a cancelled query, and absorbs a late cancellation; only then is it known whether there
         # is a transaction.
         await self.execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""Cursors: positions in a sorted collection as opaque, authenticated text."""
+"""Cursors: positions in a sorted collection as opaque, signed text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-_SEAL = 16  # bytes
+_SIGNATURE_SIZE = 16  # bytes
 
 # The first match wins, because a bool is an int, and a datetime is a date.
 _KINDS: tuple[tuple[type, str, Callable[[Any], str], Callable[[str], Any]], ...] = (
@@ -31,37 +31,37 @@ _KINDS: tuple[tuple[type, str, Callable[[Any], str], Callable[[str], Any]], ...]
 _READERS = {tag: read for _, tag, _, read in _KINDS}
 
 
-class Sealer:
-    """Authenticate payloads that are valid for one `scope`, with a `secret` of up to 64 bytes."""
+class Signer:
+    """Sign payloads that are valid for one `scope`, with a `secret` of up to 64 bytes."""
 
     def __init__(self, secret: bytes, scope: bytes) -> None:
         # Keyed BLAKE2b (RFC 7693) costs a third of HMAC-SHA256.
-        self._hash = blake2b(len(scope).to_bytes(4, "big") + scope, key=secret, digest_size=_SEAL)
+        self._hash = blake2b(len(scope).to_bytes(4, "big") + scope, key=secret, digest_size=_SIGNATURE_SIZE)
 
-    def seal(self, payload: bytes) -> bytes:
-        """Return the seal of `payload`."""
-        seal = self._hash.copy()
-        seal.update(payload)
-        return seal.digest()
+    def sign(self, payload: bytes) -> bytes:
+        """Return the signature of `payload`."""
+        signature = self._hash.copy()
+        signature.update(payload)
+        return signature.digest()
 
 
-def encode(sealer: Sealer, values: tuple[Any, ...]) -> str:
-    """Return `values` as sealed text that needs no escaping in a URL.
+def encode(signer: Signer, values: tuple[Any, ...]) -> str:
+    """Return `values` as signed text that needs no escaping in a URL.
 
     Raises `TypeError` for a value of an unsupported type.
     """
     payload = orjson.dumps([_tagged(value) for value in values])
-    return _text(sealer.seal(payload) + payload)
+    return _text(signer.sign(payload) + payload)
 
 
-def decode(sealer: Sealer, text: str) -> tuple[Any, ...]:
-    """Return the values encoded in `text`; raises `ValueError` if it was not created with an equal sealer."""
+def decode(signer: Signer, text: str) -> tuple[Any, ...]:
+    """Return the values encoded in `text`; raises `ValueError` if it was not created with an equal signer."""
     if not text.isascii():
         raise ValueError("not a cursor")
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    seal, payload = raw[:_SEAL], raw[_SEAL:]
+    signature, payload = raw[:_SIGNATURE_SIZE], raw[_SIGNATURE_SIZE:]
     # Base64 has several encodings of some bytes; only the canonical one is accepted.
-    if not compare_digest(seal, sealer.seal(payload)) or _text(raw) != text:
+    if not compare_digest(signature, signer.sign(payload)) or _text(raw) != text:
         raise ValueError("not a cursor of this scope")
     return tuple([_READERS[value[0]](value[1:]) for value in orjson.loads(payload)])
 
@@ -74,4 +74,4 @@ def _tagged(value: Any) -> str:
     for kind, tag, write, _ in _KINDS:
         if isinstance(value, kind):
             return tag + write(value)
-    raise TypeError(f"a value of type {type(value).__name__} cannot be a part of a cursor")
+    raise TypeError(f"a value of type {type(value).__name__} cannot be part of a cursor")

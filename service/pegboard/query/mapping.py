@@ -16,7 +16,7 @@ from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
 from pegboard.schema.schema import Schema
 
 NAME = Column("id", "text", False, field="id", parse=fields.query_parser(fields.String()), writable=False)
-"""The id of a resource without a table, if it is no UUID."""
+"""The id of a resource without a table, if it is not a UUID."""
 
 _COMPUTED = (Constant, Function, Method)
 
@@ -113,7 +113,7 @@ def _bounds(field: Any) -> tuple[int | None, int | None]:
 def _default(field: Field[Any], type_of: str) -> str | None:
     """Return the default as SQL, for existing rows when the column is added."""
     default = field.load_default
-    # Other callables may return another value each time: that is no default of a column.
+    # Other callables may return another value each time: they are not the default of a column.
     value = default() if default in (list, dict) else None if callable(default) else default
     if value is missing or value is None:
         return None

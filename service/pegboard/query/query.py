@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pegboard import errors
 from pegboard.query import cursor
-from pegboard.query.cursor import Sealer
+from pegboard.query.cursor import Signer
 from pegboard.query.existing import strict
 from pegboard.schema.column import Column
 
@@ -65,12 +65,12 @@ class Query:
     expand: tuple[str, ...] = ()
     after: str | None = None
     before: str | None = None
-    _sealers: dict[tuple[bytes, str], Sealer] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _signers: dict[tuple[bytes, str], Signer] = field(init=False, repr=False, compare=False, default_factory=dict)
 
 
 def cursor_to(query: Query, secret: bytes, resource: str, values: tuple[Any, ...]) -> str:
     """Return a cursor to the position `values` of `resource`, valid only for the same sort, filters and search."""
-    return cursor.encode(_sealer(query, secret, resource), values)
+    return cursor.encode(_signer(query, secret, resource), values)
 
 
 def requested_position(query: Query, secret: bytes, resource: str) -> tuple[Any, ...] | None:
@@ -79,7 +79,7 @@ def requested_position(query: Query, secret: bytes, resource: str) -> tuple[Any,
     if text is None:
         return None
     try:
-        return cursor.decode(_sealer(query, secret, resource), text)
+        return cursor.decode(_signer(query, secret, resource), text)
     except ValueError:
         raise errors.InvalidCursor(parameter="before" if query.after is None else "after") from None
 
@@ -89,16 +89,16 @@ def with_cursor(query: Query, *, after: str | None = None, before: str | None = 
     changed = Query(
         query.limit, query.sort, query.filters, query.fields, query.count, query.q, query.expand, after, before
     )
-    object.__setattr__(changed, "_sealers", query._sealers)
+    object.__setattr__(changed, "_signers", query._signers)
     return changed
 
 
-def _sealer(query: Query, secret: bytes, resource: str) -> Sealer:
-    """Return the sealer of cursors of a query, created once for all of its pages."""
-    sealer = query._sealers.get((secret, resource))
-    if sealer is None:
-        sealer = query._sealers[secret, resource] = Sealer(secret, _scope(query, resource))
-    return sealer
+def _signer(query: Query, secret: bytes, resource: str) -> Signer:
+    """Return the signer of cursors of a query, created once for all of its pages."""
+    signer = query._signers.get((secret, resource))
+    if signer is None:
+        signer = query._signers[secret, resource] = Signer(secret, _scope(query, resource))
+    return signer
 
 
 def _scope(query: Query, resource: str) -> bytes:

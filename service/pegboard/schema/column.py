@@ -10,7 +10,7 @@ INTEGER_KEY = "pg_catalog.int8"
 """The type of an integer id: text in JSON, as all ids, and a `bigint` in the database, by its full name."""
 
 QUERIED: Mapping[str, bool] = {"queried": True}
-"""The metadata of what only queries read: it is no part of the table."""
+"""The metadata of attributes that only queries use: they are not part of the table."""
 
 _EQUALITY = frozenset({"eq", "ne", "in"})
 _ORDER = _EQUALITY | {"lt", "lte", "gt", "gte"}
@@ -36,7 +36,7 @@ OPERATORS: Mapping[str, frozenset[str]] = {
 }
 """The filters of each PostgreSQL type with an order; other types have `isnull` only."""
 
-# A value may exceed the range of a small column: then it matches nothing, which is no error.
+# A value may exceed the range of a small column: then it matches nothing, which is not an error.
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
 
 # asyncpg would send the date 9999-12-31 as infinity, so dates are sent as text.
@@ -72,7 +72,7 @@ class Column:
 
     @property
     def base_type(self) -> str:
-        """Return the type without its modifiers, a cast to which neither cuts nor rounds."""
+        """Return the type without its modifiers; a cast to it does not truncate or round."""
         name, _, rest = self.type.partition("(")
         return name.strip() + ("[]" if rest.endswith("[]") else "")
 

@@ -1,4 +1,4 @@
-"""The table of a resource as SQL: its columns, constraints and indexes, and the statements that make them."""
+"""The table of a resource as SQL: its columns, constraints and indexes, and the statements that create them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWNER = "_owner"
 SEARCH = "_search"
 CONTENT = "_content"
 
-# Names with these endings are ours: dropped when no longer declared. All others are left alone.
+# Names with these suffixes are generated: they are dropped if no longer declared. No others are.
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
@@ -73,7 +73,7 @@ class TableSpec:
     content: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse names that are too long for PostgreSQL, duplicate or unknown."""
+        """Raise `ValueError` for names that are too long for PostgreSQL, duplicate or unknown."""
         names = [column.name for column in self.all_columns]
         for name in (self.schema, self.name, *names):
             if not name or len(name.encode()) > _LONGEST_NAME or "\x00" in name:
@@ -121,7 +121,7 @@ def fingerprint(spec: TableSpec) -> str:
 
 
 def create(spec: TableSpec) -> list[str]:
-    """Return the statements that make the table, its schema and its indexes."""
+    """Return the statements that create the table, its schema and its indexes."""
     lines = [column_definition(column) for column in spec.all_columns]
     lines += [f"CONSTRAINT {quoted(name)} {check.sql}" for name, check in lengths(spec).items()]
     lines += [f"CONSTRAINT {quoted(name)} {reference_definition(column)}" for name, column in references(spec).items()]
@@ -143,7 +143,7 @@ def content_name(spec: TableSpec) -> str:
 
 
 def create_content(spec: TableSpec) -> list[str]:
-    """Return the statements that make the table for the bytes of each row; they are deleted with it."""
+    """Return the statements that create the table for the bytes of each row, which are deleted with the row."""
     name = content_name(spec)
     columns = (
         '"item" uuid NOT NULL, "sha256" text COLLATE "C" NOT NULL, "number" integer NOT NULL, "data" bytea NOT NULL'
@@ -179,12 +179,12 @@ class Length:
         return f"CHECK ({function}({quoted(self.column.name)}) {self.operator} {self.limit})"
 
     def allows(self, limit: int) -> bool:
-        """Return whether all that passed `limit` passes this one."""
+        """Return whether every value within `limit` is within this one."""
         return limit <= self.limit if self.operator == "<=" else limit >= self.limit
 
 
 def _plain(value: Any) -> Any:
-    """Return a dataclass as a dict without attributes that have their default."""
+    """Return a dataclass as a dict, without attributes that have their default values."""
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if not is_dataclass(value):
@@ -199,7 +199,7 @@ def type_definition(column: Column) -> str:
 
 
 def column_definition(column: Column) -> str:
-    """Return a column as `CREATE TABLE` and `ADD COLUMN` take it."""
+    """Return the definition of a column in `CREATE TABLE` and `ADD COLUMN`."""
     parts = [quoted(column.name), type_definition(column)]
     if not column.nullable:
         parts.append("NOT NULL")
@@ -211,7 +211,7 @@ def column_definition(column: Column) -> str:
 
 
 def search_definition(spec: TableSpec) -> str:
-    """Return the generated column that full-text search reads; it is for no language in particular."""
+    """Return the generated column that full-text search reads; it is not specific to a language."""
     text = " || ' ' || ".join(f"coalesce({quoted(name)}, '')" for name in spec.search)
     words = f"to_tsvector('simple', left({text}, {_SEARCHED}))"
     return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({words}) STORED"
@@ -242,12 +242,12 @@ def reference_definition(column: Column) -> str:
 
 
 def unique_name(spec: TableSpec, unique: Unique) -> str:
-    """Return the name of the index that keeps `unique`."""
+    """Return the name of the index that enforces `unique`."""
     return object_name(spec.name, (*unique.columns, *(["ignore_case"] if unique.ignore_case else [])), UNIQUE)
 
 
 def uniques(spec: TableSpec) -> dict[str, str]:
-    """Return the statements that make the unique indexes, by their names."""
+    """Return the statements that create the unique indexes, by their names."""
     texts = {column.name for column in spec.all_columns if column.is_collatable and not column.is_list}
     statements = {}
     for unique in spec.uniques:
@@ -263,7 +263,7 @@ def uniques(spec: TableSpec) -> dict[str, str]:
 
 
 def indexes(spec: TableSpec) -> dict[str, str]:
-    """Return the statements that make the other indexes, by their names: references, sorting, search."""
+    """Return the statements that create the other indexes, by their names: references, sorting, search."""
     lists = {column.name for column in spec.columns if column.is_list}
     wanted = [*(Index((column.name,)) for column in references(spec).values()), *spec.indexes]
     if spec.owned:

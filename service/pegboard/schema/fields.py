@@ -232,7 +232,7 @@ class Date(Field[date]):
         if not isinstance(value, str):
             raise self.make_error("type")
         try:
-            return rfc3339.day(value)
+            return rfc3339.parse_date(value)
         except ValueError:
             raise self.make_error("date") from None
 
@@ -250,13 +250,13 @@ class Time(Field[time]):
         if not isinstance(value, str):
             raise self.make_error("type")
         try:
-            return rfc3339.clock(value)
+            return rfc3339.parse_time(value)
         except ValueError:
             raise self.make_error("date") from None
 
 
 class DateTime(Field[datetime]):
-    """Accept an instant in the format of RFC 3339, converted to UTC without fractions. Stored as `timestamptz`.
+    """Accept a timestamp in the format of RFC 3339, converted to UTC without fractions. Stored as `timestamptz`.
 
     Without an offset it is interpreted as UTC. A leap second counts as the second that follows it.
     """
@@ -264,14 +264,14 @@ class DateTime(Field[datetime]):
     column_type: ClassVar[str] = "timestamptz"
     default_error_messages = {
         "type": "Not a valid string.",
-        "date": "Not a valid instant: write it as 2015-02-15T05:21:07Z.",
+        "date": "Not a valid timestamp: write it as 2015-02-15T05:21:07Z.",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
         if not isinstance(value, str):
             raise self.make_error("type")
         try:
-            return rfc3339.instant(value)
+            return rfc3339.parse_datetime(value)
         except ValueError:
             raise self.make_error("date") from None
 

@@ -1,4 +1,4 @@
-"""Strict parsers for instants, dates and times of day in the formats of RFC 3339."""
+"""Strict parsers for timestamps, dates and times of day in the formats of RFC 3339."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from calendar import monthrange
 from datetime import UTC, date, datetime, time, timedelta
 
 _DATE = r"\d{4}-\d\d-\d\d"
-_CLOCK = r"\d\d:\d\d:\d\d(?:\.\d+)?"
-_INSTANT = re.compile(rf"{_DATE}[Tt]{_CLOCK}(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?", re.ASCII)
-_DAY = re.compile(_DATE, re.ASCII)
-_TIME = re.compile(_CLOCK, re.ASCII)
+_TIME_OF_DAY = r"\d\d:\d\d:\d\d(?:\.\d+)?"
+_TIMESTAMP_PATTERN = re.compile(rf"{_DATE}[Tt]{_TIME_OF_DAY}(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?", re.ASCII)
+_DATE_PATTERN = re.compile(_DATE, re.ASCII)
+_TIME_PATTERN = re.compile(_TIME_OF_DAY, re.ASCII)
 
 
-def instant(text: str) -> datetime:
-    """Parse an instant, convert it to UTC and drop its fraction of a second; raises `ValueError`.
+def parse_datetime(text: str) -> datetime:
+    """Parse a timestamp, convert it to UTC and drop its fraction of a second; raises `ValueError`.
 
     Without an offset it is interpreted as UTC. A leap second counts as the second that follows it.
     """
-    if not _INSTANT.fullmatch(text):
-        raise ValueError("not an RFC 3339 instant")
+    if not _TIMESTAMP_PATTERN.fullmatch(text):
+        raise ValueError("not an RFC 3339 timestamp")
     leap = text[17:19] == "60"
     local = datetime.fromisoformat((f"{text[:17]}59{text[19:]}" if leap else text).upper())
     if local.microsecond:
@@ -31,16 +31,16 @@ def instant(text: str) -> datetime:
         raise ValueError("in UTC, it is not in the years 1 to 9999") from None
 
 
-def day(text: str) -> date:
+def parse_date(text: str) -> date:
     """Parse a calendar date such as `2015-02-15`; raises `ValueError`."""
-    if not _DAY.fullmatch(text):
+    if not _DATE_PATTERN.fullmatch(text):
         raise ValueError("not an RFC 3339 date")
     return date.fromisoformat(text)
 
 
-def clock(text: str) -> time:
+def parse_time(text: str) -> time:
     """Parse a time of day without an offset, and drop its fraction of a second; raises `ValueError`."""
-    if not _TIME.fullmatch(text):
+    if not _TIME_PATTERN.fullmatch(text):
         raise ValueError("not an RFC 3339 time")
     return time.fromisoformat(text[:8])
 

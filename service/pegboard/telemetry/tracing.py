@@ -163,7 +163,7 @@ class Tracing:
             span.set_attribute("pegboard.plugin", path.plugin)
         span.set_attribute("http.response.status_code", response.status)
         if response.status >= 500:
-            # By the conventions, a 4xx is no error of a server's span.
+            # By the conventions, a 4xx is not an error of a server's span.
             span.set_attribute("error.type", str(response.status))
             span.set_status(self._trace.StatusCode.ERROR)
 
@@ -191,13 +191,15 @@ class TracedPool(Pool):
             return await super().execute(sql, *args)
 
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """Lend a connection inside a transaction, which is one span."""
+        """Return a context manager for a transaction, which is one span."""
         return self._traced(super().transaction())
 
     @asynccontextmanager
-    async def _traced(self, lent: AbstractAsyncContextManager[asyncpg.Connection]) -> AsyncIterator[asyncpg.Connection]:
+    async def _traced(
+        self, transaction: AbstractAsyncContextManager[asyncpg.Connection]
+    ) -> AsyncIterator[asyncpg.Connection]:
         with self._span("TRANSACTION"):
-            async with lent as connection:
+            async with transaction as connection:
                 yield connection
 
 

@@ -13,7 +13,7 @@ Schema = Mapping[str, Any]
 _LONGEST_CHAIN = 8
 
 _FORMATS: Mapping[str, str] = {
-    "date-time": "instant",
+    "date-time": "timestamp",
     "date": "date",
     "time": "time of day",
     "uuid": "UUID",
@@ -110,7 +110,7 @@ def _plural(of_kind: str) -> str:
 def _bounds(least: Any, most: Any, unit: str) -> str:
     if (least, most) == _WIDEST:
         return ""
-    # A minimum length of 0 is no constraint.
+    # A minimum length of 0 is not a constraint.
     low = f"{least:,}" if least is not None and (least or not unit) else ""
     high = f"{most:,}" if most is not None else ""
     if not low and not high:

@@ -265,7 +265,7 @@ def errors_of(load: Callable[[], Any]) -> dict[int, tuple[ErrorDetail, ...]]:
     except ApiError as error:
         return {error.status: error.details}
     except Exception:
-        # An exception of an author's hook is no example.
+        # An exception of an author's hook is not an example.
         return {}
     return {}
 

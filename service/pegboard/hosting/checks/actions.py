@@ -38,14 +38,14 @@ _OWN_VERBS = ("GET", "HEAD", "PATCH")
 
 
 def verbs(found: type[Resource]) -> Iterator[str]:
-    """Check the form of `verbs`."""
+    """Check the type and the values of `verbs`."""
     names: Any = found.verbs
     if names is None:
         if not declared.verbs(found):
-            yield "it has neither verbs nor an action: write one, such as async def list(self, context)"
+            yield "it has no actions: write one, such as async def list(self, context)"
         return
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
-        yield 'set verbs to a tuple of methods, as in verbs = "GET", "POST", or leave it out'
+        yield 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'
     for verb in names:
         if verb == "OPTIONS":
             yield "verbs contains 'OPTIONS', which the service handles itself: leave it out"
@@ -54,7 +54,7 @@ def verbs(found: type[Resource]) -> Iterator[str]:
             hint = f": write {verb.upper()!r}" if is_lower else ""
             yield f"verbs contains {short(verb)}; use only {', '.join(VERBS)}, each at most once{hint}"
     if len(set(names)) < len(names):
-        yield "verbs names a method twice: leave one out"
+        yield "verbs contains a verb twice: remove one"
 
 
 def signatures(found: type[Resource]) -> Iterator[str]:
@@ -93,7 +93,7 @@ def unused(found: type[Resource]) -> Iterator[str]:
     if _writing(found) or any(one.on == "item" for one in declared.operations(found).values()):
         served.add("retrieve")
     for name in sorted(set(vars(found)) & declared.actions(found) - served):
-        yield f"the action {name} is defined, but no method in verbs uses it: add one to verbs"
+        yield f"the action {name} is defined, but verbs contains no verb that uses it: add one"
 
 
 def _writing(found: type[Resource]) -> list[str]:
@@ -101,15 +101,14 @@ def _writing(found: type[Resource]) -> list[str]:
 
 
 def creates_by_put(found: type[Resource]) -> Iterator[str]:
-    """Check that what PUT creates can be created and replaced."""
+    """Check that items that PUT creates can be created and replaced."""
     if found.creates_by_put and not {"PUT", "POST"} <= set(declared.verbs(found)):
         yield "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out"
 
 
 def public_and_me(found: type[Resource]) -> Iterator[str]:
-    """Check that the verbs in `public` and `me` can be there."""
+    """Check that the verbs in `public` and `me` are allowed there."""
     for attribute, names, possible in (("public", found.public, _PUBLIC_VERBS), ("me", found.me, _OWN_VERBS)):
         for verb in names:
             if verb not in possible or verb not in declared.verbs(found):
-                kind = "the method " if attribute == "me" else ""
-                yield f"{attribute} names {kind}{verb!r}; use only those of {', '.join(possible)} that are in verbs too"
+                yield f"{attribute} contains {verb!r}; use only those of {', '.join(possible)} that are also in verbs"

@@ -1,4 +1,4 @@
-"""Checks of the form of the attributes of a resource."""
+"""Checks of the types of the attributes of a resource."""
 
 from __future__ import annotations
 

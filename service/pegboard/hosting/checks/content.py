@@ -31,7 +31,7 @@ def actions(found: type[Resource]) -> Iterator[str]:
         return
     for verb in content.verbs:
         if verb not in CONTENT_ACTIONS:
-            yield f"content names the method {verb!r}; use only {', '.join(CONTENT_ACTIONS)}"
+            yield f"content has the verb {verb!r}; use only {', '.join(CONTENT_ACTIONS)}"
     limit = content.max_size
     settings = getattr(found.settings_schema, "_declared_fields", {})
     if isinstance(limit, str) and not isinstance(settings.get(limit), Integer):

@@ -77,7 +77,7 @@ def signatures(found: type[Resource]) -> Iterator[str]:
 
 def constructor(found: type[Resource]) -> Iterator[str]:
     """Check that the service can create the resource."""
-    if not _takes(_bound(inspect.getattr_static(found, "__init__"), found), []):
+    if not _can_be_called(_bound(inspect.getattr_static(found, "__init__"), found), []):
         yield "__init__ has the wrong parameters: write def __init__(self)"
 
 

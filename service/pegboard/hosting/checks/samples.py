@@ -1,4 +1,4 @@
-"""Valid values of each kind of field, to try an author's code with."""
+"""Valid values for each type of field, to call an author's code with."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ _SAMPLES: Mapping[type[Field[Any]], Any] = {
 
 
 def sample(field: Field[Any]) -> Any:
-    """Return a value that a field of this kind loads; `missing` if none is known."""
+    """Return a valid loaded value for the type of a field; `missing` if the type is unknown."""
     return next((value for kind, value in _SAMPLES.items() if isinstance(field, kind)), missing)

@@ -25,7 +25,7 @@ _RESOURCE = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 
 _META: Mapping[str, str] = {
     "dateformat": "the service defines the format of dates",
-    "datetimeformat": "the service defines the format of instants",
+    "datetimeformat": "the service defines the format of timestamps",
     "timeformat": "the service defines the format of times",
     "many": "a resource loads its items one by one",
 }
