@@ -341,7 +341,7 @@ def test_a_plugin_cannot_use_a_setting_of_the_service() -> None:
 
 def test_a_required_plugin_must_be_enabled() -> None:
     environ = {"PEGBOARD_PLUGINS": "contacts", "PEGBOARD_PLUGINS_REQUIRED": "contacts,orders"}
-    assert error_message(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS leaves out."
+    assert error_message(environ) == "PEGBOARD_PLUGINS_REQUIRED names orders, which PEGBOARD_PLUGINS does not contain."
     assert Settings.load({"PEGBOARD_PLUGINS_REQUIRED": "orders"}).plugins_required == ("orders",)
 
 

@@ -137,7 +137,7 @@ class Service:
         if not self.settings.database_url:
             raise SettingsError("PEGBOARD_DATABASE_URL is not set: set it, or start the service with pegboard serve.")
         if self.draining:
-            raise RuntimeError("This application has ended: make another one with create_app().")
+            raise RuntimeError("This application was shut down; create another with create_app().")
         # Only now is it known whether another application has mounted this one.
         self.prefix = self.settings.path_prefix + str(app.router[ROOT].url_for()).rstrip("/")
         sweeper = Sweeper(self.bulkheads.values())

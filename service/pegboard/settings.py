@@ -41,7 +41,7 @@ class Settings:
 
     database_url: str | None = _optional(
         values.database_url,
-        "The PostgreSQL database that holds everything. Without it the service runs one of its own in `data_dir`.",
+        "The PostgreSQL database that stores all data. Without it the service runs one of its own in `data_dir`.",
         secret=True,
     )
     read_database_url: str | None = _optional(
@@ -57,7 +57,7 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", values.text, "The address to listen on.")
     port: int = _setting("8080", values.integer(0, 65535), "The port to listen on; 0 takes any free one.")
-    workers: int = _setting("1", values.integer(1, 256), "How many processes serve.")
+    workers: int = _setting("1", values.integer(1, 256), "The number of worker processes.")
     admin_password: str | None = _optional(
         values.password,
         "The password of the first client, `admin`. Without it one is generated and shown once.",
@@ -83,17 +83,17 @@ class Settings:
     plugin_timeout: PerPlugin[float] = _setting(  # noqa: RUF009 - a field
         "30",
         values.per_plugin(values.seconds(0.1, 86400)),
-        "How many seconds a plugin has for a request; others for single plugins follow: `30,reports=120`.",
+        "How many seconds a plugin has for a request, optionally followed by overrides per plugin: `30,reports=120`.",
     )
     plugin_requests: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
         "500",
         values.per_plugin(values.integer(1, 1_000_000)),
-        "How many requests of a plugin each worker serves at once; others for single plugins: `500,reports=5`.",
+        "The concurrent requests per plugin and worker, optionally followed by overrides per plugin: `500,reports=5`.",
     )
     plugin_pool_share: PerPlugin[int] = _setting(  # noqa: RUF009 - a field
         "80",
         values.per_plugin(values.integer(1, 100)),
-        "How much of each pool of connections a plugin may take, in percent; for single plugins: `80,reports=10`.",
+        "The percentage of a pool that a plugin may use, optionally followed by overrides per plugin: `80,reports=10`.",
     )
     plugin_blocking: float = _setting(
         "1", values.seconds(0.1, 3600), "After how many seconds the log names a plugin that blocks a worker."
@@ -101,13 +101,13 @@ class Settings:
     log_level: str = _setting(
         "info",
         values.one_of("debug", "info", "warning", "error", "critical"),
-        "The least serious level that is logged.",
+        "The minimum log level.",
     )
-    log_format: str = _setting("text", values.one_of("text", "json"), "How log lines are written.")
+    log_format: str = _setting("text", values.one_of("text", "json"), "The log format.")
     tracing: bool = _setting(
         "false",
         values.boolean,
-        "Whether OpenTelemetry traces are made; where they go is set by its own variables, `OTEL_*`.",
+        "Whether to export OpenTelemetry traces, configured by `OTEL_*`.",
     )
     max_body: int = _setting(
         "10MiB", values.size("1KiB", "1GiB"), "The largest body that a request may have, in bytes."
@@ -158,7 +158,7 @@ class Settings:
         "true", values.boolean, "Whether the API reference (`/docs`, `/openapi.json`) is shown without credentials."
     )
     remember_seconds: float = _setting(
-        "60", values.seconds(0, 3600), "How many seconds a verified credential is remembered; 0 verifies it every time."
+        "60", values.seconds(0, 3600), "How many seconds a verified credential is cached; 0 verifies it every time."
     )
 
     @property
@@ -244,7 +244,7 @@ def _reject_contradictions(settings: Settings) -> None:
         return
     excluded = sorted(set(settings.plugins_required).difference(settings.plugins))
     if excluded:
-        raise SettingsError(f"PEGBOARD_PLUGINS_REQUIRED names {excluded[0]}, which PEGBOARD_PLUGINS leaves out.")
+        raise SettingsError(f"PEGBOARD_PLUGINS_REQUIRED names {excluded[0]}, which PEGBOARD_PLUGINS does not contain.")
 
 
 def _reject_unknown_plugins(settings: Settings, plugin_names: Collection[str]) -> None:

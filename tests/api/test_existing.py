@@ -253,8 +253,8 @@ async def test_the_openapi_document_has_only_existing_columns(api: Api) -> None:
         (ExistingTable("people"), {}, "table is 'people': name it with its schema"),
         (ExistingTable("l.p", key_type="serial"), {}, "is of type 'serial': use one of"),  # type: ignore[arg-type]  # deliberately invalid
         (ExistingTable("l.p", without=("id",)), {}, "without names 'id'"),
-        (ExistingTable("l.p"), {"owned": True}, "has no column for owned: leave it out"),
-        (ExistingTable("l.p"), {"search_fields": ("label",)}, "has no column for search_fields: leave it out"),
+        (ExistingTable("l.p"), {"owned": True}, "has no column for owned: remove it"),
+        (ExistingTable("l.p"), {"search_fields": ("label",)}, "has no column for search_fields: remove it"),
     ],
 )
 def test_invalid_existing_tables_are_rejected_at_startup(

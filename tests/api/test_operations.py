@@ -369,7 +369,7 @@ async def test_the_reference_pages_describe_operations(api: Api) -> None:
         ("@operation\n    def archive(self, context, id, data): pass", "write async def archive"),
         ("@operation\n    async def archive(self, context, data): pass", "(self, context, id, data)"),
         ("@operation(on='collection')\n    async def merge(self, context, a, b): pass", "(self, context, data)"),
-        ("@operation(on='items')\n    async def archive(self, context, id, data): pass", "on 'items'"),
+        ("@operation(on='items')\n    async def archive(self, context, id, data): pass", "has on='items': use"),
         ("@operation\n    async def me(self, context, id, data): pass", "the client's own item"),
         ("@operation\n    async def any(self, context, id, data): pass", "the grant for items of other owners"),
         ("@operation\n    async def options(self, context, id, data): pass", "has the same name as a verb"),

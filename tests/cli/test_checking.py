@@ -64,7 +64,7 @@ def test_valid_plugins_are_reported_as_valid(site: Site) -> None:
         ),
         (
             VALID.replace("String(required=True)", 'String(metadata={"description": object()})'),
-            "books: it cannot be described: TypeError: ",
+            "books: its endpoints cannot be described: TypeError: ",
         ),
     ],
 )

@@ -105,9 +105,9 @@ def test_a_generated_table_is_taken_over_by_migrations(site: Site, database: str
     changed = changed.replace('indexes = ("year",)', 'indexes = ("created_at",)')
     site.write(books, changed.replace("tags = ", "author = fields.String(required=True)\n        labels = "))
     output = site.run("make-migration", "books", "--title", "labels_and_more")
-    assert "read this: The column tags is no longer declared. Its values are lost." in output
+    assert "warning: The column tags is no longer declared. Its values are lost." in output
     text = (books / "migrations/0002_labels_and_more.sql").read_text()
-    assert "-- READ THIS.\n-- The column tags is no longer declared. Its values are lost. If it was only" in text
+    assert "-- WARNING:\n-- The column tags is no longer declared. Its values are lost. If it was only" in text
     assert 'RENAME COLUMN "tags" TO "labels"' in text
     # A file that its author has to complete fails, and leaves the table unchanged.
     refused = site.pegboard("migrate")

@@ -138,7 +138,7 @@ def test_a_newly_installed_plugin_is_mounted(service: Service, site: Path) -> No
 
 def test_reload_requires_a_single_process(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--reload", "--workers", "2")
-    assert (code, "Error: --reload runs one process; leave --workers out." in err) == (2, True)
+    assert (code, "Error: --reload cannot be combined with --workers." in err) == (2, True)
 
 
 def test_reload_waits_for_a_change_if_the_service_cannot_start(service: Service, tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ async def test_the_page_of_a_resource_describes_its_fields(documented: Api) -> N
         "duedate may be null",
         "lineslist of objects at most 5 elements",
         "lines[].amount",
-        "created_atinstant read-only",
+        "created_attimestamp read-only",
     )
     positions = [text.find(row) for row in rows]
     assert -1 not in positions, dict(zip(rows, positions, strict=True))

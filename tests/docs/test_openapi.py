@@ -388,7 +388,7 @@ def test_a_plugin_that_cannot_be_described_does_not_affect_others(
     assert "/makers" in document["paths"]
     assert "/odd" not in document["paths"]
     assert found[0].state is State.FAILED
-    assert "it cannot be described: RuntimeError: no rules today" in caplog.text
+    assert "its endpoints cannot be described: RuntimeError: no rules today" in caplog.text
 
 
 def test_schemas_with_equal_names_are_distinguished() -> None:

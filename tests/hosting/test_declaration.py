@@ -35,16 +35,16 @@ TABLES: list[tuple[str, str, str]] = [
     ("", "schema = 5", "set schema to a subclass of pegboard.Schema"),
     ("", "schema = Thing()", "set schema to a subclass of pegboard.Schema, not to an instance: schema = Thing"),
     ("", "schema = Foreign", "set schema to a subclass of pegboard.Schema"),
-    ("", "schema = Loose", "Loose.Meta accepts unknown fields: leave the option unknown out"),
+    ("", "schema = Loose", "Loose.Meta accepts unknown fields: remove the option unknown"),
     (
         "class Meta:\n        datetimeformat = '%d.%m.%Y'",
         "",
-        "Thing.Meta sets datetimeformat, but the service defines the format of timestamps: leave it out",
+        "Thing.Meta sets datetimeformat, but the service defines the format of timestamps: remove it",
     ),
     (
         "class Meta:\n        index_errors = False",
         "",
-        "Thing.Meta sets index_errors to False, but error pointers need it: leave it out",
+        "Thing.Meta sets index_errors to False, but error pointers need it: remove it",
     ),
     (
         "a = fields.Field()",
@@ -59,14 +59,14 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.List(fields.Reference('others'))",
         "",
-        "the field a is a list of references, which a foreign key cannot enforce: leave it out",
+        "the field a is a list of references, which a foreign key cannot enforce: remove it",
     ),
     (
         "updated_at = fields.DateTime()",
         "",
-        "the field updated_at is a standard field of every item: leave it out of the schema",
+        "the field updated_at is a standard field of every item: remove it from the schema",
     ),
-    ("id = fields.UUID()", "", "the field id is a standard field of every item: leave it out of the schema"),
+    ("id = fields.UUID()", "", "the field id is a standard field of every item: remove it from the schema"),
     *(
         (
             f"{name} = fields.String()",
@@ -101,17 +101,17 @@ TABLES: list[tuple[str, str, str]] = [
     (
         f"{'a' * 64} = fields.String()",
         "",
-        f"{'a' * 64!r} cannot be a name in the database: 1 to 63 bytes",
+        f"{'a' * 64!r} is not a valid name in PostgreSQL: use 1 to 63 bytes",
     ),
     (
         "a = fields.String(dump_only=True, load_only=True)",
         "",
-        "the field a is dump_only and load_only, so it is neither accepted nor shown: leave one of them out",
+        "the field a is dump_only and load_only, so it is neither accepted nor shown: remove one of them",
     ),
     (
         "a = fields.String(dump_only=True, required=True)",
         "",
-        "the field a is required and dump_only, so no client can send it: leave one of them out",
+        "the field a is required and dump_only, so no client can send it: remove one of them",
     ),
     (
         "a = fields.Integer(load_default='many')",
@@ -136,7 +136,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.Raw(load_default=object())",
         "",
-        "the field a has a default of type object, which JSON cannot hold: use one that the field can load",
+        "the field a has a default of type object, which JSON cannot represent: use one that the field can load",
     ),
     (
         "a = fields.String(validate=validate.Length(min=5, max=2))",
@@ -180,7 +180,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.Reference('things', required=True)",
         "",
-        "the field a refers to things itself, so it cannot be required: leave required out",
+        "the field a refers to things itself, so it cannot be required: remove required",
     ),
     (
         "a = fields.Nested('Nothing')",
@@ -196,7 +196,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.List(fields.Nested(Loose))",
         "",
-        "the field a nests a schema that accepts unknown fields: leave the option unknown out",
+        "the field a nests a schema that accepts unknown fields: remove the option unknown",
     ),
     (
         "a = fields.Nested(Schema.from_dict({'b': fields.Integer(load_default='x')}))",
@@ -204,9 +204,9 @@ TABLES: list[tuple[str, str, str]] = [
         "the field a nests GeneratedSchema, and there the field b rejects its own default 'x': Not a valid integer.",
     ),
     # The verbs.
-    ("", 'verbs = "GET"', 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'),
-    ("", 'verbs = {"GET"}', 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'),
-    ("", "verbs = ()", 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'),
+    ("", 'verbs = "GET"', 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or remove it'),
+    ("", 'verbs = {"GET"}', 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or remove it'),
+    ("", "verbs = ()", 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or remove it'),
     (
         "",
         'verbs = "GET", "get"',
@@ -218,7 +218,7 @@ TABLES: list[tuple[str, str, str]] = [
         "verbs contains 5; use only GET, HEAD, POST, PUT, PATCH, DELETE, each at most once",
     ),
     ("", 'verbs = "GET", "GET"', "verbs contains a verb twice: remove one"),
-    ("", 'verbs = "GET", "OPTIONS"', "verbs contains 'OPTIONS', which the service handles itself: leave it out"),
+    ("", 'verbs = "GET", "OPTIONS"', "verbs contains 'OPTIONS', which the service handles itself: remove it"),
     # The actions.
     (
         "",
@@ -241,7 +241,7 @@ TABLES: list[tuple[str, str, str]] = [
         "the action delete is defined, but verbs contains no verb that uses it: add one",
     ),
     # The attributes.
-    ("", "__doc__ = 5", "the docstring is not a string: write one, or leave it out"),
+    ("", "__doc__ = 5", "the docstring is not a string: write one, or remove it"),
     ("", 'needs_match = "yes"', "needs_match is 'yes': set it to True or False"),
     ("", "owned = 1", "owned is 1: set it to True or False"),
     ("", "default_limit = 0", "default_limit is 0: set it to an integer of at least 1"),
@@ -250,42 +250,42 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "",
         "creates_by_put = True",
-        "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out",
+        "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or remove it",
     ),
     ("", 'filterable = "name"', "filterable is a string, not a tuple: write filterable = ('name',)"),
     ("", "filterable = ('nme',)", "filterable names 'nme', which is not a field of the schema: did you mean name?"),
     (
         "secret = fields.String(load_only=True)",
         "filterable = ('secret',)",
-        "filterable names secret, which is write-only: leave it out",
+        "filterable names secret, which is write-only: remove it",
     ),
     (
         "place = fields.Nested(Address, required=True)",
         "filterable = ('place',)",
-        "filterable names place, which cannot be filtered: leave it out",
+        "filterable names place, which cannot be filtered: remove it",
     ),
     (
         "tags = fields.List(fields.String())",
         "sortable = ('tags',)",
-        "sortable names tags, which cannot be sorted: leave it out",
+        "sortable names tags, which cannot be sorted: remove it",
     ),
-    ("", "sortable = ('name', 'name')", "sortable names 'name' twice: leave one out"),
+    ("", "sortable = ('name', 'name')", "sortable names 'name' twice: remove one"),
     ("", 'indexes = "name"', "indexes is a string, not a tuple: write indexes = ('name',)"),
     ("", "indexes = {'name'}", "indexes is {'name'}: set it to a tuple of strings, as in indexes = (\"name\",)"),
-    ("", "indexes = ('name', 'name')", "indexes names 'name' twice: leave one out"),
-    ("", "indexes = ('name,-name',)", "indexes names a field twice in 'name,-name': leave one out"),
+    ("", "indexes = ('name', 'name')", "indexes names 'name' twice: remove one"),
+    ("", "indexes = ('name,-name',)", "indexes names a field twice in 'name,-name': remove one"),
     ("", "indexes = ('-nam',)", "indexes names 'nam', which is not a field of the schema: did you mean name?"),
-    ("a = fields.Dict()", "indexes = ('a',)", "indexes names a, which cannot be sorted: leave it out"),
+    ("a = fields.Dict()", "indexes = ('a',)", "indexes names a, which cannot be sorted: remove it"),
     (
         "a = fields.String()",
         "indexes = ('a',)",
         "an index over a needs validate.Length(max=...) on the field, at most 600",
     ),
-    ("n = fields.Integer()", "search_fields = ('n',)", "search_fields names n, which cannot be searched: leave it out"),
+    ("n = fields.Integer()", "search_fields = ('n',)", "search_fields names n, which cannot be searched: remove it"),
     (
         "secret = fields.Password()",
         "search_fields = ('secret',)",
-        "search_fields names secret, which is write-only: leave it out",
+        "search_fields names secret, which is write-only: remove it",
     ),
     (
         "",
@@ -296,11 +296,11 @@ TABLES: list[tuple[str, str, str]] = [
     ("", "unique = (Unique(),)", "unique has a Unique without fields: name the fields that must be unique"),
     ("", 'unique = (Unique("naem"),)', "unique names 'naem', which is not a field of the schema: did you mean name?"),
     ("", 'unique = (Unique("name", "name"),)', "unique names a field twice in one Unique: name, name"),
-    ("", 'unique = Unique("name"), Unique("name")', "unique has the same Unique twice: leave one out"),
+    ("", 'unique = Unique("name"), Unique("name")', "unique has the same Unique twice: remove one"),
     (
         "n = fields.Integer()",
         'unique = (Unique("n", ignore_case=True),)',
-        "unique ignores the case of n, which contains no text: leave ignore_case out",
+        "unique ignores the case of n, which contains no text: remove ignore_case",
     ),
     (
         "",
@@ -322,7 +322,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "",
         'me_writable = ("name",)',
-        "me_writable is set, but me does not contain PATCH: add it, or leave me_writable out",
+        "me_writable is set, but me does not contain PATCH: add it, or remove me_writable",
     ),
     (
         "",
@@ -391,7 +391,7 @@ OTHERS: list[tuple[str, str]] = [
     ),
     (
         'class Things(Resource):\n    schema = Address\n    verbs = ("GET",)',
-        "verbs contains GET, but there is no action list or retrieve: write it, or leave GET out of verbs",
+        "verbs contains GET, but there is no action list or retrieve: write it, or remove GET from verbs",
     ),
     (
         'class Things(Resource):\n    schema = Address\n    verbs = ("GET",)\n    async def get(self, context, id): pass',

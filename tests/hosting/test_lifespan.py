@@ -173,7 +173,7 @@ async def test_a_failing_lifespan_disables_its_plugin(serve: Serve) -> None:
     breaking = api.service.plugins[0]
     while breaking.state is State.READY:  # noqa: ASYNC110 - there is nothing to await
         await asyncio.sleep(0.01)
-    assert (breaking.error or "").startswith("its lifespan ended: ExceptionGroup")
+    assert (breaking.error or "").startswith("its lifespan failed: ExceptionGroup")
     assert (await api.get("/breaking")).status == 503
     assert (await api.get("/plain")).status == 200
 

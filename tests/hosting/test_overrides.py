@@ -116,12 +116,12 @@ INVALID: list[tuple[str, str]] = [
     ("delete = None", "the attribute delete hides the coroutine"),
     ("async def transaction(self, context): yield", "transaction must be a context manager: write @contextlib"),
     ("@contextlib.contextmanager\n    def lifespan(self): yield", "lifespan must be a context manager"),
-    ("content = 5", "content is 5: set it to an instance of pegboard.Content, or leave it out"),
+    ("content = 5", "content is 5: set it to an instance of pegboard.Content, or remove it"),
     (
         "content = Content(verbs=('GET',))\n    def read_content(self, context, id): pass",
         "read_content must be a",
     ),
-    (f"filterable = {['x'] * 999}", "filterable names 'x' twice: leave one out"),
+    (f"filterable = {['x'] * 999}", "filterable names 'x' twice: remove one"),
     (f"filterable = {[5] * 999}", "set it to a tuple of strings"),
     (f"needs_match = {'x' * 999!r}", "set it to True or False"),
     ("search = ('name',)", "search is not an attribute of a resource: did you mean search_fields?"),
@@ -205,7 +205,7 @@ INVALID_SCHEMAS: list[tuple[str, str]] = [
         "when = fields.DateTime(attribute='updated_at')",
         "the field when has attribute='updated_at', which is a standard",
     ),
-    ("id = fields.String()", "the field id is a standard field of every item: leave it out of the schema"),
+    ("id = fields.String()", "the field id is a standard field of every item: remove it from the schema"),
     (
         "@validates_schema\n    def check(self, data): pass",
         "Thing.check has the wrong parameters for @validates_schema: write def check(self, data, **kwargs)",
@@ -233,7 +233,7 @@ INVALID_SCHEMAS: list[tuple[str, str]] = [
     ("@post_load\n    def make(self, data, **_): return Content()", "Thing.make returned Content("),
     (
         "n = fields.Integer(validate=validate.Range)",
-        "the field n has the class Range as its validator: write Range(...)",
+        "the field n uses the class Range as a validator; instantiate it: Range(...)",
     ),
     (
         "n = fields.Integer(validate=lambda: True)",
@@ -241,7 +241,7 @@ INVALID_SCHEMAS: list[tuple[str, str]] = [
     ),
     (
         "n = fields.Integer(validate=later)",
-        "the field n has a coroutine or a generator as its validator, which is not",
+        "the field n uses a coroutine or a generator as a validator, which is not",
     ),
     ("n = fields.Integer(validate=lambda n: n > 5, load_default=1)", "the field n rejects its own default 1: Invalid"),
     ("below = fields.Nested(Lost)", "the field below nests Lost, and there Lost.make returned None"),
@@ -387,7 +387,7 @@ async def test_unencodable_text_disables_only_its_plugin(site: Site, serve: Serv
     api = await serve([*unsendable, neighbour])
     rows = {row["name"]: row["fault"] for row in (await api.get("/plugins")).json["items"]}
     for name in UNSENDABLE:
-        assert "it cannot be described: TypeError: str is not valid UTF-8" in (rows[name] or ""), name
+        assert "its endpoints cannot be described: TypeError: str is not valid UTF-8" in (rows[name] or ""), name
     for path in ("/", "/docs", "/docs/neighbour", "/openapi.json", "/plugins", "/errors", "/neighbour"):
         assert (await api.get(path)).status == 200, path
 

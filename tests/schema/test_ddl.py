@@ -361,16 +361,16 @@ async def test_an_empty_table_is_recreated_only_if_nothing_is_lost(connection: a
         ({"columns": (Column("id", "uuid"),)}, "column id is declared twice or is one of the standard"),
         ({"columns": (Column("_search", "text"),)}, "column _search is declared twice"),
         ({"columns": (Column("a", "text"), Column("a", "text"))}, "column a is declared twice"),
-        ({"columns": (Column("é" * 32, "text"),)}, "cannot be a name in the database"),
-        ({"columns": (), "indexes": (Index(("-nothing",)),)}, "names the column nothing, which does not exist"),
-        ({"columns": (), "search": ("nothing",)}, "names the column nothing"),
-        ({"columns": (), "uniques": (Unique(),)}, "names no column"),
+        ({"columns": (Column("é" * 32, "text"),)}, "is not a valid name in PostgreSQL"),
+        ({"columns": (), "indexes": (Index(("-nothing",)),)}, "uses the column nothing, which does not exist"),
+        ({"columns": (), "search": ("nothing",)}, "uses the column nothing"),
+        ({"columns": (), "uniques": (Unique(),)}, "has no columns"),
         (
             {
                 "columns": tuple(Column(name, "text") for name in ("a_b", "a", "b")),
                 "uniques": (Unique("a_b"), Unique("a", "b")),
             },
-            "two uniques would have the same name",
+            "two unique constraints would have the same name",
         ),
     ],
 )

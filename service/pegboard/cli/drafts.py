@@ -54,7 +54,7 @@ def make_migration(name: str, title: str | None) -> None:
     for path, written in files.items():
         click.echo(f"{name}: wrote {_relative(path)}")
         for warning in written.warnings:
-            click.echo(f"  read this: {warning}")
+            click.echo(f"  warning: {warning}")
     if drafted[0].first:
         click.echo(
             f"Make sure that the wheel contains {_relative(folder)}/*.sql; from now on these files create the table."

@@ -31,7 +31,7 @@ _HEALTH_TIMEOUT = 3.0
 def serve(reloads: bool, **options: Any) -> None:
     """Serve the API until interrupted."""
     if reloads and options["workers"] is not None:
-        raise click.UsageError("--reload runs one process; leave --workers out.")
+        raise click.UsageError("--reload cannot be combined with --workers.")
     running.stop_on_signals()
     overrides = {name: value for name, value in options.items() if value is not None}
     settings = dataclasses.replace(surroundings.load_settings(), **overrides)

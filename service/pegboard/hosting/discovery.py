@@ -311,7 +311,7 @@ def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "it gives no reason"
+        return "no message"
 
 
 def _location_in(error: BaseException, package: str) -> str:

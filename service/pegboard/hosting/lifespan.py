@@ -33,7 +33,7 @@ class Lifespan:
         if self._started.done():
             return None
         if task.done():
-            return f"its lifespan failed at the start: {_reason_for(task.result())}"
+            return f"its lifespan failed at the start: {_message(task.result())}"
         await self._cancel(task)
         return f"its lifespan did not start within {self._timeout:g} s"
 
@@ -44,7 +44,8 @@ class Lifespan:
 
     def _report_end(self, task: asyncio.Task[BaseException | None], report: Callable[[str], None]) -> None:
         if not self._stopping.is_set() and not task.cancelled():
-            report(f"its lifespan ended: {_reason_for(task.result())}")
+            error = task.result()
+            report(f"its lifespan failed: {_message(error)}" if error else "its lifespan ended before shutdown")
 
     async def stop(self) -> None:
         """Stop the lifespan and log its errors."""
@@ -76,9 +77,5 @@ class Lifespan:
         await asyncio.wait((task,), timeout=_GRACE)
 
 
-def _reason_for(error: BaseException | None) -> str:
-    return (
-        "it did not wait for the end of the service"
-        if error is None
-        else f"{type(error).__name__}: {' '.join(str(error).split())}"
-    )
+def _message(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

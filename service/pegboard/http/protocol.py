@@ -131,7 +131,7 @@ class Response(web.Response):
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         lines = len(headers)
         if fields.count("\n") != lines or fields.count("\r") != lines or "\0" in fields:
-            raise ValueError("a header holds a line break or a NUL")
+            raise ValueError("a header contains a line break or a NUL")
         line = _STATUS_LINES.get(self._status)
         if line is None or self._reason is not _REASONS[self._status]:
             line = f"HTTP/1.1 {self._status} {self._reason}\r\n"
@@ -178,7 +178,7 @@ async def defer_continue(request: web.Request) -> web.StreamResponse | None:
 def _send(request: web.BaseRequest, data: bytes) -> None:
     transport = request._protocol.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("The client went away.")
+        raise ConnectionResetError("The client disconnected.")
     transport.write(data)
     request._payload_writer.output_size += len(data)
 

@@ -224,7 +224,7 @@ def _too_large(request: web.Request, max_size: int) -> ApiError:
 def body_read_error(request: web.Request, error: Exception) -> Exception:
     """Return the exception to raise for an `error` that occurred while the body was read."""
     if request.transport is None:
-        return ConnectionResetError("The client went away.")
+        return ConnectionResetError("The client disconnected.")
     request[STATE].closing = True
     api_error = body_error(error)
     if api_error.status == errors.RequestTimeout.status:

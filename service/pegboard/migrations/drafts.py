@@ -93,7 +93,7 @@ def _text(plan: Plan) -> str:
     for step in plan.steps:
         if isinstance(step, ManualStep):
             lines = textwrap.wrap(f"{step.reason[0].upper()}{step.reason[1:]}. {step.effect}", _WIDTH)
-            parts.append("\n".join(f"-- {line}" for line in ("READ THIS.", *lines)))
+            parts.append("\n".join(f"-- {line}" for line in ("WARNING:", *lines)))
             parts.append(f"{step.sql};\n")
         else:
             parts.append(f"{step};\n")

@@ -38,7 +38,7 @@ async def connect(dsn: str, timeout: float, **options: Any) -> Any:  # noqa: ASY
                     return await asyncpg.connect(url, timeout=share, target_session_attrs=wanted, **options)
             except TargetServerAttributeNotMatched:
                 # The message must not name one host, as the server itself works.
-                failure = ConnectionError(f"none of the servers in the URL is {attributes[0]} that responds")
+                failure = ConnectionError(f"no reachable server is {attributes[0]}")
             except _TRY_NEXT as error:
                 failure = error
     raise failure

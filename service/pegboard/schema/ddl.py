@@ -77,7 +77,7 @@ class TableSpec:
         names = [column.name for column in self.all_columns]
         for name in (self.schema, self.name, *names):
             if not name or len(name.encode()) > _LONGEST_NAME or "\x00" in name:
-                raise ValueError(f"{name!r} cannot be a name in the database: 1 to {_LONGEST_NAME} bytes")
+                raise ValueError(f"{name!r} is not a valid name in PostgreSQL: use 1 to {_LONGEST_NAME} bytes")
         twice = {name for name in (*names, SEARCH) if (*names, SEARCH).count(name) > 1}
         if twice:
             raise ValueError(
@@ -88,12 +88,12 @@ class TableSpec:
         for name in used:
             if name not in names:
                 raise ValueError(
-                    f"{self.name}: an index, unique or search names the column {name}, which does not exist"
+                    f"{self.name}: an index, unique constraint or search uses the column {name}, which does not exist"
                 )
         if () in [*(unique.columns for unique in self.uniques), *(index.columns for index in self.indexes)]:
-            raise ValueError(f"{self.name}: an index or unique names no column")
+            raise ValueError(f"{self.name}: an index or unique constraint has no columns")
         if len(uniques(self)) < len(set(self.uniques)):
-            raise ValueError(f"{self.name}: two uniques would have the same name in the database")
+            raise ValueError(f"{self.name}: two unique constraints would have the same name in the database")
 
     @property
     def all_columns(self) -> tuple[Column, ...]:

@@ -34,7 +34,7 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family("pegboard_info", "gauge", "Always 1, with the version of the service.", ("version",), merge=max),
     Family("pegboard_workers", "gauge", "Processes that serve."),
-    Family("pegboard_requests_total", "counter", "Requests that got a response.", _REQUEST),
+    Family("pegboard_requests_total", "counter", "Completed requests.", _REQUEST),
     Family(
         "pegboard_request_duration_seconds",
         "histogram",
@@ -68,11 +68,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("pegboard_pool_connections_idle", "gauge", "Connections to the database that are idle.", ("pool",)),
     Family("pegboard_pool_connections_limit", "gauge", "Maximum number of connections to the database.", ("pool",)),
     Family("pegboard_pool_waiting", "gauge", "Requests that wait for a connection to the database.", ("pool",)),
-    Family("pegboard_pool_waits_total", "counter", "Times that a request had to wait for a connection.", ("pool",)),
+    Family("pegboard_pool_waits_total", "counter", "Requests that had to wait for a connection.", ("pool",)),
     Family(
         "pegboard_pool_timeouts_total",
         "counter",
-        "Times that a request waited for a connection and got none.",
+        "Connection waits that timed out.",
         ("pool",),
     ),
     Family("pegboard_plugin_state", "gauge", "Workers in which a plugin is in this state.", ("plugin", "state")),

@@ -215,7 +215,7 @@ def _without_details(error: BaseException | None) -> Iterator[None]:
     """Remove the details of PostgreSQL's errors from `error` and its causes for the duration of the context."""
     details = [(each, each.detail) for each in _chain(error) if isinstance(each, asyncpg.PostgresError) and each.detail]
     for each, _ in details:
-        each.detail = "(left out)"
+        each.detail = "[redacted]"
     try:
         yield
     finally:

@@ -97,7 +97,7 @@ class Schemas:
         read_only = {p.name: p.shape | {"readOnly": True} for p in properties if p.field.dump_only}
         replace = {"id": id_property, **{p.name: p.replace() for p in writable}, **read_only, **stamps}
         self._resource_schemas[names.replace] = _body(
-            "A complete item: a field that is left out returns to its default.", replace, required
+            "A complete item: an omitted field gets its default.", replace, required
         )
         update = {"id": id_property, **{p.name: p.update(self) for p in writable}, **read_only, **stamps}
         text = "The fields to change, as a merge patch (RFC 7396): null removes a value or restores a default."

@@ -135,7 +135,7 @@ SHARED: Mapping[str, Parameter] = {
     "Content-Digest": _header("Content-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
     "Repr-Digest": _header("Repr-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
     "Prefer": _header(
-        "Prefer", "`return=minimal` leaves the item out of the response (RFC 7240).", example="return=minimal"
+        "Prefer", "`return=minimal` omits the item from the response (RFC 7240).", example="return=minimal"
     ),
     "Idempotency-Key": _header(
         "Idempotency-Key",

@@ -20,7 +20,7 @@ from pegboard.hosting import guard
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.hosting.discovery import Plugin, State
 
-_FAILURE = "it cannot be described"
+_FAILURE = "its endpoints cannot be described"
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ _SUMMARIES: Mapping[str, tuple[str, str]] = {
     "list": ("List {many}", "A page of items, or all of them as a stream of NDJSON or CSV if `Accept` requests it."),
     "create": ("Create {one}", "Creates one item."),
     "retrieve": ("Retrieve {one}", "Returns one item, with its entity tag."),
-    "replace": ("Replace {one}", "Replaces the item: a field that is left out gets its default."),
+    "replace": ("Replace {one}", "Replaces the item: an omitted field gets its default."),
     "update": (
         "Change {one}",
         "Changes only the fields in the body, or applies a JSON Patch completely or not at all.",

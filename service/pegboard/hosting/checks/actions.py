@@ -45,10 +45,10 @@ def verbs(found: type[Resource]) -> Iterator[str]:
             yield "it has no actions: write one, such as async def list(self, context)"
         return
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
-        yield 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or leave it out'
+        yield 'set verbs to a tuple of strings, as in verbs = "GET", "POST", or remove it'
     for verb in names:
         if verb == "OPTIONS":
-            yield "verbs contains 'OPTIONS', which the service handles itself: leave it out"
+            yield "verbs contains 'OPTIONS', which the service handles itself: remove it"
         elif verb not in VERBS:
             is_lower = isinstance(verb, str) and verb.upper() in VERBS
             hint = f": write {verb.upper()!r}" if is_lower else ""
@@ -78,7 +78,7 @@ def implemented(found: type[Resource]) -> Iterator[str]:
         if wanted & actions:
             continue
         near = [other for other, action in _MISNAMED.items() if action in wanted and hasattr(found, other)]
-        hint = f"did you mean {_MISNAMED[near[0]]} by {near[0]}?" if near else f"write it, or leave {verb} out of verbs"
+        hint = f"did you mean {_MISNAMED[near[0]]} by {near[0]}?" if near else f"write it, or remove {verb} from verbs"
         yield f"verbs contains {verb}, but there is no action {' or '.join(sorted(wanted))}: {hint}"
     writing = _writing(found)
     if writing and "retrieve" not in actions:
@@ -103,7 +103,7 @@ def _writing(found: type[Resource]) -> list[str]:
 def creates_by_put(found: type[Resource]) -> Iterator[str]:
     """Check that items that PUT creates can be created and replaced."""
     if found.creates_by_put and not {"PUT", "POST"} <= set(declared.verbs(found)):
-        yield "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or leave it out"
+        yield "creates_by_put is set, but verbs does not contain both PUT and POST: add them, or remove it"
 
 
 def public_and_me(found: type[Resource]) -> Iterator[str]:

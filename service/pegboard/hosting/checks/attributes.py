@@ -23,20 +23,20 @@ def content(found: type[Resource]) -> Iterator[str]:
     """Check that `content` is an instance of `Content`."""
     declared: Any = found.content
     if not isinstance(declared, Content | None):
-        yield f"content is {short(declared)}: set it to an instance of pegboard.Content, or leave it out"
+        yield f"content is {short(declared)}: set it to an instance of pegboard.Content, or remove it"
 
 
 def settings(found: type[Resource]) -> Iterator[str]:
     """Check that `settings_schema` is a schema."""
     if found.settings_schema is not None and not _is_schema(found.settings_schema):
-        yield "set settings_schema to a subclass of pegboard.Schema, or leave it out"
+        yield "set settings_schema to a subclass of pegboard.Schema, or remove it"
 
 
 def docstring(found: type[Resource]) -> Iterator[str]:
     """Check that the docstring is text."""
     text: Any = found.__doc__
     if not isinstance(text, str | None):
-        yield "the docstring is not a string: write one, or leave it out"
+        yield "the docstring is not a string: write one, or remove it"
 
 
 def booleans(found: type[Resource]) -> Iterator[str]:
@@ -69,7 +69,7 @@ def names(found: type[Resource]) -> Iterator[str]:
             yield f'{name} is {short(value)}: set it to a tuple of strings, as in {name} = ("name",)'
         for part in value:
             if value.count(part) > 1:
-                yield f"{name} names {part!r} twice: leave one out"
+                yield f"{name} names {part!r} twice: remove one"
 
 
 def error_codes(found: type[Resource]) -> Iterator[str]:

@@ -16,13 +16,13 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "item": ("self", "context", "id", "data"),
     "collection": ("self", "context", "data"),
 }
-_TAKEN: Mapping[str, str] = {
+_RESERVED: Mapping[str, str] = {
     **dict.fromkeys(("get", "head", "post", "put", "patch", "delete", "options"), "a verb"),
     **dict.fromkeys(("list", "create", "create_all", "retrieve", "replace", "update", "delete"), "an action"),
     "me": "the client's own item",
     "any": "the grant for items of other owners",
 }
-"""Names that an operation cannot have, and what has them."""
+"""Names that an operation cannot have, and what they already refer to."""
 
 
 def declared(found: type[Resource]) -> Iterator[str]:
@@ -35,10 +35,10 @@ def declared(found: type[Resource]) -> Iterator[str]:
 def _problems(resource: type, name: str, operation: Operation) -> Iterator[str]:
     if not _NAME.fullmatch(name) or name != operation.name:
         yield "has an invalid name: use 1 to 40 characters of a-z, 0-9 and _, starting with a letter"
-    if name in _TAKEN or any(name in vars(parent) for parent in resource.__mro__ if is_core_class(parent)):
-        yield f"has the same name as {_TAKEN.get(name, 'a member of every resource')}: rename it"
+    if name in _RESERVED or any(name in vars(parent) for parent in resource.__mro__ if is_core_class(parent)):
+        yield f"has the same name as {_RESERVED.get(name, 'a member of every resource')}: rename it"
     if operation.on not in _PARAMETERS:
-        yield f'is on {operation.on!r}: write on="item" or on="collection"'
+        yield f'has on={operation.on!r}: use on="item" or on="collection"'
     parameters = _PARAMETERS[operation.on]
     method = getattr(resource, name)
     if not inspect.iscoroutinefunction(method):
@@ -46,12 +46,12 @@ def _problems(resource: type, name: str, operation: Operation) -> Iterator[str]:
     try:
         inspect.signature(method).bind(*parameters)
     except TypeError:
-        yield f"is on the {operation.on}: write async def {name}({', '.join(parameters)})"
+        yield f"has the wrong parameters for on={operation.on!r}: write async def {name}({', '.join(parameters)})"
     for part, schema in (("request", operation.request), ("response", operation.response)):
         if schema not in (None, "item")[: 1 + (part == "response")] and not _is_schema(schema):
             yield f"has {schema!r} for its {part}: use a subclass of pegboard.Schema"
     if operation.on == "item" and not hasattr(resource, "retrieve"):
-        yield "is on an item, which must be readable: write async def retrieve(self, context, id) too"
+        yield "is on an item, which requires the action retrieve: write async def retrieve(self, context, id)"
 
 
 def _is_schema(found: Any) -> bool:

@@ -17,7 +17,7 @@ _MOST_NAMES = 10  # listed in a message
 def me_writable(found: type[Resource]) -> Iterator[str]:
     """Check the fields that clients may change of their own item."""
     if found.me_writable is not None and "PATCH" not in found.me:
-        yield "me_writable is set, but me does not contain PATCH: add it, or leave me_writable out"
+        yield "me_writable is set, but me does not contain PATCH: add it, or remove me_writable"
     names = [mapping.name_of(field, name) for name, field in found.schema().load_fields.items()]
     yield from unknown("me_writable", found.me_writable or (), names)
 
@@ -50,9 +50,9 @@ def _columns(found: type[Resource]) -> dict[str, Column]:
 def unsuitable(attribute: str, column: Column, doing: str, allows: Callable[[Column], bool]) -> Iterator[str]:
     """Check that a column can be read, and that it allows what `attribute` declares."""
     if not column.readable:
-        yield f"{attribute} names {column.field}, which is write-only: leave it out"
+        yield f"{attribute} names {column.field}, which is write-only: remove it"
     elif not allows(column):
-        yield f"{attribute} names {column.field}, which cannot be {doing}: leave it out"
+        yield f"{attribute} names {column.field}, which cannot be {doing}: remove it"
 
 
 def unknown(attribute: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:

@@ -65,18 +65,18 @@ def _problems(schema: type[Schema], within: frozenset[type[Schema]] = frozenset(
 def _meta(schema: type[Schema]) -> Iterator[str]:
     meta = schema.Meta
     if getattr(meta, "unknown", marshmallow.RAISE) != marshmallow.RAISE:
-        yield f"{schema.__name__}.Meta accepts unknown fields: leave the option unknown out"
+        yield f"{schema.__name__}.Meta accepts unknown fields: remove the option unknown"
     for option, reason in _META.items():
         if getattr(meta, option, None):
-            yield f"{schema.__name__}.Meta sets {option}, but {reason}: leave it out"
+            yield f"{schema.__name__}.Meta sets {option}, but {reason}: remove it"
     if getattr(meta, "index_errors", True) is False:
-        yield f"{schema.__name__}.Meta sets index_errors to False, but error pointers need it: leave it out"
+        yield f"{schema.__name__}.Meta sets index_errors to False, but error pointers need it: remove it"
 
 
 def _standard_fields(made: Schema) -> Iterator[str]:
     for name, field in made.fields.items():
         if name in STANDARD:
-            yield f"the field {name} is a standard field of every item: leave it out of the schema"
+            yield f"the field {name} is a standard field of every item: remove it from the schema"
         for option, value in (("data_key", field.data_key), ("attribute", field.attribute)):
             if value in STANDARD:
                 yield f"the field {name} has {option}={value!r}, which is a standard field of every item: use another"
@@ -84,9 +84,9 @@ def _standard_fields(made: Schema) -> Iterator[str]:
 
 def _direction(field: Field[Any]) -> Iterator[str]:
     if field.dump_only and field.load_only:
-        yield "is dump_only and load_only, so it is neither accepted nor shown: leave one of them out"
+        yield "is dump_only and load_only, so it is neither accepted nor shown: remove one of them"
     if field.dump_only and field.required:
-        yield "is required and dump_only, so no client can send it: leave one of them out"
+        yield "is required and dump_only, so no client can send it: remove one of them"
 
 
 def _reference(field: Field[Any]) -> Iterator[str]:
@@ -117,9 +117,9 @@ def _validators(field: Field[Any]) -> Iterator[str]:
 def _callable(check: Any) -> Iterator[str]:
     """Check that a validator can be called with a value, without awaiting it."""
     if inspect.isclass(check) and issubclass(check, validate.Validator):
-        yield f"has the class {check.__name__} as its validator: write {check.__name__}(...)"
+        yield f"uses the class {check.__name__} as a validator; instantiate it: {check.__name__}(...)"
     if not hooks.is_plain(check):
-        yield "has a coroutine or a generator as its validator, which is not awaited: write a plain function"
+        yield "uses a coroutine or a generator as a validator, which is not awaited: write a plain function"
     try:
         inspect.signature(check).bind(None)
     except TypeError:
@@ -159,7 +159,7 @@ def _default(field: Field[Any]) -> Iterator[str]:
         yield f"rejects its own default {short(default)}: {_first(error)}"
     except TypeError:
         kind = type(default).__name__
-        yield f"has a default of type {kind}, which JSON cannot hold: use one that the field can load"
+        yield f"has a default of type {kind}, which JSON cannot represent: use one that the field can load"
 
 
 def _first(error: ValidationError) -> str:
@@ -181,7 +181,7 @@ def _nested(field: Field[Any], within: frozenset[type[Schema]]) -> Iterator[str]
         if not isinstance(schema, Schema):
             yield "nests a schema that is not a pegboard.Schema, so its errors have no codes: derive it from that"
         elif schema.unknown != marshmallow.RAISE:
-            yield "nests a schema that accepts unknown fields: leave the option unknown out"
+            yield "nests a schema that accepts unknown fields: remove the option unknown"
         elif type(schema) not in within:
             for problem in _problems(type(schema), within):
                 yield f"nests {type(schema).__name__}, and there {problem}"

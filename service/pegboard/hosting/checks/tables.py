@@ -73,9 +73,9 @@ def uniques(found: type[Resource]) -> Iterator[str]:
         if len(set(unique.columns)) < len(unique.columns):
             yield f"unique names a field twice in one Unique: {names}"
         if unique.ignore_case and texts.isdisjoint(unique.columns):
-            yield f"unique ignores the case of {names}, which contains no text: leave ignore_case out"
+            yield f"unique ignores the case of {names}, which contains no text: remove ignore_case"
     if len(set(constraints)) < len(constraints):
-        yield "unique has the same Unique twice: leave one out"
+        yield "unique has the same Unique twice: remove one"
 
 
 def indexes(found: type[Resource]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def indexes(found: type[Resource]) -> Iterator[str]:
         parts = _parts(index)
         yield from unknown("indexes", parts, _columns(found))
         if len(set(parts)) < len(parts):
-            yield f"indexes names a field twice in {short(index)}: leave one out"
+            yield f"indexes names a field twice in {short(index)}: remove one"
         for column in (own[part] for part in parts if part in own):
             if not (column.is_sortable or (column.is_list and len(parts) == 1 and column.readable)):
                 yield from unsuitable("indexes", column, "sorted", lambda _: False)
@@ -109,7 +109,7 @@ def columns(found: type[Resource]) -> Iterator[str]:
         return
     for attribute, field, type_of in mapping.stored(found.schema()):
         if isinstance(getattr(field, "inner", None), Reference):
-            yield f"the field {attribute} is a list of references, which a foreign key cannot enforce: leave it out"
+            yield f"the field {attribute} is a list of references, which a foreign key cannot enforce: remove it"
         if type_of is None:
             yield (
                 f"the field {attribute} has no column type: use a field of pegboard.fields, or set the type in metadata"
@@ -123,13 +123,13 @@ def existing_columns(found: type[Resource]) -> Iterator[str]:
         return
     if found.owned or found.search_fields:
         attribute = "owned" if found.owned else "search_fields"
-        yield f"the existing table {table.table} has no column for {attribute}: leave it out"
+        yield f"the existing table {table.table} has no column for {attribute}: remove it"
 
 
 def owned(found: type[Resource]) -> Iterator[str]:
     """Check that items of clients are not public."""
     if issubclass(found, TableResource) and found.owned and found.public:
-        yield "public and owned are both set, but a client without credentials owns no items: leave one of them out"
+        yield "public and owned are both set, but a client without credentials owns no items: remove one of them"
 
 
 def index_lengths(found: type[Resource]) -> Iterator[str]:
@@ -147,7 +147,7 @@ def self_references(found: type[Resource], name: str) -> Iterator[str]:
     """Check that the first item can be created."""
     for attribute, field, _ in mapping.stored(found.schema()):
         if isinstance(field, Reference) and field.resource == name and field.required and not field.allow_none:
-            yield f"the field {attribute} refers to {name} itself, so it cannot be required: leave required out"
+            yield f"the field {attribute} refers to {name} itself, so it cannot be required: remove required"
 
 
 def _parts(index: str) -> list[str]:
