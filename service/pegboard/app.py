@@ -27,10 +27,11 @@ from pegboard.auth.basic import Authentication
 from pegboard.auth.clients import Clients
 from pegboard.auth.passwords import Passwords
 from pegboard.docs.openapi.specification import Specification
-from pegboard.docs.reference.docs import Docs
-from pegboard.endpoints import serving, system
+from pegboard.docs.reference.handlers import Docs
+from pegboard.endpoints import system
 from pegboard.endpoints.describe.plugins import describe
 from pegboard.endpoints.describe.service import service_endpoints
+from pegboard.endpoints.handlers import resource_handlers
 from pegboard.endpoints.idempotency import Idempotency
 from pegboard.endpoints.table import ROOT, Table
 from pegboard.errors import ApiError
@@ -260,7 +261,7 @@ class Service:
         instance = create(resource, plugin.name, services)
         idempotency = Idempotency(bulkhead.shares, secret)
         path = f"{self.prefix}/{plugin.name}"
-        handlers = serving.handlers(instance, declared, idempotency, self.settings, path)
+        handlers = resource_handlers(instance, declared, idempotency, self.settings, path)
         bulkhead.parse_id = parse_uuid if declared.has_uuids else instance.parse_id
         bulkhead.handlers, self._resources[plugin.name] = handlers, instance
 

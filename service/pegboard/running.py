@@ -17,7 +17,7 @@ from aiohttp import web
 from pegboard.app import SERVICE, Service, create_app
 from pegboard.hosting import extensions
 from pegboard.hosting.discovery import Plugin
-from pegboard.hosting.guard import Stopped
+from pegboard.hosting.startup_guard import Stopped
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import tracing
 from pegboard.telemetry.sharing import SharedMetrics

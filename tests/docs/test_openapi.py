@@ -21,8 +21,8 @@ from openapi_spec_validator import validate as validate_document
 
 from pegboard import ApiError, Content, ContentResource, Resource, Schema, TableResource, validate
 from pegboard.api import declared
+from pegboard.endpoints.describe.errors import ACTIONS
 from pegboard.endpoints.describe.json_fields import ecma
-from pegboard.endpoints.describe.outcomes import ACTIONS
 from pegboard.errors import CATALOGUE
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import State

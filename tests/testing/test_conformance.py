@@ -31,7 +31,7 @@ from pegboard import (
 )
 from pegboard.testing import Conformance, Running
 from pegboard.testing.conformance import CHECKS, examine
-from pegboard.testing.promise import Undescribed
+from pegboard.testing.openapi import Undescribed
 from pegboard.testing.service import Loop, settings_for
 from pegboard.testing.subject import ContractViolation, Subject
 from tests.conftest import plugin

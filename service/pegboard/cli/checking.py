@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pegboard.app import Service, migrations
-from pegboard.cli import surroundings
+from pegboard.cli import environment
 from pegboard.hosting import discovery, extensions
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.migrations.status import PluginMigrations, ordered, status_of
@@ -23,8 +23,8 @@ from pegboard.settings import Settings, SettingsError
 @click.command()
 def check() -> None:
     """Load everything that is installed and report its problems, one per line; no database is needed."""
-    settings = surroundings.load_settings()
-    plugins = surroundings.load_plugins(settings)
+    settings = environment.load_settings()
+    plugins = environment.load_plugins(settings)
     sources = migrations(plugins)
     asyncio.run(_mount(settings, plugins))
     checks = (

@@ -11,7 +11,7 @@ import click
 
 from pegboard.app import open_database
 from pegboard.auth.clients import Clients
-from pegboard.cli import surroundings
+from pegboard.cli import environment
 from pegboard.migrations import runner
 from pegboard.settings import Settings
 
@@ -96,5 +96,5 @@ def _with_clients(use: Callable[[Clients], Awaitable[T]]) -> T:
         finally:
             await database.close()
 
-    with surroundings.database(surroundings.load_settings(), attach=True) as settings:
+    with environment.database(environment.load_settings(), attach=True) as settings:
         return asyncio.run(run(settings))

@@ -9,7 +9,7 @@ import asyncpg
 import click
 
 from pegboard.errors import ApiError
-from pegboard.hosting.guard import Stopped
+from pegboard.hosting.startup_guard import Stopped
 from pegboard.migrations.sqlfiles import MigrationError
 from pegboard.postgres.database import Unusable
 from pegboard.postgres.embedded import EmbeddedError

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from pegboard.app import migrations
-from pegboard.cli import surroundings
+from pegboard.cli import environment
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.migrations import drafts
@@ -33,15 +33,15 @@ def make_migration(name: str, title: str | None) -> None:
     """
     if title is not None and not _TITLE.fullmatch(title):
         raise click.BadParameter(f"{title!r}: use 1 to 60 characters of a-z, 0-9 and _.", param_hint="'--title'")
-    settings = surroundings.load_settings()
-    plugins = surroundings.load_plugins(settings)
+    settings = environment.load_settings()
+    plugins = environment.load_plugins(settings)
     plugin = next((plugin for plugin in plugins if name in (plugin.name, plugin.entry_point)), None)
     if plugin is None:
         raise click.ClickException(f"no plugin {name} is installed")
     source = _source(plugin, plugins)
     folder = _folder(plugin)
     name = plugin.entry_point
-    with surroundings.database(settings, attach=True) as settings:
+    with environment.database(settings, attach=True) as settings:
         drafted = asyncio.run(drafts.draft(settings.direct_url, source))
     if not drafted:
         click.echo(f"{name}: nothing to do, the table matches its schema")

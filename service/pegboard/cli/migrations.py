@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 
 from pegboard.app import migrations, record_outcomes
-from pegboard.cli import surroundings
+from pegboard.cli import environment
 from pegboard.hosting.discovery import Plugin
 from pegboard.migrations import runner
 from pegboard.migrations.status import Outcome, PluginMigrations
@@ -23,10 +23,10 @@ def migrate(dry_run: bool, status: bool) -> None:
     """Bring the tables of the core and of every plugin up to date."""
     if dry_run and status:
         raise click.UsageError("--dry-run and --status cannot be combined.")
-    settings = surroundings.load_settings()
+    settings = environment.load_settings()
     run = _preview if dry_run else _status if status else _migrate
-    with surroundings.database(settings, attach=True) as settings:
-        plugins = surroundings.load_plugins(settings)
+    with environment.database(settings, attach=True) as settings:
+        plugins = environment.load_plugins(settings)
         succeeded = run(settings.direct_url, plugins, migrations(plugins))
     if not succeeded:
         raise SystemExit(1)

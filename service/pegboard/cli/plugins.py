@@ -8,16 +8,16 @@ import json
 import click
 
 from pegboard.app import SERVICE, create_app, migrations, record_outcomes
-from pegboard.cli import surroundings
+from pegboard.cli import environment
 from pegboard.migrations import runner
 
 
 @click.command()
 def plugins() -> None:
     """List the installed plugins, and why one of them does not serve."""
-    settings = surroundings.load_settings()
-    with surroundings.database(settings, attach=True) as settings:
-        found = surroundings.load_plugins(settings)
+    settings = environment.load_settings()
+    with environment.database(settings, attach=True) as settings:
+        found = environment.load_plugins(settings)
         outcomes = asyncio.run(runner.status(settings.direct_url, migrations(found)))
     record_outcomes(found, outcomes)
     for plugin in found:
@@ -28,6 +28,6 @@ def plugins() -> None:
 @click.command()
 def openapi() -> None:
     """Print the OpenAPI document of the installed plugins; no database is needed."""
-    settings = surroundings.load_settings()
-    service = create_app(settings, surroundings.load_plugins(settings))[SERVICE]
+    settings = environment.load_settings()
+    service = create_app(settings, environment.load_plugins(settings))[SERVICE]
     click.echo(json.dumps(service.specification.document(), indent=2, ensure_ascii=False))

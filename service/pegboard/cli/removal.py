@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pegboard.cli import surroundings
+from pegboard.cli import environment
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import RESERVED
 from pegboard.migrations import removal
@@ -21,8 +21,8 @@ def remove_plugin(name: str, yes: bool) -> None:
     """Drop the PostgreSQL schema of a plugin with all its data, and the records about the plugin."""
     if name in RESERVED:
         raise click.ClickException(f"{name} is not a plugin: it belongs to the service")
-    settings = surroundings.load_settings()
-    with surroundings.database(settings, attach=True) as settings:
+    settings = environment.load_settings()
+    with environment.database(settings, attach=True) as settings:
         dsn = settings.direct_url
         found = asyncio.run(removal.plugin_data(dsn, name))
         if found.referring:

@@ -13,7 +13,7 @@ import click
 
 from pegboard import running
 from pegboard.app import Service
-from pegboard.cli import reloading, surroundings
+from pegboard.cli import environment, reloading
 from pegboard.cli.console import setting_option
 from pegboard.settings import Settings
 from pegboard.telemetry import logs
@@ -34,9 +34,9 @@ def serve(reloads: bool, **options: Any) -> None:
         raise click.UsageError("--reload cannot be combined with --workers.")
     running.stop_on_signals()
     overrides = {name: value for name, value in options.items() if value is not None}
-    settings = dataclasses.replace(surroundings.load_settings(), **overrides)
+    settings = dataclasses.replace(environment.load_settings(), **overrides)
     logs.configure(settings.log_level, settings.log_format)
-    with running.listen(settings.host, settings.port) as listening, surroundings.database(settings) as settings:
+    with running.listen(settings.host, settings.port) as listening, environment.database(settings) as settings:
         if reloads:
             reloading.serve(settings, listening)
         address = _address(listening)
@@ -51,7 +51,7 @@ def _serve(
     """Serve until stopped; return the listening socket if the process is to restart."""
 
     def read_settings() -> Settings:
-        reloaded = dataclasses.replace(surroundings.load_settings(), **overrides)
+        reloaded = dataclasses.replace(environment.load_settings(), **overrides)
         # The embedded database keeps running.
         return dataclasses.replace(reloaded, database_url=reloaded.database_url or settings.database_url)
 
@@ -61,13 +61,13 @@ def _serve(
             running.check_required_plugins(service)
             announce()
 
-        plugins = surroundings.load_plugins(settings)
+        plugins = environment.load_plugins(settings)
         return running.run(running.serve(settings, plugins, listening, started, read_settings))
     # Imported here, so that a single process does not load gunicorn.
     from pegboard import workers
 
-    workers.prepare(settings, surroundings.load_plugins)
-    workers.Workers(read_settings, surroundings.load_plugins, listening, announce).run()
+    workers.prepare(settings, environment.load_plugins)
+    workers.Workers(read_settings, environment.load_plugins, listening, announce).run()
     return None
 
 
@@ -83,7 +83,7 @@ def _announce(address: str) -> None:
 @click.command()
 def healthcheck() -> None:
     """Check the health of the service on this machine: status 0 if it serves, 1 if it does not."""
-    settings = surroundings.load_settings()
+    settings = environment.load_settings()
     host = _LOOPBACK.get(settings.host, settings.host)
     # Not urllib, which would use a proxy from the environment.
     connection = HTTPConnection(host, settings.port, timeout=_HEALTH_TIMEOUT)

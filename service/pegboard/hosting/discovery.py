@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from pegboard.api import declared
 from pegboard.api.resource import Resource
-from pegboard.hosting import error_blocks, guard, plugin_settings
+from pegboard.hosting import error_blocks, plugin_settings, startup_guard
 from pegboard.hosting.checks.declaration import problem
 from pegboard.query import mapping
 from pegboard.settings import SettingsError
@@ -101,10 +101,10 @@ class Plugin:
     def guarded(self, failure: str, seconds: float) -> Iterator[None]:
         """Run code of the plugin; if it raises or takes more than `seconds`, fail the plugin and raise nothing."""
         try:
-            with guard.bounded(self.name, seconds):
+            with startup_guard.bounded(self.name, seconds):
                 yield
         except BaseException as error:
-            if guard.is_stop_request(error):
+            if startup_guard.is_stop_request(error):
                 raise
             log.debug("plugin %s %s", self.name, failure, exc_info=True)
             self.fail(f"{failure}: {type(error).__name__}: {_message_of(error)}{_location_in(error, self.package)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp.typedefs import Middleware
 
-from pegboard.hosting import discovery, guard
+from pegboard.hosting import discovery, startup_guard
 from pegboard.settings import SettingsError
 
 GROUP = "pegboard.middlewares"
@@ -42,7 +42,7 @@ def _load(name: str, points: dict[str, EntryPoint]) -> Middleware:
     try:
         found: Any = point.load()
     except BaseException as error:
-        if guard.is_stop_request(error):
+        if startup_guard.is_stop_request(error):
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(f"{_VARIABLE}: {point.value} cannot be imported: {reason}.") from error

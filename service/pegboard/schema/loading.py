@@ -12,9 +12,9 @@ from marshmallow.fields import Field
 from pegboard import errors
 from pegboard.errors import ErrorDetail
 from pegboard.rendering import short
+from pegboard.schema.fast_path import reader
 from pegboard.schema.fields import CANONICAL_UUID, Dict, Nested, Raw
 from pegboard.schema.patching import same
-from pegboard.schema.quick import reader
 from pegboard.schema.schema import Schema, error_details, messages_of
 
 STANDARD = ("id", "created_at", "updated_at")

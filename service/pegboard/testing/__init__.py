@@ -2,7 +2,7 @@
 
 from pegboard.testing.client import Client, Response
 from pegboard.testing.conformance import Conformance
-from pegboard.testing.promise import Undescribed
+from pegboard.testing.openapi import Undescribed
 from pegboard.testing.service import Loop, Running
 
 __all__ = ("Client", "Conformance", "Loop", "Response", "Running", "Undescribed")

@@ -12,7 +12,7 @@ import orjson
 import yarl
 
 from pegboard.app import Service
-from pegboard.testing import promise
+from pegboard.testing import openapi
 
 ADMIN, PASSWORD = "admin", "correct horse"
 
@@ -109,5 +109,5 @@ class Client:
         url = yarl.URL(self.url + path, encoded=True)
         async with self._target.session.request(method, url, headers=headers, allow_redirects=False, **options) as raw:
             response = Response(raw.status, raw.headers, await raw.read())
-        promise.checker_of(self._target.service).check(method, path, response.status, response.headers, response.body)
+        openapi.checker_of(self._target.service).check(method, path, response.status, response.headers, response.body)
         return response

@@ -26,7 +26,7 @@ from pegboard.endpoints.endpoint import Endpoint
 from pegboard.errors import ApiError
 from pegboard.query import mapping
 from pegboard.schema.loading import STANDARD, Loader, default_of
-from pegboard.testing import promise
+from pegboard.testing import openapi
 from pegboard.testing.client import Client, Response
 from pegboard.testing.service import Running
 from pegboard.testing.strategies import StrategyBuilder
@@ -60,7 +60,7 @@ class Subject:
         self.rules = declared.rules(self.resource)
         self.loader = Loader(self.resource.schema)
         self.schema = self.resource.schema()
-        self.document: Any = promise.checker_of(running._service).document
+        self.document: Any = openapi.checker_of(running._service).document
         self._recent: deque[str] = deque(maxlen=4)
         self.fields = {mapping.name_of(field, name): field for name, field in self.schema.fields.items()}
         self.writable = [name for name, field in self.fields.items() if not field.dump_only]

@@ -7,8 +7,8 @@ from http import HTTPStatus
 from typing import Any
 
 from pegboard import errors
+from pegboard.endpoints.describe.errors import VALIDATION
 from pegboard.endpoints.describe.json_fields import ref
-from pegboard.endpoints.describe.outcomes import VALIDATION
 from pegboard.errors import ApiError, ErrorDetail
 
 REQUEST_ID = "4f1c2b7a9e-2a"

@@ -10,7 +10,8 @@ from pegboard.api.actions import VERBS
 from pegboard.api.content import Content
 from pegboard.auth import clients
 from pegboard.endpoints.content import SEGMENT
-from pegboard.endpoints.describe import outcomes, parameters
+from pegboard.endpoints.describe import errors as endpoint_errors
+from pegboard.endpoints.describe import parameters
 from pegboard.endpoints.describe.resource import ResourceEndpoints
 from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, ResponseSpec
 
@@ -51,8 +52,8 @@ class ContentEndpoints(ResourceEndpoints):
     def _content(self, verb: str, path: str, content: Content) -> Endpoint:
         title, about = _SUMMARIES[verb]
         codes = (
-            *(*outcomes.CONNECTION, *outcomes.CREDENTIALS),
-            *(*outcomes.CONTENT_ACTIONS[verb], *self._declared.error_codes),
+            *(*endpoint_errors.CONNECTION, *endpoint_errors.CREDENTIALS),
+            *(*endpoint_errors.CONTENT_ACTIONS[verb], *self._declared.error_codes),
             *((errors.PreconditionRequired,) if verb == "PUT" and self._resource.needs_match else ()),
         )
         kind = f"content.{verb.lower()}"

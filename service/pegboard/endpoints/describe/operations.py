@@ -8,7 +8,8 @@ from functools import partial
 from pegboard import errors
 from pegboard.api.operation import Operation
 from pegboard.auth import clients
-from pegboard.endpoints.describe import outcomes, parameters
+from pegboard.endpoints.describe import errors as endpoint_errors
+from pegboard.endpoints.describe import parameters
 from pegboard.endpoints.describe.examples import example
 from pegboard.endpoints.describe.resource import ResourceEndpoints, errors_of
 from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, ResponseSpec
@@ -33,8 +34,8 @@ class OperationEndpoints(ResourceEndpoints):
     def _post(self, operation: Operation, path: str, level: str) -> Endpoint:
         on_item = operation.on == "item"
         codes = (
-            *(*outcomes.CONNECTION, *outcomes.CREDENTIALS),
-            *(outcomes.OPERATION_ON_ITEM if on_item else outcomes.OPERATION),
+            *(*endpoint_errors.CONNECTION, *endpoint_errors.CREDENTIALS),
+            *(endpoint_errors.OPERATION_ON_ITEM if on_item else endpoint_errors.OPERATION),
             *((errors.PreconditionRequired,) if on_item and self._resource.needs_match else ()),
             *self._declared.error_codes,
         )

@@ -16,7 +16,7 @@ from pegboard.endpoints.describe.json_schemas import Names, Schemas, references_
 from pegboard.endpoints.describe.operations import OperationEndpoints
 from pegboard.endpoints.describe.resource import ResourceEndpoints
 from pegboard.endpoints.endpoint import Endpoint, JsonSchema, Media
-from pegboard.hosting import guard
+from pegboard.hosting import startup_guard
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.hosting.discovery import Plugin, State
 
@@ -74,7 +74,7 @@ def describe(plugins: Sequence[Plugin], guards: Mapping[str, Bulkhead], seconds:
     found.schemas = schemas.components
     for plugin in plugins:
         if plugin.state is not State.READY and plugin.resource is not None:
-            with suppress(Exception), guard.bounded(plugin.name, seconds):
+            with suppress(Exception), startup_guard.bounded(plugin.name, seconds):
                 found.public[plugin.name] = frozenset(public_verbs(plugin.resource))
     return found
 

@@ -11,7 +11,8 @@ from pegboard import errors
 from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
 from pegboard.auth import clients
 from pegboard.endpoints import export
-from pegboard.endpoints.describe import outcomes, parameters
+from pegboard.endpoints.describe import errors as endpoint_errors
+from pegboard.endpoints.describe import parameters
 from pegboard.endpoints.describe.declaration import Declaration
 from pegboard.endpoints.describe.examples import IDENTITY, NOTHING, example
 from pegboard.endpoints.describe.json_fields import ref
@@ -73,7 +74,12 @@ class ResourceEndpoints:
         access = self._access(verb, level)
         if access.public:
             about += " It needs no credentials."
-        codes = (*outcomes.CONNECTION, *outcomes.CREDENTIALS, *outcomes.ACTIONS[action], *self._declared.error_codes)
+        codes = (
+            *endpoint_errors.CONNECTION,
+            *endpoint_errors.CREDENTIALS,
+            *endpoint_errors.ACTIONS[action],
+            *self._declared.error_codes,
+        )
         if self._resource.needs_match and verb in ("PUT", "PATCH", "DELETE"):
             codes = (*codes, errors.PreconditionRequired)
         invalid = self._invalid(action)
@@ -120,7 +126,12 @@ class ResourceEndpoints:
             summary=summary or self._summary(title, level),
             description=about or usual,
             responses=(ResponseSpec(204, "The allowed methods.", headers),),
-            errors=(*outcomes.CONNECTION, *outcomes.CREDENTIALS, errors.PluginUnavailable, errors.NotFound),
+            errors=(
+                *endpoint_errors.CONNECTION,
+                *endpoint_errors.CREDENTIALS,
+                errors.PluginUnavailable,
+                errors.NotFound,
+            ),
             parameters=(*self._path_parameters(path), *parameters.headers()),
             errors_of="options",
         )

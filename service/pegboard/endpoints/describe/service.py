@@ -12,7 +12,8 @@ from aiohttp.typedefs import Handler
 from pegboard import errors
 from pegboard.api.actions import VERBS
 from pegboard.auth import clients
-from pegboard.endpoints.describe import outcomes, parameters
+from pegboard.endpoints.describe import errors as endpoint_errors
+from pegboard.endpoints.describe import parameters
 from pegboard.endpoints.describe.components import SERVICE
 from pegboard.endpoints.describe.examples import NOTHING, example
 from pegboard.endpoints.describe.json_fields import ref
@@ -207,4 +208,4 @@ def _read(method: str, path: str, own: _ServicePath, handler: Handler, name: str
 
 
 def _errors(own: _ServicePath) -> tuple[type[ApiError], ...]:
-    return outcomes.CONNECTION if own.public else (*outcomes.CONNECTION, *outcomes.CREDENTIALS)
+    return endpoint_errors.CONNECTION if own.public else (*endpoint_errors.CONNECTION, *endpoint_errors.CREDENTIALS)

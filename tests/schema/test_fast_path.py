@@ -7,7 +7,7 @@ from hypothesis import strategies as some
 from marshmallow import ValidationError, missing
 
 from pegboard import Schema, fields, validate
-from pegboard.schema.quick import reader
+from pegboard.schema.fast_path import reader
 
 
 class Shouted(fields.String):

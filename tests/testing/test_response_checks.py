@@ -8,14 +8,14 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from pegboard.testing.promise import ResponseChecker, Undescribed, checker_of
+from pegboard.testing.openapi import ResponseChecker, Undescribed, checker_of
 from tests.conftest import Api, Response
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
 
 
 @pytest.fixture
-def promise(api: Api) -> ResponseChecker:
+def checker(api: Api) -> ResponseChecker:
     return checker_of(api.service)
 
 
@@ -30,24 +30,24 @@ def _with(response: Response, name: str, value: str) -> CIMultiDict[str]:
     return headers
 
 
-async def test_a_described_response_passes(promise: ResponseChecker, contact: Response) -> None:
-    promise.check("POST", "/contacts", contact.status, contact.headers, contact.body)
+async def test_a_described_response_passes(checker: ResponseChecker, contact: Response) -> None:
+    checker.check("POST", "/contacts", contact.status, contact.headers, contact.body)
     headers = CIMultiDict(contact.headers)
     del headers["Location"]
     fewer = orjson.dumps({"id": contact.json["id"]})
-    promise.check("GET", f"/contacts/{contact.json['id']}?fields=id", 200, headers, fewer)
+    checker.check("GET", f"/contacts/{contact.json['id']}?fields=id", 200, headers, fewer)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"colour": "red"}, {"id": "5"}, {"updated_at": "2015-02-15 05:21:07"}, {"name": None}, {"tags": "x"}],
 )
-async def test_an_undescribed_body_fails(promise: ResponseChecker, contact: Response, changes: Any) -> None:
+async def test_an_undescribed_body_fails(checker: ResponseChecker, contact: Response, changes: Any) -> None:
     with pytest.raises(Undescribed):
-        promise.check("POST", "/contacts", 201, contact.headers, orjson.dumps({**contact.json, **changes}))
+        checker.check("POST", "/contacts", 201, contact.headers, orjson.dumps({**contact.json, **changes}))
 
 
-async def test_an_undescribed_status_header_or_media_type_fails(promise: ResponseChecker, contact: Response) -> None:
+async def test_an_undescribed_status_header_or_media_type_fails(checker: ResponseChecker, contact: Response) -> None:
     without_request_id = CIMultiDict(contact.headers)
     del without_request_id["X-Request-Id"]
     for status, headers, reason in (
@@ -57,12 +57,12 @@ async def test_an_undescribed_status_header_or_media_type_fails(promise: Respons
         (201, _with(contact, "Content-Type", "text/plain"), "the media type is none of"),
     ):
         with pytest.raises(Undescribed, match=reason):
-            promise.check("POST", "/contacts", status, headers, contact.body)
+            checker.check("POST", "/contacts", status, headers, contact.body)
 
 
-async def test_an_undescribed_operation_may_only_be_rejected(promise: ResponseChecker, contact: Response) -> None:
+async def test_an_undescribed_operation_may_only_be_rejected(checker: ResponseChecker, contact: Response) -> None:
     for method, path in (("POST", "/contacts/5/archive"), ("TRACE", "/contacts"), ("GET", "/nothing")):
         with pytest.raises(Undescribed, match="there is no such operation"):
-            promise.check(method, path, 200, contact.headers, contact.body)
+            checker.check(method, path, 200, contact.headers, contact.body)
         with pytest.raises(Undescribed):
-            promise.check(method, path, 404, contact.headers, b'{"error": "not found"}')
+            checker.check(method, path, 404, contact.headers, b'{"error": "not found"}')

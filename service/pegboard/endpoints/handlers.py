@@ -16,7 +16,7 @@ from pegboard.http.request import STATE
 from pegboard.settings import Settings
 
 
-def handlers(
+def resource_handlers(
     resource: Resource, declared: Declaration, idempotency: Idempotency, settings: Settings, path: str
 ) -> dict[str, Handler]:
     """Return the handlers of `resource` by the names that its endpoints use; `path` is that of its collection."""
