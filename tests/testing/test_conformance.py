@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from pegboard import (
     Content,
@@ -297,6 +299,11 @@ class Trimming(Table):
         return await super().create(context, {**data, "text": data["text"].strip()[:5]})
 
 
+class Renaming(Notes):
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        return await super().create(context, {**data, "text": "shown"})
+
+
 class BlindToTags(Notes):
     checks_version = True
 
@@ -401,6 +408,7 @@ BROKEN: dict[type[Resource], str] = {
     DatesByHand: "creates_an_item",
     LostField: "creates_an_item",
     Trimming: "creates_an_item",
+    Renaming: "creates_an_item",
     RaisingValidator: "creates_an_item",
     OpenToAll: "creates_an_item",
     Merging: "replaces_all_fields",
@@ -464,10 +472,29 @@ def test_a_conforming_resource_passes(conformance_service: Running, name: str) -
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_nonconforming_resource_fails(conformance_service: Running, broken: type[Resource]) -> None:
     rule = RULES[BROKEN[broken]]
-    with pytest.raises((ContractViolation, Undescribed)):
+    with pytest.raises((ContractViolation, Undescribed)) as caught:
         examine(
             rule,
             Subject(conformance_service, broken.__name__.lower()),
             phases=[hypothesis.Phase.generate],
             max_examples=60,
         )
+    if isinstance(caught.value, ContractViolation):
+        assert re.search(r": expected .*, got ", str(caught.value).splitlines()[0])
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Renaming, "text of the item that was written: expected 'sent', got 'shown'"),
+        (OpenToAll, "expected the status 201, got 403"),
+    ],
+)
+def test_a_message_tells_the_expected_value_from_the_one_that_was_received(
+    conformance_service: Running, broken: type[Resource], message: str
+) -> None:
+    subject = Subject(conformance_service, broken.__name__.lower())
+    subject.bodies = st.just({"text": "sent"})
+    with pytest.raises(ContractViolation) as caught:
+        examine(RULES["creates_an_item"], subject, phases=[hypothesis.Phase.generate])
+    assert str(caught.value).splitlines()[0] == f"{subject.name}: {message}"
