@@ -31,7 +31,7 @@ from pegboard import (
     validate,
     validates_schema,
 )
-from pegboard.testing import Conformance, Running
+from pegboard.testing import Client, Conformance, Running
 from pegboard.testing.conformance import CHECKS, examine
 from pegboard.testing.promise import Undescribed
 from pegboard.testing.service import Loop, settings_for
@@ -44,6 +44,27 @@ ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 class TestContacts(Conformance):
     resource = "contacts"
     effort = 0.3
+
+
+class TestContactsOfACompany(Conformance):
+    """Items that need an item of another resource."""
+
+    resource = "contacts"
+    effort = 0.1
+
+    async def example(self, client: Client) -> dict[str, Any]:
+        company = await client.post("/companies", {"name": "Acme"})
+        return {"name": "Ada", "email": f"{uuid4()}@example.org", "company": company.json["id"]}
+
+
+class TestContactsOfOneCompany(Conformance):
+    resource = "contacts"
+    effort = 0.1
+
+    async def examples(self, client: Client) -> st.SearchStrategy[dict[str, Any]]:
+        company = await client.post("/companies", {"name": "Acme"})
+        generated = await super().examples(client)
+        return generated.map(lambda body: {**body, "company": company.json["id"]})
 
 
 class TestClients(Conformance):
@@ -467,6 +488,15 @@ def test_a_conforming_resource_passes(conformance_service: Running, name: str) -
         except pytest.skip.Exception:
             skipped.append(str(check))
     assert len(skipped) <= {"planets": 20, "letterbox": 23, "bills": 11}.get(name, 8), skipped
+
+
+@pytest.mark.parametrize("name", ["example", "examples"])
+def test_a_method_that_is_no_coroutine_is_reported(
+    conformance_service: Running, pytestconfig: pytest.Config, name: str
+) -> None:
+    own = type("TestNotes", (Conformance,), {"resource": "notes", name: lambda self, client: {"text": "x"}})
+    with pytest.raises(TypeError, match=rf"TestNotes.{name} is no coroutine: write `async def {name}\(self, client\)`"):
+        own().test_contract(RULES["creates_an_item"], conformance_service, pytestconfig)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
