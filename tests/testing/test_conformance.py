@@ -215,6 +215,24 @@ class Planets(Resource):
         return {"id": id, "moons": self.moons[id]}
 
 
+class Shelf(Schema):
+    code = fields.String(required=True, validate=lambda code: code == f"shelf {len(code)}")
+
+
+class Shelves(TableResource):
+    """Items that cannot be generated."""
+
+    schema = Shelf
+
+
+class Box(Schema):
+    shelf = fields.Reference("shelves", required=True)
+
+
+class Boxes(TableResource):
+    schema = Box
+
+
 class Letter(Schema):
     text = fields.String(required=True)
 
@@ -272,6 +290,7 @@ class Notes(Resource):
         del self.items[id]
 
 
+OF_EXAMPLES: dict[str, type[Resource]] = {"shelves": Shelves, "boxes": Boxes}
 CONFORMING: dict[str, type[Resource]] = {
     "odds": Odds,
     "people": People,
@@ -466,12 +485,27 @@ async def _build(database: str) -> None:
 
 @pytest.fixture(scope="module")
 def conformance_service(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
-    plugins = [plugin(name, resource) for name, resource in CONFORMING.items()]
+    plugins = [plugin(name, resource) for name, resource in {**CONFORMING, **OF_EXAMPLES}.items()]
     plugins += [plugin(broken.__name__.lower(), broken) for broken in BROKEN]
     pegboard_loop.run(_build(pegboard_database))
     running = Running(pegboard_loop, settings_for(pegboard_database, {}), plugins)
     yield running
     running.close()
+
+
+class TestBoxes(Conformance):
+    """Items that refer to one that cannot be generated."""
+
+    resource = "boxes"
+    effort = 0.1
+
+    @pytest.fixture
+    def service(self, conformance_service: Running) -> Running:
+        return conformance_service
+
+    async def example(self, client: Client) -> dict[str, Any]:
+        shelf = await client.post("/shelves", {"code": "shelf 7"})
+        return {"shelf": shelf.json["id"]}
 
 
 @pytest.mark.parametrize("name", CONFORMING)

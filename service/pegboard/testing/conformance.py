@@ -173,6 +173,8 @@ def examine(check: Check, subject: Subject, seed: str | int | None = None, **set
         pytest.skip(reason)
 
     seed = _new_seed(check, subject) if seed is None else seed
+    # Made before Hypothesis runs, because this may create the items that they refer to.
+    subject.bodies = subject.bodies
 
     # As Hypothesis reads the option.
     @hypothesis.seed(int(seed) if str(seed).removeprefix("-").isdecimal() else seed)

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -67,8 +68,6 @@ class Subject:
         self._recent: deque[str] = deque(maxlen=4)
         self.fields = {mapping.name_of(field, name): field for name, field in self.schema.fields.items()}
         self.writable = [name for name, field in self.fields.items() if not field.dump_only]
-        self.bodies: SearchStrategy[Body] = self.generated()
-        """The strategy for the bodies of new items."""
         self.normalized: tuple[str, ...] = ()
         """The fields that the resource stores in another form than they were sent."""
         self.in_table = issubclass(self.resource, TableResource)
@@ -78,6 +77,11 @@ class Subject:
         keys = [mapping.name_of(field, name) for name, field in writable if _stored_in(field, name, existing)]
         self.key_field = keys[0] if keys else None
         """The field of the schema that is the key of an existing table: it has the value of the id."""
+
+    @cached_property
+    def bodies(self) -> SearchStrategy[Body]:
+        """Return the strategy for the bodies of new items: that which is assigned, or made from the document."""
+        return self.generated()
 
     @property
     def item_verbs(self) -> list[str]:
