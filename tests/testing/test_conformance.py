@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from pegboard import (
     Content,
@@ -29,7 +31,7 @@ from pegboard import (
     validate,
     validates_schema,
 )
-from pegboard.testing import Conformance, Running
+from pegboard.testing import Client, Conformance, Running
 from pegboard.testing.conformance import CHECKS, examine
 from pegboard.testing.openapi import Undescribed
 from pegboard.testing.service import Loop, settings_for
@@ -42,6 +44,27 @@ ALL = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 class TestContacts(Conformance):
     resource = "contacts"
     effort = 0.3
+
+
+class TestContactsOfACompany(Conformance):
+    """Items that need an item of another resource."""
+
+    resource = "contacts"
+    effort = 0.1
+
+    async def example(self, client: Client) -> dict[str, Any]:
+        company = await client.post("/companies", {"name": "Acme"})
+        return {"name": "Ada", "email": f"{uuid4()}@example.org", "company": company.json["id"]}
+
+
+class TestContactsOfOneCompany(Conformance):
+    resource = "contacts"
+    effort = 0.1
+
+    async def examples(self, client: Client) -> st.SearchStrategy[dict[str, Any]]:
+        company = await client.post("/companies", {"name": "Acme"})
+        generated = await super().examples(client)
+        return generated.map(lambda body: {**body, "company": company.json["id"]})
 
 
 class TestClients(Conformance):
@@ -192,6 +215,24 @@ class Planets(Resource):
         return {"id": id, "moons": self.moons[id]}
 
 
+class Shelf(Schema):
+    code = fields.String(required=True, validate=lambda code: code == f"shelf {len(code)}")
+
+
+class Shelves(TableResource):
+    """Items that cannot be generated."""
+
+    schema = Shelf
+
+
+class Box(Schema):
+    shelf = fields.Reference("shelves", required=True)
+
+
+class Boxes(TableResource):
+    schema = Box
+
+
 class Letter(Schema):
     text = fields.String(required=True)
 
@@ -249,6 +290,7 @@ class Notes(Resource):
         del self.items[id]
 
 
+OF_EXAMPLES: dict[str, type[Resource]] = {"shelves": Shelves, "boxes": Boxes}
 CONFORMING: dict[str, type[Resource]] = {
     "odds": Odds,
     "people": People,
@@ -295,6 +337,11 @@ class LostField(Notes):
 class Trimming(Table):
     async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
         return await super().create(context, {**data, "text": data["text"].strip()[:5]})
+
+
+class Renaming(Notes):
+    async def create(self, context: Context, data: Mapping[str, Any]) -> Any:
+        return await super().create(context, {**data, "text": "shown"})
 
 
 class BlindToTags(Notes):
@@ -401,6 +448,7 @@ BROKEN: dict[type[Resource], str] = {
     DatesByHand: "creates_an_item",
     LostField: "creates_an_item",
     Trimming: "creates_an_item",
+    Renaming: "creates_an_item",
     RaisingValidator: "creates_an_item",
     OpenToAll: "creates_an_item",
     Merging: "replaces_all_fields",
@@ -437,12 +485,27 @@ async def _build(database: str) -> None:
 
 @pytest.fixture(scope="module")
 def conformance_service(pegboard_database: str, pegboard_loop: Loop) -> Iterator[Running]:
-    plugins = [plugin(name, resource) for name, resource in CONFORMING.items()]
+    plugins = [plugin(name, resource) for name, resource in {**CONFORMING, **OF_EXAMPLES}.items()]
     plugins += [plugin(broken.__name__.lower(), broken) for broken in BROKEN]
     pegboard_loop.run(_build(pegboard_database))
     running = Running(pegboard_loop, settings_for(pegboard_database, {}), plugins)
     yield running
     running.close()
+
+
+class TestBoxes(Conformance):
+    """Items that refer to one that cannot be generated."""
+
+    resource = "boxes"
+    effort = 0.1
+
+    @pytest.fixture
+    def service(self, conformance_service: Running) -> Running:
+        return conformance_service
+
+    async def example(self, client: Client) -> dict[str, Any]:
+        shelf = await client.post("/shelves", {"code": "shelf 7"})
+        return {"shelf": shelf.json["id"]}
 
 
 @pytest.mark.parametrize("name", CONFORMING)
@@ -461,13 +524,41 @@ def test_a_conforming_resource_passes(conformance_service: Running, name: str) -
     assert len(skipped) <= {"planets": 20, "letterbox": 23, "bills": 11}.get(name, 8), skipped
 
 
+@pytest.mark.parametrize("name", ["example", "examples"])
+def test_a_method_that_is_no_coroutine_is_reported(
+    conformance_service: Running, pytestconfig: pytest.Config, name: str
+) -> None:
+    own = type("TestNotes", (Conformance,), {"resource": "notes", name: lambda self, client: {"text": "x"}})
+    with pytest.raises(TypeError, match=rf"TestNotes.{name} is no coroutine: write `async def {name}\(self, client\)`"):
+        own().test_contract(RULES["creates_an_item"], conformance_service, pytestconfig)
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_nonconforming_resource_fails(conformance_service: Running, broken: type[Resource]) -> None:
     rule = RULES[BROKEN[broken]]
-    with pytest.raises((ContractViolation, Undescribed)):
+    with pytest.raises((ContractViolation, Undescribed)) as caught:
         examine(
             rule,
             Subject(conformance_service, broken.__name__.lower()),
             phases=[hypothesis.Phase.generate],
             max_examples=60,
         )
+    if isinstance(caught.value, ContractViolation):
+        assert re.search(r": expected .*, got ", str(caught.value).splitlines()[0])
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Renaming, "text of the item that was written: expected 'sent', got 'shown'"),
+        (OpenToAll, "expected the status 201, got 403"),
+    ],
+)
+def test_a_message_tells_the_expected_value_from_the_one_that_was_received(
+    conformance_service: Running, broken: type[Resource], message: str
+) -> None:
+    subject = Subject(conformance_service, broken.__name__.lower())
+    subject.bodies = st.just({"text": "sent"})
+    with pytest.raises(ContractViolation) as caught:
+        examine(RULES["creates_an_item"], subject, phases=[hypothesis.Phase.generate])
+    assert str(caught.value).splitlines()[0] == f"{subject.name}: {message}"

@@ -62,7 +62,11 @@ def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
         return ()
     return tuple(
         [
-            (filter._column.name, filter.operator, filter.operator == "isnull" and filter.value, _count(filter))
+            # The key of an existing table may also be a field, which has another type.
+            (
+                *(filter._column.name, filter._column.field, filter.operator),
+                *(filter.operator == "isnull" and filter.value, _count(filter)),
+            )
             for filter in filters
         ]
     )

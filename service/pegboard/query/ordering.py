@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pegboard.query.query import Query, Sort
 from pegboard.schema.column import Column, quoted
 
-_SORTED_LENGTH = 500
+SORTED_LENGTH = 500
 """The number of characters of a long text to sort by, as cursors and indexes cannot hold all of it."""
 
 
@@ -48,7 +48,7 @@ def _key(sort: Sort) -> Key:
     plain = f"t.{quoted(column.name)}"
     expression, name = plain, column.field
     if column.is_long:
-        expression, name = f"left({plain}, {_SORTED_LENGTH})", ""
+        expression, name = f"left({plain}, {SORTED_LENGTH})", ""
     if column.is_text:
         expression += ' COLLATE "C"'
     return Key(expression, column.query_type, sort.descending, column.nullable, plain, name or None)

@@ -285,7 +285,8 @@ class Table:
             casts = self._casts(changes, first)
             now = ", ".join(f"t.{quoted(name)}::{self._by_column[name].base_type}" for name in changes)
             # *<> compares the binary images: 1.0 equals 1.00, but clients see a difference. It supports every type.
-            changed = f"ROW({now})::record *<> ROW({', '.join(casts.values())})::record" if changes else "false"
+            written = ", ".join(self._as_stored(name, value) for name, value in casts.items())
+            changed = f"ROW({now})::record *<> ROW({written})::record" if changes else "false"
             sets = [f"{quoted(name)} = {value}" for name, value in casts.items()]
             if own:
                 sets.append(f'"_version" = CASE WHEN {changed} THEN $2::bigint ELSE t."_version" END')
@@ -320,6 +321,12 @@ class Table:
 
     def _casts(self, names: Collection[str], first: int) -> dict[str, str]:
         return {name: parameter(number, self._by_column[name].base_type) for number, name in enumerate(names, first)}
+
+    def _as_stored(self, name: str, value: str) -> str:
+        """Return a value as SQL, with the scale of its column if that has one, such as `numeric(10,2)`."""
+        column = self._by_column[name]
+        has_scale = column.base_type.removesuffix("[]") == "numeric" and column.type != column.base_type
+        return f"({value})::{column.type}" if has_scale else value
 
     def _item(self) -> str:
         return ", ".join((*_selection(self._shown(None)), f"{self._version} AS {quoted(VERSION)}"))

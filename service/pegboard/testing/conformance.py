@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import random
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from zlib import crc32
 
 import hypothesis
 import pytest
@@ -14,7 +18,8 @@ from hypothesis.strategies import SearchStrategy
 
 from pegboard.api import declared
 from pegboard.testing import operating, reading, refusing, writing
-from pegboard.testing.service import Running
+from pegboard.testing.client import Client
+from pegboard.testing.service import Loop, Running
 from pegboard.testing.subject import Draw, Subject
 
 
@@ -95,7 +100,8 @@ class Conformance:
         class TestBooks(Conformance):
             resource = "books"
 
-    The data is generated from the schema. If the resource has further constraints, override `example` or `examples`.
+    The data is generated from the schema. If the resource has further constraints, override `example` or `examples`:
+    coroutines with a client of the service that holds all grants, to create what an item needs.
     """
 
     resource: ClassVar[str]
@@ -109,17 +115,34 @@ class Conformance:
 
     _subject: Subject
 
-    def example(self) -> dict[str, Any]:
+    async def example(self, client: Client) -> dict[str, Any]:
         """Return the body of a new item; called for each item, so that unique fields can differ."""
         raise NotImplementedError
 
-    def examples(self) -> SearchStrategy[dict[str, Any]]:
+    async def examples(self, client: Client) -> SearchStrategy[dict[str, Any]]:
         """Return the strategy for the bodies of new items: from `example` if overridden, otherwise from the schema."""
-        own = type(self).example is not Conformance.example
-        return st.builds(self.example) if own else self._subject.generated()
+        if type(self).example is Conformance.example:
+            return self._subject.generated()
+        return st.builds(lambda: self._drawn(client))
+
+    def _drawn(self, client: Client) -> dict[str, Any]:
+        # Hypothesis warns of strategies that use `random`, as the service does to create what an example needs.
+        state = random.getstate()
+        try:
+            body: dict[str, Any] = self._awaited("example", client)
+            return body
+        finally:
+            random.setstate(state)
+
+    def _awaited(self, name: str, client: Client) -> Any:
+        """Return the result of a coroutine of the author, which runs on an event loop of its own."""
+        result = getattr(self, name)(client)
+        if not inspect.iscoroutine(result):
+            raise TypeError(f"{type(self).__name__}.{name} is no coroutine: write `async def {name}(self, client)`")
+        return self._loop.run(result)
 
     @pytest.mark.parametrize("check", CHECKS, ids=str)
-    def test_contract(self, check: Check, service: Running) -> None:
+    def test_contract(self, check: Check, service: Running, pytestconfig: pytest.Config) -> None:
         """Check one rule of the contract."""
         unknown = self.exempt.keys() - set(map(str, CHECKS))
         if unknown:
@@ -128,16 +151,33 @@ class Conformance:
             pytest.skip(self.exempt[str(check)])
         self._subject = Subject(service, self.resource)
         self._subject.normalized = self.normalized
-        self._subject.bodies = self.examples()
-        examine(check, self._subject, max_examples=max(1, round(check.examples * self.effort)))
+        # Not on the loop of the service, which must be able to respond meanwhile.
+        self._loop = Loop()
+        try:
+            self._subject.bodies = self._awaited("examples", service.client)
+            max_examples = max(1, round(check.examples * self.effort))
+            seed = pytestconfig.getoption("--hypothesis-seed", None)
+            examine(check, self._subject, seed, max_examples=max_examples)
+        finally:
+            self._loop.stop()
 
 
-def examine(check: Check, subject: Subject, **settings: Any) -> None:
-    """Run one check; raises `ContractViolation` if it fails. `settings` are those of Hypothesis."""
+def examine(check: Check, subject: Subject, seed: str | int | None = None, **settings: Any) -> None:
+    """Run one check; raises `ContractViolation` if it fails.
+
+    The same `seed`, a text as in the option of pytest or a number, generates the same data; by default, a new one is
+    chosen. It is added to the error. `settings` are those of Hypothesis.
+    """
     reason = check.reason_to_skip(subject)
     if reason is not None:
         pytest.skip(reason)
 
+    seed = _new_seed(check, subject) if seed is None else seed
+    # Made before Hypothesis runs, because this may create the items that they refer to.
+    subject.bodies = subject.bodies
+
+    # As Hypothesis reads the option.
+    @hypothesis.seed(int(seed) if str(seed).removeprefix("-").isdecimal() else seed)
     @hypothesis.settings(parent=_SETTINGS, **{"max_examples": check.examples, **settings})
     @hypothesis.given(st.data())
     def run(data: Any) -> None:
@@ -150,3 +190,13 @@ def examine(check: Check, subject: Subject, **settings: Any) -> None:
             f"no data for {subject.name} that it takes could be made from its schema: "
             "write the method example, or examples, of its Conformance"
         ) from error
+    except Exception as error:
+        error.add_note(f"To repeat the failure, run this test with --hypothesis-seed={seed}")
+        raise
+
+
+def _new_seed(check: Check, subject: Subject) -> int:
+    """Return a random seed; the same each time if the settings of Hypothesis ask for it, as they do in CI."""
+    if _SETTINGS.derandomize:
+        return crc32(f"{subject.name} {check}".encode())
+    return secrets.randbits(32)

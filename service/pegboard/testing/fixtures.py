@@ -31,13 +31,13 @@ def pegboard_loop() -> Iterator[Loop]:
 
 @pytest.fixture(scope="module")
 def pegboard_database(pegboard_postgres: str, pegboard_loop: Loop) -> str:
-    """Create an empty database for the module and return its URL."""
+    """Create an empty database for the module and return its URL, which `psql` accepts."""
     return pegboard_loop.run(new_database(pegboard_postgres))
 
 
 @pytest.fixture(scope="module")
 def pegboard_settings() -> Mapping[str, str]:
-    """Return settings of the service by the names of their variables; override this fixture to change them."""
+    """Return settings of the service and its plugins by the names of their variables; override it to change them."""
     return {}
 
 
@@ -50,11 +50,19 @@ def service(
     environ = {"PEGBOARD_PLUGINS": ",".join(plugin_names), **pegboard_settings}
     points = discovery.installed()
     settings = settings_for(pegboard_database, environ, [point.name for point in points])
-    running = Running(
-        pegboard_loop, settings, discovery.discover(points, settings.plugins, mounts=dict(settings.mounts))
+    # The environment of the tests has no influence, neither on the service nor on its plugins.
+    plugins = discovery.discover(
+        points, settings.plugins, settings.plugin_load_timeout, environ, mounts=dict(settings.mounts)
     )
+    running = Running(pegboard_loop, settings, plugins)
     yield running
     running.close()
+
+
+@pytest.fixture
+def pegboard_clean(service: Running) -> None:
+    """Restore the database to its state after the start of the service, before the test."""
+    service.clean()
 
 
 @pytest.fixture(scope="module")

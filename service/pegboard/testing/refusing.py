@@ -39,14 +39,14 @@ def refuses_incomplete_bodies(subject: Subject, draw: Draw) -> None:
     if "POST" in subject.verbs:
         for name in required:
             incomplete = {key: value for key, value in body.items() if key != name}
-            _expect_error_at(subject, subject.send("POST", subject.path, incomplete), f"/{_escaped(name)}")
-        _expect_error_at(subject, subject.send("POST", subject.path, {**body, "no such field": 1}), "/no such field")
+            subject.expect_error_at(subject.send("POST", subject.path, incomplete), f"/{_escaped(name)}")
+        subject.expect_error_at(subject.send("POST", subject.path, {**body, "no such field": 1}), "/no such field")
     for verb in {"PUT", "PATCH"}.intersection(subject.item_verbs):
         with subject.item(draw) as item:
             response = subject.send(
                 verb, subject.path_of(item), {**body, "no such field": 1}, headers=subject.match_headers(item)
             )
-            _expect_error_at(subject, response, "/no such field")
+            subject.expect_error_at(response, "/no such field")
 
 
 def refuses_malformed_bodies(subject: Subject, draw: Draw) -> None:
@@ -56,13 +56,14 @@ def refuses_malformed_bodies(subject: Subject, draw: Draw) -> None:
             for malformed in (b"{", b'{"a": NaN}', b"\xff", b"[[]]" if verb == "PUT" else b"5", b""):
                 headers = {"Content-Type": "application/json", **subject.match_headers(item)}
                 response = subject.send(verb, path, data=malformed, headers=headers)
-                subject.expect(response.status == 400, f"{verb} with {malformed!r} is a 400, not {response.status}")
+                subject.expect_status(response, 400, request=f"{verb} with {malformed!r}")
             for media_type in ("text/plain", "application/json; charset=latin-1"):
                 headers = {"Content-Type": media_type, **subject.match_headers(item)}
                 response = subject.send(verb, path, data=b"{}", headers=headers)
-                subject.expect_status(response, 415)
+                subject.expect_status(response, 415, request=f"{verb} with {media_type}")
                 header = "Accept-Patch" if verb == "PATCH" else "Accept"
-                subject.expect(response.headers.get(header), f"a 415 to {verb} lists the media types in {header}")
+                listed = response.headers.get(header)
+                subject.expect(listed, f"{verb} with {media_type}: expected the media types in {header}, got none")
 
 
 def refuses_unsupported_accept(subject: Subject, draw: Draw) -> None:
@@ -79,12 +80,16 @@ def refuses_unsupported_accept(subject: Subject, draw: Draw) -> None:
 def returns_404_for_an_unknown_id(subject: Subject, draw: Draw) -> None:
     """Check that an unknown id and an invalid id are a 404 for every verb."""
     bodies: dict[str, Any] = {"PUT": draw(subject.bodies) if "PUT" in subject.verbs else None, "PATCH": {}}
-    for id in (str(uuid4()), "00000000-0000-0000-0000-000000000000", "no-such-item", "%00", "x" * 300):
+    ids = (str(uuid4()), str(2**63 - 1), "00000000-0000-0000-0000-000000000000", "no-such-item", "%00", "x" * 300)
+    for id in ids:
         for verb in subject.item_verbs:
-            if verb == "PUT" and subject.resource.creates_by_put:
-                continue
-            response = subject.send(verb, f"{subject.path}/{id}", bodies.get(verb), headers=subject.match_headers({}))
-            subject.expect(response.status in (404, 412), f"{verb} on a missing item is a 404, not {response.status}")
+            body = bodies.get(verb)
+            if verb == "PUT":
+                body = subject.with_key(body or {}, id)
+                if subject.resource.creates_by_put or not subject.can_replace(body, id):
+                    continue
+            response = subject.send(verb, f"{subject.path}/{id}", body, headers=subject.match_headers({}))
+            subject.expect_status(response, 404, 412, request=f"{verb} on a missing item")
 
 
 def allows_only_the_declared_verbs(subject: Subject, draw: Draw) -> None:
@@ -95,13 +100,14 @@ def allows_only_the_declared_verbs(subject: Subject, draw: Draw) -> None:
                 continue
             options = subject.send("OPTIONS", path)
             subject.expect_status(options, 204)
-            subject.expect(allowed(options) == {*verbs, "OPTIONS"}, "OPTIONS names the verbs in Allow", sorted(verbs))
+            subject.expect_equal(allowed(options), {*verbs, "OPTIONS"}, "Allow in the response to OPTIONS")
             if "PATCH" in verbs:
-                subject.expect(options.headers.get("Accept-Patch") == _PATCHES, "OPTIONS names the kinds of patches")
+                accepted = options.headers.get("Accept-Patch")
+                subject.expect_equal(accepted, _PATCHES, "Accept-Patch in the response to OPTIONS")
             for verb in set(VERBS) - set(verbs):
                 response = subject.send(verb, path, {} if verb in ("POST", "PUT", "PATCH") else None)
-                subject.expect_status(response, 405)
-                subject.expect(allowed(response) == {*verbs, "OPTIONS"}, "a 405 names the verbs in Allow")
+                subject.expect_status(response, 405, request=verb)
+                subject.expect_equal(allowed(response), {*verbs, "OPTIONS"}, f"Allow in the 405 for {verb}")
 
 
 def requires_credentials(subject: Subject, draw: Draw) -> None:
@@ -114,11 +120,10 @@ def requires_credentials(subject: Subject, draw: Draw) -> None:
                 continue
             for client in (anonymous, unknown) if verb == "GET" else (anonymous,):
                 response = subject.send(verb, path, _harmless_body(verb), client)
-                subject.expect(response.status == 401, f"{verb} by an unknown client is a 401, not {response.status}")
+                subject.expect_status(response, 401, request=f"{verb} by an unknown client")
                 challenge = response.headers.get("WWW-Authenticate", "")
-                subject.expect(
-                    challenge.startswith("Basic "), "a 401 has the challenge for Basic authentication", challenge
-                )
+                rule = f"WWW-Authenticate of a 401: expected a challenge for Basic authentication, got {challenge!r}"
+                subject.expect(challenge.startswith("Basic "), rule)
 
 
 def requires_a_grant(subject: Subject, draw: Draw) -> None:
@@ -129,7 +134,7 @@ def requires_a_grant(subject: Subject, draw: Draw) -> None:
             if public:
                 continue
             response = subject.send(verb, path, _harmless_body(verb), without_grants)
-            subject.expect(response.status == 403, f"{verb} without its grant is a 403, not {response.status}")
+            subject.expect_status(response, 403, request=f"{verb} without its grant")
         for verb in sorted({verb for verb, _, public in _all_verbs(subject, item) if not public} - {"HEAD", "DELETE"}):
             with_grant = subject.running.client_with(f"{subject.name}:{verb}")
             for other, path, public in _all_verbs(subject, item):
@@ -157,13 +162,15 @@ def _expect_valid_or_refused(subject: Subject, response: Response, name: str, va
     if response.status in (200, 201):
         if remove:
             subject.remove(response.json)
-        subject.expect(subject.accepts(name, value), f"{name} accepts only what the document describes", value)
+        rule = f"{name}: expected a 422 for a value that the document excludes, got {response.status}: {value!r}"
+        subject.expect(subject.accepts(name, value), rule)
     elif response.status == 422:
         locations = [location for _, location in response.errors]
-        pointers = [location for location in locations if location is not None and _points_into_body(location, subject)]
-        subject.expect(pointers == locations, "every error points to a field of the body", pointers)
+        outside = [location for location in locations if location is None or not _points_into_body(location, subject)]
+        subject.expect(not outside, f"expected errors that point to fields of the body, got errors at {locations}")
     else:
-        subject.expect(response.status in (400, 403, 409), f"a wrong {name} is a 422, not {response.status}", value)
+        # Also refused is a body without regard to this value, or an item that others conflict with.
+        subject.expect_status(response, 201, 422, 400, 403, 409, request=f"{name} with the value {value!r}")
 
 
 def _points_into_body(pointer: str, subject: Subject) -> bool:
@@ -171,23 +178,20 @@ def _points_into_body(pointer: str, subject: Subject) -> bool:
     return pointer == "" or first in subject.fields
 
 
-def _expect_error_at(subject: Subject, response: Response, pointer: str) -> None:
-    subject.expect_status(response, 422)
-    subject.expect(pointer in [location for _, location in response.errors], f"an error points to {pointer}")
-
-
 def _expect_parameter_error(subject: Subject, path: str, text: str) -> None:
     response = subject.send("GET", path)
-    subject.expect(response.status == 400, f"?{text} is a 400, not {response.status}")
-    subject.expect(all("parameter" in error for error in response.json["errors"]), "a 400 names the parameter")
+    subject.expect_status(response, 400, request=f"?{text}")
+    unnamed = [error for error in response.json["errors"] if "parameter" not in error]
+    subject.expect(not unnamed, f"?{text}: expected errors that name the parameter, got {unnamed}")
 
 
 def _expect_granted(subject: Subject, granted: str, verb: str, response: Response) -> None:
-    wanted = "GET" if verb == "HEAD" else verb
-    if wanted == granted:
-        subject.expect(response.status not in (401, 403), f"{subject.name}:{granted} is sufficient for {verb}")
+    request = f"{verb} with the grant {subject.name}:{granted}"
+    if ("GET" if verb == "HEAD" else verb) == granted:
+        is_allowed = response.status not in (401, 403)
+        subject.expect(is_allowed, f"{request}: expected it to be allowed, got the status {response.status}")
     else:
-        subject.expect(response.status == 403, f"{subject.name}:{granted} is not sufficient for {verb}")
+        subject.expect_status(response, 403, request=request)
 
 
 def _write_paths(subject: Subject, item: Body) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,9 +23,12 @@ from pegboard import rendering
 from pegboard.api import declared
 from pegboard.api.actions import VERBS
 from pegboard.api.resource import Resource
+from pegboard.api.table import TableResource
 from pegboard.endpoints.endpoint import Endpoint
 from pegboard.errors import ApiError
 from pegboard.query import mapping
+from pegboard.query.existing import ExistingTable
+from pegboard.schema.column import INTEGER_KEY
 from pegboard.schema.loading import STANDARD, Loader, default_of
 from pegboard.testing import openapi
 from pegboard.testing.client import Client, Response
@@ -64,10 +68,20 @@ class Subject:
         self._recent: deque[str] = deque(maxlen=4)
         self.fields = {mapping.name_of(field, name): field for name, field in self.schema.fields.items()}
         self.writable = [name for name, field in self.fields.items() if not field.dump_only]
-        self.bodies: SearchStrategy[Body] = self.generated()
-        """The strategy for the bodies of new items."""
         self.normalized: tuple[str, ...] = ()
         """The fields that the resource stores in another form than they were sent."""
+        self.in_table = issubclass(self.resource, TableResource)
+        self.columns = {column.field: column for column in self.rules.columns}
+        existing = declared.existing_table(self.resource)
+        writable = self.schema.load_fields.items()
+        keys = [mapping.name_of(field, name) for name, field in writable if _stored_in(field, name, existing)]
+        self.key_field = keys[0] if keys else None
+        """The field of the schema that is the key of an existing table: it has the value of the id."""
+
+    @cached_property
+    def bodies(self) -> SearchStrategy[Body]:
+        """Return the strategy for the bodies of new items: that which is assigned, or made from the document."""
+        return self.generated()
 
     @property
     def item_verbs(self) -> list[str]:
@@ -116,26 +130,56 @@ class Subject:
         response = self.running.loop.run(sending)
         sent = f" {_short(options['data'])}" if options.get("data") else ""
         self._recent.append(f"{method} {path}{sent} -> {response.status} {_short(response.body)}")
-        self.expect(response.status < 500 or response.status == 501, "no response is a server error")
+        is_expected = response.status < 500 or response.status == 501
+        self.expect(is_expected, f"{method} {path}: expected no server error, got the status {response.status}")
         return response
 
-    def expect(self, condition: object, rule: str, *seen: Any) -> None:
+    def expect(self, condition: object, rule: str) -> None:
         """Raise `ContractViolation`, with the last requests and responses, unless `condition` holds."""
         __tracebackhide__ = True
         if not condition:
-            raise ContractViolation("\n  ".join((f"{self.name}: {rule}", *map(repr, seen), *self._recent)))
+            raise ContractViolation("\n  ".join((f"{self.name}: {rule}", *self._recent)))
 
-    def expect_status(self, response: Response, *statuses: int) -> None:
-        """Raise `ContractViolation` unless the response has one of `statuses`."""
-        self.expect(
-            response.status in statuses, f"the status is {' or '.join(map(str, statuses))}, not {response.status}"
-        )
+    def expect_equal(self, got: Any, expected: Any, rule: str) -> None:
+        """Raise `ContractViolation`, with both values, unless they are equal."""
+        __tracebackhide__ = True
+        self.expect(got == expected, differing(rule, got, expected))
+
+    def expect_status(self, response: Response, *statuses: int, request: str = "") -> None:
+        """Raise `ContractViolation` unless the response has one of `statuses`; `request` describes what was sent."""
+        __tracebackhide__ = True
+        expected = f"expected the status {' or '.join(map(str, statuses))}, got {response.status}"
+        self.expect(response.status in statuses, f"{request}: {expected}" if request else expected)
+
+    def expect_error_at(self, response: Response, pointer: str) -> None:
+        """Raise `ContractViolation` unless the response is a 422 with an error that points to `pointer`."""
+        __tracebackhide__ = True
+        self.expect_status(response, 422)
+        pointers = [location for _, location in response.errors]
+        self.expect(pointer in pointers, f"expected an error that points to {pointer}, got errors at {pointers}")
 
     # Items
 
     def path_of(self, item: Mapping[str, Any]) -> str:
         """Return the path of an item."""
         return f"{self.path}/{quote(str(item['id']), safe='')}"
+
+    def with_key(self, body: Body, id: Any) -> Body:
+        """Return a body for the item with this id: a field that is the key of the table has its value."""
+        if self.key_field is None:
+            return body
+        is_number = self.columns["id"].type == INTEGER_KEY and str(id).removeprefix("-").isdecimal()
+        return {**body, self.key_field: int(id) if is_number else id}
+
+    def can_replace(self, body: Body, id: str) -> bool:
+        """Return whether a body is valid for replacing the item with this id; an author's error counts as valid."""
+        try:
+            self.loader.replace(body, id)
+        except ApiError:
+            return False
+        except Exception:
+            return True
+        return True
 
     def match_headers(self, item: Mapping[str, Any]) -> dict[str, str]:
         """Return the header `If-Match` if the resource requires it for changes."""
@@ -193,7 +237,8 @@ class Subject:
             path = response.json["next"]
             if path is None:
                 return found
-        raise ContractViolation(f"{self.name}: the pages have an end")
+        self.expect(False, f"expected the last page to have no next one, got more than {_MOST_PAGES} pages")
+        return found
 
     # Data
 
@@ -247,7 +292,11 @@ class Subject:
         made: list[Body] = []
 
         @hypothesis.settings(
-            database=None, deadline=None, max_examples=1, suppress_health_check=list(hypothesis.HealthCheck)
+            database=None,
+            deadline=None,
+            derandomize=True,  # So that a seed determines the data of the item under test.
+            max_examples=1,
+            suppress_health_check=list(hypothesis.HealthCheck),
         )
         @hypothesis.given(self.bodies)
         def make(body: Body) -> None:
@@ -278,12 +327,13 @@ class Subject:
 
     def check_item(self, item: Any, sent: Mapping[str, Any] | None = None) -> None:
         """Raise `ContractViolation` for an item without an id, with write-only fields or with another date format."""
-        self.expect(isinstance(item, dict) and "id" in item, "every item has an id", item)
+        self.expect(isinstance(item, dict) and "id" in item, f"expected an item with an id, got {shortened(item)}")
         hidden = [name for name, field in self.fields.items() if field.load_only and name in item]
-        self.expect(not hidden, "write-only fields are never shown", hidden)
+        self.expect(not hidden, f"expected no write-only fields in an item, got {hidden}")
         for name, value in item.items():
             if isinstance(value, str) and _MOMENT.fullmatch(value) and name not in (sent or self.client_fields):
-                self.expect(_INSTANT.fullmatch(value), f"instants are in UTC, in seconds, with Z: {name}", value)
+                rule = f"{name}: expected an instant in UTC, in seconds, with Z, got {value!r}"
+                self.expect(_INSTANT.fullmatch(value), rule)
 
     @property
     def has_schema_validators(self) -> bool:
@@ -296,6 +346,22 @@ class Subject:
         return [name for name in self.writable if name not in STANDARD]
 
 
+def differing(rule: str, got: Any, expected: Any) -> str:
+    """Return the message for a value that differs from the expected one."""
+    return f"{rule}: expected {shortened(expected)}, got {shortened(got)}"
+
+
+def shortened(value: Any) -> str:
+    """Return the representation of a value, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+
+
 def _short(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(body)} bytes)"
+
+
+def _stored_in(field: Any, name: str, existing: ExistingTable | None) -> bool:
+    """Return whether a field is stored in the key of an existing table."""
+    return existing is not None and (field.attribute or name) == existing.key
