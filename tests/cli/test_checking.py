@@ -94,7 +94,11 @@ def test_every_error_is_reported_in_its_own_line(site: Site) -> None:
     site.write(site.install("pegboard-other", "contacts = pegboard_other:Books\ndocs = pegboard_other:Books"), VALID)
     assert check_errors(site, plugins="books,contacts,docs,gone,shelves", plugins_required="contacts") == [
         "books: pegboard_books:Books: an entry point of pegboard.resources must name a subclass of pegboard.Resource",
-        "contacts: 2 distributions claim the name 'contacts'; uninstall all but one",
+        *(
+            "contacts: 2 distributions claim the name 'contacts'; uninstall all but one, or mount one by "
+            f"PEGBOARD_MOUNTS={distribution}/contacts=OTHER_NAME"
+            for distribution in ("pegboard-contacts", "pegboard-other")
+        ),
         "docs: the name 'docs' is not valid for a resource: it is reserved, or not 1 to 40 characters of a-z, 0-9, - and _",
         "gone: PEGBOARD_PLUGINS names it, but it is not installed",
         "shelves: PEGBOARD_PLUGINS names it, but it is not installed",
@@ -117,7 +121,7 @@ def test_a_missing_required_setting_of_a_plugin_is_an_error(site: Site) -> None:
     source = (
         VALID
         + """
-        class settings(Schema):
+        class settings_schema(Schema):
             shelves = fields.Integer(required=True)
     """
     )

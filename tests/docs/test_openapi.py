@@ -382,7 +382,7 @@ def test_a_plugin_that_cannot_be_described_does_not_affect_others(
 
     found = [plugin("odd", Odd), plugin("makers", Makers)]
     # Only now: otherwise it would have failed earlier.
-    monkeypatch.setattr(Odd, "rules", fail)
+    monkeypatch.setattr(Odd, "schema", fail)
     document = document_of(found)
     validate_document(document)
     assert "/makers" in document["paths"]
