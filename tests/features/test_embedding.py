@@ -122,7 +122,7 @@ async def test_a_stopped_application_does_not_start_again(database_url: str) -> 
         runner = web.AppRunner(app)
         try:
             if again:
-                with pytest.raises(RuntimeError, match="make another one with create_app"):
+                with pytest.raises(RuntimeError, match="create another with create_app"):
                     await runner.setup()
             else:
                 await runner.setup()
