@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pegboard import errors
-from pegboard.query import cursor
+from pegboard.query import cursor, operators
 from pegboard.query.cursor import Signer
 from pegboard.query.existing import strict
 from pegboard.schema.column import Column
@@ -164,8 +164,11 @@ class Rules:
 
     def _filters(self, readable: list[Column]) -> dict[str, tuple[Column, str]]:
         columns = [c for c in readable if self.filterable is None or c.field in self.filterable]
-        found = {f"{c.field}__{operator}": (c, operator) for c in columns for operator in c.operators - {"eq"}}
-        # A field may have the name of another one with an operator: the longest field name wins.
-        for column in self.columns:
-            found.pop(column.field, None)
-        return found | {c.field: (c, "eq") for c in columns if "eq" in c.operators}
+        names = {column.field for column in self.columns}
+        return {
+            parameter: (column, operator.name)
+            for column in columns
+            for operator in operators.of(column)
+            # A field may have the name of another one with an operator: the longest field name wins.
+            if (parameter := operator.parameter(column.field)) == column.field or parameter not in names
+        }

@@ -12,9 +12,8 @@ from pegboard.docs.reference.frame import STATES, Link, Site
 from pegboard.docs.reference.manual import Field, Manual, Operation
 from pegboard.docs.reference.prose import prose
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.query.operators import OPERATORS
 from pegboard.query.query import Rules
-
-_OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "prefix", "contains", "has", "isnull")
 
 _OUTAGES: Mapping[State, str] = {
     State.FAILED: "The plugin could not be loaded, migrated or mounted. The other plugins are not affected.",
@@ -117,12 +116,12 @@ def _searches(rules: Rules) -> Iterator[Search]:
         operators[column.field].append(operator)
     for name, found in operators.items():
         if found or name in rules.sorts:
-            shown = tuple(_operator(operator) for operator in _OPERATORS if operator in found)
+            shown = tuple(_operator(operator) for operator in OPERATORS if operator in found)
             yield Search(name, shown, name in rules.sorts)
 
 
 def _operator(operator: str) -> str:
-    return "=" if operator == "eq" else f"__{operator}"
+    return OPERATORS[operator].parameter("") or "="
 
 
 def _code_groups(codes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:

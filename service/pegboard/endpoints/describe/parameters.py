@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from pegboard.endpoints.describe.examples import NOTHING
 from pegboard.endpoints.describe.json_fields import CLOCK
 from pegboard.endpoints.endpoint import JsonSchema, Parameter
 from pegboard.query import parsing
+from pegboard.query.operators import OPERATORS, Operand, Operator
 from pegboard.query.query import Rules
 from pegboard.schema.column import Column
 
@@ -45,20 +46,6 @@ _LIST_PATTERNS: Mapping[str, str] = {
     "uuid": "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
 }
 """The pattern of each value in a list separated by commas; other types have none."""
-
-_DESCRIPTIONS: Mapping[str, str] = {
-    "eq": "Only items whose `{}` is this.",
-    "ne": "Only items whose `{}` is not this, including null.",
-    "lt": "Only items whose `{}` is less than this.",
-    "lte": "Only items whose `{}` is this or less.",
-    "gt": "Only items whose `{}` is greater than this.",
-    "gte": "Only items whose `{}` is this or greater.",
-    "in": "Only items whose `{}` is one of these, separated by commas; `\\,` is a comma within a value.",
-    "prefix": "Only items whose `{}` begins with this.",
-    "contains": "Only items whose `{}` contains this, in upper or lower case.",
-    "isnull": "Only items whose `{}` is null (`true`) or is not null (`false`).",
-    "has": "Only items whose `{}` has this among its elements.",
-}
 
 _DIGEST_DESCRIPTION = "The SHA-256 of the body (RFC 9530): a body that does not match is refused."
 _DIGEST = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
@@ -170,7 +157,7 @@ def of_collection(resource: str, rules: Rules) -> tuple[Parameter, ...]:
     """Return the query parameters of a collection."""
     own = [_limit(rules), *([_sort(rules)] if rules.sorts else [])]
     shared = ["after", "before", "count", *(["q"] if "q" in rules.reserved else [])]
-    filters = [_filter(name, column, operator) for name, (column, operator) in sorted(rules.filters.items())]
+    filters = [_filter(name, column, OPERATORS[operator]) for name, (column, operator) in sorted(rules.filters.items())]
     return (
         *(_with_component(resource, parameter) for parameter in own),
         *(SHARED[name] for name in shared),
@@ -213,16 +200,24 @@ def _name_list(name: str, description: str, choices: Iterable[str], sign: str = 
     return _query(name, about, {"type": "string", "pattern": f"^{pattern}(,{pattern})*$"}, names[-1])
 
 
-def _filter(name: str, column: Column, operator: str) -> Parameter:
-    kind = column.base_type.removesuffix("[]")
-    schema = _TYPES.get(kind, _TEXT)
-    by_operator = {
-        "in": {
-            "type": "string",
-            **({"pattern": f"^{_LIST_PATTERNS[kind]}(,{_LIST_PATTERNS[kind]})*$"} if kind in _LIST_PATTERNS else {}),
-        },
-        "isnull": {"type": "boolean"},
-        "prefix": _TEXT,
-        "contains": _TEXT,
-    }
-    return _query(name, _DESCRIPTIONS[operator].format(column.field), by_operator.get(operator, schema))
+def _filter(name: str, column: Column, operator: Operator) -> Parameter:
+    schema = _OPERAND_SCHEMAS[operator.operand](column.base_type.removesuffix("[]"))
+    return _query(name, operator.description.format(column.field), schema)
+
+
+def _of_value(type_of: str) -> JsonSchema:
+    return _TYPES.get(type_of, _TEXT)
+
+
+def _of_values(type_of: str) -> JsonSchema:
+    pattern = _LIST_PATTERNS.get(type_of)
+    return {**_TEXT, **({"pattern": f"^{pattern}(,{pattern})*$"} if pattern else {})}
+
+
+_OPERAND_SCHEMAS: Mapping[Operand, Callable[[str], JsonSchema]] = {
+    Operand.VALUE: _of_value,
+    Operand.VALUES: _of_values,
+    Operand.TEXT: lambda type_of: _TEXT,
+    Operand.BOOLEAN: lambda type_of: {"type": "boolean"},
+}
+"""The schema of an operand by the PostgreSQL type of a value."""
