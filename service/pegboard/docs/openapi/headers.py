@@ -29,7 +29,7 @@ HEADERS: Mapping[str, Header] = {
     "Allow": _header("The allowed methods."),
     "Accept": _header("The accepted media types of a body."),
     "Accept-Patch": _header("The accepted media types of a patch (RFC 5789)."),
-    "Accept-Encoding": _header("The accepted encoding of a body: `id`."),
+    "Accept-Encoding": _header("The accepted encoding of a body: `identity`."),
     "Idempotency-Replayed": _header(
         "`true` if this is a replay of the response to an earlier request with the same key."
     ),
