@@ -10,6 +10,7 @@ from typing import Any
 from pegboard.endpoints.describe.examples import NOTHING
 from pegboard.endpoints.describe.json_fields import CLOCK
 from pegboard.endpoints.endpoint import JsonSchema, Parameter
+from pegboard.http.headers import REQUEST
 from pegboard.query import parsing
 from pegboard.query.operators import OPERATORS, Operand, Operator
 from pegboard.query.query import Rules
@@ -47,9 +48,6 @@ _LIST_PATTERNS: Mapping[str, str] = {
 }
 """The pattern of each value in a list separated by commas; other types have none."""
 
-_DIGEST_DESCRIPTION = "The SHA-256 of the body (RFC 9530): a body that does not match is refused."
-_DIGEST = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
-_TAGS = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 _CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 
 
@@ -57,8 +55,10 @@ def _query(name: str, description: str, schema: JsonSchema, example: Any = NOTHI
     return Parameter(name, "query", description, schema, example=example, component=name)
 
 
-def _header(name: str, description: str, schema: JsonSchema = _TEXT, *, example: Any = NOTHING) -> Parameter:
-    return Parameter(name, "header", description, schema, example=example, component=name)
+def _header(name: str) -> Parameter:
+    header = REQUEST[name]
+    example = NOTHING if header.example is None else header.example
+    return Parameter(name, "header", header.description, header.schema, example=example, component=name)
 
 
 SHARED: Mapping[str, Parameter] = {
@@ -74,61 +74,13 @@ SHARED: Mapping[str, Parameter] = {
         "Only items that contain these words.",
         {"type": "string", "minLength": 1, "maxLength": parsing.MAX_SEARCH_LENGTH, "pattern": r"\S"},
     ),
-    "X-Request-Id": _header(
-        "X-Request-Id",
-        "The id of the request in the response and in the log: 1 to 128 characters of `A-Za-z0-9._-`.",
-    ),
-    "If-Match": _header(
-        "If-Match",
-        "Proceed only if the item still has one of these entity tags; otherwise 412.",
-        {"type": "string", "pattern": _TAGS},
-        example='"2c1f7a90b35d8e64"',
-    ),
-    "If-Match-Required": Parameter(
-        "If-Match",
-        "header",
-        "Proceed only if the item still has one of these entity tags; otherwise 412, and 428 without this header.",
-        {"type": "string", "pattern": _TAGS},
+    **{name: _header(name) for name in REQUEST},
+    "If-Match-Required": replace(
+        _header("If-Match"),
+        description="Proceed only if the item still has one of these entity tags; otherwise 412, and 428 without this "
+        "header.",
         required=True,
-        example='"2c1f7a90b35d8e64"',
         component="If-Match-Required",
-    ),
-    "If-None-Match": _header(
-        "If-None-Match",
-        "If the item or page still has one of these entity tags: 304 for a read, 412 for a write.",
-        {"type": "string", "pattern": _TAGS},
-        example='"2c1f7a90b35d8e64"',
-    ),
-    "If-Modified-Since": _header(
-        "If-Modified-Since",
-        "304 if nothing has changed since this HTTP date; ignored together with `If-None-Match`.",
-        example="Sun, 15 Feb 2015 05:21:07 GMT",
-    ),
-    "If-Unmodified-Since": _header(
-        "If-Unmodified-Since",
-        "412 if the item has changed since this HTTP date; ignored together with `If-Match`.",
-        example="Sun, 15 Feb 2015 05:21:07 GMT",
-    ),
-    "Range": _header(
-        "Range",
-        "Only these bytes: `bytes=0-499`, `bytes=500-` or the last 500, `bytes=-500`; several ranges return it all.",
-        example="bytes=0-499",
-    ),
-    "If-Range": _header(
-        "If-Range",
-        "Return the range only if the content still has this entity tag, and everything otherwise.",
-        example='"2c1f7a90b35d8e64"',
-    ),
-    "Content-Digest": _header("Content-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
-    "Repr-Digest": _header("Repr-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
-    "Prefer": _header(
-        "Prefer", "`return=minimal` omits the item from the response (RFC 7240).", example="return=minimal"
-    ),
-    "Idempotency-Key": _header(
-        "Idempotency-Key",
-        "Makes a retry safe: the first response for this key is kept for 24 hours and replayed.",
-        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-        example="8e03978e-40d5-43dd-bc93-6894a57f9324",
     ),
 }
 """The parameters that all endpoints share."""
