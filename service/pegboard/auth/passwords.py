@@ -17,11 +17,11 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError, VerifyMismatchError
 
 from pegboard import errors
+from pegboard.values import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 
 T = TypeVar("T")
 
-MIN_LENGTH, MAX_LENGTH = 8, 1024
-_MAX_DECOMPOSED = 4 * MAX_LENGTH  # NFC composes at most four characters into one
+_MAX_DECOMPOSED = 4 * MAX_PASSWORD_LENGTH  # NFC composes at most four characters into one
 
 log = logging.getLogger("pegboard.auth")
 
@@ -47,10 +47,10 @@ def prepare(password: str, pointer: str | None = None) -> bytes:
     Control characters cannot be sent in Basic authentication (RFC 7617 §2).
     """
     text = unicodedata.normalize("NFC", password[: _MAX_DECOMPOSED + 1])
-    if len(text) < MIN_LENGTH:
-        raise errors.TooShort(f"A password must have at least {MIN_LENGTH} characters.", pointer)
-    if len(text) > MAX_LENGTH:
-        raise errors.TooLong(f"A password can have at most {MAX_LENGTH:,} characters.", pointer)
+    if len(text) < MIN_PASSWORD_LENGTH:
+        raise errors.TooShort(f"A password must have at least {MIN_PASSWORD_LENGTH} characters.", pointer)
+    if len(text) > MAX_PASSWORD_LENGTH:
+        raise errors.TooLong(f"A password can have at most {MAX_PASSWORD_LENGTH:,} characters.", pointer)
     if not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, text)):
         raise errors.InvalidCharacters("A password cannot have control characters or lone surrogates.", pointer)
     return text.encode()

@@ -8,13 +8,14 @@ from collections.abc import MutableMapping
 from aiohttp import web
 
 from pegboard.http import headers as api_headers
+from pegboard.http.request import VERBS
 
 ANY = "*"
 
 _ORIGIN = re.compile(rb"\n(?i:origin):([^\r\n]*)(?=\r?\n)")
 
 _ALLOWED = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+    "Access-Control-Allow-Methods": ", ".join(VERBS),
     "Access-Control-Allow-Headers": ", ".join(("Authorization", "Content-Type", *api_headers.REQUEST)),
     # The maximum in Chromium.
     "Access-Control-Max-Age": "7200",

@@ -39,6 +39,7 @@ REQUEST: Mapping[str, Header] = {
     "X-Request-Id": Header(
         "The id of the request in the response and in the log: "
         f"1 to {MAX_REQUEST_ID_LENGTH} characters of `{REQUEST_ID_CHARACTERS}`.",
+        # Without a pattern, as any other id is not an error: the service uses one of its own.
     ),
     "If-Match": Header(
         "Proceed only if the item still has one of these entity tags; otherwise 412.", _TAGS, example=_TAG

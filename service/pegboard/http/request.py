@@ -19,12 +19,15 @@ from multidict import CIMultiDictProxy, istr
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.http.headers import REQUEST_ID_PATTERN
 
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""The methods that resources may serve."""
+METHODS = frozenset((*VERBS, "OPTIONS", "TRACE", "CONNECT"))
 """The methods of RFC 9110 and RFC 5789; the response to any other is 501."""
 
 _X_REQUEST_ID = istr("X-Request-Id")
-_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+_VALID_ID = re.compile(REQUEST_ID_PATTERN).fullmatch
 BLOCK_SIZE = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODY_CONSUMED = "a middleware has consumed the body of the request: read it by request.read(), which keeps it"

@@ -7,9 +7,7 @@ from typing import Any
 from pegboard.query.operators import OPERATORS, Condition
 from pegboard.query.query import Filter
 from pegboard.schema.column import parameter, quoted
-
-SEARCH = "_search"
-"""The column for full-text search."""
+from pegboard.schema.ddl import SEARCH
 
 _WORDS = "websearch_to_tsquery('simple', $1::text)"
 

@@ -15,6 +15,9 @@ from pegboard.schema.column import Column
 PARAMETERS = ("limit", "after", "before", "sort", "fields", "count", "q", "expand")
 """The parameters that mean the same in every collection."""
 
+DEFAULT_LIMIT, MAX_LIMIT = 50, 500
+"""The number of items on a page, and the most that a client may request, unless a resource declares others."""
+
 _UNLIMITED = 10**18 - 1
 
 
@@ -56,7 +59,7 @@ class Query:
     `fields` always contains `id`; None means all. At most one of `after` and `before` is set, as the client sent it.
     """
 
-    limit: int = 50
+    limit: int = DEFAULT_LIMIT
     sort: tuple[Sort, ...] = ()
     filters: tuple[Filter, ...] = ()
     fields: frozenset[str] | None = None
@@ -122,8 +125,8 @@ class Rules:
     searchable: bool = False
     expandable: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
-    default_limit: int = 50
-    max_limit: int = 500
+    default_limit: int = DEFAULT_LIMIT
+    max_limit: int = MAX_LIMIT
     paged: bool = True
     default_query: Query = field(init=False)
     """The query without any parameters."""

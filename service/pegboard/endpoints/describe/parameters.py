@@ -8,24 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 from pegboard.endpoints.describe.examples import NOTHING
-from pegboard.endpoints.describe.json_fields import CLOCK
+from pegboard.endpoints.describe.json_fields import CLOCK, INTEGER, NUMBER
 from pegboard.endpoints.endpoint import JsonSchema, Parameter
 from pegboard.http.headers import REQUEST
 from pegboard.query import parsing
 from pegboard.query.operators import OPERATORS, Operand, Operator
 from pegboard.query.query import Rules
 from pegboard.schema.column import Column
+from pegboard.schema.numbers import DECIMAL, MAX_INTEGER
 
-_INTEGER = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
-_NUMBER = {"type": "number", "format": "double"}
 _TYPES: Mapping[str, JsonSchema] = {
     "boolean": {"type": "boolean"},
-    "smallint": _INTEGER,
-    "integer": _INTEGER,
-    "bigint": _INTEGER,
-    "real": _NUMBER,
-    "double precision": _NUMBER,
-    "numeric": {"type": "string", "pattern": r"^-?\d{1,100}(\.\d+)?$"},
+    "smallint": INTEGER,
+    "integer": INTEGER,
+    "bigint": INTEGER,
+    "real": NUMBER,
+    "double precision": NUMBER,
+    "numeric": {"type": "string", "pattern": f"^{DECIMAL}$"},
     "date": {"type": "string", "format": "date"},
     "time": {"type": "string", "pattern": CLOCK},
     "timestamptz": {"type": "string", "format": "date-time"},
@@ -37,7 +36,7 @@ _SPECIAL_CHARACTERS = re.compile(r"([\^$\\.*+?()\[\]{}|/])")
 """The characters that ECMA-262 allows to be escaped."""
 
 _TEXT = {"type": "string"}
-_INTEGER_PATTERN = r"-?\d{1,18}"
+_INTEGER_PATTERN = rf"-?\d{{1,{len(str(MAX_INTEGER)) - 1}}}"
 _LIST_PATTERNS: Mapping[str, str] = {
     "boolean": "(true|false)",
     "smallint": _INTEGER_PATTERN,
