@@ -28,11 +28,10 @@ log = logging.getLogger("pegboard.auth")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Hold the cost parameters of a hash: memory in KiB, passes, lanes. The defaults are OWASP's minimum."""
+    """Hold the cost parameters of a hash: memory in KiB, and passes. The defaults are OWASP's minimum."""
 
     memory: int = 19 * 1024
     passes: int = 2
-    lanes: int = 1
 
 
 class Hash(str):
@@ -66,7 +65,7 @@ class Passwords:
     def __init__(self, cost: Cost | None = None, *, threads: int | None = None, waiting: int = 32) -> None:
         cost = cost or Cost()
         threads = threads or max(1, min(4, (os.cpu_count() or 2) // 2))
-        self._hasher = PasswordHasher(cost.passes, cost.memory, cost.lanes)
+        self._hasher = PasswordHasher(cost.passes, cost.memory, parallelism=1)
         self._dummy_hash = self._hasher.hash(secrets.token_bytes(32))
         self._threads = ThreadPoolExecutor(threads, "passwords")
         self._semaphore = _Semaphore(threads, waiting)

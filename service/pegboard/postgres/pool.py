@@ -26,7 +26,6 @@ from pegboard.postgres.connections import Connections
 from pegboard.postgres.session import (
     ConnectionOptions,
     Session,
-    Setup,
     connect,
     refuse_session_change,
     was_closed_before_sending,
@@ -65,11 +64,10 @@ class Pool(Connections):
         prepare: bool = True,
         statement_timeout: float = 30.0,
         idle_in_transaction_timeout: float = 60.0,
-        setup: Setup | None = None,
     ) -> None:
         self.size = 0
         self._options = ConnectionOptions(
-            dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup
+            dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout
         )
         self.max_size = size
         self.timeout = timeout

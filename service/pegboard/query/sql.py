@@ -198,9 +198,9 @@ class Table:
         """Count the items that match a query, on all pages."""
         return self._matching("SELECT count(*)", query, extra)
 
-    def estimate(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
+    def estimate(self, query: Query) -> Statement:
         """Let the planner estimate the number of items that match a query; `estimated` reads its result."""
-        return self._matching("EXPLAIN (FORMAT JSON) SELECT", query, extra)
+        return self._matching("EXPLAIN (FORMAT JSON) SELECT", query, ())
 
     def _matching(self, start: str, query: Query, extra: tuple[Filter, ...]) -> Statement:
         filters = (*query.filters, *extra)
