@@ -11,6 +11,7 @@ import pytest
 
 from pegboard import ApiError, Schema, TableResource, errors, validate
 from pegboard.api import declared
+from pegboard.docs.reference import pages
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.schema import fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
@@ -202,6 +203,13 @@ async def test_the_overview_lists_query_parameters(documented: Api) -> None:
     assert set(re.findall(r"`(\w+)`(?=[^|\n]* \|)", parameters)) == rules.reserved
     text = (await read(documented, "/docs/bills")).text
     assert {f"__{operator}" for _, operator in declared.rules(Bills).filters.values()} - {"__eq"} <= set(text.split())
+
+
+def test_every_error_code_is_in_a_group_of_the_overview() -> None:
+    codes = [error.code for error in errors.CATALOGUE]
+    codes += [first + number for first in (errors.DECLARED_CODES[0], errors.DERIVED_CODES[-100]) for number in (0, 99)]
+    groups = pages._code_groups([{"code": code} for code in codes])
+    assert [code["code"] for _, group in groups for code in group] == codes
 
 
 async def test_paths_in_the_overview_exist(documented: Api) -> None:
