@@ -30,7 +30,7 @@ from pegboard.postgres.session import (
     refuse_session_change,
     was_closed_before_sending,
 )
-from pegboard.postgres.waiting import Waiters
+from pegboard.postgres.waiting import Snapshots, Waiters
 
 log = logging.getLogger("pegboard")
 
@@ -77,7 +77,7 @@ class Pool(Connections):
         self._waiters: Waiters[Session] = Waiters(timeout, _unavailable)
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._snapshots = 0
+        self._snapshots = Snapshots(size)
         self._closing = False
         self._unreachable = False
 
@@ -188,15 +188,10 @@ class Pool(Connections):
         As snapshots may take long, they may use at most half of the connections: raises `ApiError` 503 for further
         ones.
         """
-        if self._snapshots >= max(1, self.max_size // 2):
-            raise errors.Busy(headers={"Retry-After": "5"})
-        self._snapshots += 1
-        try:
+        with self._snapshots.one_more():
             async with self._transaction({"isolation": "repeatable_read", "readonly": True}) as connection:
                 await connection.execute(_SNAPSHOT_TIMEOUTS)
                 yield connection
-        finally:
-            self._snapshots -= 1
 
     @asynccontextmanager
     async def _transaction(self, options: Mapping[str, Any]) -> AsyncIterator[asyncpg.Connection]:
