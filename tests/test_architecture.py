@@ -20,6 +20,7 @@ LAYERS = (
     "query",
     "migrations",
     "api",
+    "pegboard",
     "hosting",
     "telemetry",
     "endpoints",
@@ -29,38 +30,71 @@ LAYERS = (
     "workers",
     "testing",
     "cli",
+    "__main__",
 )
 """Packages and standalone modules, from the lowest to the highest; those of one line do not import each
-other. Within a package, imports have no cycles."""
+other. Within a package, imports have no cycles. `pegboard` is the interface for the authors of plugins."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split(", ")}
 
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for path in sorted(ROOT.rglob("*.py"))
-    if path.name not in ("__init__.py", "__main__.py")
-}
+PACKAGE = pegboard.__name__
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a module below `pegboard`; a package is its `__init__.py`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[-1] != "__init__" else parts[:-1]) or PACKAGE
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def imports(path: Path) -> set[str]:
     """Return the core modules that a module imports, by their names below `pegboard`."""
+    return imports_of(path.read_text(), path.parent.relative_to(ROOT.parent).parts)
+
+
+def imports_of(source: str, package: tuple[str, ...]) -> set[str]:
+    """Return the core modules that source text in a package imports."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "pegboard":
-            below = node.module.partition(".")[2]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join((*parents, *([node.module] if node.module else [])))
             for alias in node.names:
-                name = f"{below}.{alias.name}".removeprefix(".")
-                found.add(name if name in MODULES else below)
+                names = f"{base}.{alias.name}", base
+                found |= {next((name for name in names if name.removeprefix(f"{PACKAGE}.") in MODULES), base)}
         elif isinstance(node, ast.Import):
-            found |= {
-                alias.name.removeprefix("pegboard.") for alias in node.names if alias.name.startswith("pegboard.")
-            }
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
             "import_module",
             "__import__",
         ):
             # A literal name counts as an import; only the name of a plugin's package is dynamic.
-            assert not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("pegboard")), path
-    return found - {""}
+            assert not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith(PACKAGE)), source
+    return {name.removeprefix(f"{PACKAGE}.") for name in found if name.partition(".")[0] == PACKAGE}
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import asyncio, marshmallow.fields", set()),
+        ("from dataclasses import field", set()),
+        ("import pegboard.api.page", {"api.page"}),
+        ("import pegboard", {"pegboard"}),
+        ("from pegboard import Resource", {"pegboard"}),
+        ("from pegboard import Resource, errors", {"pegboard", "errors"}),
+        ("from pegboard.api import page", {"api.page"}),
+        ("from pegboard.api.page import Page", {"api.page"}),
+        ("from pegboard.testing import Client", {"testing"}),
+        ("from . import page", {"api.page"}),
+        ("from .page import Page", {"api.page"}),
+        ("from .. import errors, Resource", {"errors", "pegboard"}),
+        ("from ..schema.ddl import Unique", {"schema.ddl"}),
+        ("def later():\n    from ..schema import ddl", {"schema.ddl"}),
+    ],
+)
+def test_imports_are_found_in_every_form(statement: str, expected: set[str]) -> None:
+    assert imports_of(statement, ("pegboard", "api")) == expected
 
 
 def layer_of(module: str) -> str:

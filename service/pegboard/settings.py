@@ -220,10 +220,15 @@ SETTINGS: tuple[Setting, ...] = tuple(Setting(name=entry.name, **entry.metadata)
 """Every setting, in the order in which they are documented."""
 
 
+def prefix_of(plugin: str) -> str:
+    """Return the prefix of a plugin's environment variables."""
+    return f"{PREFIX}{plugin.upper().replace('-', '_')}_"
+
+
 def _reject_unknown(present: Mapping[str, str], plugin_names: Iterable[str]) -> None:
     plain = [setting.variable for setting in SETTINGS]
     from_file = [setting.file_variable for setting in SETTINGS]
-    of_plugins = tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in plugin_names)
+    of_plugins = tuple(map(prefix_of, plugin_names))
     unknown = sorted(name for name in present if name not in {*plain, *from_file} and not name.startswith(of_plugins))
     if not unknown:
         return

@@ -16,6 +16,9 @@ from packaging.utils import canonicalize_name
 V = TypeVar("V", int, float)
 Network = IPv4Network | IPv6Network
 
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 1024
+"""The lengths of a password in characters, after NFC."""
+
 SIZE_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -39,9 +42,10 @@ def path(value: str) -> Path:
 
 
 def password(value: str) -> str:
-    """Parse a password as RFC 7617 allows it: 8 to 1,024 characters after NFC, without control characters."""
-    if not 8 <= len(unicodedata.normalize("NFC", value)) <= 1024 or "Cc" in map(unicodedata.category, value):
-        raise Expected("8 to 1024 characters long, without control characters")
+    """Parse a password as RFC 7617 allows it: without control characters, of a limited length after NFC."""
+    has_length = MIN_PASSWORD_LENGTH <= len(unicodedata.normalize("NFC", value)) <= MAX_PASSWORD_LENGTH
+    if not has_length or "Cc" in map(unicodedata.category, value):
+        raise Expected(f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters long, without control characters")
     return value
 
 

@@ -217,7 +217,7 @@ async def test_all_wrong_credentials_get_the_same_response(worker: Any, number: 
 
 async def test_an_inactive_client_gets_the_same_response(worker: Any) -> None:
     username = await new_client(worker)
-    await worker.service.clients.set_active(username, False)
+    await deactivate(worker.service.clients, username)
     status, _, body = await send_raw(worker, authorization(f"{username}:{SECRET}"))
     assert (status, [error["code"] for error in body["errors"]]) == (401, [WRONG_CREDENTIALS])
 
@@ -273,9 +273,14 @@ async def test_each_failure_is_logged_in_one_line(worker: Any, caplog: pytest.Lo
     ]
 
 
+async def deactivate(clients: Clients, username: str) -> None:
+    sql = "UPDATE pegboard.client SET active = false WHERE username = $1 RETURNING id"
+    assert await clients._pool.fetchval(sql, username)
+
+
 CHANGES: dict[str, Callable[[Clients, str], Awaitable[object]]] = {
     "password": lambda clients, name: clients.set_password(name, "another horse"),
-    "active": lambda clients, name: clients.set_active(name, False),
+    "active": deactivate,
     "removal": lambda clients, name: clients.remove(name),
 }
 

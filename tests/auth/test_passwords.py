@@ -59,7 +59,7 @@ async def test_only_the_exact_password_matches() -> None:
 
 
 def test_the_hash_cost_meets_the_owasp_minimum() -> None:
-    assert Cost() == Cost(memory=19 * 1024, passes=2, lanes=1)
+    assert Cost() == Cost(memory=19 * 1024, passes=2)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 
 from pegboard import ApiError, Schema, TableResource, errors, validate
 from pegboard.api import declared
+from pegboard.docs.reference import pages
 from pegboard.hosting.discovery import Plugin, State
-from pegboard.schema import column, fields
+from pegboard.schema import fields
 from tests.conftest import ADMIN, PASSWORD, Api, Serve, plugin
 
 VOID = {"input", "link", "meta"}
@@ -195,15 +196,20 @@ async def test_the_overview_shows_the_configured_limits(serve: Serve) -> None:
     assert "17 levels" in text
 
 
-async def test_the_overview_lists_query_parameters_and_operators(documented: Api) -> None:
+async def test_the_overview_lists_query_parameters(documented: Api) -> None:
     guide = (files("pegboard.docs.reference") / "guide.md").read_text()
     rules = replace(declared.rules(Bills), searchable=True, expandable=("due",))
-    operators = {operator for names in column.OPERATORS.values() for operator in names} | {"has", "isnull"}
-    assert set(re.findall(r"`FIELD__(\w+)`", guide)) == operators - {"eq"}
     [parameters] = re.findall(r"### Reading collections\n(.*?)\n\n\n", guide, re.DOTALL)
     assert set(re.findall(r"`(\w+)`(?=[^|\n]* \|)", parameters)) == rules.reserved
     text = (await read(documented, "/docs/bills")).text
     assert {f"__{operator}" for _, operator in declared.rules(Bills).filters.values()} - {"__eq"} <= set(text.split())
+
+
+def test_every_error_code_is_in_a_group_of_the_overview() -> None:
+    codes = [error.code for error in errors.CATALOGUE]
+    codes += [first + number for first in (errors.DECLARED_CODES[0], errors.DERIVED_CODES[-100]) for number in (0, 99)]
+    groups = pages._code_groups([{"code": code} for code in codes])
+    assert [code["code"] for _, group in groups for code in group] == codes
 
 
 async def test_paths_in_the_overview_exist(documented: Api) -> None:

@@ -108,17 +108,6 @@ async def test_json_is_encoded_and_decoded(make_pool: MakePool) -> None:
     assert row[0] == row[1] == {"a": [1, 2.5, None, "ö"], "at": "2015-02-15T05:21:07Z"}
 
 
-async def test_new_connections_are_passed_to_setup(make_pool: MakePool) -> None:
-    async def setup(connection: asyncpg.Connection) -> None:
-        await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str.upper)
-
-    pool = await make_pool(setup=setup)
-    assert (
-        await pool.fetchval("SELECT 'a0000000-0000-0000-0000-000000000000'::uuid")
-        == "A" + "0000000-0000-0000-0000-000000000000"
-    )
-
-
 async def test_the_most_recently_used_connection_is_acquired_first(make_pool: MakePool) -> None:
     pool = await make_pool()
     first = await pool.fetchval(PID)

@@ -22,8 +22,6 @@ ITEM_ACTIONS: Mapping[str, str] = {
 CONTENT_ACTIONS: Mapping[str, str] = {"GET": "read_content", "HEAD": "read_content", "PUT": "write_content"}
 """The verbs of an item's content and the action for each."""
 
-VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-
 
 class Actions(Protocol):
     """Define the actions of another resource, as `self.resource(name)` returns them.

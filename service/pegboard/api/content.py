@@ -12,8 +12,8 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from pegboard import rendering
+from pegboard.api.actions import CONTENT_ACTIONS
 
-VERBS = ("GET", "HEAD", "PUT")
 BLOCK_SIZE = 256 * 1024
 """The number of bytes of content held in memory at a time, per upload or download."""
 
@@ -33,7 +33,7 @@ class Content:
     max_size: int | str = 100 * 1024 * 1024
     types: Sequence[str] = ("*/*",)
     name: str | None = None
-    verbs: Sequence[str] = VERBS
+    verbs: Sequence[str] = tuple(CONTENT_ACTIONS)
 
 
 def size_limit(content: Content, settings: Mapping[str, Any]) -> int:

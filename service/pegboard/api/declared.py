@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from pegboard.api import operation
-from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
+from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS
 from pegboard.api.operation import Operation
+from pegboard.http.request import VERBS
 from pegboard.query import mapping
 from pegboard.query.existing import ExistingTable, key_column
 from pegboard.query.query import Rules

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cmp_to_key
 from typing import Any
 
+from pegboard.query.operators import OPERATORS, Operand
 from pegboard.query.query import Filter, Query
 from pegboard.rendering import short
 from pegboard.schema.column import Column
@@ -89,22 +90,10 @@ def _comparator(query: Query) -> Callable[[Position, Position], int]:
 
 
 def _matches(filter: Filter, item: Any) -> bool:
+    operator = OPERATORS[filter.operator]
     value, wanted = value_of(item, filter._column), filter.value
-    if filter._column.type == "uuid" and filter.operator != "isnull":
-        wanted = [str(id) for id in wanted] if filter.operator == "in" else str(wanted)
-    return _OPERATORS[filter.operator](value, wanted)
-
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda value, wanted: value is not None and bool(value == wanted),
-    "ne": lambda value, wanted: bool(value != wanted),
-    "lt": lambda value, wanted: value is not None and bool(value < wanted),
-    "lte": lambda value, wanted: value is not None and bool(value <= wanted),
-    "gt": lambda value, wanted: value is not None and bool(value > wanted),
-    "gte": lambda value, wanted: value is not None and bool(value >= wanted),
-    "in": lambda value, wanted: value is not None and value in wanted,
-    "isnull": lambda value, wanted: (value is None) == wanted,
-    "prefix": lambda value, wanted: value is not None and value.startswith(wanted),
-    "contains": lambda value, wanted: value is not None and wanted.lower() in value.lower(),
-    "has": lambda value, wanted: value is not None and wanted in value,
-}
+    if filter._column.type == "uuid" and operator.operand is Operand.VALUE:
+        wanted = str(wanted)
+    elif filter._column.type == "uuid" and operator.operand is Operand.VALUES:
+        wanted = [str(id) for id in wanted]
+    return operator.matches(value, wanted)

@@ -16,6 +16,7 @@ from pegboard.api.database import Database
 from pegboard.api.serializer import ItemSerializer, Serializer
 from pegboard.auth.clients import Client
 from pegboard.errors import ApiError
+from pegboard.query.query import DEFAULT_LIMIT, MAX_LIMIT
 from pegboard.schema.loading import parse_uuid
 from pegboard.schema.schema import Schema
 
@@ -40,9 +41,9 @@ class Resource:
     """The fields that clients can filter by; None means all whose type supports it."""
     sortable: ClassVar[Sequence[str] | None] = None
     """The fields that clients can sort by; None means all whose type supports it."""
-    default_limit: ClassVar[int] = 50
+    default_limit: ClassVar[int] = DEFAULT_LIMIT
     """The number of items on a page if the client does not set a limit."""
-    max_limit: ClassVar[int] = 500
+    max_limit: ClassVar[int] = MAX_LIMIT
     """The largest limit that a client may set."""
     error_codes: ClassVar[Sequence[type[ApiError]]] = ()
     """The author's own errors that the actions and operations raise, for the reference."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pegboard.http.conditions import Conditions
 from pegboard.schema.ddl import VERSION
+from pegboard.schema.numbers import MAX_INTEGER
 
 
 def new() -> int:
@@ -29,4 +30,9 @@ def required(conditions: Conditions) -> list[int] | None:
 
 
 def _is_version(tag: str) -> bool:
-    return len(tag) <= 16 and all(digit in "0123456789abcdef" for digit in tag) and tag != "" and int(tag, 16) < 2**63
+    return (
+        len(tag) <= 16
+        and all(digit in "0123456789abcdef" for digit in tag)
+        and tag != ""
+        and int(tag, 16) <= MAX_INTEGER
+    )

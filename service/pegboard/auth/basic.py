@@ -63,16 +63,15 @@ class Login:
 
 
 class CredentialCache:
-    """Cache credentials by a keyed digest, up to `max_entries`, until their client changes.
+    """Cache credentials by a keyed digest, up to 10,000, until their client changes.
 
     `generation` increases with every change of a client, so that a check which began before it is not cached after it.
     """
 
-    def __init__(self, max_entries: int = _MAX_ENTRIES) -> None:
+    def __init__(self) -> None:
         self.generation = 0
         self.entries: dict[bytes, CachedCredential] = {}
         self._digests: dict[str, set[bytes]] = {}
-        self._max_entries = max_entries
 
     def put(self, digest: bytes, entry: CachedCredential) -> None:
         """Add `entry`, and drop those that have expired."""
@@ -81,7 +80,7 @@ class CredentialCache:
         self._digests.setdefault(entry.client.id, set()).add(digest)
         # The oldest come first, and all have the same lifetime.
         oldest = next(iter(self.entries))
-        while len(self.entries) > self._max_entries or self.entries[oldest].until < entry.checked:
+        while len(self.entries) > _MAX_ENTRIES or self.entries[oldest].until < entry.checked:
             self.drop(oldest)
             oldest = next(iter(self.entries))
 

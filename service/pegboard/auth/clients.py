@@ -38,7 +38,7 @@ _COLUMNS = "id::text AS id, username, grants, active"
 _LIST = f"SELECT {_COLUMNS} FROM pegboard.client ORDER BY username"
 _READ = f"SELECT {_COLUMNS}, password FROM pegboard.client WHERE username = $1"
 _ADD = f"""
-INSERT INTO pegboard.client (id, username, password, grants, active, "_version") VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO pegboard.client (id, username, password, grants, "_version") VALUES ($1, $2, $3, $4, $5)
 RETURNING {_COLUMNS}"""
 _REMOVE = f"DELETE FROM pegboard.client WHERE username = $1 RETURNING {_COLUMNS}"
 _REHASH = "UPDATE pegboard.client SET password = $2 WHERE id = $1 AND password = $3 RETURNING id"
@@ -79,19 +79,6 @@ class Stored:
     password: str
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Describe who changes a client, for the log."""
-
-    username: str
-    address: str
-    request_id: str
-
-
-OPERATOR = Actor("-", "-", "-")
-"""A user of the command line, or the service itself."""
-
-
 def sufficient_grants(resource: str, action: str) -> frozenset[str]:
     """Return the grants of which any one allows a verb or an operation of `resource`; GET includes HEAD."""
     action = "GET" if action == "HEAD" else action
@@ -99,13 +86,13 @@ def sufficient_grants(resource: str, action: str) -> frozenset[str]:
     return frozenset(grants | {f"*:{action}"} if action.isupper() else grants)
 
 
-def parse_grants(grants: Sequence[object], pointer: str = "/grants") -> tuple[str, ...]:
+def parse_grants(grants: Sequence[object]) -> tuple[str, ...]:
     """Return `grants` sorted and without duplicates; raise `ApiError` 422 with a pointer to every malformed one.
 
     The resource or operation need not exist. There is no grant for HEAD, which GET includes, nor for OPTIONS, which
     requires none.
     """
-    errors.gather(*(partial(check_grant, grant, f"{pointer}/{index}") for index, grant in enumerate(grants)))
+    errors.gather(*(partial(check_grant, grant, f"/grants/{index}") for index, grant in enumerate(grants)))
     return tuple(sorted({str(grant) for grant in grants}))
 
 
@@ -171,15 +158,7 @@ class Clients:
             raise errors.DatabaseUnavailable(headers={"Retry-After": "1"}) from None
         return None if row is None else Stored(self._client(row), row["password"])
 
-    async def add(
-        self,
-        username: str,
-        password: str,
-        grants: Sequence[str] = (),
-        *,
-        active: bool = True,
-        actor: Actor = OPERATOR,
-    ) -> Client:
+    async def add(self, username: str, password: str, grants: Sequence[str] = ()) -> Client:
         """Add a client; raises `ApiError` 422 with all errors, and 409 if the name is taken."""
         _, prepared, parsed = errors.gather(
             partial(check_username, username),
@@ -188,28 +167,24 @@ class Clients:
         )
         hashed = await self.passwords.hash(prepared)
         try:
-            row = await self._pool.fetchrow(_ADD, uuid7(), username, hashed, parsed, active, _version())
+            row = await self._pool.fetchrow(_ADD, uuid7(), username, hashed, parsed, _version())
         except asyncpg.UniqueViolationError:
             message = "Another client already has this user name."
             raise errors.Conflict(message, pointer="/username") from None
-        return _changed("added", row, actor)
+        return _changed("added", row)
 
-    async def set_password(self, username: str, password: str, *, actor: Actor = OPERATOR) -> Client:
+    async def set_password(self, username: str, password: str) -> Client:
         """Change a client's password; raises `ApiError` 422 and 404."""
         hashed = await self.passwords.hash(passwords.prepare(password, "/password"))
-        return await self._set(username, "password", hashed, actor)
+        return await self._set(username, "password", hashed)
 
-    async def set_grants(self, username: str, grants: Sequence[str], *, actor: Actor = OPERATOR) -> Client:
+    async def set_grants(self, username: str, grants: Sequence[str]) -> Client:
         """Replace a client's grants; raises `ApiError` 422, 404 and 409."""
-        return await self._set(username, "grants", parse_grants(grants), actor)
+        return await self._set(username, "grants", parse_grants(grants))
 
-    async def set_active(self, username: str, active: bool, *, actor: Actor = OPERATOR) -> Client:
-        """Activate or deactivate a client; raises `ApiError` 404 and 409."""
-        return await self._set(username, "active", active, actor)
-
-    async def remove(self, username: str, *, actor: Actor = OPERATOR) -> Client:
+    async def remove(self, username: str) -> Client:
         """Remove a client and return it; raises `ApiError` 404 and 409."""
-        return _changed("removed", await self._change(_REMOVE, username), actor)
+        return _changed("removed", await self._change(_REMOVE, username))
 
     async def rehash(self, stored: Stored, password: bytes) -> None:
         """Hash a verified password again with the current cost parameters, unless it has changed meanwhile."""
@@ -228,15 +203,15 @@ class Clients:
         hashed = await self.passwords.hash(passwords.prepare(password or generated))
         if await self._pool.fetchrow(_FIRST, uuid7(), hashed, _version()) is None:
             return None
-        _log("added", ADMINISTRATOR, OPERATOR)
+        _log("added", ADMINISTRATOR)
         return None if password else generated
 
-    async def _set(self, username: str, column: str, value: object, actor: Actor) -> Client:
+    async def _set(self, username: str, column: str, value: object) -> Client:
         statement = f"""
             UPDATE pegboard.client SET {column} = $2, "_version" = $3,
                 updated_at = greatest(updated_at, date_trunc('second', now()))
             WHERE username = $1 RETURNING {_COLUMNS}"""
-        return _changed(f"{column} set", await self._change(statement, username, value, _version()), actor)
+        return _changed(f"{column} set", await self._change(statement, username, value, _version()))
 
     async def _change(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         try:
@@ -245,19 +220,17 @@ class Clients:
             raise errors.Conflict("The last active client that holds *:* must keep it and stay active.") from None
 
 
-def _changed(change: str, row: asyncpg.Record | None, actor: Actor) -> Client:
+def _changed(change: str, row: asyncpg.Record | None) -> Client:
     if row is None:
         raise errors.NotFound("The client does not exist.")
     client = Client(row["id"], row["username"], frozenset(row["grants"]), row["active"])
-    _log(change, client.username, actor)
+    _log(change, client.username)
     return client
 
 
-def _log(change: str, username: str, actor: Actor) -> None:
-    log.info(
-        "client %s: user=%s by=%s address=%s request=%s",
-        *(change, quoted_username(username), quoted_username(actor.username), actor.address, actor.request_id),
-    )
+def _log(change: str, username: str) -> None:
+    """Log a change by a user of the command line or by the service itself; the plugin logs those by clients."""
+    log.info("client %s: user=%s by='-' address=- request=-", change, quoted_username(username))
 
 
 def _version() -> int:

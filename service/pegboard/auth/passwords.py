@@ -17,22 +17,21 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError, VerifyMismatchError
 
 from pegboard import errors
+from pegboard.values import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 
 T = TypeVar("T")
 
-MIN_LENGTH, MAX_LENGTH = 8, 1024
-_MAX_DECOMPOSED = 4 * MAX_LENGTH  # NFC composes at most four characters into one
+_MAX_DECOMPOSED = 4 * MAX_PASSWORD_LENGTH  # NFC composes at most four characters into one
 
 log = logging.getLogger("pegboard.auth")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Hold the cost parameters of a hash: memory in KiB, passes, lanes. The defaults are OWASP's minimum."""
+    """Hold the cost parameters of a hash: memory in KiB, and passes. The defaults are OWASP's minimum."""
 
     memory: int = 19 * 1024
     passes: int = 2
-    lanes: int = 1
 
 
 class Hash(str):
@@ -47,10 +46,10 @@ def prepare(password: str, pointer: str | None = None) -> bytes:
     Control characters cannot be sent in Basic authentication (RFC 7617 §2).
     """
     text = unicodedata.normalize("NFC", password[: _MAX_DECOMPOSED + 1])
-    if len(text) < MIN_LENGTH:
-        raise errors.TooShort(f"A password must have at least {MIN_LENGTH} characters.", pointer)
-    if len(text) > MAX_LENGTH:
-        raise errors.TooLong(f"A password can have at most {MAX_LENGTH:,} characters.", pointer)
+    if len(text) < MIN_PASSWORD_LENGTH:
+        raise errors.TooShort(f"A password must have at least {MIN_PASSWORD_LENGTH} characters.", pointer)
+    if len(text) > MAX_PASSWORD_LENGTH:
+        raise errors.TooLong(f"A password can have at most {MAX_PASSWORD_LENGTH:,} characters.", pointer)
     if not {"Cc", "Cs"}.isdisjoint(map(unicodedata.category, text)):
         raise errors.InvalidCharacters("A password cannot have control characters or lone surrogates.", pointer)
     return text.encode()
@@ -66,7 +65,7 @@ class Passwords:
     def __init__(self, cost: Cost | None = None, *, threads: int | None = None, waiting: int = 32) -> None:
         cost = cost or Cost()
         threads = threads or max(1, min(4, (os.cpu_count() or 2) // 2))
-        self._hasher = PasswordHasher(cost.passes, cost.memory, cost.lanes)
+        self._hasher = PasswordHasher(cost.passes, cost.memory, parallelism=1)
         self._dummy_hash = self._hasher.hash(secrets.token_bytes(32))
         self._threads = ThreadPoolExecutor(threads, "passwords")
         self._semaphore = _Semaphore(threads, waiting)

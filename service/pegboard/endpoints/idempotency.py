@@ -10,21 +10,21 @@ from asyncpg import Connection
 from multidict import CIMultiDictProxy, istr
 
 from pegboard import errors
+from pegboard.http.headers import IDEMPOTENCY_HOURS, MAX_IDEMPOTENCY_KEY_LENGTH
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE, raw_path
 from pegboard.postgres.share import Shares
 
 HEADER = istr("Idempotency-Key")
-_MAX_LENGTH = 255
 
 Work = Callable[[Connection], Awaitable[Response]]
 
 # Acquired without waiting: a concurrent retry fails at once. It is released with the transaction, also by a crash.
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 
-_SELECT = """
+_SELECT = f"""
 SELECT body_digest, status, headers, body FROM pegboard.idempotency
-WHERE client_id = $1 AND path = $2 AND key = $3 AND created_at > now() - interval '24 hours'"""
+WHERE client_id = $1 AND path = $2 AND key = $3 AND created_at > now() - interval '{IDEMPOTENCY_HOURS} hours'"""
 
 _STORE = """
 INSERT INTO pegboard.idempotency (client_id, path, key, body_digest, status, headers, body)
@@ -34,9 +34,9 @@ ON CONFLICT (client_id, path, key) DO UPDATE SET
     created_at = now()"""
 
 # Each stored response deletes a few expired ones, so the table needs no maintenance.
-_SWEEP = """
+_SWEEP = f"""
 DELETE FROM pegboard.idempotency WHERE ctid = ANY (ARRAY (
-    SELECT ctid FROM pegboard.idempotency WHERE created_at < now() - interval '24 hours'
+    SELECT ctid FROM pegboard.idempotency WHERE created_at < now() - interval '{IDEMPOTENCY_HOURS} hours'
     ORDER BY created_at LIMIT 10 FOR UPDATE SKIP LOCKED))"""
 
 
@@ -46,8 +46,8 @@ def key_of(headers: CIMultiDictProxy[str]) -> str | None:
     if not keys:
         return None
     key = keys[0]
-    if len(keys) > 1 or not 0 < len(key) <= _MAX_LENGTH or not (key.isascii() and key.isprintable()):
-        message = f"{HEADER} must be sent once, with 1 to {_MAX_LENGTH} printable ASCII characters."
+    if len(keys) > 1 or not 0 < len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        message = f"{HEADER} must be sent once, with 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable ASCII characters."
         raise errors.InvalidHeader(message, header=HEADER)
     return key
 

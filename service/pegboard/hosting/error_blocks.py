@@ -7,17 +7,13 @@ from hashlib import sha256
 
 from packaging.utils import canonicalize_name
 
-from pegboard.errors import ApiError
+from pegboard.errors import BLOCK_SIZE, DECLARED_CODES, DERIVED_CODES, ApiError
 
 GROUP = "pegboard.error_codes"
 """The group of the entry point that declares a block: its name is the first code of the block."""
 
-SIZE = 100
-"""The number of codes in a block."""
-
-_DECLARED = range(20_000, 100_000, SIZE)
-_FIRST_DERIVED = 100_000
-_DERIVED_BLOCKS = 21_000_000  # the last code is below 2**31
+_FIRST_DECLARED = DECLARED_CODES[::BLOCK_SIZE]
+_FIRST_DERIVED = DERIVED_CODES[::BLOCK_SIZE]
 
 
 def first_code(distribution: str, declared: Iterable[str] = ()) -> int:
@@ -28,12 +24,11 @@ def first_code(distribution: str, declared: Iterable[str] = ()) -> int:
     names = [*declared]
     if not names:
         digest = sha256(canonicalize_name(distribution).encode()).digest()
-        return _FIRST_DERIVED + int.from_bytes(digest[:8]) % _DERIVED_BLOCKS * SIZE
-    if len(names) > 1 or not names[0].isdecimal() or int(names[0]) not in _DECLARED:
-        last = _DECLARED[-1]
+        return _FIRST_DERIVED[int.from_bytes(digest[:8]) % len(_FIRST_DERIVED)]
+    if len(names) > 1 or not names[0].isdecimal() or int(names[0]) not in _FIRST_DECLARED:
         raise ValueError(
-            f"its entry points {GROUP} are {', '.join(names)}: declare one, a multiple of {SIZE} from "
-            f"{_DECLARED.start} to {last}"
+            f"its entry points {GROUP} are {', '.join(names)}: declare one, a multiple of {BLOCK_SIZE} from "
+            f"{_FIRST_DECLARED[0]} to {_FIRST_DECLARED[-1]}"
         )
     return int(names[0])
 

@@ -15,15 +15,10 @@ from pegboard.errors import ErrorDetail
 from pegboard.query import mapping
 from pegboard.schema import fields
 from pegboard.schema.schema import Schema, error_details, messages_of
-from pegboard.settings import FILE_SUFFIX, PREFIX, SETTINGS, SettingsError, read_value
+from pegboard.settings import FILE_SUFFIX, SETTINGS, SettingsError, prefix_of, read_value
 
 _MESSAGES: Mapping[int, str] = {code.code: code.message for code in errors.CATALOGUE}
 _SERVICE_VARIABLES = frozenset(name for setting in SETTINGS for name in (setting.variable, setting.file_variable))
-
-
-def prefix_of(plugin: str) -> str:
-    """Return the prefix of a plugin's environment variables."""
-    return f"{PREFIX}{plugin.upper().replace('-', '_')}_"
 
 
 def read(

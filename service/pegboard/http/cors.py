@@ -7,23 +7,22 @@ from collections.abc import MutableMapping
 
 from aiohttp import web
 
+from pegboard.http import headers as api_headers
+from pegboard.http.request import VERBS
+
 ANY = "*"
 
 _ORIGIN = re.compile(rb"\n(?i:origin):([^\r\n]*)(?=\r?\n)")
 
 _ALLOWED = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
-    "Access-Control-Allow-Headers": (
-        "Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Match, "
-        "If-Unmodified-Since, Prefer, X-Request-Id"
-    ),
+    "Access-Control-Allow-Methods": ", ".join(VERBS),
+    "Access-Control-Allow-Headers": ", ".join(("Authorization", "Content-Type", *api_headers.REQUEST)),
     # The maximum in Chromium.
     "Access-Control-Max-Age": "7200",
 }
-_EXPOSED = (
-    "ETag, Last-Modified, Link, Location, Content-Location, Retry-After, X-Request-Id, X-Total-Count, "
-    "Idempotency-Replayed, Preference-Applied"
-)
+_SAFELISTED = ("Cache-Control", "Last-Modified")
+"""The headers of the service's responses that a browser shows to every page."""
+_EXPOSED = ", ".join(name for name in api_headers.RESPONSE if name not in _SAFELISTED)
 
 
 class Cors:

@@ -19,12 +19,15 @@ from multidict import CIMultiDictProxy, istr
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.http.headers import REQUEST_ID_PATTERN
 
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""The methods that resources may serve."""
+METHODS = frozenset((*VERBS, "OPTIONS", "TRACE", "CONNECT"))
 """The methods of RFC 9110 and RFC 5789; the response to any other is 501."""
 
 _X_REQUEST_ID = istr("X-Request-Id")
-_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+_VALID_ID = re.compile(REQUEST_ID_PATTERN).fullmatch
 BLOCK_SIZE = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODY_CONSUMED = "a middleware has consumed the body of the request: read it by request.read(), which keeps it"
@@ -127,29 +130,18 @@ async def read_body(request: web.Request) -> bytes:
     but without a length (RFC 9110 §8.6), 413 for a body that is too large, 408 for one that is too slow and 400 for one
     with invalid framing, and `ConnectionError` if the client has disconnected.
     """
-    state, content = request[STATE], request.content
-    max_size = state.limits.max_body
+    content, max_size = request.content, request[STATE].limits.max_body
     _check_length(request, max_size)
     if content.at_eof():
         # There is none, or a middleware has read it and aiohttp has kept it.
         return _complete(request, await request.read())
     if content.is_eof() and content.total_bytes <= max_size:
         return _complete(request, content.read_nowait())
-    blocks, size = [], 0
-    state.receiving = True
-    try:
-        await _send_continue(request)
-        async with asyncio.timeout(state.limits.receive_timeout):
-            while size <= max_size and (block := await content.readany()):
-                blocks.append(block)
-                size += len(block)
-    except (OSError, RuntimeError, web.RequestPayloadError) as error:
-        raise body_read_error(request, error) from error
-    finally:
-        state.receiving = False
-    if size > max_size:
+    await _send_continue(request)
+    body = await _read(request, max_size + 1)
+    if len(body) > max_size:
         raise _too_large(request, max_size)
-    return _complete(request, b"".join(blocks))
+    return _complete(request, body)
 
 
 async def read_blocks(request: web.Request, max_size: int) -> AsyncGenerator[bytes, None]:
@@ -165,7 +157,7 @@ async def read_blocks(request: web.Request, max_size: int) -> AsyncGenerator[byt
         return
     size = 0
     await _send_continue(request)
-    while block := await _block(request):
+    while block := await _read(request, BLOCK_SIZE):
         size += len(block)
         if size > max_size:
             raise _too_large(request, max_size)
@@ -174,12 +166,13 @@ async def read_blocks(request: web.Request, max_size: int) -> AsyncGenerator[byt
         raise RuntimeError(_BODY_CONSUMED)
 
 
-async def _block(request: web.Request) -> bytes:
+async def _read(request: web.Request, enough: int) -> bytes:
+    """Return the next bytes of the body: `enough` or more, or fewer if it ends; they may take `receive_timeout`."""
     state, parts, size = request[STATE], [], 0
     state.receiving = True
     try:
         async with asyncio.timeout(state.limits.receive_timeout):
-            while size < BLOCK_SIZE and (part := await request.content.readany()):
+            while size < enough and (part := await request.content.readany()):
                 parts.append(part)
                 size += len(part)
     except (OSError, RuntimeError, web.RequestPayloadError) as error:

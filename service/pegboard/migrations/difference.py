@@ -176,13 +176,18 @@ def _fill(spec: TableSpec, column: Column) -> str:
     return f"UPDATE {spec.sql_name} SET {name} = {column.default or 'NULL /* a value */'} WHERE {name} IS NULL"
 
 
+def _constraint(spec: TableSpec, name: str, definition: str, *, replaced: bool) -> str:
+    """Return the statement that adds a constraint; `replaced` is whether there is one of that name."""
+    drop = f"DROP CONSTRAINT {quoted(name)}, " if replaced else ""
+    return f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {definition}"
+
+
 def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
     for name, check in ddl.lengths(spec).items():
         found = actual.lengths.get(name)
         if found == check.limit:
             continue
-        drop = "" if found is None else f"DROP CONSTRAINT {quoted(name)}, "
-        sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {check.sql}"
+        sql = _constraint(spec, name, check.sql, replaced=found is not None)
         wider = check.column.name not in actual.columns or (found is not None and check.allows(found))
         reason = f"the column {check.column.name} is declared with length {check.operator} {check.limit}"
         effect = "It fails on a value of any other length."
@@ -194,8 +199,7 @@ def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | Manual
         found = actual.references.get(name)
         if found == column.references:
             continue
-        drop = "" if found is None else f"DROP CONSTRAINT {quoted(name)}, "
-        sql = f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {ddl.reference_definition(column)}"
+        sql = _constraint(spec, name, ddl.reference_definition(column), replaced=found is not None)
         new = column.name not in actual.columns and column.default is None
         target = ".".join(column.references or ())
         reason = f"the column {column.name} now refers to {target}, which existing rows may violate"

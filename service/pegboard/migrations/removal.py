@@ -65,14 +65,14 @@ async def plugin_data(dsn: str, plugin: str) -> PluginData:
     return PluginData(rows, tuple(row["name"] for row in referring))
 
 
-async def drop(dsn: str, plugin: str, path: str, *, wait: float = history.WAIT) -> None:
+async def drop(dsn: str, plugin: str, path: str) -> None:
     """Drop a plugin's schema with all data and delete its records, in one transaction.
 
     The records are its migrations, and the responses stored for retries of requests to `path`, where it is mounted.
     Raises `MigrationError` if `plugin` is not a migrated plugin, so that no other schema can be dropped, and if
     something in another schema would be dropped too.
     """
-    async with history.connection(dsn) as connection, history.lock(connection, wait):
+    async with history.connection(dsn) as connection, history.lock(connection, history.WAIT):
         await _find(connection, plugin)
         async with connection.transaction():
             others = await _others(connection, plugin)

@@ -26,12 +26,11 @@ from pegboard.postgres.connections import Connections
 from pegboard.postgres.session import (
     ConnectionOptions,
     Session,
-    Setup,
     connect,
     refuse_session_change,
     was_closed_before_sending,
 )
-from pegboard.postgres.waiting import Waiters
+from pegboard.postgres.waiting import Snapshots, Waiters
 
 log = logging.getLogger("pegboard")
 
@@ -65,11 +64,10 @@ class Pool(Connections):
         prepare: bool = True,
         statement_timeout: float = 30.0,
         idle_in_transaction_timeout: float = 60.0,
-        setup: Setup | None = None,
     ) -> None:
         self.size = 0
         self._options = ConnectionOptions(
-            dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout, setup
+            dsn, timeout, read_only, prepare, statement_timeout, idle_in_transaction_timeout
         )
         self.max_size = size
         self.timeout = timeout
@@ -79,7 +77,7 @@ class Pool(Connections):
         self._waiters: Waiters[Session] = Waiters(timeout, _unavailable)
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._snapshots = 0
+        self._snapshots = Snapshots(size)
         self._closing = False
         self._unreachable = False
 
@@ -190,15 +188,10 @@ class Pool(Connections):
         As snapshots may take long, they may use at most half of the connections: raises `ApiError` 503 for further
         ones.
         """
-        if self._snapshots >= max(1, self.max_size // 2):
-            raise errors.Busy(headers={"Retry-After": "5"})
-        self._snapshots += 1
-        try:
+        with self._snapshots.one_more():
             async with self._transaction({"isolation": "repeatable_read", "readonly": True}) as connection:
                 await connection.execute(_SNAPSHOT_TIMEOUTS)
                 yield connection
-        finally:
-            self._snapshots -= 1
 
     @asynccontextmanager
     async def _transaction(self, options: Mapping[str, Any]) -> AsyncIterator[asyncpg.Connection]:

@@ -18,7 +18,6 @@ from asyncpg.protocol.protocol import NO_TIMEOUT
 from pegboard import rendering
 from pegboard.postgres import hosts
 
-Setup = Callable[[asyncpg.Connection], Awaitable[None]]
 Run = Callable[[tuple[Any, ...], int], Awaitable[list[asyncpg.Record]]]
 
 _STATEMENTS = 256
@@ -49,12 +48,11 @@ class ConnectionOptions:
     """
 
     dsn: str
-    timeout: float = 5.0
-    read_only: bool = False
-    prepare: bool = True
-    statement_timeout: float = 30.0
-    idle_in_transaction_timeout: float = 60.0
-    setup: Setup | None = None
+    timeout: float
+    read_only: bool
+    prepare: bool
+    statement_timeout: float
+    idle_in_transaction_timeout: float
 
     def settings(self) -> dict[str, str]:
         """Return the settings that every session starts with and is reset to; behind a pooler, those it supports."""
@@ -158,8 +156,6 @@ async def connect(options: ConnectionOptions) -> Session:
         try:
             for name in ("json", "jsonb"):
                 await session.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads)
-            if options.setup is not None:
-                await options.setup(session)
         except BaseException:
             session.discard()
             raise

@@ -13,7 +13,7 @@ from pegboard import errors
 from pegboard.errors import ApiError
 from pegboard.postgres.connections import Connections
 from pegboard.postgres.database import Database
-from pegboard.postgres.waiting import Waiters
+from pegboard.postgres.waiting import Snapshots, Waiters
 
 _MESSAGE = "All database connections available to the plugin are in use; try again later."
 
@@ -30,7 +30,7 @@ class Share(Connections):
         self.used = 0
         self._pool = pool
         self._max_size = max_size
-        self._snapshots = 0
+        self._snapshots = Snapshots(max_size)
         self._waiters: Waiters[None] = Waiters(timeout, _busy)
 
     @property
@@ -83,14 +83,9 @@ class Share(Connections):
 
         As snapshots may take long, they may use at most half of the share: raises `ApiError` 503 for further ones.
         """
-        if self._snapshots >= max(1, self._max_size // 2):
-            raise errors.Busy(headers={"Retry-After": "5"})
-        self._snapshots += 1
-        try:
+        with self._snapshots.one_more():
             async with self._limited(self._pool.snapshot()) as connection:
                 yield connection
-        finally:
-            self._snapshots -= 1
 
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """Provide a connection for any use; its session is reset afterwards."""

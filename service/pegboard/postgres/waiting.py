@@ -1,13 +1,35 @@
-"""A queue of waiters for a limited resource: first come, first served, with a timeout."""
+"""The limits of a resource: a queue of waiters, first come, first served, with a timeout; the number of snapshots."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from pegboard import errors
+
 T = TypeVar("T")
+
+
+class Snapshots:
+    """Count the snapshots of a provider of `size` connections: as they may take long, they may use at most half."""
+
+    def __init__(self, size: int) -> None:
+        self._limit = max(1, size // 2)
+        self._count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count a snapshot for the duration of a block; raises `ApiError` 503 if there are too many."""
+        if self._count >= self._limit:
+            raise errors.Busy(headers={"Retry-After": "5"})
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
 
 
 class Waiters(Generic[T]):

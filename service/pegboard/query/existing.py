@@ -10,6 +10,7 @@ from pegboard import errors
 from pegboard.schema.column import INTEGER_KEY, Column
 from pegboard.schema.ddl import VERSION
 from pegboard.schema.loading import parse_uuid
+from pegboard.schema.numbers import MAX_INTEGER, MIN_INTEGER
 
 TIMESTAMPS = ("created_at", "updated_at")
 _MAX_KEY_LENGTH = 500  # characters; a longer key would not fit into a cursor
@@ -74,9 +75,9 @@ def without_key(
 def _bigint(text: str) -> str | None:
     """Return `text` if it is an integer exactly as PostgreSQL formats it."""
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 19):
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_INTEGER))):
         return None
-    return text if str(int(text)) == text and -(2**63) <= int(text) < 2**63 else None
+    return text if str(int(text)) == text and MIN_INTEGER <= int(text) <= MAX_INTEGER else None
 
 
 def _text(text: str) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorDetail
+from pegboard.query.operators import OPERATORS, Operand
 from pegboard.query.query import Filter, Query, Rules, Sort, with_cursor
 from pegboard.schema.column import Column
 
@@ -94,7 +95,7 @@ class _Parser:
                     values[name] = _PARSERS[name](text, self._rules)
                 elif name in self._filters:
                     column, operator = self._filters[name]
-                    filters.append(Filter(column, operator, _value(column, operator, text), text))
+                    filters.append(Filter(column, operator, _operand(column, operator, text), text))
                 else:
                     self._refuse(errors.UnknownParameter, name, self._unknown(name))
             except ValueError as error:
@@ -242,6 +243,10 @@ def _look_up(name: str, choices: Mapping[str, _T]) -> _T:
     raise ValueError(f"`{name[:_MAX_NAME_LENGTH]}` cannot be used here. {hint}")
 
 
+def _single(column: Column, text: str) -> Any:
+    return column.parse(text)
+
+
 def _boolean(column: Column, text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("Must be `true` or `false`.")
@@ -265,18 +270,16 @@ def _literal(column: Column, text: str) -> str:
     return text
 
 
-def _value(column: Column, operator: str, text: str) -> Any:
-    parse = _VALUE_PARSERS.get(operator)
-    return column.parse(text) if parse is None else parse(column, text)
+def _operand(column: Column, operator: str, text: str) -> Any:
+    return _OPERAND_PARSERS[OPERATORS[operator].operand](column, text)
 
 
-_VALUE_PARSERS: Mapping[str, Callable[[Column, str], Any]] = {
-    "isnull": _boolean,
-    "in": _values,
-    "prefix": _literal,
-    "contains": _literal,
+_OPERAND_PARSERS: Mapping[Operand, Callable[[Column, str], Any]] = {
+    Operand.VALUE: _single,
+    Operand.VALUES: _values,
+    Operand.TEXT: _literal,
+    Operand.BOOLEAN: _boolean,
 }
-"""The parsers of operators whose value is not a value of the column."""
 
 _PARSERS: Mapping[str, Callable[[str, Rules], Any]] = {
     "limit": _limit,

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pegboard import errors
-from pegboard.query import cursor
+from pegboard.query import cursor, operators
 from pegboard.query.cursor import Signer
 from pegboard.query.existing import strict
 from pegboard.schema.column import Column
 
 PARAMETERS = ("limit", "after", "before", "sort", "fields", "count", "q", "expand")
 """The parameters that mean the same in every collection."""
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 500
+"""The number of items on a page, and the most that a client may request, unless a resource declares others."""
 
 _UNLIMITED = 10**18 - 1
 
@@ -56,7 +59,7 @@ class Query:
     `fields` always contains `id`; None means all. At most one of `after` and `before` is set, as the client sent it.
     """
 
-    limit: int = 50
+    limit: int = DEFAULT_LIMIT
     sort: tuple[Sort, ...] = ()
     filters: tuple[Filter, ...] = ()
     fields: frozenset[str] | None = None
@@ -122,8 +125,8 @@ class Rules:
     searchable: bool = False
     expandable: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
-    default_limit: int = 50
-    max_limit: int = 500
+    default_limit: int = DEFAULT_LIMIT
+    max_limit: int = MAX_LIMIT
     paged: bool = True
     default_query: Query = field(init=False)
     """The query without any parameters."""
@@ -164,8 +167,11 @@ class Rules:
 
     def _filters(self, readable: list[Column]) -> dict[str, tuple[Column, str]]:
         columns = [c for c in readable if self.filterable is None or c.field in self.filterable]
-        found = {f"{c.field}__{operator}": (c, operator) for c in columns for operator in c.operators - {"eq"}}
-        # A field may have the name of another one with an operator: the longest field name wins.
-        for column in self.columns:
-            found.pop(column.field, None)
-        return found | {c.field: (c, "eq") for c in columns if "eq" in c.operators}
+        names = {column.field for column in self.columns}
+        return {
+            parameter: (column, operator.name)
+            for column in columns
+            for operator in operators.of(column)
+            # A field may have the name of another one with an operator: the longest field name wins.
+            if (parameter := operator.parameter(column.field)) == column.field or parameter not in names
+        }

@@ -12,9 +12,9 @@ from pegboard import rendering
 from pegboard.query import filtering, ordering
 from pegboard.query.query import Filter, Query
 from pegboard.schema.column import INTEGER_KEY, Column, parameter, quoted
-from pegboard.schema.ddl import CREATED_AT, UPDATED_AT, VERSION
+from pegboard.schema.ddl import CREATED_AT, NOW, UPDATED_AT, VERSION
+from pegboard.schema.numbers import MAX_INTEGER
 
-_NOW = "date_trunc('second', now())"
 _CACHED = 1_000
 
 # PostgreSQL's text output of these types is lossless, and needs no conversion.
@@ -84,7 +84,7 @@ class Table:
         """Return the SQL expression for the version of a row, from 0 to 2^63-1."""
         if self.seed is None:
             return f"t.{quoted(VERSION)}"
-        return f"(hashtextextended((t.*)::text, {self.seed}) & {2**63 - 1})"
+        return f"(hashtextextended((t.*)::text, {self.seed}) & {MAX_INTEGER})"
 
     @property
     def sql_name(self) -> str:
@@ -198,9 +198,9 @@ class Table:
         """Count the items that match a query, on all pages."""
         return self._matching("SELECT count(*)", query, extra)
 
-    def estimate(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
+    def estimate(self, query: Query) -> Statement:
         """Let the planner estimate the number of items that match a query; `estimated` reads its result."""
-        return self._matching("EXPLAIN (FORMAT JSON) SELECT", query, extra)
+        return self._matching("EXPLAIN (FORMAT JSON) SELECT", query, ())
 
     def _matching(self, start: str, query: Query, extra: tuple[Filter, ...]) -> Statement:
         filters = (*query.filters, *extra)
@@ -258,7 +258,7 @@ class Table:
     def _managed(self, id: str, version: str) -> dict[str, str]:
         """Return the columns that the service sets in a new row, and their values as SQL."""
         values = {self._key_column.name: id}
-        values |= {column.name: _NOW for column in (CREATED_AT, UPDATED_AT) if column in self.columns}
+        values |= {column.name: NOW for column in (CREATED_AT, UPDATED_AT) if column in self.columns}
         return values | ({VERSION: version} if self.seed is None else {})
 
     def _insertion(self, names: Collection[str], source: str) -> str:
@@ -291,7 +291,7 @@ class Table:
             if own:
                 sets.append(f'"_version" = CASE WHEN {changed} THEN $2::bigint ELSE t."_version" END')
             if UPDATED_AT in self.columns:
-                later = f'greatest({_NOW}, t."updated_at")'
+                later = f'greatest({NOW}, t."updated_at")'
                 sets.append(f'"updated_at" = CASE WHEN {changed} THEN {later} ELSE t."updated_at" END')
             where = self._where_item(extra, first + len(changes), versions)
             if not sets:

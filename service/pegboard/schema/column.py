@@ -12,29 +12,13 @@ INTEGER_KEY = "pg_catalog.int8"
 QUERIED: Mapping[str, bool] = {"queried": True}
 """The metadata of attributes that only queries use: they are not part of the table."""
 
-_EQUALITY = frozenset({"eq", "ne", "in"})
-_ORDER = _EQUALITY | {"lt", "lte", "gt", "gte"}
-_TEXT = _ORDER | {"prefix", "contains"}
-_LIST = frozenset({"has"})
-_NULL = frozenset({"isnull"})
-
-OPERATORS: Mapping[str, frozenset[str]] = {
-    "boolean": _EQUALITY,
-    "smallint": _ORDER,
-    "integer": _ORDER,
-    "bigint": _ORDER,
-    INTEGER_KEY: _ORDER,
-    "real": _ORDER,
-    "double precision": _ORDER,
-    "numeric": _ORDER,
-    "date": _ORDER,
-    "time": _ORDER,
-    "timestamptz": _ORDER,
-    "uuid": _ORDER,
-    "text": _TEXT,
-    "varchar": _TEXT,
-}
-"""The filters of each PostgreSQL type with an order; other types have `isnull` only."""
+_COMPARABLE = frozenset(
+    {
+        *("boolean", "smallint", "integer", "bigint", INTEGER_KEY, "real", "double precision", "numeric"),
+        *("date", "time", "timestamptz", "uuid", "text", "varchar"),
+    }
+)
+"""The PostgreSQL types whose values can be compared with a value in a URL, and sorted."""
 
 # A value may exceed the range of a small column: then it matches nothing, which is not an error.
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
@@ -97,22 +81,19 @@ class Column:
         return self.type.startswith(("text", "varchar", "character"))
 
     @property
+    def is_comparable(self) -> bool:
+        """Return whether values of the column can be compared with a value in a URL, and sorted."""
+        return self.base_type in _COMPARABLE
+
+    @property
     def is_sortable(self) -> bool:
         """Return whether items can be sorted by the column."""
-        return self.readable and self.base_type in OPERATORS
+        return self.readable and self.is_comparable
 
     @property
     def is_long(self) -> bool:
         """Return whether a value may be too long for a cursor."""
         return self.is_text and (self.max_length is None or self.max_length > _LONGEST_KEY)
-
-    @property
-    def operators(self) -> frozenset[str]:
-        """Return the filter operators of the column; `eq` is the one without a suffix in a URL."""
-        if not self.readable:
-            return frozenset()
-        own = _LIST if self.is_list else OPERATORS.get(self.base_type, frozenset())
-        return own | _NULL if self.nullable else own
 
 
 def parameter(number: int, type_of: str) -> str:

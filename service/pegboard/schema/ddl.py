@@ -42,12 +42,13 @@ class Index:
     columns: tuple[str, ...]
 
 
-_NOW = "date_trunc('second', now())"
+NOW = "date_trunc('second', now())"
+"""The current time in SQL, without fractions of a second."""
 _INSTANT = query_parser(DateTime())
 
 ID = Column("id", "uuid", nullable=False, field="id", parse=query_parser(UUID()), writable=False)
-CREATED_AT = Column("created_at", "timestamptz", False, _NOW, field="created_at", parse=_INSTANT, writable=False)
-UPDATED_AT = Column("updated_at", "timestamptz", False, _NOW, field="updated_at", parse=_INSTANT, writable=False)
+CREATED_AT = Column("created_at", "timestamptz", False, NOW, field="created_at", parse=_INSTANT, writable=False)
+UPDATED_AT = Column("updated_at", "timestamptz", False, NOW, field="updated_at", parse=_INSTANT, writable=False)
 STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", nullable=False))
 OWNED_BY = Column(
     OWNER, "uuid", nullable=False, field=OWNER, parse=query_parser(UUID()), readable=False, writable=False

@@ -18,6 +18,7 @@ from marshmallow.fields import Constant, Field, Function, Method, Nested
 
 from pegboard.auth import passwords
 from pegboard.schema import rfc3339
+from pegboard.schema.numbers import MAX_DIGITS, MAX_INTEGER, MIN_INTEGER
 
 __all__ = (
     "UUID", "Boolean", "Constant", "Date", "DateTime", "Decimal", "Dict", "Email", "Field", "Float", "Function",
@@ -25,9 +26,8 @@ __all__ = (
 )  # fmt: skip
 
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
+_INTEGER = re.compile(rf"-?\d{{1,{len(str(MAX_INTEGER))}}}", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
-_BIGINT = 2**63
 _EXACT_FLOAT = 2**53
 
 
@@ -112,7 +112,7 @@ class Integer(Field[int]):
     column_type: ClassVar[str] = "bigint"
     default_error_messages = {
         "type": "Not a valid integer.",
-        "range": "Must be from -9223372036854775808 to 9223372036854775807.",
+        "range": f"Must be from {MIN_INTEGER} to {MAX_INTEGER}.",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
@@ -120,7 +120,7 @@ class Integer(Field[int]):
             return self._from_float(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.make_error("type")
-        if not -_BIGINT <= value < _BIGINT:
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
             raise self.make_error("range")
         return value
 
@@ -175,7 +175,7 @@ class Decimal(Field[Number]):
     column_type: ClassVar[str] = "numeric"
     default_error_messages = {
         "type": "Not a valid number.",
-        "range": "At most 100 digits before the point and {places} after it.",
+        "range": f"At most {MAX_DIGITS} digits before the point and {{places}} after it.",
     }
 
     def __init__(self, *, places: int = 20, **kwargs: Any) -> None:
@@ -196,7 +196,7 @@ class Decimal(Field[Number]):
         except InvalidOperation:
             raise self.make_error("range", places=self.places) from None
         exponent = number.as_tuple().exponent
-        if number.adjusted() >= 100 or not isinstance(exponent, int) or -exponent > self.places:
+        if number.adjusted() >= MAX_DIGITS or not isinstance(exponent, int) or -exponent > self.places:
             raise self.make_error("range", places=self.places)
         return number
 

@@ -193,9 +193,9 @@ def error_details(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[
         yield ErrorDetail(code, str(messages), pointer=errors.pointer(steps))
 
 
-def invalid(error: ValidationError, steps: tuple[str | int, ...] = ()) -> ApiError:
-    """Return a 422 with all messages of `error`, whose pointers begin with `steps`."""
-    return errors.InvalidValue(details=tuple(error_details(messages_of(error), steps)))
+def invalid(error: ValidationError) -> ApiError:
+    """Return a 422 with all messages of `error`."""
+    return errors.InvalidValue(details=tuple(error_details(messages_of(error))))
 
 
 def messages_of(error: ValidationError) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from pegboard.api import declared
-from pegboard.api.actions import VERBS
 from pegboard.api.operation import Operation
+from pegboard.http.request import VERBS
 from pegboard.testing.refusing import allowed
 from pegboard.testing.strategies import ANYTHING, StrategyBuilder
 from pegboard.testing.subject import Body, Draw, Subject

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import strategies as st
 
-from pegboard.api.actions import VERBS
+from pegboard.http.request import VERBS
 from pegboard.testing.client import Response
 from pegboard.testing.strategies import ANYTHING
 from pegboard.testing.subject import Body, Draw, Subject

@@ -21,11 +21,11 @@ from marshmallow.decorators import VALIDATES_SCHEMA
 
 from pegboard import rendering
 from pegboard.api import declared
-from pegboard.api.actions import VERBS
 from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
 from pegboard.endpoints.endpoint import Endpoint
 from pegboard.errors import ApiError
+from pegboard.http.request import VERBS
 from pegboard.query import mapping
 from pegboard.query.existing import ExistingTable
 from pegboard.schema.column import INTEGER_KEY

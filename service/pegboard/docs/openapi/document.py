@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pegboard.docs.openapi.error_responses import Responses
-from pegboard.docs.openapi.headers import HEADERS
 from pegboard.docs.openapi.operation import Parameters, operation
 from pegboard.endpoints.describe.components import COMPONENTS
 from pegboard.endpoints.describe.plugins import Description
 from pegboard.endpoints.describe.service import TAG
 from pegboard.endpoints.endpoint import Endpoint
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.http import headers
+from pegboard.http.headers import Header
 
 _ABOUT = """\
 A service whose resources are plugins. They all behave alike: the same authentication, errors, dates, paging,
@@ -58,7 +59,7 @@ def document(
         "schemas": {**description.schemas, **COMPONENTS},
         "responses": responses.components,
         "parameters": parameters.components,
-        "headers": HEADERS,
+        "headers": {name: _header(header) for name, header in headers.RESPONSE.items()},
     }
     texts = {name: declared.text for name, declared in description.declared.items()}
     return {
@@ -70,6 +71,11 @@ def document(
         "paths": paths,
         "components": {**_used(paths, components), "securitySchemes": _SECURITY},
     }
+
+
+def _header(header: Header) -> dict[str, Any]:
+    shape = {"description": header.description, "schema": header.schema}
+    return shape | ({"required": True} if header.always else {})
 
 
 def _info(version: str, plugins: Sequence[Plugin]) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from pegboard.endpoints.describe.service import DOCS
 from pegboard.endpoints.read import conditional
 from pegboard.endpoints.write import MAX_ITEMS
 from pegboard.hosting.discovery import Plugin, State
-from pegboard.http import conditions
+from pegboard.http import conditions, headers
 from pegboard.http.negotiation import VARY, accept
 from pegboard.http.protocol import Response
+from pegboard.query.query import DEFAULT_LIMIT, MAX_LIMIT
 from pegboard.settings import Settings
 
 _TEXTS = ("overview.md", "guide.md")
@@ -146,6 +147,12 @@ class Docs:
             "max_nesting": str(settings.max_nesting),
             "most_items": f"{MAX_ITEMS:,}",
             "receive_timeout": f"{settings.receive_timeout:g}",
+            "default_limit": str(DEFAULT_LIMIT),
+            "max_limit": str(MAX_LIMIT),
+            "request_id_length": str(headers.MAX_REQUEST_ID_LENGTH),
+            "request_id_characters": headers.REQUEST_ID_CHARACTERS,
+            "idempotency_key_length": str(headers.MAX_IDEMPOTENCY_KEY_LENGTH),
+            "idempotency_hours": str(headers.IDEMPOTENCY_HOURS),
         }
 
 

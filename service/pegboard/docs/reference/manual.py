@@ -9,8 +9,8 @@ from typing import Any
 from pegboard.docs.reference import wording
 from pegboard.docs.reference.prose import Prose, prose
 from pegboard.docs.reference.wording import Document
+from pegboard.http.request import VERBS
 
-METHODS = ("get", "head", "post", "put", "patch", "delete")
 JSON = "application/json"
 _DEEPEST = 4
 _LEVEL = 3
@@ -96,7 +96,7 @@ def manual(document: Document, name: str) -> Manual:
     root = f"/{name}"
     paths = {path: item for path, item in document["paths"].items() if path == root or path.startswith(f"{root}/")}
     operations = [
-        _operation(document, path, verb, item) for path, item in paths.items() for verb in METHODS if verb in item
+        _operation(document, path, verb, item) for path, item in paths.items() for verb in VERBS if verb.lower() in item
     ]
     for schema, is_new in _item_schemas(document, root):
         for field, shape in schema.get("properties", {}).items():
@@ -128,13 +128,13 @@ def _success(document: Document, operation: Mapping[str, Any]) -> Any:
 
 
 def _operation(document: Document, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
-    described = item[verb]
+    described = item[verb.lower()]
     parameters = [
         wording.resolved(document, parameter)
         for parameter in (*item.get("parameters", ()), *described.get("parameters", ()))
     ]
     return Operation(
-        verb=verb.upper(),
+        verb=verb,
         path=path,
         title=described.get("summary", ""),
         text=prose(described.get("description", ""), _LEVEL),

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
+from pegboard import errors
 from pegboard.docs.reference import frame, samples
 from pegboard.docs.reference.frame import STATES, Link, Site
 from pegboard.docs.reference.manual import Field, Manual, Operation
 from pegboard.docs.reference.prose import prose
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.query.operators import OPERATORS
 from pegboard.query.query import Rules
-
-_OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "prefix", "contains", "has", "isnull")
 
 _OUTAGES: Mapping[State, str] = {
     State.FAILED: "The plugin could not be loaded, migrated or mounted. The other plugins are not affected.",
@@ -22,15 +22,15 @@ _OUTAGES: Mapping[State, str] = {
     State.DISABLED: "The plugin is installed, but the operator has disabled it.",
 }
 
-_RANGES = (
-    (10000, "The form of the request"),
-    (11000, "Validation"),
-    (12000, "The client"),
-    (13000, "The resource"),
-    (15000, "The service"),
-    (20000, "Plugins"),
-)
-"""The first error code of each group, and its title."""
+_CODE_GROUPS: Mapping[str, range] = {
+    "The form of the request": errors.REQUEST_CODES,
+    "Validation": errors.VALIDATION_CODES,
+    "The client": errors.CLIENT_CODES,
+    "The resource": errors.RESOURCE_CODES,
+    "The service": errors.SERVICE_CODES,
+    "Plugins": errors.PLUGIN_CODES,
+}
+"""The title of each group of error codes, and its codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +117,17 @@ def _searches(rules: Rules) -> Iterator[Search]:
         operators[column.field].append(operator)
     for name, found in operators.items():
         if found or name in rules.sorts:
-            shown = tuple(_operator(operator) for operator in _OPERATORS if operator in found)
+            shown = tuple(_operator(operator) for operator in OPERATORS if operator in found)
             yield Search(name, shown, name in rules.sorts)
 
 
 def _operator(operator: str) -> str:
-    return "=" if operator == "eq" else f"__{operator}"
+    return OPERATORS[operator].parameter("") or "="
 
 
 def _code_groups(codes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
     """Yield the groups of error codes with their titles."""
-    ends = [start for start, _ in _RANGES[1:]] + [10**9]
-    for (start, title), end in zip(_RANGES, ends, strict=True):
-        group = [code for code in codes if start <= code["code"] < end]
+    for title, group_codes in _CODE_GROUPS.items():
+        group = [code for code in codes if code["code"] in group_codes]
         if group:
             yield title, group

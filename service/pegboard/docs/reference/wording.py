@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pegboard import rendering
+from pegboard.schema.numbers import MAX_INTEGER, MIN_INTEGER
 
 Document = Mapping[str, Any]
 Schema = Mapping[str, Any]
@@ -30,7 +31,7 @@ _BOUNDS = (
     ("minProperties", "maxProperties", "member"),
     ("minimum", "maximum", ""),
 )
-_WIDEST = (-(2**63), 2**63 - 1)
+_WIDEST = (MIN_INTEGER, MAX_INTEGER)
 """Bounds that only reflect how an integer is stored."""
 
 _KEYWORDS = (("readOnly", "read-only"), ("writeOnly", "write-only"), ("uniqueItems", "no element twice"))

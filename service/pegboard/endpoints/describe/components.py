@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pegboard import errors
-from pegboard.api.actions import VERBS
 from pegboard.endpoints.describe.json_fields import ref
+from pegboard.http.request import VERBS
 from pegboard.schema import patching
 
 _TEXT = {"type": "string"}

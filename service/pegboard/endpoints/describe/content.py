@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from pegboard import errors
-from pegboard.api.actions import VERBS
 from pegboard.api.content import Content
 from pegboard.auth import clients
 from pegboard.endpoints.content import SEGMENT
@@ -14,6 +13,7 @@ from pegboard.endpoints.describe import errors as endpoint_errors
 from pegboard.endpoints.describe import parameters
 from pegboard.endpoints.describe.resource import ResourceEndpoints
 from pegboard.endpoints.endpoint import Access, Body, Endpoint, Media, Parameter, ResponseSpec
+from pegboard.http.request import VERBS
 
 _HEADERS = ("ETag", "Last-Modified", "Repr-Digest", "Content-Disposition", "Content-Security-Policy")
 _SUMMARIES: Mapping[str, tuple[str, str]] = {

@@ -32,7 +32,7 @@ _RESOURCE: _Errors = (errors.Forbidden, errors.PluginUnavailable, errors.TimedOu
 _QUERY: _Errors = (errors.InvalidParameter, errors.UnknownParameter)
 _CONDITIONS: _Errors = (errors.InvalidHeader, errors.PreconditionFailed)
 _READ: _Errors = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NotAcceptable)
-VALIDATION: _Errors = tuple(code for code in errors.CATALOGUE if 11000 <= code.code < 12000)
+VALIDATION: _Errors = tuple(code for code in errors.CATALOGUE if code.code in errors.VALIDATION_CODES)
 _BODY: _Errors = (
     errors.NotAcceptable,
     errors.InvalidJson,

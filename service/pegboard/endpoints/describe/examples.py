@@ -38,13 +38,13 @@ _BY_NAME: Mapping[str, str] = {
 _SAMPLES = ("05:21:07", "12.50", "12", "abc", "ABC", "Abc", "a", "A", "AB", "1234", "ab-12", "#0a7bff", "en-GB", "")
 
 
-def example(schema: JsonSchema, components: Mapping[str, JsonSchema], name: str = "", *, reading: bool = True) -> Any:
+def example(schema: JsonSchema, components: Mapping[str, JsonSchema], *, reading: bool = True) -> Any:
     """Return a value that is valid for `schema`; `NOTHING` if none can be made.
 
-    It is an example of the author's or made up; `name` is the name of the field. An object has all its properties, but
-    no write-only ones when `reading`, and no read-only ones otherwise.
+    It is an example of the author's or made up. An object has all its properties, but no write-only ones when
+    `reading`, and no read-only ones otherwise.
     """
-    return _ExampleBuilder(components, reading).value(schema, name)
+    return _ExampleBuilder(components, reading).value(schema, "")
 
 
 class _ExampleBuilder:

@@ -12,26 +12,34 @@ from marshmallow import validate
 
 from pegboard import rendering
 from pegboard.schema import fields
+from pegboard.schema.numbers import DECIMAL, MAX_DIGITS, MAX_INTEGER, MIN_INTEGER
+from pegboard.values import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 
 JsonSchema = dict[str, Any]
 
-_BIGINT = {"minimum": -(2**63), "maximum": 2**63 - 1}
+INTEGER = {"type": "integer", "format": "int64", "minimum": MIN_INTEGER, "maximum": MAX_INTEGER}
+NUMBER = {"type": "number", "format": "double"}
 CLOCK = r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?$"
 _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
-NUMBER = r"^-?\d{1,100}(\.\d+)?$"
 
 KINDS: tuple[tuple[type[marshmallow.fields.Field[Any]], JsonSchema], ...] = (
     (fields.Email, {"type": "string", "format": "email"}),
     (fields.Url, {"type": "string", "format": "uri"}),
     (
         fields.Password,
-        {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024, "pattern": _PRINTABLE},
+        {
+            "type": "string",
+            "format": "password",
+            "minLength": MIN_PASSWORD_LENGTH,
+            "maxLength": MAX_PASSWORD_LENGTH,
+            "pattern": _PRINTABLE,
+        },
     ),
     (fields.String, {"type": "string"}),
     (fields.UUID, {"type": "string", "format": "uuid"}),
-    (fields.Integer, {"type": "integer", "format": "int64", **_BIGINT}),
-    (fields.Float, {"type": "number", "format": "double"}),
-    (fields.Decimal, {"type": ["string", "number"], "pattern": NUMBER}),
+    (fields.Integer, INTEGER),
+    (fields.Float, NUMBER),
+    (fields.Decimal, {"type": ["string", "number"], "pattern": f"^{DECIMAL}$"}),
     (fields.Boolean, {"type": "boolean"}),
     (fields.Date, {"type": "string", "format": "date"}),
     (fields.Time, {"type": "string", "pattern": CLOCK}),
@@ -149,7 +157,7 @@ def _list(converter: Any, field: Any) -> JsonSchema:
 
 def _decimal(_: Any, field: Any) -> JsonSchema:
     fraction = rf"(\.\d{{1,{field.places}}})?" if field.places else ""
-    return {"pattern": rf"^-?\d{{1,100}}{fraction}$"}
+    return {"pattern": rf"^-?\d{{1,{MAX_DIGITS}}}{fraction}$"}
 
 
 def _reference(_: Any, field: Any) -> JsonSchema:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pegboard.endpoints.describe.examples import NOTHING
-from pegboard.endpoints.describe.json_fields import CLOCK
+from pegboard.endpoints.describe.json_fields import CLOCK, INTEGER, NUMBER
 from pegboard.endpoints.endpoint import JsonSchema, Parameter
+from pegboard.http.headers import REQUEST
 from pegboard.query import parsing
+from pegboard.query.operators import OPERATORS, Operand, Operator
 from pegboard.query.query import Rules
 from pegboard.schema.column import Column
+from pegboard.schema.numbers import DECIMAL, MAX_INTEGER
 
-_INTEGER = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
-_NUMBER = {"type": "number", "format": "double"}
 _TYPES: Mapping[str, JsonSchema] = {
     "boolean": {"type": "boolean"},
-    "smallint": _INTEGER,
-    "integer": _INTEGER,
-    "bigint": _INTEGER,
-    "real": _NUMBER,
-    "double precision": _NUMBER,
-    "numeric": {"type": "string", "pattern": r"^-?\d{1,100}(\.\d+)?$"},
+    "smallint": INTEGER,
+    "integer": INTEGER,
+    "bigint": INTEGER,
+    "real": NUMBER,
+    "double precision": NUMBER,
+    "numeric": {"type": "string", "pattern": f"^{DECIMAL}$"},
     "date": {"type": "string", "format": "date"},
     "time": {"type": "string", "pattern": CLOCK},
     "timestamptz": {"type": "string", "format": "date-time"},
@@ -35,7 +36,7 @@ _SPECIAL_CHARACTERS = re.compile(r"([\^$\\.*+?()\[\]{}|/])")
 """The characters that ECMA-262 allows to be escaped."""
 
 _TEXT = {"type": "string"}
-_INTEGER_PATTERN = r"-?\d{1,18}"
+_INTEGER_PATTERN = rf"-?\d{{1,{len(str(MAX_INTEGER)) - 1}}}"
 _LIST_PATTERNS: Mapping[str, str] = {
     "boolean": "(true|false)",
     "smallint": _INTEGER_PATTERN,
@@ -46,23 +47,6 @@ _LIST_PATTERNS: Mapping[str, str] = {
 }
 """The pattern of each value in a list separated by commas; other types have none."""
 
-_DESCRIPTIONS: Mapping[str, str] = {
-    "eq": "Only items whose `{}` is this.",
-    "ne": "Only items whose `{}` is not this, including null.",
-    "lt": "Only items whose `{}` is less than this.",
-    "lte": "Only items whose `{}` is this or less.",
-    "gt": "Only items whose `{}` is greater than this.",
-    "gte": "Only items whose `{}` is this or greater.",
-    "in": "Only items whose `{}` is one of these, separated by commas; `\\,` is a comma within a value.",
-    "prefix": "Only items whose `{}` begins with this.",
-    "contains": "Only items whose `{}` contains this, in upper or lower case.",
-    "isnull": "Only items whose `{}` is null (`true`) or is not null (`false`).",
-    "has": "Only items whose `{}` has this among its elements.",
-}
-
-_DIGEST_DESCRIPTION = "The SHA-256 of the body (RFC 9530): a body that does not match is refused."
-_DIGEST = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
-_TAGS = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 _CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 
 
@@ -70,8 +54,10 @@ def _query(name: str, description: str, schema: JsonSchema, example: Any = NOTHI
     return Parameter(name, "query", description, schema, example=example, component=name)
 
 
-def _header(name: str, description: str, schema: JsonSchema = _TEXT, *, example: Any = NOTHING) -> Parameter:
-    return Parameter(name, "header", description, schema, example=example, component=name)
+def _header(name: str) -> Parameter:
+    header = REQUEST[name]
+    example = NOTHING if header.example is None else header.example
+    return Parameter(name, "header", header.description, header.schema, example=example, component=name)
 
 
 SHARED: Mapping[str, Parameter] = {
@@ -87,61 +73,13 @@ SHARED: Mapping[str, Parameter] = {
         "Only items that contain these words.",
         {"type": "string", "minLength": 1, "maxLength": parsing.MAX_SEARCH_LENGTH, "pattern": r"\S"},
     ),
-    "X-Request-Id": _header(
-        "X-Request-Id",
-        "The id of the request in the response and in the log: 1 to 128 characters of `A-Za-z0-9._-`.",
-    ),
-    "If-Match": _header(
-        "If-Match",
-        "Proceed only if the item still has one of these entity tags; otherwise 412.",
-        {"type": "string", "pattern": _TAGS},
-        example='"2c1f7a90b35d8e64"',
-    ),
-    "If-Match-Required": Parameter(
-        "If-Match",
-        "header",
-        "Proceed only if the item still has one of these entity tags; otherwise 412, and 428 without this header.",
-        {"type": "string", "pattern": _TAGS},
+    **{name: _header(name) for name in REQUEST},
+    "If-Match-Required": replace(
+        _header("If-Match"),
+        description="Proceed only if the item still has one of these entity tags; otherwise 412, and 428 without this "
+        "header.",
         required=True,
-        example='"2c1f7a90b35d8e64"',
         component="If-Match-Required",
-    ),
-    "If-None-Match": _header(
-        "If-None-Match",
-        "If the item or page still has one of these entity tags: 304 for a read, 412 for a write.",
-        {"type": "string", "pattern": _TAGS},
-        example='"2c1f7a90b35d8e64"',
-    ),
-    "If-Modified-Since": _header(
-        "If-Modified-Since",
-        "304 if nothing has changed since this HTTP date; ignored together with `If-None-Match`.",
-        example="Sun, 15 Feb 2015 05:21:07 GMT",
-    ),
-    "If-Unmodified-Since": _header(
-        "If-Unmodified-Since",
-        "412 if the item has changed since this HTTP date; ignored together with `If-Match`.",
-        example="Sun, 15 Feb 2015 05:21:07 GMT",
-    ),
-    "Range": _header(
-        "Range",
-        "Only these bytes: `bytes=0-499`, `bytes=500-` or the last 500, `bytes=-500`; several ranges return it all.",
-        example="bytes=0-499",
-    ),
-    "If-Range": _header(
-        "If-Range",
-        "Return the range only if the content still has this entity tag, and everything otherwise.",
-        example='"2c1f7a90b35d8e64"',
-    ),
-    "Content-Digest": _header("Content-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
-    "Repr-Digest": _header("Repr-Digest", _DIGEST_DESCRIPTION, example=_DIGEST),
-    "Prefer": _header(
-        "Prefer", "`return=minimal` omits the item from the response (RFC 7240).", example="return=minimal"
-    ),
-    "Idempotency-Key": _header(
-        "Idempotency-Key",
-        "Makes a retry safe: the first response for this key is kept for 24 hours and replayed.",
-        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-        example="8e03978e-40d5-43dd-bc93-6894a57f9324",
     ),
 }
 """The parameters that all endpoints share."""
@@ -170,7 +108,7 @@ def of_collection(resource: str, rules: Rules) -> tuple[Parameter, ...]:
     """Return the query parameters of a collection."""
     own = [_limit(rules), *([_sort(rules)] if rules.sorts else [])]
     shared = ["after", "before", "count", *(["q"] if "q" in rules.reserved else [])]
-    filters = [_filter(name, column, operator) for name, (column, operator) in sorted(rules.filters.items())]
+    filters = [_filter(name, column, OPERATORS[operator]) for name, (column, operator) in sorted(rules.filters.items())]
     return (
         *(_with_component(resource, parameter) for parameter in own),
         *(SHARED[name] for name in shared),
@@ -213,16 +151,24 @@ def _name_list(name: str, description: str, choices: Iterable[str], sign: str = 
     return _query(name, about, {"type": "string", "pattern": f"^{pattern}(,{pattern})*$"}, names[-1])
 
 
-def _filter(name: str, column: Column, operator: str) -> Parameter:
-    kind = column.base_type.removesuffix("[]")
-    schema = _TYPES.get(kind, _TEXT)
-    by_operator = {
-        "in": {
-            "type": "string",
-            **({"pattern": f"^{_LIST_PATTERNS[kind]}(,{_LIST_PATTERNS[kind]})*$"} if kind in _LIST_PATTERNS else {}),
-        },
-        "isnull": {"type": "boolean"},
-        "prefix": _TEXT,
-        "contains": _TEXT,
-    }
-    return _query(name, _DESCRIPTIONS[operator].format(column.field), by_operator.get(operator, schema))
+def _filter(name: str, column: Column, operator: Operator) -> Parameter:
+    schema = _OPERAND_SCHEMAS[operator.operand](column.base_type.removesuffix("[]"))
+    return _query(name, operator.description.format(column.field), schema)
+
+
+def _of_value(type_of: str) -> JsonSchema:
+    return _TYPES.get(type_of, _TEXT)
+
+
+def _of_values(type_of: str) -> JsonSchema:
+    pattern = _LIST_PATTERNS.get(type_of)
+    return {**_TEXT, **({"pattern": f"^{pattern}(,{pattern})*$"} if pattern else {})}
+
+
+_OPERAND_SCHEMAS: Mapping[Operand, Callable[[str], JsonSchema]] = {
+    Operand.VALUE: _of_value,
+    Operand.VALUES: _of_values,
+    Operand.TEXT: lambda type_of: _TEXT,
+    Operand.BOOLEAN: lambda type_of: {"type": "boolean"},
+}
+"""The schema of an operand by the PostgreSQL type of a value."""

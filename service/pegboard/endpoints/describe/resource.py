@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pegboard import errors
-from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
+from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS
 from pegboard.auth import clients
 from pegboard.endpoints import export
 from pegboard.endpoints.describe import errors as endpoint_errors
@@ -23,6 +23,7 @@ from pegboard.endpoints.write import JSON_PATCH, MAX_ITEMS, MERGE_PATCH
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.hosting.bulkheads import Bulkhead
 from pegboard.http.negotiation import JSON
+from pegboard.http.request import VERBS
 from pegboard.rendering import dumps
 from pegboard.schema.loading import Loader
 

@@ -10,7 +10,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pegboard import errors
-from pegboard.api.actions import VERBS
 from pegboard.auth import clients
 from pegboard.endpoints.describe import errors as endpoint_errors
 from pegboard.endpoints.describe import parameters
@@ -21,7 +20,7 @@ from pegboard.endpoints.endpoint import ANY_CLIENT, PUBLIC, Access, Endpoint, Me
 from pegboard.errors import ApiError
 from pegboard.http.negotiation import JSON
 from pegboard.http.protocol import Response
-from pegboard.http.request import STATE
+from pegboard.http.request import STATE, VERBS
 from pegboard.telemetry.exposition import OPENMETRICS, TEXT
 
 TAG = "service"

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pegboard.api import declared
-from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS, VERBS
+from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS
 from pegboard.api.resource import Resource
+from pegboard.http.request import VERBS
 from pegboard.rendering import short
 
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {

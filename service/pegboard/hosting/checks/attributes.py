@@ -8,8 +8,7 @@ from typing import Any
 
 from pegboard.api.content import Content
 from pegboard.api.resource import Resource
-from pegboard.errors import ApiError
-from pegboard.hosting.error_blocks import SIZE
+from pegboard.errors import BLOCK_SIZE, ApiError
 from pegboard.rendering import short
 from pegboard.schema.schema import Schema
 
@@ -17,6 +16,7 @@ _BOOLEANS = ("needs_match", "creates_by_put", "checks_version", "owned")
 _NAMES = ("former_names", "filterable", "sortable", "me", "me_writable", "public", "indexes", "search_fields")
 _OPTIONAL = ("filterable", "sortable", "me_writable")
 _LIMITS = ("default_limit", "max_limit")
+_MOST = BLOCK_SIZE - 1
 
 
 def content(found: type[Resource]) -> Iterator[str]:
@@ -84,9 +84,9 @@ def error_codes(found: type[Resource]) -> Iterator[str]:
         name = error.__name__
         number, status, message = (getattr(error, attribute, None) for attribute in ("number", "status", "message"))
         if not hasattr(error, "number"):
-            yield f"the error {name} has no number: write class {name}(ApiError, number=1, ...), from 0 to {SIZE - 1}"
-        elif isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < SIZE:
-            yield f"the error {name} has the number {short(number)}: use one from 0 to {SIZE - 1}"
+            yield f"the error {name} has no number: write class {name}(ApiError, number=1, ...), from 0 to {_MOST}"
+        elif isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MOST:
+            yield f"the error {name} has the number {short(number)}: use one from 0 to {_MOST}"
         elif isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
             yield f"the error {name} has the status {short(status)}, which is not from 400 to 599: use one that is"
         elif not isinstance(message, str) or not message:

@@ -21,43 +21,58 @@ from pegboard.hosting.checks import (
     tables,
 )
 
-CHECKS: tuple[Callable[[type[Resource]], Iterator[str]], ...] = (
-    spelling.attributes,
-    spelling.methods,
-    schemas.item,
-    actions.verbs,
-    operations.declared,
-    overrides.service_attributes,
-    overrides.signatures,
-    overrides.constructor,
-    actions.signatures,
-    actions.implemented,
-    actions.unused,
-    attributes.content,
-    attributes.settings,
-    tables.existing,
-    hooks.other_schemas,
-    attributes.docstring,
-    attributes.booleans,
-    attributes.limits,
-    attributes.names,
-    attributes.error_codes,
-    queries.me_writable,
-    queries.filterable_and_sortable,
-    queries.filter_names,
-    tables.name,
-    tables.constraint_errors,
-    tables.uniques,
-    tables.indexes,
-    tables.search_fields,
-    actions.creates_by_put,
-    tables.columns,
-    tables.existing_columns,
-    tables.owned,
-    tables.index_lengths,
-    actions.public_and_me,
-    content.fields,
-    content.actions,
+Check = Callable[[type[Resource], str], Iterator[str]]
+"""A check of a class, and of the name of its entry point."""
+
+
+def _of_class(check: Callable[[type[Resource]], Iterator[str]]) -> Check:
+    return lambda found, name: check(found)
+
+
+CHECKS: tuple[Check, ...] = (
+    *map(
+        _of_class,
+        (
+            spelling.attributes,
+            spelling.methods,
+            schemas.item,
+            actions.verbs,
+            operations.declared,
+            overrides.service_attributes,
+            overrides.signatures,
+            overrides.constructor,
+            actions.signatures,
+            actions.implemented,
+            actions.unused,
+            attributes.content,
+            attributes.settings,
+            tables.existing,
+            hooks.other_schemas,
+            attributes.docstring,
+            attributes.booleans,
+            attributes.limits,
+            attributes.names,
+            attributes.error_codes,
+            queries.me_writable,
+            queries.filterable_and_sortable,
+            queries.filter_names,
+            tables.name,
+            tables.constraint_errors,
+            tables.uniques,
+            tables.indexes,
+            tables.search_fields,
+            actions.creates_by_put,
+            tables.columns,
+            tables.existing_columns,
+            tables.owned,
+            tables.index_lengths,
+            actions.public_and_me,
+            content.fields,
+            content.actions,
+        ),
+    ),
+    tables.self_references,
+    _of_class(overrides.derived),
 )
 """Each yields problems: what is wrong and how to fix it. Each may rely on those before it having found none."""
 
@@ -70,5 +85,4 @@ def problem(found: Any, name: str = "") -> str | None:
     if not (inspect.isclass(found) and issubclass(found, Resource)):
         hint = ", not an instance: name the class" if isinstance(found, Resource) else ""
         return f"an entry point of pegboard.resources must name a subclass of pegboard.Resource{hint}"
-    problems = chain.from_iterable(check(found) for check in CHECKS)
-    return next(chain(problems, tables.self_references(found, name), overrides.derived(found)), None)
+    return next(chain.from_iterable(check(found, name) for check in CHECKS), None)

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pegboard.api.actions import COLLECTION_ACTIONS, ITEM_ACTIONS
 from pegboard.api.operation import Operation, is_core_class, operations
 from pegboard.api.resource import Resource
+from pegboard.http.request import VERBS
 from pegboard.schema.schema import Schema
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
@@ -17,8 +19,8 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "collection": ("self", "context", "data"),
 }
 _RESERVED: Mapping[str, str] = {
-    **dict.fromkeys(("get", "head", "post", "put", "patch", "delete", "options"), "a verb"),
-    **dict.fromkeys(("list", "create", "create_all", "retrieve", "replace", "update", "delete"), "an action"),
+    **dict.fromkeys((*map(str.lower, VERBS), "options"), "a verb"),
+    **dict.fromkeys((*COLLECTION_ACTIONS.values(), *ITEM_ACTIONS.values()), "an action"),
     "me": "the client's own item",
     "any": "the grant for items of other owners",
 }

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from pegboard.api import declared
 from pegboard.api.resource import Resource
-from pegboard.query import mapping
+from pegboard.query import mapping, operators
 from pegboard.rendering import short
 from pegboard.schema.column import Column
 
@@ -26,7 +26,7 @@ def filterable_and_sortable(found: type[Resource]) -> Iterator[str]:
     """Check that what can be filtered and sorted by has a column that allows it."""
     columns = _columns(found)
     for attribute, doing, allows in (
-        ("filterable", "filtered", lambda column: bool(column.operators)),
+        ("filterable", "filtered", lambda column: bool(operators.of(column))),
         ("sortable", "sorted", lambda column: column.is_sortable),
     ):
         for name in getattr(found, attribute) or ():
@@ -37,7 +37,9 @@ def filterable_and_sortable(found: type[Resource]) -> Iterator[str]:
 def filter_names(found: type[Resource]) -> Iterator[str]:
     """Check that no field has the name of a filter."""
     columns = _columns(found)
-    filters = {f"{name}__{operator}": name for name, column in columns.items() for operator in column.operators}
+    filters = {
+        f"{name}__{operator.name}": name for name, column in columns.items() for operator in operators.of(column)
+    }
     for name in columns:
         if name in filters:
             yield f"the field {name} has the name of a filter of the field {filters[name]}: rename it"
