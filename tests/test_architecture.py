@@ -11,7 +11,7 @@ import pegboard
 ROOT = Path(pegboard.__file__).parent
 
 LAYERS = (
-    "errors, rendering, uuid7, values",
+    "error_codes, errors, rendering, uuid7, values",
     "settings",
     "http",
     "postgres",

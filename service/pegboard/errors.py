@@ -7,21 +7,6 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-REQUEST_CODES = range(10_000, 11_000)
-"""The codes of errors in the form of a request."""
-VALIDATION_CODES = range(11_000, 12_000)
-CLIENT_CODES = range(12_000, 13_000)
-RESOURCE_CODES = range(13_000, 15_000)
-SERVICE_CODES = range(15_000, 20_000)
-
-BLOCK_SIZE = 100
-"""The number of codes in the block of a distribution with plugins."""
-DECLARED_CODES = range(20_000, 100_000)
-"""The codes of the blocks that distributions declare."""
-DERIVED_CODES = range(100_000, 2_100_100_000)
-"""The codes of the blocks that are derived from the names of distributions; all are below 2^31."""
-PLUGIN_CODES = range(DECLARED_CODES.start, DERIVED_CODES.stop)
-
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pegboard import errors
+from pegboard import error_codes
 from pegboard.hosting import error_blocks
 from pegboard.hosting.discovery import GROUP, Plugin, State, discover, installed
 from tests.conftest import Api, Serve, new_database
@@ -235,8 +235,8 @@ def test_of_two_distributions_with_one_block_the_first_by_name_keeps_it(site: Si
 @given(st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=60))
 def test_a_derived_block_is_one_of_its_own_range(name: str) -> None:
     first = error_blocks.first_code(name)
-    assert 100_000 <= first <= 2**31 - errors.BLOCK_SIZE
-    assert first % errors.BLOCK_SIZE == 0
+    assert 100_000 <= first <= 2**31 - error_codes.BLOCK_SIZE
+    assert first % error_codes.BLOCK_SIZE == 0
     assert first == error_blocks.first_code(name.upper().replace("-", "_"))
 
 

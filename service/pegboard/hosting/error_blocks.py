@@ -7,13 +7,14 @@ from hashlib import sha256
 
 from packaging.utils import canonicalize_name
 
-from pegboard.errors import BLOCK_SIZE, DECLARED_CODES, DERIVED_CODES, ApiError
+from pegboard.error_codes import BLOCK_SIZE, DECLARED, DERIVED
+from pegboard.errors import ApiError
 
 GROUP = "pegboard.error_codes"
 """The group of the entry point that declares a block: its name is the first code of the block."""
 
-_FIRST_DECLARED = DECLARED_CODES[::BLOCK_SIZE]
-_FIRST_DERIVED = DERIVED_CODES[::BLOCK_SIZE]
+_FIRST_DECLARED = DECLARED[::BLOCK_SIZE]
+_FIRST_DERIVED = DERIVED[::BLOCK_SIZE]
 
 
 def first_code(distribution: str, declared: Iterable[str] = ()) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
-from pegboard import errors
+from pegboard import error_codes
 from pegboard.docs.reference import frame, samples
 from pegboard.docs.reference.frame import STATES, Link, Site
 from pegboard.docs.reference.manual import Field, Manual, Operation
@@ -23,12 +23,12 @@ _OUTAGES: Mapping[State, str] = {
 }
 
 _CODE_GROUPS: Mapping[str, range] = {
-    "The form of the request": errors.REQUEST_CODES,
-    "Validation": errors.VALIDATION_CODES,
-    "The client": errors.CLIENT_CODES,
-    "The resource": errors.RESOURCE_CODES,
-    "The service": errors.SERVICE_CODES,
-    "Plugins": errors.PLUGIN_CODES,
+    "The form of the request": error_codes.REQUEST,
+    "Validation": error_codes.VALIDATION,
+    "The client": error_codes.CLIENT,
+    "The resource": error_codes.RESOURCE,
+    "The service": error_codes.SERVICE,
+    "Plugins": error_codes.PLUGINS,
 }
 """The title of each group of error codes, and its codes."""
 

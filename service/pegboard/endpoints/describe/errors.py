@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pegboard import errors
+from pegboard import error_codes, errors
 from pegboard.errors import ApiError
 
 _Errors = tuple[type[ApiError], ...]
@@ -32,7 +32,7 @@ _RESOURCE: _Errors = (errors.Forbidden, errors.PluginUnavailable, errors.TimedOu
 _QUERY: _Errors = (errors.InvalidParameter, errors.UnknownParameter)
 _CONDITIONS: _Errors = (errors.InvalidHeader, errors.PreconditionFailed)
 _READ: _Errors = (*_RESOURCE, *_QUERY, *_CONDITIONS, errors.NotAcceptable)
-VALIDATION: _Errors = tuple(code for code in errors.CATALOGUE if code.code in errors.VALIDATION_CODES)
+VALIDATION: _Errors = tuple(code for code in errors.CATALOGUE if code.code in error_codes.VALIDATION)
 _BODY: _Errors = (
     errors.NotAcceptable,
     errors.InvalidJson,

@@ -8,7 +8,8 @@ from typing import Any
 
 from pegboard.api.content import Content
 from pegboard.api.resource import Resource
-from pegboard.errors import BLOCK_SIZE, ApiError
+from pegboard.error_codes import BLOCK_SIZE
+from pegboard.errors import ApiError
 from pegboard.rendering import short
 from pegboard.schema.schema import Schema
 
