@@ -16,6 +16,7 @@ from importlib.util import find_spec
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from packaging.utils import canonicalize_name
 
 from pegboard import errors, middlewares
 from pegboard.api import declared
@@ -259,7 +260,7 @@ class Service:
             plugin.settings,
         )
         instance = create(resource, plugin.name, services)
-        idempotency = Idempotency(bulkhead.shares, secret)
+        idempotency = Idempotency(bulkhead.shares, secret, plugin.name, plugin.storage)
         path = f"{self.prefix}/{plugin.name}"
         handlers = resource_handlers(instance, declared, idempotency, self.settings, path)
         bulkhead.parse_id = parse_uuid if declared.has_uuids else instance.parse_id
@@ -333,15 +334,38 @@ def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhea
 def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
     """Return the migrations of each plugin that is ready; a plugin whose table cannot be described fails."""
     sources = []
-    tables = {name: table for plugin in plugins for name, table in _tables(plugin)}
+    tables: dict[str, TableName] = {}
+    distributions = frozenset(canonicalize_name(plugin.distribution) for plugin in plugins)
+    for plugin in plugins:
+        with plugin.guarded("its table cannot be described", _DESCRIBE_TIMEOUT):
+            tables |= dict(_tables(plugin))
     for plugin in plugins:
         if plugin.state is not State.READY or plugin.resource is None:
             continue
         with plugin.guarded("its table cannot be described", _DESCRIBE_TIMEOUT):
             table = _table_spec(plugin.resource, plugin.storage, tables)
             folder = _sql_folder(plugin.package, plugin.entry_point or plugin.name)
-            sources.append(PluginMigrations(plugin.storage, folder, table))
+            sources.append(
+                PluginMigrations(
+                    plugin.storage,
+                    folder,
+                    table,
+                    canonicalize_name(plugin.distribution),
+                    distributions,
+                    *_other_schemas(plugin),
+                )
+            )
     return sources
+
+
+def _other_schemas(plugin: Plugin) -> tuple[tuple[str, ...], str]:
+    """Return the schemas that may have a plugin's data in place of its own, and the hint how to use one."""
+    if plugin.keeps_data_apart:
+        return (
+            plugin.entry_point,
+        ), f"mount it as {{}}={plugin.name}, or mount the other distribution's at another name"
+    former = plugin.resource.former_names if plugin.resource else ()
+    return (*former, plugin.name), "list {} first in former_names"
 
 
 TableName = tuple[str, str]

@@ -58,6 +58,8 @@ class ApiError(Exception):
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
+        if code is not None and cls.__module__ != __name__:
+            raise TypeError(f"{cls.__name__} declares a code: declare a number from 0 to 99 instead")
         declared = {"code": code, "number": number, "status": status, "message": message}
         for name, value in declared.items():
             if value is not None:

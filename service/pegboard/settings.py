@@ -179,12 +179,12 @@ class Settings:
         present = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
         plugins = tuple(plugin_names)
         values = {setting.name: _read(setting, present) for setting in SETTINGS if setting.is_set(present)}
-        plugins = (*plugins, *(name for _, name in values.get("mounts", ())))
-        _reject_unknown(present, plugins)
+        mounts = dict(values.get("mounts", ()))
+        _reject_unknown(present, (*plugins, *mounts.values()))
         settings = cls(**values)
         _reject_contradictions(settings)
-        _reject_unknown_plugins(settings, plugins)
         _reject_unknown_mounts(settings, plugins)
+        _reject_unknown_plugins(settings, [*(name for name in plugins if name not in mounts), *mounts.values()])
         return settings
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -363,7 +363,7 @@ async def pooler_without_notifications(dsn: str) -> AsyncIterator[str]:
     writers: list[asyncio.StreamWriter] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = urlsplit(dsn).query.partition("host=")[2].partition("&")[0].replace("%2F", "/")
+        host = unquote(urlsplit(dsn).netloc.rpartition("@")[2].partition(":")[0])
         upstream, upstream_writer = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
         writers.extend((writer, upstream_writer))
 

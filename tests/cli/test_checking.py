@@ -95,7 +95,7 @@ def test_every_error_is_reported_in_its_own_line(site: Site) -> None:
     assert check_errors(site, plugins="books,contacts,docs,gone,shelves", plugins_required="contacts") == [
         "books: pegboard_books:Books: an entry point of pegboard.resources must name a subclass of pegboard.Resource",
         *(
-            "contacts: 2 distributions claim the name 'contacts'; uninstall all but one, or mount one by "
+            "contacts: 2 distributions claim the name 'contacts'; uninstall all but one, or mount the new one by "
             f"PEGBOARD_MOUNTS={distribution}/contacts=OTHER_NAME"
             for distribution in ("pegboard-contacts", "pegboard-other")
         ),

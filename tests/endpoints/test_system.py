@@ -10,7 +10,8 @@ import pytest
 from yarl import URL
 
 from pegboard import ApiError, Schema, TableResource
-from pegboard.hosting.discovery import RESERVED, Plugin, State
+from pegboard.hosting.discovery import Plugin, State
+from pegboard.hosting.names import RESERVED
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.schema import fields
 from tests.conftest import Api, Serve, new_database, plugin

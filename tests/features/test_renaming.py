@@ -150,3 +150,79 @@ async def test_limits_and_settings_go_by_the_name_at_which_a_resource_is_mounted
 def test_a_mount_of_a_plugin_that_is_not_installed_is_rejected() -> None:
     with pytest.raises(SettingsError, match="MOUNTS names the plugin contcts, which is not installed"):
         Settings.load({"PEGBOARD_MOUNTS": "contcts=people"}, ["contacts"])
+
+
+@pytest.mark.parametrize("name", ["", "A", "docs", "pegboard", "pg_x", "public", "a/b", "1abc", "a" * 41])
+def test_an_invalid_former_name_is_reported(site: Site, name: str) -> None:
+    site.install("pegboard-people", VALID + f"    former_names = ({name!r},)\n", "people")
+    [found] = discover(site.points())
+    assert f"former_names: the name {name!r} is not valid for a resource" in (found.error or "")
+
+
+async def test_former_names_in_the_wrong_order_are_reported(serve: Serve) -> None:
+    class Renamed(Contacts):
+        """Lists the newer name first."""
+
+        former_names = ("newer", "contacts-of-old")
+
+    await serve([plugin("contacts-of-old", Contacts)])
+    found = plugin("people-of-now", Renamed)
+    await serve([found])
+    assert found.error == "its data is in the schema contacts-of-old: list contacts-of-old first in former_names"
+
+
+async def test_a_retry_across_a_renaming_gets_the_first_response(serve: Serve) -> None:
+    class Successors(Contacts):
+        """The second version."""
+
+        former_names = ("ancestors",)
+
+    headers = {"Idempotency-Key": "before and after"}
+    before = await serve([plugin("ancestors", Contacts)])
+    first = await before.post("/ancestors", {"name": "Ada"}, headers=headers)
+    after = await serve([plugin("successors", Successors)])
+    again = await after.post("/successors", {"name": "Ada"}, headers=headers)
+    assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")
+
+
+async def test_the_data_of_a_distribution_is_not_given_to_another(serve: Serve) -> None:
+    before = await serve([plugin("things", Contacts, distribution="pegboard-alpha")])
+    assert (await before.post("/things", {"name": "Ada"})).status == 201
+    first = plugin("people", Contacts, distribution="pegboard-alpha")
+    first.entry_point, first.keeps_data_apart = "things", True
+    second = plugin("things", Contacts, distribution="Pegboard_Beta")
+    await serve([first, second])
+    assert first.error == (
+        "its data is in the schema things: mount it as things=people, or mount the other distribution's at another name"
+    )
+    assert second.error == (
+        "the data in the schema things belongs to pegboard-alpha: mount this plugin at another name, "
+        "PEGBOARD_MOUNTS=pegboard-beta/NAME=OTHER_NAME"
+    )
+    # As the operator is told: the new one elsewhere. Or the first is uninstalled, and the second takes over.
+    first, second = (plugin(name, Contacts, distribution=f"pegboard-{name}") for name in ("things", "more"))
+    first.distribution, second.keeps_data_apart, second.entry_point = "pegboard-alpha", True, "things"
+    both = await serve([first, second])
+    assert (first.error, second.error) == (None, None)
+    assert (await both.get("/things?count=exact")).json["total"] == 1
+    assert (await both.get("/more?count=exact")).json["total"] == 0
+    successor = plugin("things", Contacts, distribution="pegboard-beta")
+    alone = await serve([successor])
+    assert (await alone.get("/things?count=exact")).json["total"] == 1
+
+
+def test_a_mount_of_a_distribution_that_is_not_installed_is_rejected(site: Site) -> None:
+    site.install("pegboard-contacts", VALID, "contacts")
+    with pytest.raises(SettingsError, match=r"names pegboard-contcts/contacts, which is not installed. Did you mean"):
+        discover(site.points(), mounts={"pegboard-contcts/contacts": "people"})
+
+
+def test_a_mount_does_not_change_the_prefix_of_settings(site: Site) -> None:
+    code = VALID + "    class settings_schema(Schema):\n        word = fields.String(required=True)\n"
+    site.install("pegboard-contacts", code, "contacts")
+    environ = {"PEGBOARD_MOUNTS": "contacts=people", "PEGBOARD_CONTACTS_WORD": "x"}
+    mounts = dict(Settings.load(environ, ["contacts"]).mounts)
+    [found] = discover(site.points(), environ=environ, mounts=mounts)
+    assert (found.error, found.settings) == (None, {"word": "x"})
+    with pytest.raises(SettingsError, match="names the plugin contacts, which is not installed"):
+        Settings.load({**environ, "PEGBOARD_PLUGIN_REQUESTS": "5,contacts=2"}, ["contacts"])

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pegboard.api.declared import table_spec
+from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import discover
 from tests import projects
 from tests.conftest import Api, Serve, plugin
@@ -56,7 +58,7 @@ def test_two_plugins_of_one_name_are_reported_with_both_fixes(site: Site) -> Non
     site.install("pegboard-two", VALID, "things")
     for found in discover(site.points()):
         assert found.error is not None
-        assert "2 distributions claim the name 'things'; uninstall all but one, or mount one by" in found.error
+        assert "2 distributions claim the name 'things'; uninstall all but one, or mount the new one by" in found.error
         assert len(found.error) < 300
 
 
@@ -122,3 +124,81 @@ async def test_a_blocking_call_is_logged_with_its_location(api: Api, caplog: pyt
     [message] = [message for message in caplog.messages if "blocks" in message]
     assert "things" in message
     assert len(message.partition("\n")[0]) < 300
+
+
+NESTED_PASSWORDS = [
+    "pins = fields.List(fields.Password())",
+    "pins = fields.Dict(values=fields.Password())",
+    "login = fields.Nested(Login)",
+    "logins = fields.List(fields.Nested(Login))",
+]
+
+
+@pytest.mark.parametrize("line", NESTED_PASSWORDS)
+def test_a_password_that_would_not_be_hashed_is_refused(line: str) -> None:
+    login = "\nclass Login(Schema):\n    password = fields.Password()\n"
+    item = f"{PRELUDE}{login}\nclass Item(Schema):\n    {line}\n\nclass Things(TableResource):\n    schema = Item\n"
+    request = (
+        f"{PRELUDE}{login}\nclass Request(Schema):\n    {line}\n\nclass Things(Table):\n"
+        "    @operation(request=Request)\n    async def act(self, context, id, data): return await self.retrieve(context, id)\n"
+    )
+    for source in (item, request):
+        assert "hashed only" in (problem(declared(source), "things") or "")
+
+
+def test_the_bounds_of_a_password_are_not_those_of_its_hash() -> None:
+    code = f"{PRELUDE}\nclass Item(Schema):\n    pin = fields.Password(validate=validate.Length(8, 20))\n"
+    resource = declared(f"{code}\nclass Things(TableResource):\n    schema = Item\n")
+    [column] = table_spec(resource, "things").columns
+    assert (column.min_length, column.max_length) == (None, None)
+
+
+ERROR = "    from pegboard import ApiError\n"
+
+
+def test_an_error_of_another_distribution_is_not_declared(site: Site) -> None:
+    owner = site.install("pegboard-owner", "from pegboard import ApiError\n" + VALID, "owners")
+    (site.folder / owner / "__init__.py").write_text(
+        "from pegboard import ApiError\nclass Own(ApiError, number=1, status=409, message='x'): pass\n"
+        + VALID
+        + "    error_codes = (Own,)\n"
+    )
+    site.install("pegboard-aaa", VALID + f"    from {owner} import Own\n    error_codes = (Own,)\n", "borrowers")
+    plugins = {found.name: found for found in discover(site.points())}
+    assert plugins["owners"].error is None
+    assert plugins["borrowers"].error == (
+        "the error Own belongs to pegboard-owner: raise it, but remove it from error_codes"
+    )
+    assert plugins["owners"].resource is not None
+    assert plugins["owners"].resource.error_codes[0].code == plugins["owners"].first_code + 1
+
+
+def test_two_errors_of_a_distribution_have_two_numbers(site: Site) -> None:
+    errors_ = "".join(f"class {name}(ApiError, number=5, status=409, message='x'): pass\n" for name in ("One", "Two"))
+    second = VALID.replace("class Things", "class Others") + "    error_codes = (Two,)\n"
+    code = f"from pegboard import ApiError\n{errors_}{VALID}    error_codes = (One,)\n{second}"
+    package = site.install("pegboard-things", code, "things")
+    about = site.folder / f"{package}-1.2.dist-info" / "entry_points.txt"
+    about.write_text(f"[pegboard.resources]\nthings = {package}:Things\nothers = {package}:Others\n")
+    plugins = {found.name: found for found in discover(site.points())}
+    assert plugins["others"].error is None
+    assert plugins["things"].error == "the errors One and Two have the same number, 5: use another for one of them"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            VALID + ERROR + "    class Own(ApiError, code=777, status=409, message='x'): pass\n",
+            "Own declares a code: declare a number from 0 to 99 instead",
+        ),
+        (
+            VALID + "    from pegboard import errors\n    error_codes = (errors.NotFound,)\n",
+            "error_codes contains NotFound, an error of the service, which needs no declaration: remove it",
+        ),
+        (VALID + "    async def __init__(self): pass\n", "__init__ must be a plain method: write def __init__(self)"),
+    ],
+)
+def test_more_errors_at_startup(site: Site, code: str, message: str) -> None:
+    site.install("pegboard-wrong", code, "wrong")
+    assert message in (only(discover(site.points())).error or "")

@@ -344,7 +344,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "",
         "error_codes = (errors.Conflict,)",
-        "the error Conflict has no number: write class Conflict(ApiError, number=1, ...), from 0 to 99",
+        "error_codes contains Conflict, an error of the service, which needs no declaration: remove it",
     ),
     (
         "",

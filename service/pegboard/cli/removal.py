@@ -8,8 +8,7 @@ import sys
 import click
 
 from pegboard.cli import environment
-from pegboard.hosting import discovery
-from pegboard.hosting.discovery import RESERVED
+from pegboard.hosting.names import RESERVED
 from pegboard.migrations import removal
 from pegboard.migrations.removal import PluginData
 
@@ -22,6 +21,9 @@ def remove_plugin(name: str, yes: bool) -> None:
     if name in RESERVED:
         raise click.ClickException(f"{name} is not a plugin: it belongs to the service")
     settings = environment.load_settings()
+    plugins = environment.load_plugins(settings)
+    plugin = next((plugin for plugin in plugins if name in (plugin.name, *plugin.aliases)), None)
+    name = plugin.storage if plugin else name
     with environment.database(settings, attach=True) as settings:
         dsn = settings.direct_url
         found = asyncio.run(removal.plugin_data(dsn, name))
@@ -34,11 +36,10 @@ def remove_plugin(name: str, yes: bool) -> None:
             _confirm(name)
         asyncio.run(removal.drop(dsn, name, f"{settings.path_prefix}/{name}"))
     click.echo(f"{name} was removed.")
-    for point in discovery.installed():
-        if point.name == name and point.dist:
-            click.echo(
-                f"It is still installed, so the next start creates its tables again: pip uninstall {point.dist.name}"
-            )
+    if plugin:
+        click.echo(
+            f"It is still installed, so the next start creates its tables again: pip uninstall {plugin.distribution}"
+        )
 
 
 def _show(name: str, found: PluginData) -> None:

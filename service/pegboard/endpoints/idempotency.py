@@ -58,16 +58,19 @@ class Idempotency:
     Bodies are compared by a digest that is keyed by `secret`, so that a stored digest reveals nothing of a body.
     """
 
-    def __init__(self, database: Shares, secret: bytes) -> None:
+    def __init__(self, database: Shares, secret: bytes, name: str, storage: str) -> None:
         self._database = database
         self._secret = secret
+        self._name, self._storage = f"/{name}", f"/{storage}"
 
     async def run_once(self, request: web.Request, key: str, body: bytes, work: Work) -> Response:
         """Return the stored response, or run `work` in a transaction and store its response there.
 
         Raises `ApiError`: 422 if the key was used with another body, 409 while the first request is still running.
         """
-        stored_key = (request[STATE].client.id, raw_path(request), key)
+        # By the name that never changes, so that a retry after the resource was renamed finds it.
+        path = raw_path(request).replace(self._name, self._storage, 1)
+        stored_key = (request[STATE].client.id, path, key)
         digest = blake2b(body, key=self._secret).digest()
         async with self._database.write.transaction() as connection:
             if not await connection.fetchval(_LOCK, "\n".join(map(str, stored_key))):

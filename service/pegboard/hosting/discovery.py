@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -23,22 +22,15 @@ from packaging.utils import canonicalize_name
 
 from pegboard.api import declared
 from pegboard.api.resource import Resource
+from pegboard.errors import ApiError
 from pegboard.hosting import error_blocks, plugin_settings, startup_guard
 from pegboard.hosting.checks.declaration import problem
+from pegboard.hosting.names import name_problem
 from pegboard.query import mapping
 from pegboard.settings import SettingsError
 
 GROUP = "pegboard.resources"
-RESERVED = frozenset(
-    (
-        *("docs", "errors", "health", "metrics", "openapi.json", "plugins", "ready"),
-        *("pegboard", "public", "information_schema"),
-    )
-)
-"""Names that the service uses for its own paths, or that PostgreSQL schemas have already."""
-
 _MAX_ERROR_LENGTH = 2_000
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 
 log = logging.getLogger("pegboard.plugins")
 
@@ -79,6 +71,11 @@ class Plugin:
         own = self.name if self.keeps_data_apart else self.entry_point or self.name
         former = tuple(self.resource.former_names) if self.resource else ()
         return former[0] if former else own
+
+    @property
+    def settings_name(self) -> str:
+        """Return the name in the prefix of its settings, which a mount does not change."""
+        return self.name if self.keeps_data_apart else self.entry_point or self.name
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -144,17 +141,20 @@ def discover(
 
     `enabled` has the names of the plugins to load; None means all. Each has `seconds` to be loaded. `mounts` has other
     names for some, by `NAME` or `DISTRIBUTION/NAME`. The error of a plugin is not raised, but reported by its `state`
-    and `error`.
+    and `error`. Raises `SettingsError` for a mount of what is not installed.
     """
+    points = list(points)
+    _reject_unknown_distributions(points, mounts)
     mounted = [(_mount(point, mounts), point) for point in points]
     claims = Counter(name for (name, _), _ in mounted)
     plugins = [_plugin(point, name, apart, claims[name], enabled, seconds) for (name, apart), point in mounted]
     _check_error_codes(plugins)
     _check_aliases(plugins)
     _check_references(plugins)
+    prefixes = [plugin.settings_name for plugin in plugins]
     for plugin in plugins:
         if plugin.state is State.READY and plugin.resource is not None:
-            _configure(plugin, plugin.resource, environ, claims)
+            _configure(plugin, plugin.resource, environ, prefixes)
     return plugins
 
 
@@ -177,7 +177,7 @@ def _check_references(plugins: Collection[Plugin]) -> None:
 def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, str], names: Collection[str]) -> None:
     """Read the settings of a plugin; it fails if they are invalid."""
     try:
-        plugin.settings = plugin_settings.read(resource.settings_schema, plugin.name, environ, names)
+        plugin.settings = plugin_settings.read(resource.settings_schema, plugin.settings_name, environ, names)
     except SettingsError as error:
         plugin.fail(str(error))
     except Exception as error:
@@ -186,23 +186,49 @@ def _configure(plugin: Plugin, resource: type[Resource], environ: Mapping[str, s
 
 
 def _check_error_codes(plugins: Collection[Plugin]) -> None:
-    """Fail the plugins whose distribution has the block of error codes of another, which comes first by name."""
-    owners: dict[int, str] = {}
-    for plugin in sorted(plugins, key=lambda plugin: canonicalize_name(plugin.distribution)):
-        if plugin.resource is None or not plugin.resource.error_codes:
+    """Fail the plugins whose error codes are those of others: of another distribution, or of another error."""
+    blocks: dict[int, str] = {}
+    errors: dict[int, type[ApiError]] = {}
+    distributions = {plugin.package: plugin.distribution for plugin in plugins}
+    for plugin in sorted(plugins, key=lambda plugin: (canonicalize_name(plugin.distribution), plugin.name)):
+        declared_errors = plugin.resource.error_codes if plugin.resource else ()
+        if not declared_errors:
             continue
-        owner = owners.setdefault(plugin.first_code, plugin.distribution)
+        owner = blocks.setdefault(plugin.first_code, plugin.distribution)
         if owner != plugin.distribution:
             how = f"declare another in the entry points {error_blocks.GROUP}"
             plugin.fail(f"its error codes from {plugin.first_code} are those of {owner}: {how}", State.CONFLICT)
+            continue
+        for error in declared_errors:
+            name, package = error.__name__, error.__module__.partition(".")[0]
+            other = errors.setdefault(error.code, error)
+            if distributions.get(package, plugin.distribution) != plugin.distribution:
+                where = distributions[package]
+                plugin.fail(f"the error {name} belongs to {where}: raise it, but remove it from error_codes")
+            elif other is not error:
+                how = "use another for one of them"
+                plugin.fail(f"the errors {name} and {other.__name__} have the same number, {error.number}: {how}")
 
 
 def _mount(point: EntryPoint, mounts: Mapping[str, str]) -> tuple[str, bool]:
     """Return the name at which an entry point is mounted, and whether that distinguishes it from another."""
-    qualified = f"{canonicalize_name(_metadata(point.dist)[0])}/{point.name}"
+    qualified = _qualified(point)
     if qualified in mounts:
         return mounts[qualified], True
     return mounts.get(point.name, point.name), False
+
+
+def _qualified(point: EntryPoint) -> str:
+    return f"{canonicalize_name(_metadata(point.dist)[0])}/{point.name}"
+
+
+def _reject_unknown_distributions(points: Iterable[EntryPoint], mounts: Mapping[str, str]) -> None:
+    installed = [_qualified(point) for point in points]
+    for key in mounts:
+        if "/" in key and key not in installed:
+            near = get_close_matches(key, installed, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"PEGBOARD_MOUNTS names {key}, which is not installed.{hint}")
 
 
 def _check_aliases(plugins: Collection[Plugin]) -> None:
@@ -225,7 +251,8 @@ def _plugin(
     if invalid is not None:
         plugin.fail(invalid)
     elif claims > 1:
-        cure = f"uninstall all but one, or mount one by PEGBOARD_MOUNTS={plugin.distribution}/{point.name}=OTHER_NAME"
+        mount = f"PEGBOARD_MOUNTS={plugin.distribution}/{point.name}=OTHER_NAME"
+        cure = f"uninstall all but one, or mount the new one by {mount}"
         plugin.fail(f"{claims} distributions claim the name {name!r}; {cure}", State.CONFLICT)
     elif enabled is not None and name not in enabled:
         plugin.state = State.DISABLED
@@ -233,15 +260,6 @@ def _plugin(
         with plugin.guarded(f"{point.value} cannot be loaded", seconds):
             _load(plugin, point)
     return plugin
-
-
-def name_problem(name: str) -> str | None:
-    """Return why a resource cannot have this name; None for a valid name."""
-    if _NAME.fullmatch(name) and name not in RESERVED and not name.startswith("pg_"):
-        return None
-    return (
-        f"the name {name!r} is not valid for a resource: it is reserved, or not 1 to 40 characters of a-z, 0-9, - and _"
-    )
 
 
 def _metadata(distribution: Distribution | None) -> tuple[str, str]:
@@ -265,7 +283,8 @@ def _load(plugin: Plugin, point: EntryPoint) -> None:
         plugin.fail(error)
         return
     plugin.first_code = _first_code(plugin, point.dist)
-    error_blocks.assign(found.error_codes, plugin.first_code)
+    own = [error for error in found.error_codes if error.__module__.partition(".")[0] == plugin.package]
+    error_blocks.assign(own, plugin.first_code)
     plugin.resource = found
 
 

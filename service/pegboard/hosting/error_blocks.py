@@ -26,7 +26,7 @@ def first_code(distribution: str, declared: Iterable[str] = ()) -> int:
     if not names:
         digest = sha256(canonicalize_name(distribution).encode()).digest()
         return _FIRST_DERIVED[int.from_bytes(digest[:8]) % len(_FIRST_DERIVED)]
-    if len(names) > 1 or not names[0].isdecimal() or int(names[0]) not in _FIRST_DECLARED:
+    if len(names) > 1 or names[0] not in map(str, _FIRST_DECLARED):
         raise ValueError(
             f"its entry points {GROUP} are {', '.join(names)}: declare one, a multiple of {BLOCK_SIZE} from "
             f"{_FIRST_DECLARED[0]} to {_FIRST_DECLARED[-1]}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import asyncpg
 
-from pegboard.migrations import history
+from pegboard.migrations import history, ownership
 from pegboard.migrations.difference import Plan
 from pegboard.migrations.inspection import missing_targets, plan_for
 from pegboard.migrations.sqlfiles import MigrationError, SqlFile
@@ -18,6 +18,7 @@ from pegboard.migrations.status import (
     NewerSchema,
     Outcome,
     PluginMigrations,
+    Records,
     ordered,
     status_of,
     statuses,
@@ -49,19 +50,35 @@ async def migrate(
     """
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
-        outcomes = statuses(sources, await history.recorded(connection))
-        if not any(outcome.pending for outcome in outcomes.values()):
-            return _check_core(outcomes)
-        async with history.lock(connection, wait):
-            await connection.execute(history.BOOTSTRAP)
-            records = await history.recorded(connection)
-            outcomes = statuses(sources, records)
-            for source in sources:
-                if outcomes[source.plugin].pending:
-                    applied = records.get(source.plugin, {})
-                    outcomes[source.plugin] = await _apply_pending(dsn, source, applied, lock_timeout)
-                _check_core(outcomes)
-    return outcomes
+        records = await history.recorded(connection)
+        outcomes = statuses(sources, records)
+        owners = await _check_owners(connection, sources, records, outcomes)
+        if any(outcome.pending and not outcome.failure for outcome in outcomes.values()):
+            async with history.lock(connection, wait):
+                await connection.execute(history.BOOTSTRAP)
+                records = await history.recorded(connection)
+                outcomes = statuses(sources, records)
+                owners = await _check_owners(connection, sources, records, outcomes)
+                for source in sources:
+                    if outcomes[source.plugin].pending and not outcomes[source.plugin].failure:
+                        applied = records.get(source.plugin, {})
+                        outcomes[source.plugin] = await _apply_pending(dsn, source, applied, lock_timeout)
+                    _check_core(outcomes)
+                owners = await ownership.read(connection, sources)
+        await ownership.claim(connection, [s for s in sources if not outcomes[s.plugin].failure], owners)
+    return _check_core(outcomes)
+
+
+async def _check_owners(
+    connection: asyncpg.Connection, sources: Sequence[PluginMigrations], records: Records, outcomes: dict[str, Outcome]
+) -> Mapping[str, str]:
+    """Fail the plugins that must not use their schema; return the owners of all schemas."""
+    owners = await ownership.read(connection, sources)
+    for source in sources:
+        problem = ownership.problem(source, owners, records)
+        if problem is not None:
+            outcomes[source.plugin] = replace(outcomes[source.plugin], failure=problem)
+    return owners
 
 
 async def status(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Outcome]:

@@ -28,6 +28,12 @@ class PluginMigrations:
     plugin: str
     folder: Traversable | None = None
     table: TableSpec | None = None
+    distribution: str = ""
+    installed: frozenset[str] = frozenset()
+    """The distributions of all installed plugins."""
+    names: tuple[str, ...] = ()
+    """Other names of schemas that may have the plugin's data; if one does, `hint` is how to use it."""
+    hint: str = ""
 
     @property
     def needs(self) -> frozenset[str]:

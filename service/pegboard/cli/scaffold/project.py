@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from pegboard.hosting.discovery import name_problem
+from pegboard.hosting.names import name_problem
 
 _FILES = {
     ".github/workflows/test.yml": "workflow.yml",

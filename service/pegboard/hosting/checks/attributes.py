@@ -10,6 +10,7 @@ from pegboard.api.content import Content
 from pegboard.api.resource import Resource
 from pegboard.error_codes import BLOCK_SIZE
 from pegboard.errors import ApiError
+from pegboard.hosting.names import name_problem
 from pegboard.rendering import short
 from pegboard.schema.schema import Schema
 
@@ -73,6 +74,14 @@ def names(found: type[Resource]) -> Iterator[str]:
                 yield f"{name} names {part!r} twice: remove one"
 
 
+def former_names(found: type[Resource]) -> Iterator[str]:
+    """Check that each former name is one that a resource can have."""
+    for name in found.former_names:
+        problem = name_problem(name)
+        if problem is not None:
+            yield f"former_names: {problem}"
+
+
 def error_codes(found: type[Resource]) -> Iterator[str]:
     """Check the errors that a resource declares as its own."""
     declared: Any = found.error_codes
@@ -84,7 +93,9 @@ def error_codes(found: type[Resource]) -> Iterator[str]:
             yield f"error_codes contains {short(error)}; use only subclasses of pegboard.ApiError"
         name = error.__name__
         number, status, message = (getattr(error, attribute, None) for attribute in ("number", "status", "message"))
-        if not hasattr(error, "number"):
+        if error.__module__.partition(".")[0] == "pegboard":
+            yield f"error_codes contains {name}, an error of the service, which needs no declaration: remove it"
+        elif not hasattr(error, "number"):
             yield f"the error {name} has no number: write class {name}(ApiError, number=1, ...), from 0 to {_MOST}"
         elif isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MOST:
             yield f"the error {name} has the number {short(number)}: use one from 0 to {_MOST}"

@@ -52,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
             attributes.booleans,
             attributes.limits,
             attributes.names,
+            attributes.former_names,
             attributes.error_codes,
             queries.me_writable,
             queries.filterable_and_sortable,

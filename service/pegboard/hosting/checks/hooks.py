@@ -15,6 +15,7 @@ from marshmallow import decorators, missing
 from pegboard import rendering
 from pegboard.api import declared
 from pegboard.api.resource import Resource
+from pegboard.hosting.checks import passwords
 from pegboard.hosting.checks.samples import sample
 from pegboard.rendering import short
 from pegboard.schema.schema import Schema
@@ -38,6 +39,10 @@ def other_schemas(found: type[Resource]) -> Iterator[str]:
     for schema in schemas:
         if isinstance(schema, type) and issubclass(schema, Schema):
             yield from of(schema(), is_item=False)
+    for name, operation in declared.operations(found).items():
+        for field in operation.request().fields.values() if operation.request else ():
+            for problem in passwords.nested(field):
+                yield f"the operation {name} takes the field {field.name}, which {problem}"
 
 
 def of(made: Schema, *, is_item: bool) -> Iterator[str]:

@@ -79,6 +79,8 @@ def constructor(found: type[Resource]) -> Iterator[str]:
     """Check that the service can create the resource."""
     if not _can_be_called(_bound(inspect.getattr_static(found, "__init__"), found), []):
         yield "__init__ has the wrong parameters: write def __init__(self)"
+    if not _is_plain(found.__init__):
+        yield "__init__ must be a plain method: write def __init__(self), and start the rest in lifespan"
 
 
 def derived(found: type[Resource]) -> Iterator[str]:

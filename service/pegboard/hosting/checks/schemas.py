@@ -14,7 +14,8 @@ from marshmallow.fields import Field
 
 from pegboard import rendering
 from pegboard.api.resource import Resource
-from pegboard.hosting.checks import hooks
+from pegboard.hosting.checks import hooks, passwords
+from pegboard.hosting.checks.passwords import parts
 from pegboard.hosting.checks.samples import sample
 from pegboard.rendering import short
 from pegboard.schema import fields
@@ -59,6 +60,8 @@ def _problems(schema: type[Schema], within: frozenset[type[Schema]] = frozenset(
             for problem in check(field):
                 yield f"the field {name} {problem}"
         for problem in _nested(field, within | {schema}):
+            yield f"the field {name} {problem}"
+        for problem in () if within else passwords.nested(field):
             yield f"the field {name} {problem}"
 
 
@@ -170,7 +173,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _nested(field: Field[Any], within: frozenset[type[Schema]]) -> Iterator[str]:
-    for inner in _parts(field):
+    for inner in parts(field):
         if not isinstance(inner, fields.Nested):
             continue
         try:
@@ -185,14 +188,6 @@ def _nested(field: Field[Any], within: frozenset[type[Schema]]) -> Iterator[str]
         elif type(schema) not in within:
             for problem in _problems(type(schema), within):
                 yield f"nests {type(schema).__name__}, and there {problem}"
-
-
-def _parts(field: Any) -> Iterator[Any]:
-    yield field
-    for name in ("inner", "value_field"):
-        inner = getattr(field, name, None)
-        if inner is not None:
-            yield from _parts(inner)
 
 
 _FIELD_CHECKS: tuple[Callable[[Field[Any]], Iterator[str]], ...] = (_direction, _reference, _validators, _default)

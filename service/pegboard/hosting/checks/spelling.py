@@ -23,10 +23,7 @@ _OTHER_WORDS: Mapping[str, str] = {
     "search": "search_fields",
     "conflicts": "constraint_errors",
     "constraints": "constraint_errors",
-    "errors": "error_codes",
     "table_name": "table",
-    "missing": "dangling_ids",
-    "my_id": "get_own_id",
     "methods": "verbs",
 }
 """Other words for names of the API, which authors may expect."""
@@ -46,7 +43,7 @@ def attributes(found: type[Resource]) -> Iterator[str]:
     ]
     for name, value in _written(found, known):
         near = _near_attribute(name, settable) if _is_attribute(name, value) else None
-        near = near or _OTHER_WORDS.get(name)
+        near = near or (_OTHER_WORDS.get(name) if _is_attribute(name, value) else None)
         if near is not None:
             yield f"{name} is not an attribute of a resource: did you mean {near}? If not, rename it."
 
