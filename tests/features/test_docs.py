@@ -35,6 +35,8 @@ PASSWORD = "a password for the pages"
 ADDRESS = "http://localhost:8080"
 EXTRAS = {f"pegboard[{extra}]" for extra in ("embedded", "otel", "testing")}
 OURS = EXTRAS | {f"pegboard-{folder.name}" for folder in ROOT.glob("plugins/*")}
+OTHERS = {"build"}
+"""The packages of others that a page may install."""
 
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
@@ -272,7 +274,7 @@ def check_pip(words: list[str], session: Session) -> None:
         elif (session.folder / project).is_dir():
             session.install(f"./{project}", editable="-e" in words)
         else:
-            assert (ROOT / name.partition("[")[0] / "pyproject.toml").is_file() or name in OURS, name
+            assert (ROOT / name.partition("[")[0] / "pyproject.toml").is_file() or name in OURS | OTHERS, name
 
 
 def check_pytest(words: list[str], session: Session) -> None:
