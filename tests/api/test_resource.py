@@ -334,7 +334,7 @@ async def test_a_timeout_in_a_plugin_has_its_own_error(api: Api) -> None:
     assert (response.status, response.errors) == (504, [(15005, None)])
 
 
-async def test_a_resource_without_create_all_rejects_arrays(api: Api) -> None:
+async def test_a_resource_without_a_table_rejects_arrays(api: Api) -> None:
     response = await api.post("/books", [{"title": "Emma"}])
     assert (response.status, response.errors) == (400, [(10001, "")])
 
