@@ -74,6 +74,8 @@ async def test_a_renamed_resource_keeps_its_table_grants_and_links(
         expected = path.replace("/contacts", "/people").rstrip("/")
         assert (moved.status, moved.headers["Location"]) == (308, expected)
     assert (await after.post("/contacts", {"name": "Bob"})).status == 308
+    page = await after.get("/docs/contacts")
+    assert (page.status, page.headers["Location"]) == (308, "/docs/people")
     assert (await after.as_client("", "").get("/contacts")).status == 401
 
     reader = after.as_client("reader", "a password")

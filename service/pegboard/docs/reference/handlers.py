@@ -93,7 +93,10 @@ class Docs:
         """Respond with the page of one resource."""
         name = request.match_info["resource"]
         if not any(plugin.name == name for plugin in self.plugins):
-            raise errors.NotFound("There is no resource at this path.")
+            renamed = next((plugin.name for plugin in self.plugins if name in plugin.aliases), None)
+            if renamed is None:
+                raise errors.NotFound("There is no resource at this path.")
+            return Response(308, {"Location": f"{self.prefix()}{DOCS}/{renamed}"})
         return await self._show(request, name)
 
     async def _show(self, request: web.Request, name: str) -> Response:
