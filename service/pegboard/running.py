@@ -22,6 +22,9 @@ from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import tracing
 from pegboard.telemetry.sharing import SharedMetrics
 
+_ARRIVAL = 0.1
+"""The seconds in which the request of a new connection arrives; closed before, it would fail."""
+
 log = logging.getLogger("pegboard")
 
 T = TypeVar("T")
@@ -160,9 +163,18 @@ async def serve(
             restart_socket = listening.dup()
         elif received == signal.SIGTERM and settings.drain_seconds:
             await _drain(runner, settings.drain_seconds, signals)
+        await _stop_accepting(runner)
     finally:
         await runner.cleanup()
     return restart_socket
+
+
+async def _stop_accepting(runner: web.AppRunner) -> None:
+    """Stop accepting connections, and wait for the requests of those that were accepted just now."""
+    for site in runner.sites:
+        await site.stop()
+    if runner.server is not None and runner.server.connections:
+        await asyncio.sleep(_ARRIVAL)
 
 
 def check_settings(settings: Settings) -> None:

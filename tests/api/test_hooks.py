@@ -262,3 +262,10 @@ async def test_a_context_outside_a_transaction_has_no_connection() -> None:
         _ = context.connection
     with pytest.raises(TypeError):
         dataclasses.replace(context, query=Query())  # type: ignore[type-var]  # which would lose the callbacks
+
+
+async def test_a_coroutine_function_is_no_callback() -> None:
+    async def callback() -> None: ...
+
+    with pytest.raises(TypeError, match="after_commit takes a plain function"):
+        Context(ANONYMOUS, "r", Query()).after_commit(callback)  # type: ignore[arg-type]  # deliberately invalid

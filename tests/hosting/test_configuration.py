@@ -204,3 +204,11 @@ def test_settings_must_be_a_schema() -> None:
         async def list(self, context: Context) -> Any: ...
 
     assert "set settings_schema to a subclass of pegboard.Schema" in (problem(Wrong) or "")
+
+
+def test_a_setting_needs_a_name_that_a_variable_can_have() -> None:
+    class Odd(Schema):
+        word = fields.String(data_key="other-word")
+
+    with pytest.raises(SettingsError, match="PEGBOARD_MAIL_OTHER-WORD is not a name of a variable"):
+        plugin_settings.read(Odd, "mail", {})

@@ -113,7 +113,7 @@ INVALID: list[tuple[str, str]] = [
     ("async def dangling_ids(self, context): pass", "write async def dangling_ids(self, context, ids)"),
     ("def dangling_ids(self, context, ids): pass", "dangling_ids must be a coroutine: write async def dangling_ids"),
     ("async def before_commit(self, change): pass", "write async def before_commit(self, context, change)"),
-    ("delete = None", "the attribute delete hides the coroutine"),
+    ("delete = None", "delete is set to None: set verbs to those that the resource has instead"),
     ("async def transaction(self, context): yield", "transaction must be a context manager: write @contextlib"),
     ("@contextlib.contextmanager\n    def lifespan(self): yield", "lifespan must be a context manager"),
     ("content = 5", "content is 5: set it to an instance of pegboard.Content, or remove it"),

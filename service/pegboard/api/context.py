@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 
@@ -77,6 +78,8 @@ class Context:
 
         Its exceptions are logged and have no effect on the request, as the write is already committed.
         """
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError("after_commit takes a plain function: for a coroutine, use the hook after_commit")
         if self._transaction is None or self._transaction.connection is None:
             _call(callback)
         else:

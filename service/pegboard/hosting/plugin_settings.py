@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -67,6 +68,8 @@ def _owner(variable: str, plugin: str, plugins: Collection[str]) -> str | None:
 
 def _check_reserved(declared: Collection[str]) -> None:
     for name in declared:
+        if not re.fullmatch(r"[A-Z0-9_]+", name, re.ASCII):
+            raise SettingsError(f"{name} is not a name of a variable: use a-z, 0-9 and _ for the name of the field")
         if name in _SERVICE_VARIABLES:
             raise SettingsError(f"the setting {name} belongs to the service: rename the field of the plugin")
         if name + FILE_SUFFIX in declared:

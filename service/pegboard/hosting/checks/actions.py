@@ -83,7 +83,8 @@ def implemented(found: type[Resource]) -> Iterator[str]:
         yield f"verbs contains {verb}, but there is no action {' or '.join(sorted(wanted))}: {hint}"
     writing = _writing(found)
     if writing and "retrieve" not in actions:
-        yield f"verbs contains {writing[0]}, whose preconditions need the current item: write async def retrieve"
+        subject = f"the action {ITEM_ACTIONS[writing[0]]}" if found.verbs is None else f"verbs contains {writing[0]}"
+        yield f"{subject}, whose preconditions need the current item: write async def retrieve"
 
 
 def unused(found: type[Resource]) -> Iterator[str]:

@@ -137,6 +137,8 @@ def _signature_problems(found: type[Resource], name: str, own: Any) -> Iterator[
     # A missing content action is reported with the verb that needs it.
     if kind is DATA or (static is None and name in CONTENT_ACTIONS.values()):
         return
+    if static is None and name in _VERBS_ACTIONS:
+        yield f"{name} is set to None: set verbs to those that the resource has instead"
     function = _bound(static, found)
     if not callable(function) or inspect.isclass(function):
         yield f"the attribute {name} hides the {kind.name} that the service calls: rename it"
