@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -615,3 +615,12 @@ async def test_a_resource_can_access_another_by_name(api: Api) -> None:
         await companies.retrieve(context, MISSING_ID)
     with pytest.raises(errors.PluginUnavailable, match="nowhere"):
         people.resource("nowhere")
+
+
+async def test_dangling_ids_takes_uuids_and_text(api: Api) -> None:
+    company = await create(api, "/companies", name="Analytical")
+    companies = api.service.resource("companies")
+    client = (await api.service.clients.list())[0]
+    context = Context(client, "a request", declared.rules(type(companies)).default_query)
+    ids: set[Any] = {UUID(company["id"]), company["id"], MISSING_ID, UUID(MISSING_ID)}
+    assert await companies.dangling_ids(context, ids) == {MISSING_ID, UUID(MISSING_ID)}

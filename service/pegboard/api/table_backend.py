@@ -162,9 +162,11 @@ class TableBackend(Backend):
 
     async def dangling_ids(self, context: Context, ids: Collection[str]) -> set[str]:
         """Return the ids that no item visible to the client has."""
-        statement = self._table.select_all(ids, self._visibility(context.client))
+        statement = self._table.select_all([*map(str, ids)], self._visibility(context.client))
         rows = await (connection_of(context) or self._write_pool).fetch(statement.text, *statement.args)
-        return {*ids} - {row["id"] for row in rows}
+        found = {row["id"] for row in rows}
+        # What the schema loads has UUIDs, items have text.
+        return {id for id in ids if str(id) not in found}
 
     async def create(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
         """Create an item; `data` may contain its id."""

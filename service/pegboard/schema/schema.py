@@ -175,6 +175,12 @@ class Schema(marshmallow.Schema):
             validates = tag in (VALIDATES, VALIDATES_SCHEMA)
             setattr(self, name, _checked(getattr(self, name), f"{type(self).__name__}.{name}", validates=validates))
 
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        """Return a value of an item; of a mapping only an entry, never an attribute such as `items` or `copy`."""
+        if isinstance(obj, Mapping) and "." not in attr:
+            return obj.get(attr, default)
+        return super().get_attribute(obj, attr, default)
+
     def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
         """Add error codes to the field's messages when marshmallow binds it."""
         _add_codes(field_obj)
