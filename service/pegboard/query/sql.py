@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from pegboard import rendering
@@ -356,14 +356,23 @@ def _statement(text: str, *args: Any) -> Statement:
 
 
 def _encoded(args: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the arguments in the form that `column.parameter` expects, with dates as text."""
-    return tuple([_dates_as_text(value) if type(value) is date or type(value) is list else value for value in args])
+    """Return the arguments in the form that `column.parameter` expects, with dates and timestamps as text."""
+    return tuple([_DATES[type(value)](value) if type(value) in _DATES else value for value in args])
 
 
-def _dates_as_text(value: Any) -> Any:
-    if isinstance(value, list):
-        return [part.isoformat() if type(part) is date else part for part in value]
+def _timestamp_as_text(value: datetime) -> str:
+    # asyncpg returns the infinities as the first and the last timestamp without a time zone.
+    if value.tzinfo is None and value in _INFINITIES:
+        return _INFINITIES[value]
     return value.isoformat()
+
+
+_INFINITIES = {datetime.min: "-infinity", datetime.max: "infinity"}
+_DATES: Mapping[type, Callable[[Any], Any]] = {
+    date: date.isoformat,
+    datetime: _timestamp_as_text,
+    list: lambda values: [_DATES[type(value)](value) if type(value) in _DATES else value for value in values],
+}
 
 
 def _where(conditions: Sequence[str]) -> str:

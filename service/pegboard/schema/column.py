@@ -24,7 +24,12 @@ _COMPARABLE = frozenset(
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
 
 # asyncpg would send the date 9999-12-31 as infinity, so dates are sent as text.
-_SENT_AS = {"date": "text::", "date[]": "text[]::", INTEGER_KEY: "text::", f"{INTEGER_KEY}[]": "text[]::"}
+_SENT_AS = {
+    **dict.fromkeys(("date", "timestamptz"), "text::"),
+    **dict.fromkeys(("date[]", "timestamptz[]"), "text[]::"),
+    INTEGER_KEY: "text::",
+    f"{INTEGER_KEY}[]": "text[]::",
+}
 
 _LONGEST_KEY = 1_000
 """The most characters of a text that is a sort key itself, and fits into a cursor in a URL."""
