@@ -6,24 +6,17 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from importlib.util import find_spec
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from packaging.utils import canonicalize_name
 
 from pegboard import errors, middlewares
-from pegboard.api import declared
 from pegboard.api.backend import Services
 from pegboard.api.changes import BackgroundTasks
 from pegboard.api.resource import Resource, create
-from pegboard.api.table import TableResource
 from pegboard.auth.basic import Authentication
 from pegboard.auth.clients import Clients
 from pegboard.auth.passwords import Passwords
@@ -40,17 +33,17 @@ from pegboard.hosting import discovery, extensions
 from pegboard.hosting.bulkheads import Bulkhead, Sweeper
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.hosting.lifespan import Lifespan
+from pegboard.hosting.migrations import migrations, record_outcomes
 from pegboard.hosting.watchdog import Watchdog
 from pegboard.http import protocol
 from pegboard.http.cors import Cors
 from pegboard.http.request import Limits, RequestIds
 from pegboard.migrations import runner
 from pegboard.migrations.sqlfiles import MigrationError
-from pegboard.migrations.status import NewerSchema, Outcome, PluginMigrations
+from pegboard.migrations.status import NewerSchema
 from pegboard.postgres.database import Database, Unusable
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.share import Shares
-from pegboard.schema.ddl import TableSpec
 from pegboard.schema.loading import parse_uuid
 from pegboard.settings import Settings, SettingsError
 from pegboard.telemetry import tracing
@@ -59,9 +52,6 @@ from pegboard.telemetry.sharing import SharedMetrics
 from pegboard.telemetry.tracing import Tracing
 
 log = logging.getLogger("pegboard")
-
-_DESCRIBE_TIMEOUT = 10.0
-"""The seconds that a plugin has to describe its table."""
 
 _SECRET = """
 WITH inserted AS (INSERT INTO pegboard.secret (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
@@ -329,85 +319,3 @@ def _bulkhead(plugin: Plugin, database: Database, settings: Settings) -> Bulkhea
     shares = Shares.of(database, settings.plugin_pool_share.of(name))
     requests, seconds = settings.plugin_requests.of(name), settings.plugin_timeout.of(name)
     return Bulkhead(name, requests, seconds, shares, plugin.package)
-
-
-def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
-    """Return the migrations of each plugin that is ready; a plugin whose table cannot be described fails."""
-    sources = []
-    tables: dict[str, TableName] = {}
-    distributions = frozenset(canonicalize_name(plugin.distribution) for plugin in plugins)
-    for plugin in plugins:
-        with plugin.guarded("its table cannot be described", _DESCRIBE_TIMEOUT):
-            tables |= dict(_tables(plugin))
-    for plugin in plugins:
-        if plugin.state is not State.READY or plugin.resource is None:
-            continue
-        with plugin.guarded("its table cannot be described", _DESCRIBE_TIMEOUT):
-            table = _table_spec(plugin.resource, plugin.storage, tables)
-            folder = _sql_folder(plugin.package, plugin.entry_point or plugin.name)
-            sources.append(
-                PluginMigrations(
-                    plugin.storage,
-                    folder,
-                    table,
-                    canonicalize_name(plugin.distribution),
-                    distributions,
-                    *_other_schemas(plugin),
-                )
-            )
-    return sources
-
-
-def _other_schemas(plugin: Plugin) -> tuple[tuple[str, ...], str]:
-    """Return the schemas that may have a plugin's data in place of its own, and the hint how to use one."""
-    if plugin.keeps_data_apart:
-        return (
-            plugin.entry_point,
-        ), f"mount it as {{}}={plugin.name}, or mount the other distribution's at another name"
-    former = plugin.resource.former_names if plugin.resource else ()
-    return (*former, plugin.name), "list {} first in former_names"
-
-
-TableName = tuple[str, str]
-"""A schema and a table in it."""
-
-
-def _tables(plugin: Plugin) -> Iterator[tuple[str, TableName]]:
-    """Yield each name of a plugin with the name of its table."""
-    resource = plugin.resource
-    if resource is not None and issubclass(resource, TableResource):
-        spec = declared.table_spec(resource, plugin.storage)
-        for name in (plugin.name, *plugin.aliases):
-            yield name, (spec.schema, spec.name)
-
-
-def _table_spec(resource: type[Resource], name: str, tables: Mapping[str, TableName]) -> TableSpec | None:
-    """Return the table to create for a resource; None if it has no table or an existing one."""
-    if not issubclass(resource, TableResource) or resource.table is not None:
-        return None
-    spec = declared.table_spec(resource, name)
-    columns = [
-        replace(column, references=tables.get(column.references[0], column.references)) if column.references else column
-        for column in spec.columns
-    ]
-    return replace(spec, columns=tuple(columns))
-
-
-def _sql_folder(package: str, name: str) -> Traversable | None:
-    """Return a package's folder `migrations/NAME` if it exists, else `migrations`; None for a single module."""
-    spec = find_spec(package)
-    if not (spec and spec.submodule_search_locations):
-        return None
-    folder = files(package) / "migrations"
-    return folder / name if (folder / name).is_dir() else folder
-
-
-def record_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> None:
-    """Record in each plugin the outcome of its migrations."""
-    for plugin in plugins:
-        outcome = outcomes.get(plugin.storage)
-        if outcome is None or plugin.state is not State.READY:
-            continue
-        plugin.applied = outcome.applied
-        if outcome.failure is not None:
-            plugin.fail(outcome.failure)

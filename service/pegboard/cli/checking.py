@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from pegboard.app import Service, migrations
+from pegboard.app import Service
 from pegboard.cli import environment
 from pegboard.hosting import discovery, extensions
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.hosting.migrations import migrations
 from pegboard.migrations.status import PluginMigrations, ordered, status_of
 from pegboard.query import mapping
 from pegboard.schema.fields import Reference

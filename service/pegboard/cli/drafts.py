@@ -12,10 +12,10 @@ from pathlib import Path
 
 import click
 
-from pegboard.app import migrations
 from pegboard.cli import environment
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.hosting.migrations import migrations
 from pegboard.migrations import drafts
 from pegboard.migrations.drafts import Draft
 from pegboard.migrations.status import PluginMigrations

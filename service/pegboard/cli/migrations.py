@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from pegboard.app import migrations, record_outcomes
 from pegboard.cli import environment
 from pegboard.hosting.discovery import Plugin
+from pegboard.hosting.migrations import migrations, record_outcomes
 from pegboard.migrations import runner
 from pegboard.migrations.status import Outcome, PluginMigrations
 

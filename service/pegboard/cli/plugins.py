@@ -7,8 +7,9 @@ import json
 
 import click
 
-from pegboard.app import SERVICE, create_app, migrations, record_outcomes
+from pegboard.app import SERVICE, create_app
 from pegboard.cli import environment
+from pegboard.hosting.migrations import migrations, record_outcomes
 from pegboard.migrations import runner
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from pegboard import rendering
 from pegboard.query import filtering, ordering
 from pegboard.query.query import Filter, Query
-from pegboard.schema.column import INTEGER_KEY, Column, parameter, quoted
+from pegboard.schema.column import INTEGER_KEY, Column, arguments_as_sent, parameter, quoted
 from pegboard.schema.ddl import CREATED_AT, NOW, UPDATED_AT, VERSION
 from pegboard.schema.numbers import MAX_INTEGER
 
@@ -141,7 +140,7 @@ class Table:
         )
         text, *reading = self._text(("page", *shape), lambda: self._page(query, filters, nulls, text_instants))
         values = () if position is None else [value for value in position if value is not None]
-        return Page(text, _encoded((*filtering.arguments(filters, query.q), *values)), *reading)
+        return Page(text, arguments_as_sent((*filtering.arguments(filters, query.q), *values)), *reading)
 
     def _page(
         self, query: Query, filters: tuple[Filter, ...], nulls: tuple[bool, ...] | None, text_instants: bool
@@ -192,7 +191,7 @@ class Table:
         sort = tuple([(sort.field, sort.descending) for sort in query.sort])
         shape = (sort, filtering.shape(filters), query.fields, query.q is None, text_instants)
         text, names, instants = self._text(("stream", *shape), write)
-        return Page(text, _encoded((*arguments, query.limit)), names, instants)
+        return Page(text, arguments_as_sent((*arguments, query.limit)), names, instants)
 
     def count(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
         """Count the items that match a query, on all pages."""
@@ -352,27 +351,7 @@ def estimated(plan: Any) -> int:
 
 
 def _statement(text: str, *args: Any) -> Statement:
-    return Statement(text, _encoded(args))
-
-
-def _encoded(args: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the arguments in the form that `column.parameter` expects, with dates and timestamps as text."""
-    return tuple([_DATES[type(value)](value) if type(value) in _DATES else value for value in args])
-
-
-def _timestamp_as_text(value: datetime) -> str:
-    # asyncpg returns the infinities as the first and the last timestamp without a time zone.
-    if value.tzinfo is None and value in _INFINITIES:
-        return _INFINITIES[value]
-    return value.isoformat()
-
-
-_INFINITIES = {datetime.min: "-infinity", datetime.max: "infinity"}
-_DATES: Mapping[type, Callable[[Any], Any]] = {
-    date: date.isoformat,
-    datetime: _timestamp_as_text,
-    list: lambda values: [_DATES[type(value)](value) if type(value) in _DATES else value for value in values],
-}
+    return Statement(text, arguments_as_sent(args))
 
 
 def _where(conditions: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
 from typing import Any
 
 INTEGER_KEY = "pg_catalog.int8"
@@ -23,7 +24,7 @@ _COMPARABLE = frozenset(
 # A value may exceed the range of a small column: then it matches nothing, which is not an error.
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
 
-# asyncpg would send the date 9999-12-31 as infinity, so dates are sent as text.
+# asyncpg would send the first and the last date and timestamp as infinities, so they are sent as text.
 _SENT_AS = {
     **dict.fromkeys(("date", "timestamptz"), "text::"),
     **dict.fromkeys(("date[]", "timestamptz[]"), "text[]::"),
@@ -104,6 +105,26 @@ class Column:
 def parameter(number: int, type_of: str) -> str:
     """Return the placeholder of an argument, cast to its type."""
     return f"${number}::{_SENT_AS.get(type_of, '')}{type_of}"
+
+
+def arguments_as_sent(args: Iterable[Any]) -> tuple[Any, ...]:
+    """Return arguments in the form that `parameter` expects: dates and timestamps as text, also in lists."""
+    return tuple([_TO_TEXT[type(value)](value) if type(value) in _TO_TEXT else value for value in args])
+
+
+def _timestamp_as_text(value: datetime) -> str:
+    # asyncpg returns the infinities as the first and the last timestamp without a time zone.
+    if value.tzinfo is None and value in _INFINITIES:
+        return _INFINITIES[value]
+    return value.isoformat()
+
+
+_INFINITIES = {datetime.min: "-infinity", datetime.max: "infinity"}
+_TO_TEXT: Mapping[type, Callable[[Any], Any]] = {
+    date: date.isoformat,
+    datetime: _timestamp_as_text,
+    list: lambda values: list(arguments_as_sent(values)),
+}
 
 
 def quoted(name: str) -> str:
