@@ -12,7 +12,7 @@ from pegboard import Schema, TableResource, fields
 from pegboard.hosting.discovery import Plugin, State, discover
 from pegboard.settings import Settings, SettingsError
 from tests.conftest import Serve, plugin
-from tests.hosting.test_discovery import VALID, Site, site
+from tests.installed import VALID, Site, site
 
 __all__ = ("site",)
 

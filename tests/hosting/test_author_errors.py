@@ -14,8 +14,8 @@ from tests import projects
 from tests.conftest import Api, Serve, plugin
 from tests.hosting.test_bulkheads import wait_until
 from tests.hosting.test_declaration import declared
-from tests.hosting.test_discovery import VALID, Site, only, site
 from tests.hosting.test_overrides import PRELUDE
+from tests.installed import VALID, Site, only, site
 
 __all__ = ("site",)
 

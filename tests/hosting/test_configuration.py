@@ -17,7 +17,7 @@ from pegboard.hosting.discovery import State
 from pegboard.schema import fields
 from pegboard.settings import SettingsError
 from tests.conftest import Serve
-from tests.hosting.test_discovery import Site, site
+from tests.installed import Site, site
 
 __all__ = ("site",)
 

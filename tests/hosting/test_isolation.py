@@ -19,7 +19,9 @@ import pytest
 from pegboard.hosting import discovery
 from pegboard.hosting.discovery import State
 from tests.conftest import PASSWORD, Api, Serve, new_database
-from tests.hosting.test_discovery import VALID, Site
+from tests.installed import VALID, Site, site
+
+__all__ = ("site",)
 
 LOAD_TIMEOUT = 0.5  # seconds until loading a plugin times out
 
@@ -72,16 +74,6 @@ BROKEN: dict[str, tuple[str, str]] = {
     "health": (VALID, "the name 'health' is not valid for a resource"),
     "Odd.Name": (VALID, "the name 'Odd.Name' is not valid for a resource"),
 }
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Return an empty folder on the import path."""
-    monkeypatch.syspath_prepend(tmp_path)
-    site = Site(tmp_path)
-    yield site
-    for package in site.packages:
-        sys.modules.pop(package, None)
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +12,9 @@ from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import discover, installed
 from tests.conftest import Serve, new_database, plugin
 from tests.hosting.test_declaration import declared
-from tests.hosting.test_discovery import Site
+from tests.installed import Site, site
+
+__all__ = ("site",)
 
 PRELUDE = """
 import contextlib, functools
@@ -42,16 +41,6 @@ class Memory(Resource):
 ACTIONS = "list", "create", "retrieve", "replace", "update", "delete"
 BASES = {"Table": TableResource, "Memory": Resource}
 STRANGE = {"text": '{} = "a text"', "method": "def {}(self, *, another): return another"}
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Return an empty folder on the path."""
-    monkeypatch.syspath_prepend(tmp_path)
-    site = Site(tmp_path)
-    yield site
-    for package in site.packages:
-        sys.modules.pop(package, None)
 
 
 def public_names(cls: type) -> set[str]:
