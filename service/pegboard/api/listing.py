@@ -45,7 +45,7 @@ def value_of(item: Any, column: Column) -> Any:
     if isinstance(value, datetime):
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return value.replace(microsecond=0)
-    return str(value).lower() if column.type == "uuid" and value is not None else value
+    return str(value).lower() if column.base_type == "uuid" and value is not None else value
 
 
 def read(item: Any, name: str) -> Any:
@@ -92,8 +92,8 @@ def _comparator(query: Query) -> Callable[[Position, Position], int]:
 def _matches(filter: Filter, item: Any) -> bool:
     operator = OPERATORS[filter.operator]
     value, wanted = value_of(item, filter._column), filter.value
-    if filter._column.type == "uuid" and operator.operand is Operand.VALUE:
+    if filter._column.base_type == "uuid" and operator.operand is Operand.VALUE:
         wanted = str(wanted)
-    elif filter._column.type == "uuid" and operator.operand is Operand.VALUES:
+    elif filter._column.base_type == "uuid" and operator.operand is Operand.VALUES:
         wanted = [str(id) for id in wanted]
     return operator.matches(value, wanted)

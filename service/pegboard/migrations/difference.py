@@ -7,26 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pegboard.schema import ddl
-from pegboard.schema.column import Column, quoted
+from pegboard.schema.column import Column, base_type, quoted
 from pegboard.schema.ddl import TableSpec, Unique
 
-_LONG_TYPES = {
+_CATALOGUE_NAMES = {
     "timestamptz": "timestamp with time zone",
     "timestamp": "timestamp without time zone",
     "time": "time without time zone",
     "timetz": "time with time zone",
-    "int": "integer",
-    "int2": "smallint",
-    "int4": "integer",
-    "int8": "bigint",
-    "float4": "real",
-    "float8": "double precision",
-    "bool": "boolean",
-    "decimal": "numeric",
     "varchar": "character varying",
     "char": "character",
 }
-_TYPE = re.compile(r"([a-z0-9_ ]+?) *(\([0-9, ]+\))?(\[\])?")
+_MODIFIERS = re.compile(r"\([^)]*\)")
 _CAST = re.compile(r"(?<=['\]])::[a-z_ ]+(?:\([0-9,]+\))?(?:\[\])?")
 _QUOTED_WORD = re.compile(r"'(-?[0-9.]+|true|false)'")
 
@@ -240,11 +232,16 @@ def _all_null(spec: TableSpec, unique: Unique, actual: Actual) -> bool:
 
 def _long_type(type_name: str) -> str:
     """Return a type by its name in PostgreSQL's catalogue."""
-    match = _TYPE.fullmatch(type_name.strip().lower())
-    if match is None:
-        return type_name
-    name, modifier, brackets = match.groups(default="")
-    return _LONG_TYPES.get(name, name) + modifier.replace(" ", "") + brackets
+    base = base_type(type_name)
+    element = base.removesuffix("[]")
+    # PostgreSQL folds names that are not quoted.
+    folded = element if '"' in element else element.lower()
+    name = _CATALOGUE_NAMES.get(folded, folded)
+    modifiers = _MODIFIERS.search(type_name)
+    if modifiers is not None:
+        text = modifiers[0].replace(" ", "")
+        name = name.replace(" ", f"{text} ", 1) if name.startswith("time") else name + text
+    return name + base[len(element) :]
 
 
 def _long_default(default: str | None) -> str | None:

@@ -324,8 +324,7 @@ class Table:
     def _as_stored(self, name: str, value: str) -> str:
         """Return a value as SQL, with the scale of its column if that has one, such as `numeric(10,2)`."""
         column = self._by_column[name]
-        has_scale = column.base_type.removesuffix("[]") == "numeric" and column.type != column.base_type
-        return f"({value})::{column.type}" if has_scale else value
+        return f"({value})::{column.type}" if column.has_scale else value
 
     def _item(self) -> str:
         return ", ".join((*_selection(self._shown(None)), f"{self._version} AS {quoted(VERSION)}"))

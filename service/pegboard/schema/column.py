@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 INTEGER_KEY = "pg_catalog.int8"
@@ -20,6 +22,25 @@ _COMPARABLE = frozenset(
     }
 )
 """The PostgreSQL types whose values can be compared with a value in a URL, and sorted."""
+
+_SPELLINGS = {
+    **{name: name for name in (*_COMPARABLE, "jsonb")},
+    "timestamp with time zone": "timestamptz",
+    **dict.fromkeys(("timestamp", "timestamp without time zone"), "timestamp"),
+    "time without time zone": "time",
+    "character varying": "varchar",
+    **dict.fromkeys(("int", "int4"), "integer"),
+    "int2": "smallint",
+    "int8": "bigint",
+    "float4": "real",
+    **dict.fromkeys(("float", "float8"), "double precision"),
+    "bool": "boolean",
+    **dict.fromkeys(("decimal", "dec"), "numeric"),
+}
+_NAMES = {**{f"pg_catalog.{spelling}": name for spelling, name in _SPELLINGS.items()}, **_SPELLINGS}
+"""The name that this service uses, for each spelling that PostgreSQL accepts."""
+
+_MODIFIERS = re.compile(r"\([^)]*\)")
 
 # A value may exceed the range of a small column: then it matches nothing, which is not an error.
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
@@ -62,9 +83,13 @@ class Column:
 
     @property
     def base_type(self) -> str:
-        """Return the type without its modifiers; a cast to it does not truncate or round."""
-        name, _, rest = self.type.partition("(")
-        return name.strip() + ("[]" if rest.endswith("[]") else "")
+        """Return the type without its modifiers, by its usual name; a cast to it does not truncate or round."""
+        return base_type(self.type)
+
+    @property
+    def has_scale(self) -> bool:
+        """Return whether the column rounds numbers, or those of its list, to its scale."""
+        return "(" in self.type and self.base_type.startswith("numeric")
 
     @property
     def query_type(self) -> str:
@@ -100,6 +125,14 @@ class Column:
     def is_long(self) -> bool:
         """Return whether a value may be too long for a cursor."""
         return self.is_text and (self.max_length is None or self.max_length > _LONGEST_KEY)
+
+
+@cache
+def base_type(declared: str) -> str:
+    """Return a type without its modifiers, by its usual name: of `TIMESTAMP(0) WITH TIME ZONE`, `timestamptz`."""
+    name = " ".join(_MODIFIERS.sub("", declared).split())
+    element = name.removesuffix("[]").rstrip()
+    return _NAMES.get(element.lower(), element) + ("[]" if name.endswith("[]") else "")
 
 
 def parameter(number: int, type_of: str) -> str:

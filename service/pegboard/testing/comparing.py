@@ -33,7 +33,7 @@ def is_same(shown: Any, sent: Any, column: Column | None = None) -> bool:
 
     A number in a `column` with a declared scale, such as `numeric(10,2)`, is shown with that scale.
     """
-    if column is not None and column.base_type == "numeric" and column.type != column.base_type:
+    if column is not None and column.has_scale and not column.is_list:
         return bool(comparable(column, shown) == comparable(column, sent))
     if isinstance(shown, dict) and isinstance(sent, dict):
         return shown.keys() == sent.keys() and all(is_same(shown[key], sent[key]) for key in sent)
