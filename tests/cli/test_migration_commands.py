@@ -105,15 +105,24 @@ def test_a_generated_table_is_taken_over_by_migrations(site: Site, database: str
     changed = changed.replace('indexes = ("year",)', 'indexes = ("created_at",)')
     site.write(books, changed.replace("tags = ", "author = fields.String(required=True)\n        labels = "))
     output = site.run("make-migration", "books", "--title", "labels_and_more")
-    assert "warning: The column tags is no longer declared. Its values are lost." in output
+    assert "warning: the column tags is no longer declared: it keeps its values" in output
     text = (books / "migrations/0002_labels_and_more.sql").read_text()
-    assert "-- WARNING:\n-- The column tags is no longer declared. Its values are lost. If it was only" in text
-    assert 'RENAME COLUMN "tags" TO "labels"' in text
+    assert text.startswith("-- pegboard: unread\n-- This draft contains decisions")
+    renamed = 'ALTER TABLE "books"."books" RENAME COLUMN "tags" TO "labels";'
+    assert f"\n--   {renamed}\n" in text
+    assert '\n--   ALTER TABLE "books"."books" DROP COLUMN "tags";\n' in text
+    unread = "0002_labels_and_more.sql is a draft that nobody has read: read it, then delete its first line"
+    assert site.expect_error("make-migration", "books") == unread
     # A file that its author has to complete fails, and leaves the table unchanged.
+    read = text.replace("-- pegboard: unread\n", "")
+    (books / "migrations/0002_labels_and_more.sql").write_text(read)
     refused = site.pegboard("migrate")
     assert refused.exit_code == 1
     assert 'books: 0002_labels_and_more.sql: column "author" of relation "books" contains null values' in refused.output
-    (books / "migrations/0002_labels_and_more.sql").write_text(text.replace("NULL /* a value */", "'Jane Austen'"))
+    added = re.search(r'ALTER TABLE "books"."books" ADD COLUMN "labels" [^;]+;', read)
+    assert added
+    edited = read.replace("NULL /* a value */", "'Jane Austen'").replace(added[0], renamed)
+    (books / "migrations/0002_labels_and_more.sql").write_text(edited)
     assert "books: applied 0002_labels_and_more.sql" in site.run("migrate")
     assert run(database, "SELECT author || year FROM books.books") == ["Jane Austen"]
     assert site.run("make-migration", "books").startswith("books: nothing to do")
@@ -148,6 +157,7 @@ def test_a_rejected_schema_change_becomes_a_migration(site: Site, database: str,
     assert site.run("make-migration", "books").startswith("books: nothing to do")
     # In an empty database, the first file creates the same table.
     change.unlink()
+    site.write(books, BOOKS)
     run(database, "DROP SCHEMA books CASCADE")
     site.run("migrate")
     assert run(database, CATALOGUE) == made
@@ -177,7 +187,7 @@ def test_resources_of_one_package_have_separate_migration_folders(site: Site, da
     site.run("make-migration", "loans")
     assert [path.name for path in package.glob("migrations/loans/*")] == ["0001_loans.sql"]
     assert "loans: applied 0001_loans.sql" in site.run("migrate")
-    assert site.run("migrate", "--status").count("\n") == 6
+    assert site.run("migrate", "--status").count("\n") == 7
     (package / "migrations/0001_x.sql").write_text("SELECT 1")
     assert "belong to books, loans; move them" in site.expect_error("make-migration", "books")
 
@@ -228,9 +238,9 @@ def test_dry_run_prints_pending_migrations_without_running_them(site: Site, data
     run(database, INSERT.format("title", "'Emma'"))
     site.write(books, BOOKS.replace("required=True, validate=validate.Length(1, 200)", "required=True"))
     site.run("migrate")
-    site.write(books, BOOKS)
+    site.write(books, BOOKS.replace("Length(1, 200)", "Length(1, 100)"))
     result = site.pegboard("migrate", "--dry-run")
-    assert (result.exit_code, "-- refused: the column title is declared with length <= 200" in result.stdout) == (
+    assert (result.exit_code, "-- refused: the column title is declared with length <= 100" in result.stdout) == (
         1,
         True,
     )

@@ -23,11 +23,21 @@ from tests.servers import LOCAL, SUPERUSER, Postgres, program
 PAGE = Path(__file__).parents[2] / "docs" / "backup-and-upgrade.md"
 OLD = "postgresql://pegboard@db.example.org"
 PASSWORD = "a password to keep"
+TABLE = """
+CREATE TABLE notes.notes (
+    id uuid PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
+    updated_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
+    _version bigint NOT NULL,
+    text text
+);
+"""
 NOTES = """
 from pegboard import Schema, TableResource, fields
 
 class Note(Schema):
     text = fields.String()
+    colour = fields.String()
 
 class Notes(TableResource):
     schema = Note
@@ -132,7 +142,7 @@ def test_a_plugin_is_upgraded_by_a_migration(server: Postgres, tmp_path: Path, m
     package = tmp_path / "site" / "pegboard_notes"
     (package / "migrations").mkdir(parents=True)
     (package / "__init__.py").write_text(NOTES)
-    (package / "migrations" / "0001_notes.sql").write_text("CREATE TABLE notes.notes (id uuid PRIMARY KEY);\n")
+    (package / "migrations" / "0001_notes.sql").write_text(TABLE)
     about = tmp_path / "site" / "pegboard_notes-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pegboard-notes\nVersion: 1\n")

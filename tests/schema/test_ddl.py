@@ -10,8 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pegboard.migrations.difference import Plan, difference
-from pegboard.migrations.inspection import inspect, plan_for
+from pegboard.migrations.comparison import plan_for
+from pegboard.migrations.difference import Past, Tables, difference
+from pegboard.migrations.inspection import declared_table, inspect
+from pegboard.migrations.plan import Plan, resolve
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import (
     Index,
@@ -39,6 +41,8 @@ CONTACTS = TableSpec(
     search=("name", "email"),
 )
 
+UNKNOWN = Past()
+
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
@@ -56,10 +60,10 @@ async def make(connection: asyncpg.Connection, spec: TableSpec) -> None:
         await connection.execute(statement)
 
 
-async def change(connection: asyncpg.Connection, spec: TableSpec) -> Plan:
-    actual = await inspect(connection, spec)
-    assert actual is not None
-    return difference(spec, actual)
+async def change(connection: asyncpg.Connection, spec: TableSpec, past: Past = UNKNOWN) -> Plan:
+    actual = (await inspect(connection, [(spec.schema, spec.name)]))[spec.schema, spec.name]
+    tables = Tables(spec, await declared_table(connection, spec), actual, past)
+    return await resolve(connection, difference(tables))
 
 
 async def insert(connection: asyncpg.Connection, **values: Any) -> None:
@@ -234,7 +238,6 @@ PHONE, NAME, TAGS = column("phone"), column("name"), column("tags")
         with_column(replace(TAGS, default=None)),
         replace(CONTACTS, indexes=(Index(("birthday",)), Index(("-birthday",)))),
         replace(CONTACTS, uniques=()),
-        replace(CONTACTS, search=()),
         replace(CONTACTS, search=("phone", "name")),
         replace(with_column(Column("extra", "text")), uniques=(Unique("extra", "name"),), search=("extra",)),
     ],
@@ -256,7 +259,10 @@ async def test_additive_and_relaxing_changes_are_applied(connection: asyncpg.Con
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        (replace(CONTACTS, columns=CONTACTS.columns[:-1]), "the column seen_at is no longer declared"),
+        (
+            replace(CONTACTS, columns=(*CONTACTS.columns[:-1], Column("met_at", "timestamptz"))),
+            "met_at is new, and may be one that is no longer declared under another name",
+        ),
         (with_column(replace(PHONE, type="bigint", max_length=None)), "phone is declared bigint, but is text"),
         (with_column(replace(PHONE, nullable=False)), "phone is declared without null, but allows null"),
         (
@@ -283,7 +289,40 @@ async def test_a_change_that_may_fail_for_existing_rows_is_rejected_with_its_sql
     # Without rows the SQL given does all that is needed.
     for statement in todo.statements:
         await connection.execute(statement)
-    assert await change(connection, spec) == Plan(())
+    assert await change(connection, spec, Past(spec, changed=False)) == Plan(())
+
+
+async def test_a_column_that_is_no_longer_declared_is_kept_and_allows_null(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    await insert(connection, name="a", email="a", phone="1")
+    columns = tuple(c for c in CONTACTS.columns if c.name not in ("name", "phone"))
+    spec = replace(CONTACTS, columns=columns, indexes=(), search=("email",))
+    todo = await change(connection, spec, Past(CONTACTS, frozenset(c.name for c in CONTACTS.columns)))
+    assert not todo.manual
+    assert [notice.partition(":")[0] for notice in todo.notices] == [
+        "the column name is no longer declared",
+        "the column phone is no longer declared",
+    ]
+    for statement in todo.additive:
+        await connection.execute(statement)
+    await insert(connection, email="b")
+    rows = await connection.fetch("SELECT name, phone FROM contacts.contacts ORDER BY email")
+    assert [tuple(row) for row in rows] == [("a", "1"), (None, None)]
+
+
+async def test_the_search_column_is_kept_for_the_version_before(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    assert await change(connection, replace(CONTACTS, search=())) == Plan(())
+
+
+async def test_constraints_and_indexes_of_others_are_kept(connection: asyncpg.Connection) -> None:
+    await make(connection, CONTACTS)
+    await connection.execute("CREATE INDEX contacts_phone_index ON contacts.contacts (phone)")
+    await connection.execute(
+        "ALTER TABLE contacts.contacts ADD CONSTRAINT contacts_phone_min_length CHECK (char_length(phone) >= 1)"
+    )
+    assert await change(connection, CONTACTS, Past(CONTACTS, changed=False)) == Plan(())
+    assert await change(connection, replace(CONTACTS, columns=CONTACTS.columns), Past(CONTACTS)) == Plan(())
 
 
 @pytest.mark.parametrize(
@@ -331,6 +370,7 @@ async def test_the_sql_for_a_text_column_sorts_by_code_point(connection: asyncpg
 
 async def test_a_reference_that_existing_rows_may_violate_is_rejected(connection: asyncpg.Connection) -> None:
     await make(connection, with_column(Column("boss", "uuid")))
+    await insert(connection, name="a", email="a", boss="018cc251-f400-7000-8000-000000000001")
     todo = await change(connection, with_column(Column("boss", "uuid", references=("contacts", "contacts"))))
     assert ["boss now refers to contacts.contacts" in step.reason for step in todo.manual] == [True]
 
@@ -345,14 +385,22 @@ async def test_unknown_indexes_and_constraints_are_kept(connection: asyncpg.Conn
 async def test_an_empty_table_is_recreated_only_if_nothing_is_lost(connection: asyncpg.Connection) -> None:
     spec = with_column(replace(PHONE, type="date", max_length=None))
     await make(connection, CONTACTS)
-    assert not (await plan_for(connection, spec, managed=True, lock=True)).manual
-    assert (await plan_for(connection, spec, managed=False, lock=True)).manual
+
+    async def plan(*, managed: bool) -> Plan:
+        actual = (await inspect(connection, [("contacts", "contacts")]))["contacts", "contacts"]
+        return await plan_for(connection, spec, actual, UNKNOWN, managed=managed, lock=True)
+
+    assert not (await plan(managed=True)).manual
+    assert (await plan(managed=False)).manual
+    await connection.execute("CREATE VIEW contacts.names AS SELECT name FROM contacts.contacts")
+    assert (await plan(managed=True)).manual
+    await connection.execute("DROP VIEW contacts.names")
     referring = TableSpec("notes", "notes", (Column("contact", "uuid", references=("contacts", "contacts")),))
     await make(connection, referring)
-    assert (await plan_for(connection, spec, managed=True, lock=True)).manual
+    assert (await plan(managed=True)).manual
     await connection.execute("DROP TABLE notes.notes")
     await insert(connection, name="a", email="a")
-    assert (await plan_for(connection, spec, managed=True, lock=True)).manual
+    assert (await plan(managed=True)).manual
 
 
 @pytest.mark.parametrize(

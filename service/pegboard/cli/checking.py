@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+import asyncpg
 import click
 
 from pegboard.app import Service
@@ -15,7 +16,9 @@ from pegboard.cli import environment
 from pegboard.hosting import discovery, extensions
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.hosting.migrations import migrations
-from pegboard.migrations.status import PluginMigrations, ordered, status_of
+from pegboard.migrations import order, runner
+from pegboard.migrations.status import PluginMigrations, files_pending, ordered, statuses
+from pegboard.postgres.embedded import dsn_of
 from pegboard.query import mapping
 from pegboard.schema.fields import Reference
 from pegboard.settings import Settings, SettingsError
@@ -23,7 +26,10 @@ from pegboard.settings import Settings, SettingsError
 
 @click.command()
 def check() -> None:
-    """Load everything that is installed and report its problems, one per line; no database is needed."""
+    """Load everything that is installed and report its problems, one per line.
+
+    No database is needed; if one responds, the tables are compared with the schemas.
+    """
     settings = environment.load_settings()
     plugins = environment.load_plugins(settings)
     sources = migrations(plugins)
@@ -32,6 +38,7 @@ def check() -> None:
         _plugin_errors(plugins),
         _uninstalled_entry_points(Path.cwd()),
         _migration_errors(sources),
+        _table_errors(settings, sources),
         _reference_errors(plugins),
         _required_plugin_errors(plugins, settings),
         _middleware_errors(settings),
@@ -71,10 +78,28 @@ def _uninstalled_entry_points(folder: Path) -> Iterator[str]:
 
 def _migration_errors(sources: Sequence[PluginMigrations]) -> Iterator[str]:
     """Yield the errors of the SQL files, including those of the core, for an empty database."""
-    for source in ordered(sources):
-        error = status_of(source, {}).failure
+    core_first = ordered(sources)
+    outcomes = statuses(core_first, {})
+    sound = [source for source in core_first if not outcomes[source.plugin].failure]
+    blocked = order.schedule(sound, {source.plugin: files_pending(source, {})[1] for source in sound}, {})[1]
+    for source in core_first:
+        error = outcomes[source.plugin].failure or blocked.get(source.plugin)
         if error:
             yield f"{source.plugin}: {error}"
+
+
+def _table_errors(settings: Settings, sources: Sequence[PluginMigrations]) -> Iterator[str]:
+    """Yield the differences of the tables and the schemas, if a database responds."""
+    url = settings.direct_database_url or settings.database_url or dsn_of(settings.data_dir)
+    if url is None:
+        return
+    try:
+        outcomes = asyncio.run(runner.status(url, sources))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        return
+    for name, outcome in outcomes.items():
+        if outcome.failure and outcome.installed:
+            yield f"{name}: {outcome.failure}"
 
 
 def _reference_errors(plugins: Sequence[Plugin]) -> Iterator[str]:

@@ -19,30 +19,42 @@ from pegboard.hosting.migrations import migrations
 from pegboard.migrations import drafts
 from pegboard.migrations.drafts import Draft
 from pegboard.migrations.status import PluginMigrations
+from pegboard.settings import Settings
 
 _TITLE = re.compile(r"[a-z0-9_]{1,60}", re.ASCII)
 
 
 @click.command("make-migration")
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("--title", help="The name of the file after its number, in a-z, 0-9 and _. [default: change_NAME]")
-def make_migration(name: str, title: str | None) -> None:
+@click.option("--check", is_flag=True, help="Write nothing; fail if the table and the schema differ. For CI.")
+def make_migration(name: str | None, title: str | None, check: bool) -> None:
     """Write the SQL that changes the table of a plugin to what its schema declares, for its author to edit.
 
-    From the first call on, SQL files create the table, and the schema no longer does.
+    From the first call on, SQL files create the table, and the schema no longer does. With --check and no NAME, all
+    plugins are checked.
     """
+    if check and title is not None:
+        raise click.UsageError("--check writes no file: omit --title.")
+    if name is None and not check:
+        raise click.UsageError("Missing argument 'NAME'.")
     if title is not None and not _TITLE.fullmatch(title):
         raise click.BadParameter(f"{title!r}: use 1 to 60 characters of a-z, 0-9 and _.", param_hint="'--title'")
     settings = environment.load_settings()
     plugins = environment.load_plugins(settings)
-    plugin = next((plugin for plugin in plugins if name in (plugin.name, plugin.entry_point)), None)
-    if plugin is None:
+    chosen = [plugin for plugin in plugins if name in (None, plugin.name, plugin.entry_point)]
+    if name is not None and not chosen:
         raise click.ClickException(f"no plugin {name} is installed")
-    source = _source(plugin, plugins)
+    sources = migrations(plugins)
+    if check:
+        _check(settings, chosen if name is None else chosen[:1], sources)
+        return
+    plugin = chosen[0]
+    source = _source(plugin, sources)
     folder = _folder(plugin)
     name = plugin.entry_point
     with environment.database(settings, attach=True) as settings:
-        drafted = asyncio.run(drafts.draft(settings.direct_url, source))
+        drafted = asyncio.run(drafts.draft(settings.direct_url, source, sources))
     if not drafted:
         click.echo(f"{name}: nothing to do, the table matches its schema")
         return
@@ -55,17 +67,34 @@ def make_migration(name: str, title: str | None) -> None:
         click.echo(f"{name}: wrote {_relative(path)}")
         for warning in written.warnings:
             click.echo(f"  warning: {warning}")
+        if written.warnings:
+            click.echo("  Read this file and edit it, then delete its first line: until then it is not run.")
     if drafted[0].first:
         click.echo(
             f"Make sure that the wheel contains {_relative(folder)}/*.sql; from now on these files create the table."
         )
 
 
-def _source(plugin: Plugin, plugins: Sequence[Plugin]) -> PluginMigrations:
-    sources = {source.plugin: source for source in migrations(plugins)}
+def _check(settings: Settings, plugins: Sequence[Plugin], sources: Sequence[PluginMigrations]) -> None:
+    """Print in what the tables of plugins differ from their schemas, and exit with status 1 if any does."""
+    with environment.database(settings, attach=True) as settings:
+        found = asyncio.run(drafts.differences(settings.direct_url, sources))
+    failed = False
+    for plugin in plugins:
+        problems = [plugin.error] if plugin.error else found.get(plugin.storage, [])
+        for problem in problems:
+            click.echo(f"{plugin.name}: {' '.join(problem.split())}")
+        if not problems and plugin.state is State.READY:
+            click.echo(f"{plugin.name}: nothing to do, the table matches its schema")
+        failed = failed or bool(problems)
+    if failed:
+        raise SystemExit(1)
+
+
+def _source(plugin: Plugin, sources: Sequence[PluginMigrations]) -> PluginMigrations:
     if plugin.state is not State.READY:
         raise click.ClickException(f"{plugin.name}: {plugin.error or 'it is disabled'}")
-    return sources[plugin.storage]
+    return next(source for source in sources if source.plugin == plugin.storage)
 
 
 def _folder(plugin: Plugin) -> Path:

@@ -38,6 +38,8 @@ def _migrate(dsn: str, plugins: Sequence[Plugin], sources: Sequence[PluginMigrat
     for name, outcome in outcomes.items():
         done = f"applied {', '.join(outcome.now)}" if outcome.now else "nothing to do"
         click.echo(f"{name}: {outcome.failure or done}" if outcome.installed else f"{name}: no longer installed")
+        for notice in outcome.notices:
+            click.echo(f"{name}: notice: {notice}")
     for name, error in _plugin_errors(plugins, outcomes):
         click.echo(f"{name}: {error}")
     return not any(plugin.error for plugin in plugins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -14,8 +15,12 @@ from pegboard.api import declared
 from pegboard.api.resource import Resource
 from pegboard.api.table import TableResource
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.migrations.fitness import Use
 from pegboard.migrations.status import Outcome, PluginMigrations
+from pegboard.query.existing import ExistingTable
 from pegboard.schema.ddl import TableSpec
+
+log = logging.getLogger("pegboard.plugins")
 
 _DESCRIBE_TIMEOUT = 10.0
 """The seconds that a plugin has to describe its table."""
@@ -46,6 +51,8 @@ def migrations(plugins: Sequence[Plugin]) -> list[PluginMigrations]:
                     canonicalize_name(plugin.distribution),
                     distributions,
                     *_other_schemas(plugin),
+                    plugin.version,
+                    Use(frozenset(plugin.verbs), _existing_table(plugin.resource)),
                 )
             )
     return sources
@@ -71,8 +78,8 @@ def _tables(plugin: Plugin) -> Iterator[tuple[str, TableName]]:
 
 
 def _table_spec(resource: type[Resource], name: str, tables: Mapping[str, TableName]) -> TableSpec | None:
-    """Return the table to create for a resource; None if it has no table or an existing one."""
-    if not issubclass(resource, TableResource) or resource.table is not None:
+    """Return the table of a resource with the tables that its references lead to; None if it has none."""
+    if not issubclass(resource, TableResource):
         return None
     spec = declared.table_spec(resource, name)
     columns = [
@@ -80,6 +87,12 @@ def _table_spec(resource: type[Resource], name: str, tables: Mapping[str, TableN
         for column in spec.columns
     ]
     return replace(spec, columns=tuple(columns))
+
+
+def _existing_table(resource: type[Resource]) -> ExistingTable | None:
+    """Return the declaration of a table that the service neither creates nor changes, or None."""
+    table = getattr(resource, "table", None)
+    return ExistingTable(table) if isinstance(table, str) else table
 
 
 def _sql_folder(package: str, name: str) -> Traversable | None:
@@ -98,5 +111,7 @@ def record_outcomes(plugins: Sequence[Plugin], outcomes: dict[str, Outcome]) -> 
         if outcome is None or plugin.state is not State.READY:
             continue
         plugin.applied = outcome.applied
+        for notice in outcome.notices:
+            log.warning("plugin %s: %s", plugin.name, notice)
         if outcome.failure is not None:
             plugin.fail(outcome.failure)

@@ -3,137 +3,211 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pegboard.migrations import access
+from pegboard.migrations.actual import Actual, ActualColumn, ActualIndex, Constraint
+from pegboard.migrations.plan import CheckedStep, ManualStep, Plan
 from pegboard.schema import ddl
-from pegboard.schema.column import Column, base_type, quoted
+from pegboard.schema.column import Column, quoted
 from pegboard.schema.ddl import TableSpec, Unique
 
-_CATALOGUE_NAMES = {
-    "timestamptz": "timestamp with time zone",
-    "timestamp": "timestamp without time zone",
-    "time": "time without time zone",
-    "timetz": "time with time zone",
-    "varchar": "character varying",
-    "char": "character",
-}
-_MODIFIERS = re.compile(r"\([^)]*\)")
 _CAST = re.compile(r"(?<=['\]])::[a-z_ ]+(?:\([0-9,]+\))?(?:\[\])?")
 _QUOTED_WORD = re.compile(r"'(-?[0-9.]+|true|false)'")
+_BOUND = re.compile(r"(?<=[<>]= )\d+")
+_VARCHAR = re.compile(r"character varying\((\d+)\)")
+_NEW_INDEX = "pegboard_new_index"
+
+Steps = Iterator[str | ManualStep | CheckedStep]
 
 
 @dataclass(frozen=True, slots=True)
-class Actual:
-    """Describe a table of the database: constraints and indexes by name, types and defaults in PostgreSQL's form."""
+class Past:
+    """Describe the declarations that were applied before: the `latest` (None if it is not known), and all `columns`.
 
-    columns: Mapping[str, Column]
-    lengths: Mapping[str, int]
-    references: Mapping[str, tuple[str, str]]
-    indexes: frozenset[str]
-    search: tuple[str, ...] = ()
+    `changed` is whether the current declaration is another one than the latest.
+    """
+
+    latest: TableSpec | None = None
+    columns: frozenset[str] = frozenset()
+    changed: bool = True
+
+    def declared(self, column: str) -> bool:
+        """Return whether an earlier declaration had the column; if none is known, it may have had any."""
+        return self.latest is None or column in self.columns
+
+    def removes(self, column: str) -> bool:
+        """Return whether the latest declaration had the column that the current one does not have."""
+        return self.changed and (self.latest is None or column in {c.name for c in self.latest.all_columns})
 
 
 @dataclass(frozen=True, slots=True)
-class ManualStep:
-    """Describe a step that an author must confirm: the reason, its SQL, and its effect on existing rows."""
+class Tables:
+    """Hold what is compared: the declaration, the table that it would create, and the existing one.
 
-    reason: str
-    sql: str
-    effect: str
+    `deferred` are the references whose tables do not exist yet.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Hold the steps from the existing table to the declared one, in order."""
-
-    steps: tuple[str | ManualStep, ...]
+    spec: TableSpec
+    wanted: Actual
+    actual: Actual
+    past: Past
+    deferred: frozenset[str] = frozenset()
 
     @property
-    def additive(self) -> list[str]:
-        """Return the statements that can neither lose data nor fail because of existing rows."""
-        return [step for step in self.steps if isinstance(step, str)]
-
-    @property
-    def manual(self) -> list[ManualStep]:
-        """Return the steps that an author must confirm."""
-        return [step for step in self.steps if isinstance(step, ManualStep)]
-
-    @property
-    def statements(self) -> list[str]:
-        """Return the SQL of all steps, the manual ones included."""
-        return [step if isinstance(step, str) else step.sql for step in self.steps]
+    def name(self) -> str:
+        """Return the name of the table in SQL."""
+        return self.spec.sql_name
 
 
-def difference(spec: TableSpec, actual: Actual) -> Plan:
+def difference(tables: Tables) -> Plan:
     """Compare the declared table with the existing one; without a difference there are no steps."""
     steps = (
-        *_obsolete(spec, actual),
-        *_removed_columns(spec, actual),
-        *(step for column in spec.all_columns for step in _column_changes(spec, column, actual)),
-        *_length_changes(spec, actual),
-        *_reference_changes(spec, actual),
-        *_search_changes(spec, actual),
-        *_index_changes(spec, actual),
+        *access.problems(tables.spec, tables.actual, access.ALL),
+        *access.storage_problems(tables.spec, tables.actual),
+        *_obsolete(tables),
+        *_undeclared_columns(tables),
+        *(step for column in tables.spec.all_columns for step in _column_changes(tables, column)),
+        *_key_changes(tables),
+        *_check_changes(tables),
+        *_reference_changes(tables),
+        *_search_changes(tables),
+        *_unique_changes(tables),
+        *_index_changes(tables),
+        *trigger_changes(tables),
     )
-    return Plan(steps)
+    removed = [name for name in undeclared(tables.spec, tables.actual) if tables.past.removes(name)]
+    drops = tuple(f"ALTER TABLE {tables.name} DROP COLUMN {quoted(name)}" for name in removed)
+    return Plan(steps, drops, tuple(_notice(tables, name) for name in removed))
 
 
-def _obsolete(spec: TableSpec, actual: Actual) -> Iterator[str]:
-    """Drop generated constraints and indexes that are no longer declared; no data is lost."""
-    for name in sorted(actual.lengths.keys() - ddl.lengths(spec)) + sorted(
-        actual.references.keys() - ddl.references(spec)
-    ):
-        yield f"ALTER TABLE {spec.sql_name} DROP CONSTRAINT {quoted(name)}"
-    for name in sorted(actual.indexes - ddl.uniques(spec).keys() - ddl.indexes(spec).keys()):
-        if name.endswith((ddl.INDEX, ddl.UNIQUE)):
-            yield f"DROP INDEX {quoted(spec.schema)}.{quoted(name)}"
-    if actual.search not in ((), spec.search):
-        yield f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(ddl.SEARCH)}"
+def _notice(tables: Tables, name: str) -> str:
+    """Return what becomes of the column of a field that is no longer declared."""
+    column = tables.actual.columns[name]
+    relaxed = "" if column.is_optional else " and now allows null"
+    return (
+        f"the column {name} is no longer declared: it keeps its values{relaxed}; to lose them, run in a later release "
+        f"ALTER TABLE {tables.name} DROP COLUMN {quoted(name)}"
+    )
 
 
-def _removed_columns(spec: TableSpec, actual: Actual) -> Iterator[ManualStep]:
+def undeclared(spec: TableSpec, actual: Actual) -> list[str]:
+    """Return the columns that are not declared, except the one for full-text search."""
     declared = {column.name for column in spec.all_columns}
-    for name in actual.columns:
-        if name not in declared:
-            sql = f"ALTER TABLE {spec.sql_name} DROP COLUMN {quoted(name)}"
-            effect = f"Its values are lost.{_renaming(spec, name, actual)}"
-            yield ManualStep(f"the column {name} is no longer declared", sql, effect)
+    return [name for name in actual.columns if name not in declared and name != ddl.SEARCH]
 
 
-def _renaming(spec: TableSpec, name: str, actual: Actual) -> str:
-    """Return a hint if the column may have been renamed, or ""."""
-    found = actual.columns[name].type
-    new = [c for c in spec.columns if c.name not in actual.columns and _long_type(c.type) == found]
-    if not new:
-        return ""
-    rename = f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(name)} TO {quoted(new[0].name)};"
-    return f" If it was only renamed, write this instead of the statements about both columns: {rename}"
+def _obsolete(tables: Tables) -> Iterator[str]:
+    """Drop constraints and indexes that are no longer declared; no data is lost.
 
-
-def _column_changes(spec: TableSpec, column: Column, actual: Actual) -> Iterator[str | ManualStep]:
-    found = actual.columns.get(column.name)
-    if found is None:
-        yield _added_column(spec, column)
+    Those that no declaration had are not ours. The search column stays, as processes of the version before use it.
+    """
+    spec, actual, latest = tables.spec, tables.actual, tables.past.latest
+    if not tables.past.changed:
         return
-    alter = f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(column.name)}"
-    if _long_type(column.type) != found.type:
-        reason = f"the column {column.name} is declared {_long_type(column.type)}, but is {found.type}"
-        # A default of the old type might not become one of the new.
-        drop = "" if found.default is None else f"{alter} DROP DEFAULT;\n"
-        again = "" if column.default is None else f";\n{alter} SET DEFAULT {column.default}"
-        sql = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING {_converted(column, found)}{again}"
-        yield ManualStep(reason, sql, "It fails on a value that cannot be converted.")
-    elif _long_default(column.default) != _long_default(found.default):
+    declared = {*ddl.lengths(spec), *ddl.references(spec), *ddl.uniques(spec), *ddl.indexes(spec)}
+    search = ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)
+    before = None if latest is None else {*ddl.lengths(latest), *ddl.references(latest)}
+    for name in sorted((*actual.checks, *actual.references)):
+        generated = name.endswith((ddl.MAX_LENGTH, ddl.MIN_LENGTH, ddl.REFERENCE)) if before is None else name in before
+        if generated and name not in declared:
+            yield f"ALTER TABLE {tables.name} DROP CONSTRAINT {quoted(name)}"
+    before = None if latest is None else {*ddl.uniques(latest), *ddl.indexes(latest)}
+    for name in sorted(actual.indexes.keys() - {search}):
+        generated = name.endswith((ddl.INDEX, ddl.UNIQUE)) if before is None else name in before
+        if generated and name not in declared and name not in actual.constraints:
+            yield f"DROP INDEX {quoted(spec.schema)}.{quoted(name)}"
+
+
+def _undeclared_columns(tables: Tables) -> Steps:
+    """Let rows be inserted without the columns that are not declared."""
+    for name in undeclared(tables.spec, tables.actual):
+        if tables.actual.columns[name].is_optional:
+            continue
+        sql = f"ALTER TABLE {tables.name} ALTER COLUMN {quoted(name)} DROP NOT NULL"
+        if tables.past.declared(name):
+            yield sql
+        else:
+            reason = f"the column {name}, which the schema does not have, does not allow null and has no default"
+            yield ManualStep(reason, sql, "No value is lost.")
+
+
+def _renamed_from(tables: Tables, column: Column) -> str:
+    """Return the SQL for a new column that may be a removed one under another name, or ""."""
+    wanted = tables.wanted.columns[column.name]
+    for name in undeclared(tables.spec, tables.actual):
+        if tables.past.removes(name) and tables.actual.columns[name].type == wanted.type:
+            return rename(tables.spec, name, column.name)
+    return ""
+
+
+def rename(spec: TableSpec, old: str, new: str) -> str:
+    """Return the statement that renames a column."""
+    return f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
+
+
+def _column_changes(tables: Tables, column: Column) -> Steps:
+    spec, name = tables.spec, column.name
+    wanted, found = tables.wanted.columns[name], tables.actual.columns.get(name)
+    if found is None:
+        yield _added_column(spec, column, _renamed_from(tables, column))
+        return
+    alter = f"ALTER TABLE {tables.name} ALTER COLUMN {quoted(name)}"
+    if wanted.type != found.type:
+        yield _type_change(alter, column, wanted, found)
+    elif wanted.collation != found.collation:
+        reason = f"the column {name} is declared with the collation {wanted.collation}, but has {found.collation}"
+        yield ManualStep(reason, f"{alter} TYPE {ddl.type_definition(column)}", "Its indexes are built again.")
+    if found.generated != wanted.generated and column.writable:
+        drop = f"{alter} DROP EXPRESSION"
+        yield ManualStep(f"the column {name} is generated, so no value can be written", drop, "No value is lost.")
+    elif found.identity == "a" and column.writable:
+        drop = f"{alter} DROP IDENTITY"
+        yield ManualStep(f"the column {name} is an identity, so no value can be written", drop, "No value is lost.")
+    elif _has_other_default(wanted, found):
         yield f"{alter} DROP DEFAULT" if column.default is None else f"{alter} SET DEFAULT {column.default}"
     if column.nullable and not found.nullable:
         yield f"{alter} DROP NOT NULL"
     if found.nullable and not column.nullable:
         sql = f"{_fill(spec, column)};\n{alter} SET NOT NULL"
-        yield ManualStep(f"the column {column.name} is declared without null, but allows null", sql, _filling(column))
+        yield ManualStep(f"the column {name} is declared without null, but allows null", sql, _filling(column))
 
 
-def _added_column(spec: TableSpec, column: Column) -> str | ManualStep:
+def _has_other_default(wanted: ActualColumn, found: ActualColumn) -> bool:
+    if wanted.type != found.type or found.generated or found.identity:
+        return False
+    return _plain_default(wanted.default) != _plain_default(found.default)
+
+
+def _type_change(alter: str, column: Column, wanted: ActualColumn, found: ActualColumn) -> str | ManualStep:
+    if _widens(found.type, wanted.type):
+        return f"{alter} TYPE {ddl.type_definition(column)}"
+    reason = f"the column {column.name} is declared {wanted.type}, but is {found.type}"
+    # A default of the old type might not become one of the new.
+    drop = "" if found.default is None or found.generated else f"{alter} DROP DEFAULT;\n"
+    again = "" if column.default is None else f";\n{alter} SET DEFAULT {column.default}"
+    sql = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING {_converted(column, found)}{again}"
+    return ManualStep(reason, sql, "It fails on a value that cannot be converted.")
+
+
+def _widens(found: str, wanted: str) -> bool:
+    """Return whether every value of one type is one of the other, without a conversion."""
+    before, after = _VARCHAR.fullmatch(found), _VARCHAR.fullmatch(wanted)
+    return before is not None and after is not None and int(before[1]) < int(after[1])
+
+
+def _added_column(spec: TableSpec, column: Column, alternative: str) -> str | ManualStep:
+    step = added_column(spec, column)
+    if not alternative:
+        return step
+    sql, effect = (step, "") if isinstance(step, str) else (step.sql, step.effect)
+    reason = f"the column {column.name} is new, and may be one that is no longer declared under another name"
+    return ManualStep(reason, sql, effect, alternative)
+
+
+def added_column(spec: TableSpec, column: Column) -> str | ManualStep:
+    """Return the statements that add a column; they are manual if existing rows have no value for it."""
     add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
@@ -149,7 +223,7 @@ def _filling(column: Column) -> str:
     return f"Existing rows get {column.default}." if column.default else "Set the value for the existing rows."
 
 
-def _converted(column: Column, found: Column) -> str:
+def _converted(column: Column, found: ActualColumn) -> str:
     """Return the expression that converts values to the new type."""
     name = quoted(column.name)
     if column.type == "jsonb" and found.type != "text":
@@ -168,86 +242,198 @@ def _fill(spec: TableSpec, column: Column) -> str:
     return f"UPDATE {spec.sql_name} SET {name} = {column.default or 'NULL /* a value */'} WHERE {name} IS NULL"
 
 
-def _constraint(spec: TableSpec, name: str, definition: str, *, replaced: bool) -> str:
-    """Return the statement that adds a constraint; `replaced` is whether there is one of that name."""
-    drop = f"DROP CONSTRAINT {quoted(name)}, " if replaced else ""
-    return f"ALTER TABLE {spec.sql_name} {drop}ADD CONSTRAINT {quoted(name)} {definition}"
-
-
-def _length_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
-    for name, check in ddl.lengths(spec).items():
-        found = actual.lengths.get(name)
-        if found == check.limit:
-            continue
-        sql = _constraint(spec, name, check.sql, replaced=found is not None)
-        wider = check.column.name not in actual.columns or (found is not None and check.allows(found))
-        reason = f"the column {check.column.name} is declared with length {check.operator} {check.limit}"
-        effect = "It fails on a value of any other length."
-        yield sql if wider else ManualStep(f"{reason}, which existing rows may violate", sql, effect)
-
-
-def _reference_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
-    for name, column in ddl.references(spec).items():
-        found = actual.references.get(name)
-        if found == column.references:
-            continue
-        sql = _constraint(spec, name, ddl.reference_definition(column), replaced=found is not None)
-        new = column.name not in actual.columns and column.default is None
-        target = ".".join(column.references or ())
-        reason = f"the column {column.name} now refers to {target}, which existing rows may violate"
-        yield sql if new else ManualStep(reason, sql, "It fails on a value that refers to a missing item.")
-
-
-def _search_changes(spec: TableSpec, actual: Actual) -> Iterator[str]:
-    if spec.search and spec.search != actual.search:
-        yield f"ALTER TABLE {spec.sql_name} ADD COLUMN {ddl.search_definition(spec)}"
-
-
-def _index_changes(spec: TableSpec, actual: Actual) -> Iterator[str | ManualStep]:
-    uniques = ddl.uniques(spec)
-    for unique in spec.uniques:
-        name = ddl.unique_name(spec, unique)
-        if name not in actual.indexes:
-            yield (
-                uniques[name]
-                if _all_null(spec, unique, actual)
-                else ManualStep(
-                    f"{', '.join(unique.columns)} is declared unique, which existing rows may violate",
-                    uniques[name],
-                    "It fails on duplicate values.",
-                )
-            )
-    # Dropping the search column above also dropped its index.
-    dropped = {ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)} if spec.search != actual.search else set()
-    for name, statement in ddl.indexes(spec).items():
-        if name not in actual.indexes - dropped:
-            yield statement
-
-
-def _all_null(spec: TableSpec, unique: Unique, actual: Actual) -> bool:
-    """Return whether one of the columns is new and null in every row, so that there are no duplicates."""
-    new = (c for c in spec.columns if c.name in unique.columns and c.name not in actual.columns)
-    return any(column.nullable and column.default is None for column in new)
-
-
-def _long_type(type_name: str) -> str:
-    """Return a type by its name in PostgreSQL's catalogue."""
-    base = base_type(type_name)
-    element = base.removesuffix("[]")
-    # PostgreSQL folds names that are not quoted.
-    folded = element if '"' in element else element.lower()
-    name = _CATALOGUE_NAMES.get(folded, folded)
-    modifiers = _MODIFIERS.search(type_name)
-    if modifiers is not None:
-        text = modifiers[0].replace(" ", "")
-        name = name.replace(" ", f"{text} ", 1) if name.startswith("time") else name + text
-    return name + base[len(element) :]
-
-
-def _long_default(default: str | None) -> str | None:
+def _plain_default(default: str | None) -> str | None:
     """Return a default without the casts that PostgreSQL adds to it."""
     if default is None:
         return None
     plain = _CAST.sub("", default)
     word = _QUOTED_WORD.fullmatch(plain)
     return word[1] if word else plain
+
+
+def _key_changes(tables: Tables) -> Steps:
+    name = f"{tables.spec.name}_pkey"
+    wanted = next(one for one in tables.wanted.constraints.values() if one.kind == "p")
+    found = next((one for one in tables.actual.constraints.values() if one.kind == "p"), None)
+    if found is None or found.columns != wanted.columns:
+        drop = "" if found is None else f"ALTER TABLE {tables.name} DROP CONSTRAINT {quoted(found.name)};\n"
+        columns = ", ".join(quoted(column) for column in wanted.columns)
+        sql = f"{drop}ALTER TABLE {tables.name} ADD CONSTRAINT {quoted(wanted.name)} PRIMARY KEY ({columns})"
+        yield ManualStep(f"its primary key is not {', '.join(wanted.columns)}", sql, "It fails on duplicate values.")
+    elif found.name != wanted.name:
+        yield _renamed_constraint(tables, found.name, name)
+
+
+def _renamed_constraint(tables: Tables, old: str, new: str) -> str:
+    return f"ALTER TABLE {tables.name} RENAME CONSTRAINT {quoted(old)} TO {quoted(new)}"
+
+
+def _constraint(tables: Tables, name: str, definition: str, *, replaced: bool) -> str:
+    """Return the statement that adds a constraint; `replaced` is whether there is one of that name."""
+    drop = f"DROP CONSTRAINT {quoted(name)}, " if replaced else ""
+    return f"ALTER TABLE {tables.name} {drop}ADD CONSTRAINT {quoted(name)} {definition}"
+
+
+def _check_changes(tables: Tables) -> Steps:
+    bounds = ddl.lengths(tables.spec)
+    for name, wanted in tables.wanted.checks.items():
+        found = tables.actual.checks.get(name)
+        if found is not None and found.definition == wanted.definition:
+            continue
+        moved = next((c.name for c in tables.actual.checks.values() if c.definition == wanted.definition), None)
+        if found is None and moved is not None and moved not in tables.wanted.checks:
+            yield _renamed_constraint(tables, moved, name)
+            continue
+        bound = bounds.get(name)
+        sql = _constraint(tables, name, bound.sql if bound else wanted.definition, replaced=found is not None)
+        wider = bound is not None and found is not None and _is_wider(bound, wanted, found)
+        columns = ", ".join(wanted.columns)
+        what = f"with length {bound.operator} {bound.limit}" if bound else f"with {wanted.definition}"
+        reason = f"the column {columns} is declared {what}, which existing rows may violate"
+        effect = "It fails on a value of any other length." if bound else "It fails on any other value."
+        new = tables.actual.columns.keys().isdisjoint(wanted.columns)
+        yield sql if wider or new else ManualStep(reason, sql, effect)
+
+
+def _is_wider(bound: ddl.Length, wanted: Constraint, found: Constraint) -> bool:
+    """Return whether the existing constraint is the declared one with a narrower bound."""
+    limit = _BOUND.search(found.definition)
+    same = limit is not None and _BOUND.sub(str(bound.limit), found.definition) == wanted.definition
+    return same and limit is not None and bound.allows(int(limit[0]))
+
+
+def _reference_changes(tables: Tables) -> Steps:
+    spec, existing = tables.spec, tables.actual.references
+    for name, column in ddl.references(spec).items():
+        found = existing.get(name)
+        if name in tables.deferred or (found is not None and _refers(found, column) and _is_plain(found)):
+            continue
+        moved = next((one for one in existing.values() if _refers(one, column) and _is_plain(one)), None)
+        if found is None and moved is not None and moved.name not in ddl.references(spec):
+            yield _renamed_constraint(tables, moved.name, name)
+            continue
+        sql = _constraint(tables, name, ddl.reference_definition(column), replaced=found is not None)
+        new = column.name not in tables.actual.columns and column.default is None
+        valid = found is not None and _refers(found, column) and " NOT " not in found.definition
+        if new or valid:
+            yield sql
+            continue
+        target = ".".join(column.references or ())
+        reason = f"the column {column.name} now refers to {target}, which existing rows may violate"
+        step = ManualStep(reason, sql, "It fails on a value that refers to a missing item.")
+        is_there = column.name in tables.actual.columns
+        query = f"SELECT '' FROM {tables.name} WHERE {quoted(column.name)} IS NOT NULL LIMIT 1"
+        yield CheckedStep(query, step) if is_there else step
+
+
+def _refers(found: Constraint, column: Column) -> bool:
+    return (found.columns, found.target, found.target_columns) == ((column.name,), column.references, ("id",))
+
+
+def _is_plain(found: Constraint) -> bool:
+    """Return whether a foreign key is valid, enforced, and changes nothing by itself."""
+    return found.definition.endswith(")")
+
+
+def _search_changes(tables: Tables) -> Steps:
+    wanted, found = tables.wanted.columns.get(ddl.SEARCH), tables.actual.columns.get(ddl.SEARCH)
+    if wanted is None or (found and (found.generated, found.default) == (wanted.generated, wanted.default)):
+        return
+    add = f"ALTER TABLE {tables.name} ADD COLUMN {ddl.search_definition(tables.spec)}"
+    drop = f"ALTER TABLE {tables.name} DROP COLUMN {quoted(ddl.SEARCH)}"
+    if found is None:
+        yield add
+    elif found.generated:
+        yield drop
+        yield add
+    else:
+        effect = "The values of the column that is there are lost."
+        yield ManualStep(f"the column {ddl.SEARCH} is not generated", f"{drop};\n{add}", effect)
+
+
+def _unique_changes(tables: Tables) -> Steps:
+    spec, statements = tables.spec, ddl.uniques(tables.spec)
+    for unique in spec.uniques:
+        name = ddl.unique_name(spec, unique)
+        wanted, found = tables.wanted.indexes[name], tables.actual.indexes.get(name)
+        if found is not None and _is_same(found, wanted):
+            continue
+        moved = _moved_index(tables, wanted)
+        columns = ", ".join(unique.columns)
+        if found is not None:
+            reason = f"{columns} is to be unique in another way than before, which these rows violate (by id)"
+            step = ManualStep(reason, _rebuilt(spec, name, statements[name]), "Change these rows first.")
+            yield CheckedStep(_collisions(tables, wanted), step)
+        elif moved is not None:
+            yield f"ALTER INDEX {quoted(spec.schema)}.{quoted(moved)} RENAME TO {quoted(name)}"
+        elif _all_null(tables, unique):
+            yield statements[name]
+        else:
+            reason = f"{columns} is declared unique, which existing rows may violate"
+            yield ManualStep(reason, statements[name], "It fails on duplicate values.")
+
+
+def _is_same(found: ActualIndex, wanted: ActualIndex) -> bool:
+    return found.valid and (found.unique, found.definition) == (wanted.unique, wanted.definition)
+
+
+def _moved_index(tables: Tables, wanted: ActualIndex) -> str | None:
+    """Return the index that is the declared one under another name."""
+    return next(
+        (
+            index.name
+            for index in tables.actual.indexes.values()
+            if _is_same(index, wanted) and index.name not in tables.wanted.indexes
+        ),
+        None,
+    )
+
+
+def _rebuilt(spec: TableSpec, name: str, statement: str) -> str:
+    """Return the statements that replace an index: never is there a moment without one."""
+    schema, new = quoted(spec.schema), quoted(_NEW_INDEX)
+    return (
+        f"{statement.replace(quoted(name), new, 1)};\nDROP INDEX {schema}.{quoted(name)};\n"
+        f"ALTER INDEX {schema}.{new} RENAME TO {quoted(name)}"
+    )
+
+
+def _collisions(tables: Tables, wanted: ActualIndex) -> str:
+    """Return the query for the first ten groups of rows that a unique index would not allow, by their ids."""
+    keys = ", ".join(wanted.keys)
+    present = " AND ".join(f"{key} IS NOT NULL" for key in wanted.keys)
+    return (
+        f"SELECT string_agg(id::text, ', ' ORDER BY id::text) FROM {tables.name} WHERE {present} "
+        f"GROUP BY {keys} HAVING count(*) > 1 ORDER BY min(id::text) LIMIT 10"
+    )
+
+
+def _all_null(tables: Tables, unique: Unique) -> bool:
+    """Return whether one of the columns is new and null in every row, so that there are no duplicates."""
+    new = (c for c in tables.spec.columns if c.name in unique.columns and c.name not in tables.actual.columns)
+    return any(column.nullable and column.default is None for column in new)
+
+
+def _index_changes(tables: Tables) -> Iterator[str]:
+    # Dropping the search column above also dropped its index.
+    rebuilt = any("DROP COLUMN" in step for step in _search_changes(tables) if isinstance(step, str))
+    gone = {ddl.object_name(tables.spec.name, (ddl.SEARCH,), ddl.INDEX)} if rebuilt else set()
+    for name, statement in ddl.indexes(tables.spec).items():
+        found = None if name in gone else tables.actual.indexes.get(name)
+        if found is None:
+            yield statement
+        elif not _is_same(found, tables.wanted.indexes[name]):
+            yield f"DROP INDEX {quoted(tables.spec.schema)}.{quoted(name)}"
+            yield statement
+
+
+def trigger_changes(tables: Tables) -> Iterator[str]:
+    """Yield the statements that make the triggers of the declared table those of the existing one."""
+    for name, wanted in tables.wanted.triggers.items():
+        found = tables.actual.triggers.get(name)
+        if found is not None and found.definition != wanted.definition:
+            yield f"DROP TRIGGER {quoted(name)} ON {tables.name}"
+        if found is None or found.definition != wanted.definition:
+            yield wanted.definition.replace("{table}", tables.name)
+        elif not found.enabled:
+            yield f"ALTER TABLE {tables.name} ENABLE TRIGGER {quoted(name)}"

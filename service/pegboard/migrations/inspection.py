@@ -1,38 +1,70 @@
-"""Inspection of existing tables through PostgreSQL's catalogue."""
+"""Inspection of tables through PostgreSQL's catalogue: existing ones, and those that a declaration would create."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import asyncpg
 
-from pegboard.migrations.difference import Actual, Plan, difference
-from pegboard.schema.column import Column, quoted
-from pegboard.schema.ddl import (
-    MAX_LENGTH,
-    MIN_LENGTH,
-    REFERENCE,
-    SEARCH,
-    TableSpec,
-    content_name,
-    create,
-    create_content,
-)
+from pegboard.migrations.actual import Actual, ActualColumn, ActualIndex, Constraint, Trigger
+from pegboard.schema import ddl
+from pegboard.schema.column import quoted
+from pegboard.schema.ddl import TableSpec
 
-_COLUMNS = """
-    SELECT attname, format_type(atttypid, atttypmod) AS type, NOT attnotnull AS nullable,
-           attgenerated <> '' AS generated, pg_get_expr(adbin, adrelid) AS expression
-    FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
-    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
-    ORDER BY attnum
+TableName = tuple[str, str]
+"""A schema and a table in it."""
+
+_TABLES = """
+SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS accepts,
+    ARRAY(SELECT event FROM unnest(ARRAY['INSERT', 'UPDATE']) event WHERE has_any_column_privilege(c.oid, event))
+        || CASE WHEN has_table_privilege(c.oid, 'DELETE') THEN ARRAY['DELETE'] ELSE '{}' END AS allowed,
+    c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
+    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS policies,
+    c.relpersistence = 'u' AS unlogged,
+    EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgisinternal AND tgenabled = 'D') AS unchecked,
+    CASE WHEN c.relkind = 'r' THEN ARRAY(SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = c.oid)
+         ELSE '{}' END AS heirs,
+    (SELECT json_agg(json_build_object(
+        'name', attname, 'type', format_type(atttypid, atttypmod), 'nullable', NOT attnotnull,
+        'default', pg_get_expr(adbin, adrelid), 'generated', attgenerated::text, 'identity', attidentity::text,
+        'collation', (SELECT collname FROM pg_collation WHERE oid = attcollation),
+        'base', CASE WHEN typtype = 'd' THEN format_type(typbasetype, typtypmod) END,
+        'readable', has_column_privilege(attrelid, attnum, 'SELECT')
+    ) ORDER BY attnum) FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+        LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS columns,
+    (SELECT json_agg(json_build_object(
+        'name', conname, 'kind', contype::text, 'definition', pg_get_constraintdef(con.oid),
+        'columns', ARRAY(SELECT attname FROM unnest(conkey) WITH ORDINALITY AS k (attnum, place)
+                         JOIN pg_attribute USING (attnum) WHERE attrelid = conrelid ORDER BY place),
+        'target', (SELECT ARRAY[nspname, relname] FROM pg_class JOIN pg_namespace t ON t.oid = relnamespace
+                   WHERE pg_class.oid = confrelid),
+        'target_columns', ARRAY(SELECT attname FROM unnest(confkey) WITH ORDINALITY AS k (attnum, place)
+                                JOIN pg_attribute USING (attnum) WHERE attrelid = confrelid ORDER BY place)
+    )) FROM pg_constraint con WHERE conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u', 'x')) AS constraints,
+    (SELECT json_agg(json_build_object(
+        'name', i.relname, 'definition', pg_get_indexdef(indexrelid), 'unique', indisunique,
+        'valid', indisvalid AND indisready, 'partial', indpred IS NOT NULL, 'immediate', indimmediate,
+        'keys', ARRAY(SELECT pg_get_indexdef(indexrelid, n, true) FROM generate_series(1, indnkeyatts) n),
+        'columns', ARRAY(SELECT attname FROM unnest(indkey::smallint[]) WITH ORDINALITY AS k (attnum, place)
+                         LEFT JOIN pg_attribute a ON attrelid = indrelid AND a.attnum = k.attnum
+                         WHERE place <= indnkeyatts ORDER BY place)
+    )) FROM pg_index JOIN pg_class i ON i.oid = indexrelid WHERE indrelid = c.oid) AS indexes,
+    (SELECT json_agg(json_build_object(
+        'name', tgname, 'enabled', tgenabled IN ('O', 'A'),
+        'definition', replace(pg_get_triggerdef(t.oid), format(' ON %s ', c.oid::regclass), ' ON {table} ')
+    )) FROM pg_trigger t WHERE tgrelid = c.oid AND NOT tgisinternal) AS triggers
+FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+JOIN pg_namespace n ON n.nspname = wanted.schema
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
-_CONSTRAINTS = """
-    SELECT conname, contype = 'f' AS reference, pg_get_constraintdef(c.oid) AS definition, nspname, relname
-    FROM pg_constraint c LEFT JOIN pg_class t ON t.oid = confrelid LEFT JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE conrelid = $1 AND contype IN ('c', 'f')
-"""
-_INDEXES = "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = $1 AND indisvalid"
-_REFERRED = "SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = $1::regclass AND conrelid <> confrelid)"
+_EVENTS = {8: "INSERT", 4: "UPDATE", 16: "DELETE"}
+"""The bits of `pg_relation_is_updatable`."""
 _WRITTEN_COLUMNS = """
     SELECT attname, concat_ws(
         ' ', format_type(atttypid, atttypmod),
@@ -57,74 +89,39 @@ _WRITTEN_INDEXES = """
     WHERE indrelid = $1 AND indisvalid AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
     ORDER BY indexrelid
 """
-_BOUND = re.compile(r"[<>]= (\d+)")
-_SEARCHED = re.compile(r'COALESCE\(("(?:[^"]|"")+"|\w+),', re.IGNORECASE)
+_INDEX_HEAD = re.compile(r"CREATE (?:UNIQUE )?INDEX .*? ON .*? USING ", re.DOTALL)
+_INDEX_STORAGE = re.compile(r" WITH \([^)]*\)")
 
 
-async def inspect(connection: asyncpg.Connection, spec: TableSpec) -> Actual | None:
-    """Return the existing table that `spec` names, or None."""
-    table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
-    if table is None:
-        return None
-    columns = await connection.fetch(_COLUMNS, table)
-    constraints = await connection.fetch(_CONSTRAINTS, table)
-    indexes = await connection.fetch(_INDEXES, table)
-    lengths = {
-        row["conname"]: int(bound[1])
-        for row in constraints
-        if row["conname"].endswith((MAX_LENGTH, MIN_LENGTH)) and (bound := _BOUND.search(row["definition"]))
-    }
-    references = {
-        row["conname"]: (row["nspname"], row["relname"])
-        for row in constraints
-        if row["reference"] and row["conname"].endswith(REFERENCE)
-    }
-    search = next((row["expression"] for row in columns if row["attname"] == SEARCH and row["generated"]), "")
-    return Actual(
-        columns={
-            # The expression of a generated column is not a default.
-            row["attname"]: Column(
-                row["attname"], row["type"], row["nullable"], None if row["generated"] else row["expression"]
-            )
-            for row in columns
-            if row["attname"] != SEARCH
-        },
-        lengths=lengths,
-        references=references,
-        indexes=frozenset(row["relname"] for row in indexes),
-        search=tuple(_unquoted(name) for name in _SEARCHED.findall(search)),
-    )
+async def inspect(connection: asyncpg.Connection, names: Iterable[TableName]) -> dict[TableName, Actual]:
+    """Return the existing tables of those named."""
+    wanted = sorted(set(names))
+    async with _full_names(connection):
+        rows = await connection.fetch(_TABLES, [schema for schema, _ in wanted], [name for _, name in wanted])
+    return {(row["nspname"], row["relname"]): _actual(row) for row in rows}
 
 
-async def plan_for(connection: asyncpg.Connection, spec: TableSpec, *, managed: bool, lock: bool) -> Plan:
-    """Return the steps that change the table to the declared one.
+async def declared_table(connection: asyncpg.Connection, spec: TableSpec) -> Actual:
+    """Return the table that `spec` would create, without its references, as PostgreSQL describes it.
 
-    A `managed` table (created from a declaration) that has no rows and no references to it is dropped and created again
-    if it has manual steps: no data can be lost. With `lock`, no row can be added before the transaction ends.
+    It is created as a temporary table, which is rolled back: so PostgreSQL itself writes types, defaults and
+    expressions in the form in which its catalogue has them. Raises the errors of asyncpg.
     """
-    actual = await inspect(connection, spec)
-    if actual is None:
-        return Plan(tuple(create(spec)))
-    plan = difference(spec, actual)
-    if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", content_name(spec)):
-        plan = Plan((*plan.steps, *create_content(spec)))
-    if not plan.manual or not managed:
-        return plan
-    if lock:
-        await connection.execute(f"LOCK TABLE {spec.sql_name} IN ACCESS EXCLUSIVE MODE")
-    if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {spec.sql_name})"):
-        return plan
-    if await connection.fetchval(_REFERRED, spec.sql_name):
-        return plan
-    return Plan((f"DROP TABLE {spec.sql_name}", *create(spec)))
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(f"SET LOCAL search_path TO {quoted(spec.schema)}, public")
+        await connection.execute(";\n".join(ddl.create_table(replace(spec, schema="pg_temp"))))
+        schema = await connection.fetchval("SELECT pg_my_temp_schema()::regnamespace::text")
+        return (await inspect(connection, [(schema, spec.name)]))[schema, spec.name]
+    finally:
+        await transaction.rollback()
 
 
 async def definition(connection: asyncpg.Connection, spec: TableSpec) -> list[str]:
     """Return the statements that create the existing table, with its constraints and indexes."""
     table = await connection.fetchval("SELECT to_regclass($1)::oid", spec.sql_name)
-    async with connection.transaction(readonly=True):
-        # Then PostgreSQL writes every name with its schema.
-        await connection.execute("SET LOCAL search_path TO pg_catalog")
+    async with _full_names(connection):
         columns = await connection.fetch(_WRITTEN_COLUMNS, table)
         constraints = await connection.fetch(_WRITTEN_CONSTRAINTS, table)
         indexes = await connection.fetch(_WRITTEN_INDEXES, table)
@@ -134,14 +131,49 @@ async def definition(connection: asyncpg.Connection, spec: TableSpec) -> list[st
     return [f"CREATE TABLE {spec.sql_name} (\n    {body}\n)", *(row["definition"] for row in indexes)]
 
 
-async def missing_targets(connection: asyncpg.Connection, spec: TableSpec) -> list[tuple[str, str]]:
-    """Return the tables of other plugins that `spec` refers to and that do not exist."""
-    targets = sorted({column.references for column in spec.columns if column.references})
-    others = [target for target in targets if target != (spec.schema, spec.name)]
-    names = [f"{quoted(schema)}.{quoted(table)}" for schema, table in others]
-    found = await connection.fetch("SELECT to_regclass(name) IS NOT NULL AS there FROM unnest($1::text[]) name", names)
-    return [target for target, row in zip(others, found, strict=True) if not row["there"]]
+@asynccontextmanager
+async def _full_names(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Let PostgreSQL write every name with its schema."""
+    async with connection.transaction():
+        before = await connection.fetchval("SELECT current_setting('search_path')")
+        await connection.execute("SET LOCAL search_path TO pg_catalog")
+        yield
+        # The end of a savepoint would keep it.
+        await connection.execute("SELECT set_config('search_path', $1, true)", before)
 
 
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+def _actual(row: asyncpg.Record) -> Actual:
+    columns, constraints, indexes, triggers = (
+        json.loads(row[part] or "[]") for part in ("columns", "constraints", "indexes", "triggers")
+    )
+    return Actual(
+        kind=row["relkind"].decode(),
+        columns={part["name"]: ActualColumn(**part) for part in columns},
+        constraints={
+            part["name"]: Constraint(
+                part["name"],
+                part["kind"],
+                tuple(part["columns"]),
+                part["definition"],
+                (part["target"][0], part["target"][1]) if part["target"] else None,
+                tuple(part["target_columns"]),
+            )
+            for part in constraints
+        },
+        indexes={part["name"]: _index(part) for part in indexes},
+        triggers={part["name"]: Trigger(**part) for part in triggers},
+        accepts=frozenset(event for bit, event in _EVENTS.items() if row["accepts"] & bit),
+        allowed=frozenset(row["allowed"]),
+        hides_rows=row["hides_rows"],
+        policies=row["policies"],
+        unlogged=row["unlogged"],
+        unchecked=row["unchecked"],
+        heirs=tuple(row["heirs"]),
+    )
+
+
+def _index(part: Mapping[str, Any]) -> ActualIndex:
+    """Return an index; how it is stored is not part of its definition."""
+    definition = _INDEX_STORAGE.sub("", _INDEX_HEAD.sub("", part["definition"], count=1))
+    lists = {"keys": tuple(part["keys"]), "columns": tuple(part["columns"])}
+    return ActualIndex(**{**part, **lists, "definition": definition})

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources.abc import Traversable
+from itertools import takewhile
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _MARK = re.compile(r"-- pegboard: (.*)")
 _NO_TRANSACTION = "no-transaction"
 _BASELINE = "baseline "
+_UNREAD = "unread"
+_AFTER = re.compile(r"after ([a-z0-9_-]+) (\d{4})")
 # What may contain the words of a statement without being one: comments, dollar quotes, strings and names.
 _HIDDEN = re.compile(
     r"""--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|[eE]'(?:\\.|''|[^'\\])*'|'[^']*'|"[^"]*\"""", re.DOTALL
@@ -50,21 +53,38 @@ class SqlFile:
 
     @property
     def in_transaction(self) -> bool:
-        """Return whether the file runs in a transaction; `-- pegboard: no-transaction` in its first line opts out."""
-        return self._mark != _NO_TRANSACTION
+        """Return whether the file runs in a transaction; the mark `-- pegboard: no-transaction` opts out."""
+        return _NO_TRANSACTION not in self._marks
 
     @property
     def baseline(self) -> str | None:
-        """Return the fingerprint in the first line `-- pegboard: baseline FINGERPRINT`.
+        """Return the fingerprint in the mark `-- pegboard: baseline FINGERPRINT`.
 
         The file creates the table of a schema with that fingerprint, and is not run if the schema has created it.
         """
-        return self._mark.removeprefix(_BASELINE).strip() if self._mark.startswith(_BASELINE) else None
+        marks = (mark.removeprefix(_BASELINE).strip() for mark in self._marks if mark.startswith(_BASELINE))
+        return next(marks, None)
 
     @property
-    def _mark(self) -> str:
-        mark = _MARK.fullmatch(self.text.partition("\n")[0].strip())
-        return "" if mark is None else mark[1]
+    def after(self) -> tuple[tuple[str, int], ...]:
+        """Return the plugins and the numbers of their files that must be applied before this one."""
+        found = (_AFTER.fullmatch(mark) for mark in self._marks)
+        return tuple((match[1], int(match[2])) for match in found if match)
+
+    def check_marks(self) -> None:
+        """Raise `MigrationError` for a draft that nobody has read, and for an unknown mark."""
+        if _UNREAD in self._marks:
+            raise MigrationError(f"{self.name} is a draft that nobody has read: read it, then delete its first line")
+        for mark in self._marks:
+            if mark != _NO_TRANSACTION and not mark.startswith(_BASELINE) and not _AFTER.fullmatch(mark):
+                known = "no-transaction, after NAME NNNN, baseline FINGERPRINT or unread"
+                raise MigrationError(f"{self.name} has the unknown mark {mark!r}: write {known}")
+
+    @property
+    def _marks(self) -> tuple[str, ...]:
+        """Return what the first lines `-- pegboard: ...` contain."""
+        lines = (_MARK.fullmatch(line.strip()) for line in self.text.split("\n"))
+        return tuple(match[1].strip() for match in takewhile(bool, lines) if match)
 
 
 def read(folder: Traversable | None) -> tuple[SqlFile, ...]:
@@ -81,7 +101,8 @@ def read(folder: Traversable | None) -> tuple[SqlFile, ...]:
 def pending(files: tuple[SqlFile, ...], recorded: Mapping[int, str]) -> tuple[SqlFile, ...]:
     """Return the files that are not applied yet; `recorded` are the checksums of applied ones, by number.
 
-    Raises `MigrationError` for an applied file that was edited, and for a new one with a number below an applied one.
+    Raises `MigrationError` for an applied file that was edited, for a new one with a number below an applied one, and
+    for one that nobody has read.
     """
     newest = max(recorded, default=0)
     for file in files:
@@ -89,7 +110,10 @@ def pending(files: tuple[SqlFile, ...], recorded: Mapping[int, str]) -> tuple[Sq
             raise MigrationError(f"{file.name} was edited after it was applied: put the change into a new file")
         if file.version not in recorded and file.version < newest:
             raise MigrationError(f"{file.name} is new, but {newest:04} is already applied: give it the next number")
-    return tuple(file for file in files if file.version not in recorded)
+    found = tuple(file for file in files if file.version not in recorded)
+    for file in found:
+        file.check_marks()
+    return found
 
 
 def _read(folder: Traversable, name: str, expected: int) -> SqlFile:

@@ -8,8 +8,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from pegboard.migrations import sqlfiles
+from pegboard.migrations.fitness import ALL_VERBS, Use
 from pegboard.migrations.sqlfiles import MigrationError, SqlFile
-from pegboard.schema import ddl
 from pegboard.schema.ddl import TableSpec
 
 CORE = "pegboard"
@@ -22,7 +22,8 @@ _RESERVED = frozenset({"public", "information_schema"})
 class PluginMigrations:
     """Describe the source of a plugin's tables: the SQL files of `folder` or, without any, the declaration `table`.
 
-    With both, the files create the table, and the references of `table` determine the order of plugins.
+    With both, the files create the table, and the references of `table` determine the order of plugins. `use` is how
+    the resource uses the table, which may be an existing one. `version` is that of the distribution.
     """
 
     plugin: str
@@ -34,6 +35,13 @@ class PluginMigrations:
     names: tuple[str, ...] = ()
     """Other names of schemas that may have the plugin's data; if one does, `hint` is how to use it."""
     hint: str = ""
+    version: str = ""
+    use: Use = ALL_VERBS
+
+    @property
+    def table_name(self) -> tuple[str, str] | None:
+        """Return the schema and the name of the table."""
+        return (self.table.schema, self.table.name) if self.table else None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -47,7 +55,8 @@ class Outcome:
     """Describe the status of one plugin's migrations, by name; that of a declared table is called `schema`.
 
     `applied` are all that the database has, `now` those applied by this call, `pending` those not yet applied, and
-    `missing` those of another version of the package. A plugin that is not installed has only `missing`.
+    `missing` those of another version of the package. A plugin that is not installed has only `missing`. `notices`
+    describe what becomes of existing rows.
     """
 
     applied: tuple[str, ...] = ()
@@ -56,6 +65,7 @@ class Outcome:
     missing: tuple[str, ...] = ()
     failure: str | None = None
     installed: bool = True
+    notices: tuple[str, ...] = ()
 
 
 class NewerSchema(MigrationError):
@@ -90,7 +100,7 @@ def status_of(source: PluginMigrations, records: Applied) -> Outcome:
     """Return the status of one plugin."""
     applied = tuple(name for name, _ in records.values())
     try:
-        sql_files, pending = steps_pending(source, records)
+        sql_files, pending = files_pending(source, records)
     except (MigrationError, OSError) as error:
         return Outcome(applied, failure=str(error))
     known = {file.version for file in sql_files} | {SCHEMA_ROW[0]}
@@ -98,20 +108,15 @@ def status_of(source: PluginMigrations, records: Applied) -> Outcome:
     return Outcome(applied, pending=tuple(file.name for file in pending), missing=missing)
 
 
-def steps_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[SqlFile, ...], tuple[SqlFile, ...]]:
-    """Return all SQL files of a plugin and the pending ones; a declared table is a file with the number 0.
-
-    Raises `MigrationError` if nothing can be applied.
-    """
+def files_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[SqlFile, ...], tuple[SqlFile, ...]]:
+    """Return all SQL files of a plugin and the pending ones; raises `MigrationError` if none can be applied."""
     if source.plugin in _RESERVED or source.plugin.startswith("pg_"):
         raise MigrationError(f"{source.plugin} is a name that PostgreSQL reserves")
     sql_files = sqlfiles.read(source.folder)
+    if not sql_files:
+        return (), ()
     checksums = {version: checksum for version, (_, checksum) in records.items()}
     described = checksums.pop(SCHEMA_ROW[0], None)
-    if not sql_files:
-        # After files of another version have been applied, the table belongs to them.
-        current = source.table is None or bool(checksums) or described == ddl.fingerprint(source.table)
-        return (), () if current else (SqlFile(*SCHEMA_ROW, ""),)
     first = sql_files[0]
     if described and not checksums and first.baseline and first.baseline != described:
         raise MigrationError(
@@ -119,3 +124,9 @@ def steps_pending(source: PluginMigrations, records: Applied) -> tuple[tuple[Sql
             "first start the version of the plugin from which this file was written"
         )
     return sql_files, sqlfiles.pending(sql_files, checksums)
+
+
+def is_made_by_schema(source: PluginMigrations, sql_files: Sequence[SqlFile], records: Applied) -> bool:
+    """Return whether the schema creates the table: once files of any version have been applied, it belongs to them."""
+    by_files = bool(sql_files) or any(version != SCHEMA_ROW[0] for version in records)
+    return source.table is not None and source.use.existing is None and not by_files

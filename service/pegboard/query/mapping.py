@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 from marshmallow import missing, validate
-from marshmallow.fields import Constant, Field, Function, Method
+from marshmallow.fields import Constant, Field, Function, Method, Nested
 
 from pegboard import rendering
 from pegboard.schema import fields
-from pegboard.schema.column import Column
+from pegboard.schema.column import Column, Part
 from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
 from pegboard.schema.schema import Schema
 
@@ -98,7 +99,34 @@ def _column(name: str, field: Field[Any], type_of: str | None) -> Column:
         parse=fields.query_parser(field.inner if isinstance(field, fields.List) else field),
         readable=not field.load_only,
         writable=not field.dump_only,
+        shape=_shape(field) if type_of == "jsonb" else None,
     )
+
+
+def _shape(field: Field[Any]) -> Part | None:
+    """Return the description of the nested schemas that a field holds, or None if it holds none."""
+    part = _part("", field, ())
+    return part if _has_object(part) else None
+
+
+def _part(name: str, field: Field[Any], within: tuple[type, ...]) -> Part:
+    """Return the description of a value; `within` are the schemas that contain it, which are not described again."""
+    if isinstance(field, Nested):
+        schema = field.schema
+        of = type(schema)
+        inner = schema.load_fields.items() if of not in within else ()
+        parts = tuple(_part(name_of(part, own), part, (*within, of)) for own, part in inner)
+        one = Part(name, "object", field.required, parts)
+        return Part(name, "list", field.required, (replace(one, name="", required=False),)) if field.many else one
+    if isinstance(field, fields.List):
+        return Part(name, "list", field.required, (_part("", field.inner, within),))
+    if isinstance(field, fields.Dict) and field.value_field is not None:
+        return Part(name, "map", field.required, (_part("", field.value_field, within),))
+    return Part(name, fields.column_type(field) or "jsonb", field.required)
+
+
+def _has_object(part: Part) -> bool:
+    return part.type == "object" or any(_has_object(inner) for inner in part.parts)
 
 
 def _bounds(field: Any) -> tuple[int | None, int | None]:

@@ -15,6 +15,9 @@ INTEGER_KEY = "pg_catalog.int8"
 QUERIED: Mapping[str, bool] = {"queried": True}
 """The metadata of attributes that only queries use: they are not part of the table."""
 
+NESTED: Mapping[str, bool] = {"nested": True}
+"""The metadata of the attribute that describes what a JSON column holds: it is not part of the table."""
+
 _COMPARABLE = frozenset(
     {
         *("boolean", "smallint", "integer", "bigint", INTEGER_KEY, "real", "double precision", "numeric"),
@@ -58,6 +61,19 @@ _LONGEST_KEY = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """Describe a value within a JSON column: an `object` has named parts, a `list` and a `map` one for every element.
+
+    `type` is that of a column for any other value.
+    """
+
+    name: str
+    type: str
+    required: bool = False
+    parts: tuple[Part, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Column:
     """Describe one column of a table, and the field that it stores.
 
@@ -66,7 +82,7 @@ class Column:
 
     `field` is the name in JSON and in URLs. `parse` reads the text of a query parameter as a value of the type (of a
     list: of one element) and raises `ValueError` with the reason. What is not `readable` is never returned, filtered or
-    sorted by.
+    sorted by. `shape` describes the nested schemas of a JSON column.
     """
 
     name: str
@@ -80,6 +96,7 @@ class Column:
     parse: Callable[[str], Any] = dataclasses.field(default=str, metadata=QUERIED)
     readable: bool = dataclasses.field(default=True, metadata=QUERIED)
     writable: bool = dataclasses.field(default=True, metadata=QUERIED)
+    shape: Part | None = dataclasses.field(default=None, metadata=NESTED)
 
     @property
     def base_type(self) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from hashlib import sha256
 from typing import Any
 
-from pegboard.schema.column import QUERIED, Column, quoted
+from pegboard.schema.column import NESTED, QUERIED, Column, quoted
 from pegboard.schema.fields import UUID, DateTime, query_parser
 
 VERSION = "_version"
@@ -118,24 +118,42 @@ def object_name(table: str, columns: Iterable[str], suffix: str) -> str:
 
 def fingerprint(spec: TableSpec) -> str:
     """Return a digest of `spec`; an attribute that a later version adds does not change it."""
-    return sha256(json.dumps(_plain(spec), sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(_plain(spec, QUERIED, NESTED), sort_keys=True).encode()).hexdigest()
+
+
+def declaration(spec: TableSpec) -> str:
+    """Return `spec` as JSON, including the nested schemas of its columns, which its fingerprint does not include."""
+    return json.dumps(_plain(spec, QUERIED), sort_keys=True)
 
 
 def create(spec: TableSpec) -> list[str]:
-    """Return the statements that create the table, its schema and its indexes."""
+    """Return the statements that create the table, its schema, its indexes and its references."""
+    return [
+        f"CREATE SCHEMA IF NOT EXISTS {quoted(spec.schema)}",
+        *create_table(spec),
+        *(create_content(spec) if spec.content else ()),
+        *(add_reference(spec, name) for name in references(spec)),
+    ]
+
+
+def create_table(spec: TableSpec) -> list[str]:
+    """Return the statements that create the table and its indexes, without references to other tables."""
     lines = [column_definition(column) for column in spec.all_columns]
     lines += [f"CONSTRAINT {quoted(name)} {check.sql}" for name, check in lengths(spec).items()]
-    lines += [f"CONSTRAINT {quoted(name)} {reference_definition(column)}" for name, column in references(spec).items()]
     if spec.search:
         lines.append(search_definition(spec))
     body = ",\n    ".join(lines)
     return [
-        f"CREATE SCHEMA IF NOT EXISTS {quoted(spec.schema)}",
         f"CREATE TABLE {spec.sql_name} (\n    {body}\n)",
         *uniques(spec).values(),
         *indexes(spec).values(),
-        *(create_content(spec) if spec.content else ()),
     ]
+
+
+def add_reference(spec: TableSpec, name: str) -> str:
+    """Return the statement that adds the reference with this name."""
+    definition = reference_definition(references(spec)[name])
+    return f"ALTER TABLE {spec.sql_name} ADD CONSTRAINT {quoted(name)} {definition}"
 
 
 def content_name(spec: TableSpec) -> str:
@@ -184,14 +202,16 @@ class Length:
         return limit <= self.limit if self.operator == "<=" else limit >= self.limit
 
 
-def _plain(value: Any) -> Any:
-    """Return a dataclass as a dict, without attributes that have their default values."""
+def _plain(value: Any, *omitted: Mapping[str, bool]) -> Any:
+    """Return a dataclass as a dict, without attributes that have their default values or the metadata `omitted`."""
     if isinstance(value, tuple):
-        return [_plain(part) for part in value]
+        return [_plain(part, *omitted) for part in value]
     if not is_dataclass(value):
         return value
-    parts = ((field, getattr(value, field.name)) for field in fields(value) if field.metadata != QUERIED)
-    return {field.name: _plain(part) for field, part in parts if field.default is MISSING or part != field.default}
+    parts = ((field, getattr(value, field.name)) for field in fields(value) if field.metadata not in omitted)
+    return {
+        field.name: _plain(part, *omitted) for field, part in parts if field.default is MISSING or part != field.default
+    }
 
 
 def type_definition(column: Column) -> str:

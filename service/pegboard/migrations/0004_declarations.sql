@@ -1,0 +1,14 @@
+-- The declarations that were applied to the table of each plugin, in order. "declared" is null if it is not known.
+CREATE TABLE pegboard.declaration (
+    plugin text COLLATE "C" NOT NULL,
+    number integer NOT NULL,
+    fingerprint text COLLATE "C" NOT NULL,
+    version text COLLATE "C" NOT NULL,
+    declared jsonb,
+    applied_at timestamptz NOT NULL DEFAULT date_trunc('second', now()),
+    PRIMARY KEY (plugin, number)
+);
+
+-- Of the declarations before, only the fingerprint of the latest is known.
+INSERT INTO pegboard.declaration (plugin, number, fingerprint, version)
+SELECT plugin, 1, checksum, '' FROM pegboard.migration WHERE version = 0;

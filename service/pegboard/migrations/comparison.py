@@ -1,0 +1,209 @@
+"""The comparison of each plugin's table with what it declares, and the steps that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import asyncpg
+
+from pegboard.migrations import declarations, nested
+from pegboard.migrations.actual import Actual
+from pegboard.migrations.declarations import Declaration
+from pegboard.migrations.difference import Past, Tables, difference, trigger_changes
+from pegboard.migrations.fitness import misfits
+from pegboard.migrations.inspection import TableName, declared_table, inspect
+from pegboard.migrations.plan import NOTHING, ManualStep, Plan, reasons, resolve
+from pegboard.migrations.status import SCHEMA_ROW, Applied, PluginMigrations
+from pegboard.schema import ddl
+from pegboard.schema.column import quoted
+from pegboard.schema.ddl import OWNED_BY, STANDARD, TableSpec
+
+_DEPENDENTS = """
+    SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = $1::regclass AND conrelid <> confrelid)
+        OR EXISTS (SELECT FROM pg_depend WHERE (refclassid, refobjid) = ('pg_class'::regclass, $1::regclass)
+                   AND classid = 'pg_rewrite'::regclass)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Hold what is recorded of one plugin: its migrations, and the declarations of its table, the latest last."""
+
+    records: Applied
+    declared: Sequence[Declaration]
+    by_schema: bool
+    """Whether the schema creates the table."""
+    newer: tuple[str, ...] = ()
+    """The applied files that only another version of the package has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Hold the steps that make a table fit its declaration, or why it is not served from.
+
+    `record` is the declaration to record then; `deferred` are references to tables that are created later.
+    """
+
+    plan: Plan = NOTHING
+    failure: str | None = None
+    record: Declaration | None = None
+    deferred: frozenset[str] = frozenset()
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether the database has to be changed."""
+        return self.failure is None and (bool(self.plan.additive) or self.record is not None)
+
+
+async def existing_tables(
+    connection: asyncpg.Connection, sources: Collection[PluginMigrations]
+) -> Mapping[TableName, Actual]:
+    """Return the tables of plugins, and those that they refer to, as they are."""
+    own = [source.table_name for source in sources if source.table_name]
+    targets = [c.references for source in sources if source.table for c in source.table.columns if c.references]
+    return await inspect(connection, [*own, *targets])
+
+
+async def compare(
+    connection: asyncpg.Connection,
+    source: PluginMigrations,
+    history: History,
+    existing: Mapping[TableName, Actual],
+    later: Collection[TableName] = (),
+    *,
+    lock: bool = False,
+) -> Verdict:
+    """Compare the table of a plugin with its declaration.
+
+    `later` are tables that do not exist yet but will. With `lock`, no row can be added before the transaction ends.
+    """
+    spec = source.table
+    if spec is None:
+        return Verdict()
+    current = declarations.declaration_of(spec, source.version)
+    actual = existing.get((spec.schema, spec.name))
+    is_new = history.by_schema and SCHEMA_ROW[0] not in history.records
+    if actual is None and not is_new:
+        return Verdict(failure=_missing(source, spec, history))
+    if actual is not None and (history.newer or declarations.is_older(current, history.declared)):
+        return _older(source, spec, actual, history)
+    record = None if declarations.is_recorded(current, history.declared) else current
+    past = declarations.past_of(current, history.declared)
+    if actual is not None and not history.by_schema:
+        return await _made_elsewhere(connection, source, Tables(spec, actual, actual, past), record)
+    absent = _absent_targets(spec, existing)
+    for schema, table in (target for target in absent if target not in later):
+        return Verdict(failure=f"it refers to {schema}.{table}, which does not exist: is the plugin {schema} ready?")
+    deferred = frozenset(name for name, column in ddl.references(spec).items() if column.references in absent)
+    plan = await plan_for(connection, spec, actual, past, deferred=deferred, managed=bool(history.records), lock=lock)
+    failure = _failure(source, spec, plan) if plan.manual else None
+    return Verdict(plan, failure, record, deferred)
+
+
+async def plan_for(
+    connection: asyncpg.Connection,
+    spec: TableSpec,
+    actual: Actual | None,
+    past: Past,
+    *,
+    deferred: frozenset[str] = frozenset(),
+    managed: bool,
+    lock: bool,
+) -> Plan:
+    """Return the steps that change the table to the declared one.
+
+    A `managed` table (created from a declaration) without rows, to which nothing refers, is dropped and created again
+    if it has manual steps: no data can be lost. With `lock`, no row can be added before the transaction ends.
+    """
+    created = [statement for statement in ddl.create(spec) if not any(quoted(name) in statement for name in deferred)]
+    if actual is None:
+        return Plan(tuple(created))
+    wanted = await declared_table(connection, spec)
+    plan = await resolve(connection, difference(Tables(spec, wanted, actual, past, deferred)))
+    plan = replace(plan, notices=(*plan.notices, *await _nested_notices(connection, spec, past)))
+    if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", ddl.content_name(spec)):
+        plan = replace(plan, steps=(*plan.steps, *ddl.create_content(spec)))
+    if not plan.manual or not managed or actual.kind != "r" or actual.heirs:
+        return plan
+    if lock:
+        await connection.execute(f"LOCK TABLE {spec.sql_name} IN ACCESS EXCLUSIVE MODE")
+    if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {spec.sql_name})"):
+        return plan
+    if await connection.fetchval(_DEPENDENTS, spec.sql_name):
+        return plan
+    return Plan((f"DROP TABLE {spec.sql_name}", *created))
+
+
+def _absent_targets(spec: TableSpec, existing: Mapping[TableName, Actual]) -> list[TableName]:
+    """Return the tables of other plugins that `spec` refers to and that do not exist."""
+    targets = sorted({column.references for column in spec.columns if column.references})
+    return [target for target in targets if target not in existing and target != (spec.schema, spec.name)]
+
+
+def _older(source: PluginMigrations, spec: TableSpec, actual: Actual, history: History) -> Verdict:
+    """Let an older version change nothing, and be served if the table still fits."""
+    steps = tuple(misfits(spec, actual, replace(source.use, strict=False)))
+    if not steps:
+        return Verdict()
+    newest = history.declared[-1].version if history.declared else ""
+    by = f"version {newest}" if newest and newest != source.version else "another version"
+    cure = "install that version"
+    if newest == source.version:
+        cure += ", or raise the version of the distribution to make this one the newer"
+    failure = f"{spec.schema}.{spec.name} was changed by {by} of the plugin, and {reasons(steps)}: {cure}"
+    return Verdict(failure=failure)
+
+
+async def _made_elsewhere(
+    connection: asyncpg.Connection, source: PluginMigrations, tables: Tables, record: Declaration | None
+) -> Verdict:
+    """Compare a table that SQL files have created, or another program."""
+    spec, actual, past = tables.spec, tables.actual, tables.past
+    steps: tuple[str | ManualStep, ...] = tuple(misfits(spec, actual, source.use))
+    failure = _failure(source, spec, Plan(steps)) if steps else None
+    if source.use.existing is None and actual.kind == "r":
+        wanted = await declared_table(connection, spec)
+        steps += tuple(standard_parts(replace(tables, wanted=wanted)))
+    notices = await _nested_notices(connection, spec, past)
+    return Verdict(Plan(steps, notices=notices), failure, record)
+
+
+async def _nested_notices(connection: asyncpg.Connection, spec: TableSpec, past: Past) -> tuple[str, ...]:
+    """Return how the nested schemas have changed, if there are rows that do not follow them."""
+    found = tuple(nested.notices(past.latest, spec)) if past.latest and past.changed else ()
+    has_rows = found and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {spec.sql_name})")
+    return found if has_rows else ()
+
+
+def standard_parts(tables: Tables) -> Iterator[str]:
+    """Yield the statements that add the defaults and triggers of the core to a table that SQL files have created."""
+    for column in (*STANDARD, OWNED_BY):
+        wanted, found = tables.wanted.columns.get(column.name), tables.actual.columns.get(column.name)
+        if wanted and wanted.default is not None and found and found.default is None and not found.is_computed:
+            alter = f"ALTER TABLE {tables.name} ALTER COLUMN {quoted(column.name)}"
+            yield f"{alter} SET DEFAULT {column.default}"
+    yield from trigger_changes(tables)
+
+
+def _missing(source: PluginMigrations, spec: TableSpec, history: History) -> str:
+    name = f"{spec.schema}.{spec.name}"
+    if source.use.existing is not None:
+        return f"the table {name} does not exist: create it, or correct the attribute table"
+    if not history.by_schema:
+        return f"the table {name} does not exist: its SQL files must create it"
+    return (
+        f"the table {name} is missing, but was created before: name it {name} again or restore it; "
+        f"to begin without its rows, run pegboard remove-plugin {source.plugin}"
+    )
+
+
+def _failure(source: PluginMigrations, spec: TableSpec, plan: Plan) -> str:
+    name = f"{spec.schema}.{spec.name}"
+    cures = "; ".join(step.cure for step in plan.manual)
+    if source.use.existing is not None:
+        return f"{name} does not match the schema: {reasons(plan.manual)}. Change the schema or the table: {cures};"
+    return (
+        f"{name} does not match the schema: {reasons(plan.manual)}. "
+        f"Write a migration, which pegboard make-migration {source.plugin} writes: {cures};"
+    )
