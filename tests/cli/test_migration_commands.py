@@ -320,3 +320,117 @@ def test_a_plugin_that_others_reference_is_not_removed(
     result = site.pegboard("remove-plugin", "books", "--yes")
     assert (result.exit_code, result.stderr) == (1, f"Error: {reason}\n")
     assert run(database, "SELECT title FROM books.books") == []
+
+
+EDITIONS = """
+    class Book(Schema):
+        title = fields.String(required=True)
+        isbn = fields.String(required=True)
+
+    class Books(TableResource):
+        schema = Book
+        verbs = "GET", "POST"
+"""
+
+
+def delete_first_line(path: Path) -> None:
+    """Do what an author in a hurry does with a draft."""
+    path.write_text(path.read_text().partition("\n")[2])
+
+
+def test_an_author_in_a_hurry_loses_nothing(site: Site, database: str, books: Path) -> None:
+    site.write(books, EDITIONS)
+    site.run("make-migration", "books")
+    site.run("migrate")
+    run(database, INSERT.format("title, isbn", "'Emma', '1'"))
+    site.write(books, EDITIONS.replace("isbn", "number"))
+    output = site.run("make-migration", "books")
+    assert "Read this file and edit it, then delete its first line: until then it is not run." in output
+    draft = books / "migrations/0002_change_books.sql"
+    unread = "0002_change_books.sql is a draft that nobody has read: read it, then delete its first line"
+    for arguments, shown in (
+        (("migrate",), f"books: {unread}"),
+        (("migrate", "--status"), f"books\t-\tfailed\t{unread}"),
+        (("migrate", "--dry-run"), f"-- books\n-- refused: {unread}"),
+        (("make-migration", "books", "--check"), f"books: {unread}"),
+        (("check",), f"books: {unread}"),
+    ):
+        result = site.pegboard(*arguments)
+        assert (result.exit_code, shown in result.output) == (1, True), (arguments, result.output)
+    assert f"books\tpegboard-books 1.0\tfailed\t{unread}" in site.run("plugins")
+    # Neither what has to be decided nor the values that would be lost are left to chance.
+    delete_first_line(draft)
+    refused = site.pegboard("migrate")
+    assert "contains null values" in refused.output
+    assert run(database, "SELECT isbn FROM books.books") == ["1"]
+    draft.write_text(draft.read_text().replace("NULL /* a value */", "isbn"))
+    site.run("migrate")
+    assert run(database, "SELECT isbn || number FROM books.books") == ["11"]
+    run(database, INSERT.format("title, number", "'Persuasion', '2'"))
+    assert site.run("make-migration", "books").startswith("books: nothing to do")
+
+
+def test_a_draft_never_drops_a_column(site: Site, database: str, books: Path) -> None:
+    site.write(books, EDITIONS)
+    site.run("make-migration", "books")
+    site.run("migrate")
+    run(database, INSERT.format("title, isbn", "'Emma', '1'"))
+    site.write(books, EDITIONS.replace("        isbn = fields.String(required=True)\n", ""))
+    site.run("make-migration", "books")
+    text = (books / "migrations/0002_change_books.sql").read_text()
+    assert text.startswith("-- pegboard: unread\n")
+    active = [line for line in text.splitlines() if line and not line.startswith("--")]
+    assert active == ['ALTER TABLE "books"."books" ALTER COLUMN "isbn" DROP NOT NULL;']
+    assert '--   ALTER TABLE "books"."books" DROP COLUMN "isbn";' in text
+    delete_first_line(books / "migrations/0002_change_books.sql")
+    site.run("migrate")
+    assert run(database, "SELECT isbn FROM books.books") == ["1"]
+
+
+def test_a_purely_additive_draft_runs_as_it_is(site: Site, database: str, books: Path) -> None:
+    site.write(books, EDITIONS)
+    site.run("make-migration", "books")
+    site.run("migrate")
+    site.write(books, EDITIONS.replace("isbn =", "year = fields.Integer(allow_none=True)\n        isbn ="))
+    assert "Read this file" not in site.run("make-migration", "books")
+    assert "books: applied 0002_change_books.sql" in site.run("migrate")
+
+
+def test_the_check_compares_files_and_tables_for_ci(site: Site, database: str, books: Path) -> None:
+    matches = "books: nothing to do, the table matches its schema\n"
+    assert site.run("make-migration", "books", "--check") == matches
+    assert files(books) == []
+    site.run("make-migration", "books")
+    pending = site.pegboard("make-migration", "--check")
+    assert (pending.exit_code, pending.output) == (
+        1,
+        "books: 0001_books.sql is not applied yet: run pegboard migrate first\n",
+    )
+    site.run("migrate")
+    assert site.run("make-migration", "--check") == matches
+    # A forgotten file is found by each command, and by the check even where the table can be served.
+    site.write(books, BOOKS.replace("tags =", "author = fields.String(allow_none=True)\n        tags ="))
+    added = 'ALTER TABLE "books"."books" ADD COLUMN "author" text COLLATE "C"'
+    missing = f"books.books does not match the schema: the column author is missing. Write a migration, which pegboard make-migration books writes: {added};"
+    for arguments in (("migrate",), ("migrate", "--status"), ("migrate", "--dry-run"), ("check",), ("plugins",)):
+        result = site.pegboard(*arguments)
+        assert added in result.output, arguments
+        assert result.exit_code == (0 if arguments == ("plugins",) else 1)
+    result = site.pegboard("make-migration", "books", "--check")
+    assert (result.exit_code, result.output) == (1, f"books: {missing}\n")
+    site.write(books, BOOKS.replace('indexes = ("year",)', 'indexes = ("year", "title")'))
+    result = site.pegboard("make-migration", "--check")
+    assert (result.exit_code, "books: CREATE INDEX" in result.output) == (1, True)
+    assert files(books) == ["0001_books.sql"]
+    site.write(books, "Books = 1 / 0\n")
+    assert site.pegboard("make-migration", "--check").exit_code == 1
+    assert site.pegboard("make-migration").exit_code == 2
+    assert site.pegboard("make-migration", "books", "--check", "--title", "x").exit_code == 2
+
+
+def test_a_change_that_was_rejected_is_found_by_the_check(site: Site, database: str, books: Path) -> None:
+    site.run("migrate")
+    run(database, INSERT.format("title", "'Emma'"))
+    site.write(books, BOOKS.replace("Length(1, 200)", "Length(1, 100)"))
+    result = site.pegboard("make-migration", "books", "--check")
+    assert (result.exit_code, "the column title is declared with length <= 100" in result.output) == (1, True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,6 @@ from pegboard.schema.ddl import TableSpec, create, fingerprint
 
 NOTES = TableSpec("notes", "notes", (Column("text", "text", nullable=False, max_length=100),))
 FIRST = "CREATE TABLE note (text text);\n"
-
-
-@pytest.fixture
-async def dsn(database_url: str) -> AsyncIterator[str]:
-    """Give a database that is empty again after the test."""
-    yield database_url
-    connection = await asyncpg.connect(database_url)
-    schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_.*|information_schema|public)$'"
-    for row in await connection.fetch(schemas):
-        await connection.execute(f"DROP SCHEMA {row['nspname']} CASCADE")
-    await connection.close()
-
-
-@pytest.fixture
-async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

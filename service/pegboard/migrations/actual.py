@@ -88,8 +88,8 @@ class Actual:
     constraints: Mapping[str, Constraint]
     indexes: Mapping[str, ActualIndex]
     triggers: Mapping[str, Trigger]
-    accepts: frozenset[str]
-    allowed: frozenset[str]
+    accepts: tuple[str, ...]
+    allowed: tuple[str, ...]
     hides_rows: bool
     policies: bool
     unlogged: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import asyncpg
 
@@ -42,13 +43,15 @@ class History:
 class Verdict:
     """Hold the steps that make a table fit its declaration, or why it is not served from.
 
-    `record` is the declaration to record then; `deferred` are references to tables that are created later.
+    `record` is the declaration to record then; `deferred` are references to tables that are created later, which it
+    `awaits`.
     """
 
     plan: Plan = NOTHING
     failure: str | None = None
     record: Declaration | None = None
     deferred: frozenset[str] = frozenset()
+    awaits: frozenset[TableName] = frozenset()
 
     @property
     def has_work(self) -> bool:
@@ -60,9 +63,15 @@ async def existing_tables(
     connection: asyncpg.Connection, sources: Collection[PluginMigrations]
 ) -> Mapping[TableName, Actual]:
     """Return the tables of plugins, and those that they refer to, as they are."""
-    own = [source.table_name for source in sources if source.table_name]
-    targets = [c.references for source in sources if source.table for c in source.table.columns if c.references]
+    specs = [source.table for source in sources if source.table]
+    own = [(spec.schema, name) for spec in specs for name in (spec.name, ddl.content_table(spec))]
+    targets = [column.references for spec in specs for column in spec.columns if column.references]
     return await inspect(connection, [*own, *targets])
+
+
+def digest_of(spec: TableSpec, actual: Actual | None) -> str:
+    """Return a digest of what is compared: the table as it is, and the statements that would create it."""
+    return sha256("\n".join((repr(actual), *ddl.create(spec))).encode()).hexdigest()
 
 
 async def compare(
@@ -70,7 +79,7 @@ async def compare(
     source: PluginMigrations,
     history: History,
     existing: Mapping[TableName, Actual],
-    later: Collection[TableName] = (),
+    later: Collection[TableName | None] = (),
     *,
     lock: bool = False,
 ) -> Verdict:
@@ -88,17 +97,23 @@ async def compare(
         return Verdict(failure=_missing(source, spec, history))
     if actual is not None and (history.newer or declarations.is_older(current, history.declared)):
         return _older(source, spec, actual, history)
-    record = None if declarations.is_recorded(current, history.declared) else current
+    verified = declarations.is_recorded(current, history.declared, digest_of(spec, actual))
+    record = None if verified else current
     past = declarations.past_of(current, history.declared)
     if actual is not None and not history.by_schema:
         return await _made_elsewhere(connection, source, Tables(spec, actual, actual, past), record)
     absent = _absent_targets(spec, existing)
     for schema, table in (target for target in absent if target not in later):
         return Verdict(failure=f"it refers to {schema}.{table}, which does not exist: is the plugin {schema} ready?")
+    has_content = not spec.content or (spec.schema, ddl.content_table(spec)) in existing
+    if verified and has_content:
+        return Verdict()
     deferred = frozenset(name for name, column in ddl.references(spec).items() if column.references in absent)
     plan = await plan_for(connection, spec, actual, past, deferred=deferred, managed=bool(history.records), lock=lock)
+    if actual is not None and not has_content:
+        plan = replace(plan, steps=(*plan.steps, *ddl.create_content(spec)))
     failure = _failure(source, spec, plan) if plan.manual else None
-    return Verdict(plan, failure, record, deferred)
+    return Verdict(plan, failure, record, deferred, frozenset(absent))
 
 
 async def plan_for(
@@ -122,8 +137,6 @@ async def plan_for(
     wanted = await declared_table(connection, spec)
     plan = await resolve(connection, difference(Tables(spec, wanted, actual, past, deferred)))
     plan = replace(plan, notices=(*plan.notices, *await _nested_notices(connection, spec, past)))
-    if spec.content and await connection.fetchval("SELECT to_regclass($1) IS NULL", ddl.content_name(spec)):
-        plan = replace(plan, steps=(*plan.steps, *ddl.create_content(spec)))
     if not plan.manual or not managed or actual.kind != "r" or actual.heirs:
         return plan
     if lock:
@@ -162,7 +175,7 @@ async def _made_elsewhere(
     spec, actual, past = tables.spec, tables.actual, tables.past
     steps: tuple[str | ManualStep, ...] = tuple(misfits(spec, actual, source.use))
     failure = _failure(source, spec, Plan(steps)) if steps else None
-    if source.use.existing is None and actual.kind == "r":
+    if source.use.existing is None and actual.kind == "r" and record is not None:
         wanted = await declared_table(connection, spec)
         steps += tuple(standard_parts(replace(tables, wanted=wanted)))
     notices = await _nested_notices(connection, spec, past)

@@ -17,19 +17,20 @@ from pegboard.schema.column import Column, Part
 from pegboard.schema.ddl import Index, TableSpec, Unique
 
 _EXISTS = "SELECT EXISTS (SELECT FROM pg_tables WHERE (schemaname, tablename) = ('pegboard', 'declaration'))"
-_RECORDED = "SELECT plugin, fingerprint, version, declared FROM pegboard.declaration ORDER BY plugin, number"
+_RECORDED = "SELECT plugin, fingerprint, version, declared, verified FROM pegboard.declaration ORDER BY plugin, number"
 _RECORD = """
-    INSERT INTO pegboard.declaration (plugin, number, fingerprint, version, declared)
-    SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4::text::jsonb FROM pegboard.declaration WHERE plugin = $1
+    INSERT INTO pegboard.declaration (plugin, number, fingerprint, version, declared, verified)
+    SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4::text::jsonb, $5 FROM pegboard.declaration WHERE plugin = $1
 """
 _RENEW = """
-    UPDATE pegboard.declaration SET fingerprint = $2, version = $3, declared = $4::text::jsonb
+    UPDATE pegboard.declaration SET fingerprint = $2, version = $3, declared = $4::text::jsonb, verified = $5
     WHERE plugin = $1 AND number = (SELECT max(number) FROM pegboard.declaration WHERE plugin = $1)
 """
 # What the migration that creates the ledger copies into it.
-_FORMER = (
-    "SELECT plugin, checksum AS fingerprint, '' AS version, NULL AS declared FROM pegboard.migration WHERE version = 0"
-)
+_FORMER = """
+    SELECT plugin, checksum AS fingerprint, '' AS version, NULL AS declared, '' AS verified
+    FROM pegboard.migration WHERE version = 0
+"""
 FORGET = "DELETE FROM pegboard.declaration WHERE plugin = $1"
 
 
@@ -37,12 +38,14 @@ FORGET = "DELETE FROM pegboard.declaration WHERE plugin = $1"
 class Declaration:
     """Describe a declaration: the digest of its JSON, the version of its distribution, and the JSON if it is known.
 
-    `table_fingerprint` is that of the table alone, by which earlier versions of the core recorded it.
+    `verified` is the digest of the table when it last had no difference. `table_fingerprint` is that of the table
+    alone, by which earlier versions of the core recorded it.
     """
 
     fingerprint: str
     version: str
     declared: str | None
+    verified: str = ""
     table_fingerprint: str = ""
 
     def is_same(self, recorded: Declaration) -> bool:
@@ -62,20 +65,23 @@ async def recorded(connection: asyncpg.Connection) -> Ledger:
         return {}
     ledger: dict[str, list[Declaration]] = {}
     for row in rows:
-        ledger.setdefault(row["plugin"], []).append(Declaration(row["fingerprint"], row["version"], row["declared"]))
+        plugin, *values = row
+        ledger.setdefault(plugin, []).append(Declaration(*values))
     return ledger
 
 
 def declaration_of(spec: TableSpec, version: str) -> Declaration:
     """Return the declaration of a table by a version of its distribution."""
     declared = ddl.declaration(spec)
-    return Declaration(sha256(declared.encode()).hexdigest(), version, declared, ddl.fingerprint(spec))
+    return Declaration(sha256(declared.encode()).hexdigest(), version, declared, "", ddl.fingerprint(spec))
 
 
-def is_recorded(current: Declaration, applied: Sequence[Declaration]) -> bool:
-    """Return whether the declaration is the latest, recorded with its version or a higher one."""
+def is_recorded(current: Declaration, applied: Sequence[Declaration], verified: str) -> bool:
+    """Return whether the declaration is the latest, recorded with its version or a higher one and this digest."""
     latest = applied[-1] if applied else None
-    return latest is not None and latest.fingerprint == current.fingerprint and not _is_higher(current, latest)
+    if latest is None or latest.fingerprint != current.fingerprint:
+        return False
+    return latest.verified == verified and not _is_higher(current, latest)
 
 
 def is_older(current: Declaration, applied: Sequence[Declaration]) -> bool:
@@ -107,7 +113,8 @@ async def record(
 ) -> None:
     """Record a declaration as the latest, or the higher version of the latest."""
     statement = _RENEW if applied and current.is_same(applied[-1]) else _RECORD
-    await connection.execute(statement, plugin, current.fingerprint, current.version, current.declared)
+    values = current.fingerprint, current.version, current.declared, current.verified
+    await connection.execute(statement, plugin, *values)
 
 
 def _spec(plain: Mapping[str, Any]) -> TableSpec:

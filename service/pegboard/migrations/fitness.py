@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pegboard.migrations import access
 from pegboard.migrations.actual import VIEWLIKE, Actual, ActualColumn
@@ -16,7 +16,7 @@ from pegboard.schema.column import INTEGER_KEY, Column, base_type, quoted
 from pegboard.schema.ddl import TableSpec
 
 _FAMILIES = {
-    **dict.fromkeys(("smallint", "integer", "bigint", INTEGER_KEY), "an integer"),
+    **dict.fromkeys(("smallint", "integer", "bigint"), "an integer"),
     **dict.fromkeys(("text", "varchar"), "text"),
 }
 """The types whose values are read and written alike."""
@@ -66,6 +66,7 @@ def columns(spec: TableSpec, existing: ExistingTable | None) -> tuple[Column, ..
     if existing is None:
         return spec.all_columns
     key = existing_tables.key_column(existing)
+    key = replace(key, type="bigint") if key.type == INTEGER_KEY else key
     absent = {"id", *existing.without}
     others = [column for column in spec.all_columns if column.name not in absent and column.name != key.name]
     return (key, *others)

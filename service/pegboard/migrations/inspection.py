@@ -27,8 +27,8 @@ SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS
     EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS policies,
     c.relpersistence = 'u' AS unlogged,
     EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgisinternal AND tgenabled = 'D') AS unchecked,
-    CASE WHEN c.relkind = 'r' THEN ARRAY(SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = c.oid)
-         ELSE '{}' END AS heirs,
+    ARRAY(SELECT inhrelid::regclass::text FROM pg_inherits
+          WHERE inhparent = c.oid AND c.relkind = 'r' ORDER BY 1) AS heirs,
     (SELECT json_agg(json_build_object(
         'name', attname, 'type', format_type(atttypid, atttypmod), 'nullable', NOT attnotnull,
         'default', pg_get_expr(adbin, adrelid), 'generated', attgenerated::text, 'identity', attidentity::text,
@@ -46,7 +46,8 @@ SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS
                    WHERE pg_class.oid = confrelid),
         'target_columns', ARRAY(SELECT attname FROM unnest(confkey) WITH ORDINALITY AS k (attnum, place)
                                 JOIN pg_attribute USING (attnum) WHERE attrelid = confrelid ORDER BY place)
-    )) FROM pg_constraint con WHERE conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u', 'x')) AS constraints,
+    ) ORDER BY conname) FROM pg_constraint con
+        WHERE conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u', 'x')) AS constraints,
     (SELECT json_agg(json_build_object(
         'name', i.relname, 'definition', pg_get_indexdef(indexrelid), 'unique', indisunique,
         'valid', indisvalid AND indisready, 'partial', indpred IS NOT NULL, 'immediate', indimmediate,
@@ -54,11 +55,11 @@ SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS
         'columns', ARRAY(SELECT attname FROM unnest(indkey::smallint[]) WITH ORDINALITY AS k (attnum, place)
                          LEFT JOIN pg_attribute a ON attrelid = indrelid AND a.attnum = k.attnum
                          WHERE place <= indnkeyatts ORDER BY place)
-    )) FROM pg_index JOIN pg_class i ON i.oid = indexrelid WHERE indrelid = c.oid) AS indexes,
+    ) ORDER BY i.relname) FROM pg_index JOIN pg_class i ON i.oid = indexrelid WHERE indrelid = c.oid) AS indexes,
     (SELECT json_agg(json_build_object(
         'name', tgname, 'enabled', tgenabled IN ('O', 'A'),
         'definition', replace(pg_get_triggerdef(t.oid), format(' ON %s ', c.oid::regclass), ' ON {table} ')
-    )) FROM pg_trigger t WHERE tgrelid = c.oid AND NOT tgisinternal) AS triggers
+    ) ORDER BY tgname) FROM pg_trigger t WHERE tgrelid = c.oid AND NOT tgisinternal) AS triggers
 FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
 JOIN pg_namespace n ON n.nspname = wanted.schema
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -162,8 +163,8 @@ def _actual(row: asyncpg.Record) -> Actual:
         },
         indexes={part["name"]: _index(part) for part in indexes},
         triggers={part["name"]: Trigger(**part) for part in triggers},
-        accepts=frozenset(event for bit, event in _EVENTS.items() if row["accepts"] & bit),
-        allowed=frozenset(row["allowed"]),
+        accepts=tuple(event for bit, event in _EVENTS.items() if row["accepts"] & bit),
+        allowed=tuple(row["allowed"]),
         hides_rows=row["hides_rows"],
         policies=row["policies"],
         unlogged=row["unlogged"],

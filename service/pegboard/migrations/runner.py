@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import asyncpg
 
 from pegboard.migrations import declarations, history, order, ownership, survey
-from pegboard.migrations.comparison import Verdict, existing_tables
+from pegboard.migrations.comparison import Verdict, digest_of, existing_tables
 from pegboard.migrations.inspection import TableName
 from pegboard.migrations.sqlfiles import MigrationError, SqlFile
 from pegboard.migrations.status import (
@@ -231,9 +231,13 @@ class _Run:
         for statement in verdict.plan.additive:
             await connection.execute(statement)
         if verdict.record is not None:
-            if history_of.by_schema:
-                await connection.execute(history.RECORD, source.plugin, *SCHEMA_ROW, ddl.fingerprint(source.table))
-            await declarations.record(connection, source.plugin, verdict.record, history_of.declared)
+            fingerprint = ddl.fingerprint(source.table)
+            if history_of.by_schema and history_of.records.get(SCHEMA_ROW[0]) != (SCHEMA_ROW[1], fingerprint):
+                await connection.execute(history.RECORD, source.plugin, *SCHEMA_ROW, fingerprint)
+            changed = await existing_tables(connection, [source])
+            digest = digest_of(source.table, changed.get((source.table.schema, source.table.name)))
+            current = replace(verdict.record, verified="" if verdict.deferred else digest)
+            await declarations.record(connection, source.plugin, current, history_of.declared)
         for step in found.outcomes[source.plugin].pending:
             self._record(source, step, None)
         found.ledger = await declarations.recorded(connection)

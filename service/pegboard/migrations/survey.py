@@ -58,7 +58,7 @@ class Survey:
         connection: asyncpg.Connection,
         source: PluginMigrations,
         existing: Mapping[TableName, Actual],
-        later: Collection[TableName],
+        later: Collection[TableName | None],
         *,
         lock: bool = False,
     ) -> Verdict:
@@ -98,11 +98,20 @@ async def take(connection: asyncpg.Connection, sources: Sequence[PluginMigration
     for name, reason in blocked.items():
         _fail(survey, name, reason)
     existing = await existing_tables(connection, sound)
-    tables = [source for source in sound if source.table_name and source.plugin not in blocked]
-    later = [source.table_name for source in tables if source.table_name and source.table_name not in existing]
-    for source in tables:
-        if not pending[source.plugin]:
-            survey.judge(source, await survey.compare(connection, source, existing, later))
+    tables = [s for s in sound if s.table_name and s.plugin not in blocked]
+    ready = [source for source in tables if not pending[source.plugin]]
+    verdicts: dict[str, Verdict] = {}
+    # A table that is to be created later may turn out to fail: then so do those that refer to it.
+    while True:
+        failed = {name for name, verdict in verdicts.items() if verdict.failure}
+        later = {s.table_name for s in tables if s.plugin not in failed} - existing.keys()
+        todo = [s for s in ready if s.plugin not in verdicts or verdicts[s.plugin].awaits - later]
+        for source in todo:
+            verdicts[source.plugin] = await survey.compare(connection, source, existing, later)
+        if not todo:
+            break
+    for source in ready:
+        survey.judge(source, verdicts[source.plugin])
     return survey
 
 

@@ -158,7 +158,12 @@ def add_reference(spec: TableSpec, name: str) -> str:
 
 def content_name(spec: TableSpec) -> str:
     """Return the quoted name of the table for the bytes that belong to each row."""
-    return f"{quoted(spec.schema)}.{quoted(object_name(spec.name, (), CONTENT))}"
+    return f"{quoted(spec.schema)}.{quoted(content_table(spec))}"
+
+
+def content_table(spec: TableSpec) -> str:
+    """Return the name of the table for the bytes that belong to each row, without its schema."""
+    return object_name(spec.name, (), CONTENT)
 
 
 def create_content(spec: TableSpec) -> list[str]:
