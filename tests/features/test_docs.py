@@ -384,7 +384,11 @@ KINDS: dict[str, Callable[[Snippet, Session], None]] = {
 # These pages show the behavior of the embedded PostgreSQL; the others can use one that is already running.
 EMBEDDED = ("README.md", "command-line.md")
 # The examples of these pages have their own tests.
-ELSEWHERE = {"backup-and-upgrade.md": "test_backup", "embedding.md": "test_embedding"}
+ELSEWHERE = {
+    "backup-and-upgrade.md": "test_backup",
+    "changing-a-plugin.md": "test_changing",
+    "embedding.md": "test_embedding",
+}
 
 
 @pytest.mark.parametrize(
