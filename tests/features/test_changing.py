@@ -6,12 +6,12 @@ import asyncio
 import random
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.metadata import distributions
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting.discovery import GROUP, Plugin, discover
+from pegboard.hosting.migrations import migrations
+from pegboard.migrations.drafts import differences
 from pegboard.testing.client import Target
 from pegboard.testing.service import settings_for
 from tests.conftest import Api, Response, new_database
@@ -94,6 +96,7 @@ class Running:
     version: str
     api: Api
     client: TestClient[Any, Any]
+    plugins: list[Plugin]
     users: int = 0
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -227,51 +230,61 @@ def number(price: float | str) -> str:
 
 
 class Split(Recipe):
+    """An item has the entry "address": whether it has an item in /addresses."""
+
     package = "pegboard_customers"
     path = "/customers"
 
     def fields(self, version: str, item: Item) -> Item:
-        return item if version == BEFORE else {"name": item["name"]}
+        return {name: item[name] for name in (("name", "street", "city") if version == BEFORE else ("name",))}
 
     async def write(self, service: Running, number: int, id: str | None, item: Item) -> tuple[str, Item]:
-        address = {"street": (f"{number} High Street", None)[number % 7 == 0], "city": ("Bath", None)[number % 3 == 0]}
-        if service.version == BEFORE:
-            body = {"name": f"Ada {number}"} | address
-            if id is None:
-                created = await service.request("POST", self.path, body)
-                return created.json["id"], body
-            method, body = (("PUT", body), ("PATCH", address), ("PATCH", {"name": body["name"]}))[number % 3]
-            assert (await service.request(method, f"{self.path}/{id}", body)).status == 200
-            return id, item | body
+        name: Item = {"name": f"Ada {number}"}
+        address: Item = {
+            "street": (f"{number} High Street", None)[number % 7 == 0],
+            "city": ("Bath", None)[number % 3 == 0],
+        }
+        bodies = [name] if service.version != BEFORE else [name | address, address, name]
         if id is None:
-            created = await service.request("POST", self.path, {"name": f"Ada {number}"})
-            return created.json["id"], {"name": f"Ada {number}", "street": None, "city": None}
-        if number % 5 == 0:
-            assert (await service.request("PUT", f"{self.path}/{id}", {"name": f"Eve {number}"})).status == 200
-            return id, item | {"name": f"Eve {number}"}
-        return id, item | await self._write_address(service, number, id, address)
+            created = await service.request("POST", self.path, bodies[0])
+            assert created.status == 201, created.body
+            return created.json["id"], self.after({"street": None, "city": None, "address": False}, bodies[0])
+        if service.version != BEFORE and number % 5:
+            return id, item | await self._write_address(service, number, id, address)
+        body = bodies[number % len(bodies)]
+        changed = await service.request("PUT" if body == bodies[0] else "PATCH", f"{self.path}/{id}", body)
+        assert changed.status == 200, changed.body
+        return id, self.after(item, body)
+
+    def after(self, item: Item, body: Item) -> Item:
+        exists = item["address"] or any(body.get(name) is not None for name in ("street", "city"))
+        return item | body | {"address": exists}
 
     async def _write_address(self, service: Running, number: int, id: str, address: Item) -> Item:
-        found = (await service.request("GET", f"/addresses?customer={id}")).json["items"]
+        found = await self._addresses(service, id)
         if not found:
             created = await service.request("POST", "/addresses", {"customer": id, **address})
             assert created.status == 201, created.body
-            return address
+            return address | {"address": True}
         path = f"/addresses/{found[0]['id']}"
         if number % 4 == 0:
             assert (await service.request("DELETE", path)).status == 204
-            return {"street": None, "city": None}
+            return {"street": None, "city": None, "address": False}
         method, body = (("PUT", {"customer": id, **address}), ("PATCH", address))[number % 2]
         assert (await service.request(method, path, body)).status == 200
         return address
 
+    async def _addresses(self, service: Running, id: str) -> list[Item]:
+        found = (await service.request("GET", f"/addresses?customer={id}")).json["items"]
+        return [{name: one[name] for name in ("id", "street", "city")} for one in found]
+
     async def read(self, service: Running, id: str, item: Item) -> None:
         await super().read(service, id, item)
-        if service.version != BEFORE:
-            found = (await service.request("GET", f"/addresses?customer={id}")).json["items"]
-            address = {name: item[name] for name in ("street", "city")}
-            shown = [{name: one[name] for name in address} for one in found]
-            assert shown in ([address], [] if set(address.values()) == {None} else [address]), (service.version, item)
+        if service.version == BEFORE:
+            return
+        expected = [{"street": item["street"], "city": item["city"]}] if item["address"] else []
+        found = await self._addresses(service, id)
+        assert [{"street": one["street"], "city": one["city"]} for one in found] == expected, (service.version, item)
 
 
 RECIPES = (Renamed(), Moved(), Split(), Retyped())
@@ -348,11 +361,12 @@ async def services(url: str, folder: Path, package: str) -> AsyncIterator[Start]
     started: list[Running] = []
 
     async def start(version: str) -> Running:
-        app = create_app(settings_for(url, {}), site.plugins(version), Passwords(Cost(memory=8, passes=1)))
+        plugins = site.plugins(version)
+        app = create_app(settings_for(url, {}), plugins, Passwords(Cost(memory=8, passes=1)))
         client = TestClient(TestServer(app), auto_decompress=False)
         await client.start_server()
         target = Target(app[SERVICE], client.session, asyncio.get_running_loop())
-        started.append(Running(version, Api(target, str(client.make_url("")).rstrip("/")), client))
+        started.append(Running(version, Api(target, str(client.make_url("")).rstrip("/")), client, plugins))
         return started[-1]
 
     try:
@@ -366,14 +380,16 @@ async def states(service: Running) -> list[tuple[str, str | None]]:
     return [(plugin["state"], plugin["fault"]) for plugin in (await service.api.get("/plugins")).json["items"]]
 
 
-async def change_versions(load: Load, start: Start) -> None:
-    """Go through all stages, each under load."""
+async def change_versions(load: Load, start: Start, kept: Collection[str]) -> None:
+    """Go through all stages, each under load; nobody writes to the items `kept`."""
     for stage in STAGES[1:]:
         what, version = stage.split()
         if what == "start":
             service = await start(version)
             assert {state for state, _ in await states(service)} == {"ready"}, await states(service)
             load.running.append(service)
+            for id in kept:
+                await load.read(id)
         else:
             (service,) = (one for one in load.running if one.version == version)
             load.running.remove(service)
@@ -394,7 +410,7 @@ async def test_versions_side_by_side_lose_no_write_and_fail_no_request(folder: P
         async with asyncio.TaskGroup() as group:
             for seed in range(WRITERS):
                 group.create_task(load.write(seed))
-            group.create_task(change_versions(load, start))
+            group.create_task(change_versions(load, start, list(load.items)))
         await load.check()
 
 
@@ -403,14 +419,38 @@ async def test_the_version_before_is_not_served_after_the_second_release(
     folder: Path, url: str, recipe: Recipe
 ) -> None:
     async with services(url, folder, recipe.package) as start:
-        await start(BEFORE)
         second = await start(SECOND)
+        id, item = await recipe.write(second, 1, None, {})
         before = await start(BEFORE)
         ((state, error),) = await states(before)
         assert state == "failed"
         assert re.search(f"was changed by version {SECOND} of the plugin, and the column \\w+ is missing", error or "")
         assert (await before.api.get(recipe.path)).status == 503
-        assert (await second.request("GET", recipe.path)).status == 200
+        await recipe.read(second, id, item)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__.lower())
+async def test_a_service_that_is_stopped_may_skip_the_first_release(folder: Path, url: str, recipe: Recipe) -> None:
+    async with services(url, folder, recipe.package) as start:
+        before = await start(BEFORE)
+        written = [await recipe.write(before, number, None, {}) for number in range(1, 5)]
+        await before.stop()
+        second = await start(SECOND)
+        for id, item in written:
+            await recipe.read(second, id, item)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__.lower())
+async def test_only_the_new_column_differs_from_the_schema_until_the_second_release(
+    folder: Path, url: str, recipe: Recipe
+) -> None:
+    async with services(url, folder, recipe.package) as start:
+        found = await differences(url, migrations((await start(FIRST)).plugins))
+        reported = "\n".join(one.partition(":")[0] for one in chain(*found.values()))
+        expected = "" if isinstance(recipe, Split) else r"the column \w+ is declared without null, but allows null"
+        assert re.fullmatch(expected, reported), found
+        second = await start(SECOND)
+        assert not any((await differences(url, migrations(second.plugins))).values())
 
 
 @pytest.mark.parametrize("recipe", [Renamed(), Moved(), Retyped()], ids=lambda recipe: type(recipe).__name__.lower())
@@ -434,3 +474,23 @@ async def test_versions_that_write_to_one_item_at_the_same_time_agree_on_it(
                 one for one in written if all(recipe.fields(name, one).items() <= shown[name].items() for name in shown)
             ]
             assert agreed, (shown, written)
+
+
+async def test_writes_to_one_address_at_the_same_time_through_both_resources_agree(folder: Path, url: str) -> None:
+    async with services(url, folder, Split.package) as start:
+        before, first = [await start(version) for version in (BEFORE, FIRST)]
+        created = await before.request("POST", "/customers", {"name": "Ada", "street": "1", "city": "Bath"})
+        customer = f"/customers/{created.json['id']}"
+        (address,) = (await first.request("GET", "/addresses")).json["items"]
+        for number in range(2, 12, 2):
+            responses = await asyncio.gather(
+                before.api.patch(customer, {"street": f"{number}"}),
+                first.api.patch(f"/addresses/{address['id']}", {"street": f"{number + 1}"}),
+            )
+            # One of two that wait for each other may be rolled back.
+            statuses = [response.status for response in responses]
+            assert sorted(statuses) in ([200, 200], [200, 503])
+            written = [f"{number + place}" for place, status in enumerate(statuses) if status == 200]
+            shown = (await before.request("GET", customer)).json["street"]
+            assert shown in written
+            assert (await first.request("GET", f"/addresses/{address['id']}")).json["street"] == shown

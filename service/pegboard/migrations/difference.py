@@ -46,7 +46,8 @@ class Past:
 class Tables:
     """Hold what is compared: the declaration, the table that it would create, and the existing one.
 
-    `deferred` are the references whose tables do not exist yet.
+    `deferred` are the references whose tables do not exist yet. `by_files` is whether SQL files create the table: what
+    a reference does when its item is deleted is then up to them.
     """
 
     spec: TableSpec
@@ -54,6 +55,7 @@ class Tables:
     actual: Actual
     past: Past
     deferred: frozenset[str] = frozenset()
+    by_files: bool = False
 
     @property
     def name(self) -> str:
@@ -306,9 +308,10 @@ def _reference_changes(tables: Tables) -> Steps:
     spec, existing = tables.spec, tables.actual.references
     for name, column in ddl.references(spec).items():
         found = existing.get(name)
-        if name in tables.deferred or (found is not None and _refers(found, column) and _is_plain(found)):
+        fitting = [one for one in existing.values() if _refers(one, column) and _is_sound(tables, one)]
+        if name in tables.deferred or found in fitting:
             continue
-        moved = next((one for one in existing.values() if _refers(one, column) and _is_plain(one)), None)
+        moved = next(iter(fitting), None)
         if found is None and moved is not None and moved.name not in ddl.references(spec):
             yield _renamed_constraint(tables, moved.name, name)
             continue
@@ -330,9 +333,9 @@ def _refers(found: Constraint, column: Column) -> bool:
     return (found.columns, found.target, found.target_columns) == ((column.name,), column.references, ("id",))
 
 
-def _is_plain(found: Constraint) -> bool:
-    """Return whether a foreign key is valid, enforced, and changes nothing by itself."""
-    return found.definition.endswith(")")
+def _is_sound(tables: Tables, found: Constraint) -> bool:
+    """Return whether a foreign key is valid and enforced, and does nothing by itself but what SQL files have chosen."""
+    return " NOT " not in found.definition if tables.by_files else found.definition.endswith(")")
 
 
 def _search_changes(tables: Tables) -> Steps:

@@ -137,7 +137,8 @@ async def _plan(connection: asyncpg.Connection, source: PluginMigrations, spec: 
     past = past_of(declaration_of(spec, source.version), known.declared)
     if past.latest is None and not known.by_schema:
         past = Past(spec, changed=False)
-    tables = Tables(spec, await declared_table(connection, spec), actual, past)
+    wanted = await declared_table(connection, spec)
+    tables = Tables(spec, wanted, actual, past, by_files=not known.by_schema)
     plan = await resolve(connection, difference(tables))
     standard = {*standard_parts(tables)}
     return replace(plan, steps=tuple(step for step in plan.steps if step not in standard))
