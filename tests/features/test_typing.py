@@ -32,9 +32,9 @@ def modules(page: Path) -> Iterator[tuple[str, str]]:
         # Modules outside of a project show applications, not plugins.
         if snippet.kind != "python" or len(path.parts) == 1:
             continue
-        versions[snippet.file] += 1
-        version = f"_{versions[snippet.file]}" if versions[snippet.file] > 1 else ""
         name = path.parent.name if path.stem == "__init__" else path.stem
+        versions[name] += 1
+        version = f"_{versions[name]}" if versions[name] > 1 else ""
         yield f"{name}_{suffix}{version}", OWN_PACKAGE.sub(rf"pegboard_\1_{suffix}", snippet.text)
 
 
