@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ import pytest
 
 from pegboard.migrations.difference import Plan, difference
 from pegboard.migrations.inspection import inspect, plan_for
+from pegboard.migrations.sqlfiles import read
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import (
     Index,
@@ -46,6 +48,9 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     transaction = connection.transaction()
     await transaction.start()
+    await connection.execute("CREATE SCHEMA pegboard")
+    for file in read(files("pegboard") / "migrations"):
+        await connection.execute(file.text)
     yield connection
     await transaction.rollback()
     await connection.close()

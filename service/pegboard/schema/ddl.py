@@ -15,6 +15,8 @@ VERSION = "_version"
 OWNER = "_owner"
 SEARCH = "_search"
 CONTENT = "_content"
+TRIGGER = "~version"
+"""The trigger that renews the version of a row; PostgreSQL runs the triggers of a table in the order of their names."""
 
 # Names with these suffixes are generated: they are dropped if no longer declared. No others are.
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
@@ -46,12 +48,13 @@ NOW = "date_trunc('second', now())"
 """The current time in SQL, without fractions of a second."""
 _INSTANT = query_parser(DateTime())
 
-ID = Column("id", "uuid", nullable=False, field="id", parse=query_parser(UUID()), writable=False)
+ID = Column("id", "uuid", False, "pegboard.uuid7()", field="id", parse=query_parser(UUID()), writable=False)
 CREATED_AT = Column("created_at", "timestamptz", False, NOW, field="created_at", parse=_INSTANT, writable=False)
 UPDATED_AT = Column("updated_at", "timestamptz", False, NOW, field="updated_at", parse=_INSTANT, writable=False)
-STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", nullable=False))
+STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", False, "pegboard.new_version()"))
+_NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
 OWNED_BY = Column(
-    OWNER, "uuid", nullable=False, field=OWNER, parse=query_parser(UUID()), readable=False, writable=False
+    OWNER, "uuid", False, _NOBODY, field=OWNER, parse=query_parser(UUID()), readable=False, writable=False
 )
 """The client that an item belongs to: a column of owned resources, hidden from clients."""
 
@@ -134,8 +137,18 @@ def create(spec: TableSpec) -> list[str]:
         f"CREATE TABLE {spec.sql_name} (\n    {body}\n)",
         *uniques(spec).values(),
         *indexes(spec).values(),
+        create_trigger(spec),
         *(create_content(spec) if spec.content else ()),
     ]
+
+
+def create_trigger(spec: TableSpec) -> str:
+    """Return the statement that lets any other `UPDATE` than the service's own renew the version of a row."""
+    when = f"NEW.{quoted(VERSION)} = OLD.{quoted(VERSION)}"
+    return (
+        f"CREATE TRIGGER {quoted(TRIGGER)} BEFORE UPDATE ON {spec.sql_name}\n"
+        f"    FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION pegboard.renew_version()"
+    )
 
 
 def content_name(spec: TableSpec) -> str:
