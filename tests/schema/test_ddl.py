@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -13,7 +12,6 @@ import pytest
 
 from pegboard.migrations.difference import Plan, difference
 from pegboard.migrations.inspection import inspect, plan_for
-from pegboard.migrations.sqlfiles import read
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import (
     Index,
@@ -24,6 +22,7 @@ from pegboard.schema.ddl import (
     fingerprint,
     object_name,
 )
+from tests.conftest import create_core_tables
 
 CONTACTS = TableSpec(
     "contacts",
@@ -48,9 +47,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute("CREATE SCHEMA pegboard")
-    for file in read(files("pegboard") / "migrations"):
-        await connection.execute(file.text)
+    await create_core_tables(connection)
     yield connection
     await transaction.rollback()
     await connection.close()

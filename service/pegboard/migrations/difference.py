@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pegboard.schema import ddl
 from pegboard.schema.column import Column, base_type, quoted
@@ -135,6 +135,9 @@ def _column_changes(spec: TableSpec, column: Column, actual: Actual) -> Iterator
 
 def _added_column(spec: TableSpec, column: Column) -> str | ManualStep:
     add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
+    if column.name == ddl.OWNER:
+        # Its default is for rows inserted by hand; existing rows may belong to clients.
+        column = replace(column, default=None)
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
     sql = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pegboard.query.query import Query, Sort
-from pegboard.schema.column import Column, quoted
+from pegboard.schema.column import INTEGER_KEY, TEMPORAL, Column, parameter, quoted
 
 SORTED_LENGTH = 500
 """The number of characters of a long text to sort by, as cursors and indexes cannot hold all of it."""
@@ -22,6 +22,21 @@ class Key:
     nullable: bool = False
     column: str = ""
     name: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Return whether a position has the key as PostgreSQL's text, which is exact."""
+        return self.type in TEMPORAL
+
+    @property
+    def selected(self) -> str:
+        """Return the expression for the value of the key in a position."""
+        as_text = self.is_text or self.type in ("uuid", INTEGER_KEY, "numeric")
+        return f"({self.expression})::text" if as_text else self.expression
+
+    def parameter(self, number: int) -> str:
+        """Return the placeholder of an argument with the value of the key in a position."""
+        return f"${number}::text::{self.type}" if self.is_text else parameter(number, self.type)
 
     def order(self, backwards: bool) -> str:
         """Return the key for `ORDER BY`. Nulls are where PostgreSQL puts them: last, or first if descending."""

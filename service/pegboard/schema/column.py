@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -18,7 +17,7 @@ QUERIED: Mapping[str, bool] = {"queried": True}
 _COMPARABLE = frozenset(
     {
         *("boolean", "smallint", "integer", "bigint", INTEGER_KEY, "real", "double precision", "numeric"),
-        *("date", "time", "timestamptz", "uuid", "text", "varchar"),
+        *("date", "time", "timestamp", "timestamptz", "uuid", "text", "varchar"),
     }
 )
 """The PostgreSQL types whose values can be compared with a value in a URL, and sorted."""
@@ -26,7 +25,7 @@ _COMPARABLE = frozenset(
 _SPELLINGS = {
     **{name: name for name in (*_COMPARABLE, "jsonb")},
     "timestamp with time zone": "timestamptz",
-    **dict.fromkeys(("timestamp", "timestamp without time zone"), "timestamp"),
+    "timestamp without time zone": "timestamp",
     "time without time zone": "time",
     "character varying": "varchar",
     **dict.fromkeys(("int", "int4"), "integer"),
@@ -45,13 +44,10 @@ _MODIFIERS = re.compile(r"\([^)]*\)")
 # A value may exceed the range of a small column: then it matches nothing, which is not an error.
 _QUERIED_AS = {"smallint": "bigint", "integer": "bigint", "varchar": "text"}
 
-# asyncpg would send the first and the last date and timestamp as infinities, so they are sent as text.
-_SENT_AS = {
-    **dict.fromkeys(("date", "timestamptz"), "text::"),
-    **dict.fromkeys(("date[]", "timestamptz[]"), "text[]::"),
-    INTEGER_KEY: "text::",
-    f"{INTEGER_KEY}[]": "text[]::",
-}
+TEMPORAL = frozenset({"date", "time", "timestamp", "timestamptz"})
+"""The types that PostgreSQL formats in a fraction of the time that Python takes to decode and format them."""
+
+_SENT_AS = {INTEGER_KEY: "text::", f"{INTEGER_KEY}[]": "text[]::"}
 
 _LONGEST_KEY = 1_000
 """The most characters of a text that is a sort key itself, and fits into a cursor in a URL."""
@@ -112,6 +108,11 @@ class Column:
         return self.type.startswith(("text", "varchar", "character"))
 
     @property
+    def is_temporal(self) -> bool:
+        """Return whether the column holds timestamps, dates or times."""
+        return self.base_type in TEMPORAL
+
+    @property
     def is_comparable(self) -> bool:
         """Return whether values of the column can be compared with a value in a URL, and sorted."""
         return self.base_type in _COMPARABLE
@@ -138,26 +139,6 @@ def base_type(declared: str) -> str:
 def parameter(number: int, type_of: str) -> str:
     """Return the placeholder of an argument, cast to its type."""
     return f"${number}::{_SENT_AS.get(type_of, '')}{type_of}"
-
-
-def arguments_as_sent(args: Iterable[Any]) -> tuple[Any, ...]:
-    """Return arguments in the form that `parameter` expects: dates and timestamps as text, also in lists."""
-    return tuple([_TO_TEXT[type(value)](value) if type(value) in _TO_TEXT else value for value in args])
-
-
-def _timestamp_as_text(value: datetime) -> str:
-    # asyncpg returns the infinities as the first and the last timestamp without a time zone.
-    if value.tzinfo is None and value in _INFINITIES:
-        return _INFINITIES[value]
-    return value.isoformat()
-
-
-_INFINITIES = {datetime.min: "-infinity", datetime.max: "infinity"}
-_TO_TEXT: Mapping[type, Callable[[Any], Any]] = {
-    date: date.isoformat,
-    datetime: _timestamp_as_text,
-    list: lambda values: list(arguments_as_sent(values)),
-}
 
 
 def quoted(name: str) -> str:
