@@ -18,7 +18,7 @@ from pegboard.api.context import Context, begin, connection_of
 from pegboard.api.page import Page, page
 from pegboard.api.serializer import RowSerializer
 from pegboard.auth.clients import Client, sufficient_grants
-from pegboard.errors import ApiError
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import existing as existing_tables
 from pegboard.query import mapping, sql
 from pegboard.query.query import Filter, Query, cursor_to, requested_position
@@ -67,6 +67,7 @@ class TableBackend(Backend):
             if isinstance(field, Reference)
         }
         self._defaults = {attribute: field for attribute, field in fields if not field.dump_only}
+        self._normalizers = [(column.name, column.normalize) for column in columns if column.normalize is not None]
         self._write_only = frozenset(attribute for attribute, field in fields if field.load_only)
         constraints = {f"{spec.name}_pkey": (existing.key,) if existing else ()} | constraint_columns(spec)
         table = spec.name if self._owned else None
@@ -200,13 +201,13 @@ class TableBackend(Backend):
             return await self._create_each(context, data)
         return [_item(table, row) for row in rows]
 
-    async def _insert_all(self, context: Context, statements: Sequence[sql.Statement]) -> list[Any]:
+    async def _insert_all(self, context: Context, statements: Sequence[sql.Statement]) -> Sequence[Any]:
         """Run statements that insert one row each, in one batch for each text, and return the rows."""
-        rows: list[Any] = []
+        rows: Sequence[Any] = ()
         # In a savepoint, so that a transaction of the caller can continue if a statement fails.
         async with self.resource.transaction(context) as connection, connection.transaction():
             for text, batch in groupby(statements, itemgetter(0)):
-                rows += await connection.fetchmany(text, [statement.args for statement in batch])
+                rows = [*rows, *await connection.fetchmany(text, [statement.args for statement in batch])]
         return rows
 
     async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
@@ -240,6 +241,7 @@ class TableBackend(Backend):
     async def change(self, context: Context, id: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Write the values of columns to an item."""
         allowed, extra = versions.required(context.conditions), self._visibility(context.client)
+        values = self._normalized(values)
         if self._existing is not None:
             values = existing_tables.without_key(self._existing, values, id, self._names)
         if self._references and references.is_set(self._references, values):
@@ -281,11 +283,30 @@ class TableBackend(Backend):
         """Return a new id, or None if the table generates it."""
         return uuid7() if self._generates_ids else None
 
-    def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
-        values = self._values(data)
+    def _new_values(self, context: Context, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        values = self._normalized(self._values(data))
         if self._existing is not None:
             values = existing_tables.without_key(self._existing, values, data.get("id"), self._names)
-        return values | {OWNER: context.client.id} if self._owned else values
+        return {**values, OWNER: context.client.id} if self._owned else values
+
+    def _normalized(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return values in the form in which they are stored; raises `ApiError` 422 for one that cannot be stored."""
+        changed, details = {}, []
+        for name, normalize in self._normalizers:
+            value = values.get(name)
+            if value is None:
+                continue
+            try:
+                normal = normalize(value)
+            except ValueError as error:
+                pointer = errors.pointer((self._names[name],))
+                details.append(ErrorDetail(errors.InvalidValue.code, f"It cannot be stored: {error}.", pointer))
+            else:
+                if normal is not value:
+                    changed[name] = normal
+        if details:
+            raise errors.InvalidValue(details=tuple(details))
+        return {**values, **changed} if changed else values
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return a value for every column that clients write, and for other columns that are in `data`."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pegboard.query.query import Query, Sort
-from pegboard.schema.column import INTEGER_KEY, TEMPORAL, Column, parameter, quoted
+from pegboard.schema.column import INTEGER_KEY, TEMPORAL, Column, parameter
+
+_AS_TEXT = TEMPORAL | {"inet"}
 
 SORTED_LENGTH = 500
 """The number of characters of a long text to sort by, as cursors and indexes cannot hold all of it."""
@@ -26,7 +28,7 @@ class Key:
     @property
     def is_text(self) -> bool:
         """Return whether a position has the key as PostgreSQL's text, which is exact."""
-        return self.type in TEMPORAL
+        return self.type in _AS_TEXT
 
     @property
     def selected(self) -> str:
@@ -60,7 +62,7 @@ def keys(query: Query, id: Column, rank: str) -> tuple[Key, ...]:
 
 def _key(sort: Sort) -> Key:
     column = sort._column
-    plain = f"t.{quoted(column.name)}"
+    plain = column.expression
     expression, name = plain, column.field
     if column.is_long:
         expression, name = f"left({plain}, {SORTED_LENGTH})", ""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pegboard import rendering
 from pegboard.query import filtering, ordering
 from pegboard.query.query import Filter, Query
-from pegboard.schema.column import INTEGER_KEY, Column, parameter, quoted
+from pegboard.schema.column import INTEGER_KEY, Column, is_custom, parameter, quoted
 from pegboard.schema.ddl import CREATED_AT, NOW, UPDATED_AT, VERSION
 from pegboard.schema.numbers import MAX_INTEGER
 
@@ -24,6 +24,7 @@ _AS_TEXT = {
     # As a double, 0.1 would be 0.10000000149011612.
     "real": "({})::text::double precision",
     "real[]": "({})::text[]::double precision[]",
+    "inet": "abbrev({})",
 }
 _TEXT = "({})::text"
 
@@ -313,8 +314,16 @@ class Table:
     def _selection(self, columns: Iterable[Column]) -> Iterator[str]:
         """Yield the SELECT list entry of each column."""
         for column in columns:
-            template = _TEXT if self._is_text(column) else _AS_TEXT.get(column.base_type, "{}")
-            yield f"{template.format(f't.{quoted(column.name)}')} AS {quoted(column.field)}"
+            yield f"{self._template(column).format(f't.{quoted(column.name)}')} AS {quoted(column.field)}"
+
+    def _template(self, column: Column) -> str:
+        """Return the form in which a value is selected."""
+        if column.places:
+            # The sum has the places of the number that has more.
+            return f"({{}} + 0.{'0' * column.places})::text"
+        if column.is_shown_as_text or is_custom(column.base_type):
+            return "({})::text[]" if column.is_list else _TEXT
+        return _TEXT if self._is_text(column) else _AS_TEXT.get(column.base_type, "{}")
 
     def _shown(self, wanted: frozenset[str] | None) -> list[Column]:
         readable = [column for column in self.columns if column.readable]

@@ -10,6 +10,7 @@ from typing import Any
 
 from pegboard.schema.column import QUERIED, Column, quoted
 from pegboard.schema.fields import UUID, DateTime, query_parser
+from pegboard.schema.normalizing import instant
 
 VERSION = "_version"
 OWNER = "_owner"
@@ -20,6 +21,7 @@ TRIGGER = "~version"
 
 # Names with these suffixes are generated: they are dropped if no longer declared. No others are.
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
+CHOICES = "_choices"
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
 _SEARCHED = 100_000  # characters; to_tsvector refuses a text whose words exceed 1 MiB
@@ -49,8 +51,10 @@ NOW = "date_trunc('second', now())"
 _INSTANT = query_parser(DateTime())
 
 ID = Column("id", "uuid", False, "pegboard.uuid7()", field="id", parse=query_parser(UUID()), writable=False)
-CREATED_AT = Column("created_at", "timestamptz", False, NOW, field="created_at", parse=_INSTANT, writable=False)
-UPDATED_AT = Column("updated_at", "timestamptz", False, NOW, field="updated_at", parse=_INSTANT, writable=False)
+CREATED_AT, UPDATED_AT = (
+    Column(name, "timestamptz", False, NOW, field=name, parse=_INSTANT, normalize=instant, writable=False)
+    for name in ("created_at", "updated_at")
+)
 STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", False, "pegboard.new_version()"))
 _NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
 OWNED_BY = Column(
@@ -128,6 +132,7 @@ def create(spec: TableSpec) -> list[str]:
     """Return the statements that create the table, its schema and its indexes."""
     lines = [column_definition(column) for column in spec.all_columns]
     lines += [f"CONSTRAINT {quoted(name)} {check.sql}" for name, check in lengths(spec).items()]
+    lines += [f"CONSTRAINT {quoted(name)} {choice_definition(column)}" for name, column in choices(spec).items()]
     lines += [f"CONSTRAINT {quoted(name)} {reference_definition(column)}" for name, column in references(spec).items()]
     if spec.search:
         lines.append(search_definition(spec))
@@ -174,7 +179,7 @@ def create_content(spec: TableSpec) -> list[str]:
 def constraint_columns(spec: TableSpec) -> dict[str, tuple[str, ...]]:
     """Return the columns of each constraint, by the name in PostgreSQL's error."""
     columns = {unique_name(spec, unique): unique.columns for unique in spec.uniques}
-    columns |= {name: (column.name,) for name, column in references(spec).items()}
+    columns |= {name: (column.name,) for name, column in (references(spec) | choices(spec)).items()}
     return columns | {name: (check.column.name,) for name, check in lengths(spec).items()}
 
 
@@ -253,6 +258,18 @@ def reference_definition(column: Column) -> str:
     # NO ACTION: RESTRICT has an SQLSTATE of its own since PostgreSQL 18.
     target = ".".join(quoted(part) for part in column.references or ())
     return f'FOREIGN KEY ({quoted(column.name)}) REFERENCES {target} ("id")'
+
+
+def choices(spec: TableSpec) -> dict[str, Column]:
+    """Return the columns with a limited choice of values by the names of their constraints."""
+    limited = [column for column in spec.columns if column.choices is not None]
+    return {object_name(spec.name, (column.name,), CHOICES): column for column in limited}
+
+
+def choice_definition(column: Column) -> str:
+    """Return the constraint of a column that may have only some values."""
+    values = ", ".join(str(c) if isinstance(c, int) else "'" + c.replace("'", "''") + "'" for c in column.choices or ())
+    return f"CHECK ({quoted(column.name)} IN ({values}))"
 
 
 def unique_name(spec: TableSpec, unique: Unique) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import marshmallow
 from marshmallow import ValidationError, missing
 from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 from marshmallow.fields import Field
@@ -13,9 +14,11 @@ from pegboard import errors
 from pegboard.errors import ErrorDetail
 from pegboard.rendering import short
 from pegboard.schema.fast_path import reader
-from pegboard.schema.fields import CANONICAL_UUID, Dict, Nested, Raw
+from pegboard.schema.fields import CANONICAL_UUID, Decimal, Dict, Nested, Raw
 from pegboard.schema.patching import same
 from pegboard.schema.schema import Schema, error_details, messages_of
+
+_EXACT = (Decimal, Dict, Raw, marshmallow.fields.Decimal, marshmallow.fields.Mapping, marshmallow.fields.Raw)
 
 STANDARD = ("id", "created_at", "updated_at")
 """The read-only fields that the service adds to every item."""
@@ -35,6 +38,8 @@ class Loader:
         self._schema: Schema = schema()
         self._has_schema_validators = bool(self._schema._hooks[VALIDATES_SCHEMA])
         self._has_hooks = any(self._schema._hooks.values())
+        self.exact = _needs_exact_numbers(self._schema, frozenset())
+        """Whether bodies must be parsed without a loss of digits."""
         # A hook may return any object as the data of an operation, but items must be mappings by attribute.
         self._post_load_hooks = [name for name, *_ in self._schema._hooks[POST_LOAD]] if standard else []
         named = {_name(name, field): (name, field) for name, field in self._schema.load_fields.items()}
@@ -150,6 +155,24 @@ class Loader:
         return ErrorDetail(
             errors.InvalidValue.code, "The id of an item cannot be changed; it must match the URL.", "/id"
         )
+
+
+def _needs_exact_numbers(schema: marshmallow.Schema, within: frozenset[type]) -> bool:
+    """Return whether a number of a schema, nested in the schemas `within`, may have more digits than a double."""
+    if type(schema) in within:
+        return False
+    parts = [part for field in schema.load_fields.values() for part in _parts(field)]
+    return any(isinstance(part, _EXACT) for part in parts) or any(
+        _needs_exact_numbers(part.schema, within | {type(schema)}) for part in parts if isinstance(part, Nested)
+    )
+
+
+def _parts(field: Any) -> Iterator[Any]:
+    yield field
+    for name in ("inner", "value_field"):
+        inner = getattr(field, name, None)
+        if inner is not None:
+            yield from _parts(inner)
 
 
 def default_of(field: Field[Any]) -> Any:
