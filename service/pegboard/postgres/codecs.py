@@ -55,11 +55,6 @@ def _decode_timestamp(encoded: tuple[int]) -> datetime:
         return _LAST if microseconds > 0 else _FIRST
 
 
-def _decode_local(encoded: tuple[int]) -> datetime:
-    """Return the same without a time zone."""
-    return _decode_timestamp(encoded).replace(tzinfo=None)
-
-
 def _encode_date(value: Any) -> tuple[int]:
     if isinstance(value, datetime) or not isinstance(value, date):
         raise TypeError(f"expected a date, got {type(value).__name__}")
@@ -91,7 +86,7 @@ def _decode_time(encoded: tuple[int]) -> time:
 
 _CODECS: tuple[tuple[str, Callable[[Any], tuple[int]], Callable[[tuple[int]], Any]], ...] = (
     ("timestamptz", _encode_timestamp, _decode_timestamp),
-    ("timestamp", _encode_timestamp, _decode_local),
+    ("timestamp", _encode_timestamp, _decode_timestamp),
     ("date", _encode_date, _decode_date),
     ("time", _encode_time, _decode_time),
 )

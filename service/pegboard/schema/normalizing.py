@@ -112,7 +112,8 @@ def _time_of_day(value: Any) -> time:
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    whole = isinstance(value, int) or (isinstance(value, float | Decimal) and value == value // 1)
+    if isinstance(value, bool) or not whole:
         raise ValueError(f"an integer is needed, not {short(value)}")
     if not MIN_INTEGER <= value <= MAX_INTEGER:
         raise ValueError(f"{value} has more than 64 bits")
