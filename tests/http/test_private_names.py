@@ -30,10 +30,10 @@ USED: dict[Any, tuple[str, ...]] = {
     web.Response: ("_zlib_executor", "_zlib_executor_size"),
     web.Server: ("_connections", "_kwargs", "_loop"),
     web_protocol.RequestHandler: (
-        *("_close", "_current_request", "_force_close", "_manager", "_messages", "_next_keepalive_close_time"),
-        *("_process_keepalive", "_request_count", "_waiter"),
+        *("_close", "_current_request", "_force_close", "_manager", "_max_msg_queue_size", "_messages"),
+        *("_next_keepalive_close_time", "_process_keepalive", "_request_count", "_waiter"),
     ),
-    BaseProtocol: ("_buffer_paused", "_drain_helper", "_loop", "_paused", "_upgraded"),
+    BaseProtocol: ("_buffer_paused", "_drain_helper", "_loop", "_parser", "_paused", "_reading_paused", "_upgraded"),
 }
 """The names used by the module, by their class; test_server.py tests the behavior that it relies on."""
 

@@ -31,6 +31,7 @@ from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.http import malformed
 from pegboard.http.cors import Cors, parse_origin
+from pegboard.http.pieces import Pieces
 from pegboard.http.request import (
     BLOCK_SIZE,
     CONTINUE,
@@ -211,15 +212,19 @@ class Protocol(RequestHandler):
 
     __slots__ = (
         *("_body", "_body_deadline", "_body_seen", "_cors", "_deadline", "_failed", "_head_size", "_continue_sent"),
-        *("_origin", "_received", "_settings", "_stalled_since", "_unsent", "leaves_http", "measures_heads"),
+        *("_origin", "_pieces", "_received", "_settings", "_stalled_since", "_unsent", "leaves_http"),
+        "measures_heads",
     )
 
     def __init__(
         self, manager: Server, settings: Settings, cors: Cors | None, *, loop: asyncio.AbstractEventLoop, **options: Any
     ) -> None:
         super().__init__(manager, loop=loop, **options)
+        # At its own limit, the parser pauses, and then loses what follows an `Upgrade`.
+        self._max_msg_queue_size -= 1
         self._cors = cors
         self._origin: str | None = None
+        self._pieces = Pieces()
         self._received = b""
         self._settings = settings
         self._body: StreamReader = EMPTY_PAYLOAD
@@ -235,7 +240,29 @@ class Protocol(RequestHandler):
         self.leaves_http = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data, and check the size of a head that is incomplete.
+        """Parse the data; on a connection with an `Upgrade`, which the service ignores (RFC 9110 §7.8), in pieces.
+
+        aiohttp calls this method without data when it continues to read, which it may stop after any piece.
+        """
+        pieces = self._pieces
+        if data:
+            pieces.add(data, in_head=self._body.is_eof())
+        if not pieces.divides:
+            self._parse(data)
+            return
+        self._parse(b"")
+        while pieces and not (self._reading_paused or len(self._messages) >= self._max_msg_queue_size):
+            requests = self._request_count
+            self._parse(pieces.next(None if self._body.is_eof() else self._body.total_bytes))
+            if self._request_count != requests and not self._failed:
+                pieces.follow(cast(RawRequestMessage, self._messages[-1][0]))
+            self.leaves_http = self.leaves_http or pieces.exhausted
+            if self._upgraded and not pieces.in_tunnel and self._parser is not None:
+                self._parser.set_upgraded(False)
+                self._upgraded = False
+
+    def _parse(self, data: bytes) -> None:
+        """Parse data, and check the size of a head that is incomplete.
 
         The parser does not report where in `data` a head ends. Heads are measured one by one (`measures_heads`) only
         after data that was large enough to contain one that is too large.
@@ -439,8 +466,8 @@ class Server(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.Request:
-        if message.upgrade:
-            protocol.leaves_http = _leaves_http(message)
+        if message.method == hdrs.METH_CONNECT:
+            protocol.leaves_http = True
         url = message.url
         if url.absolute and not url.relative().raw_path:
             # `GET http://example.com` requests the root (RFC 9112 §3.2.2).
@@ -467,12 +494,6 @@ class Server(web.Server):
             self._cors.add_headers(response.headers, origin)
         response.force_close()
         return response
-
-
-def _leaves_http(message: RawRequestMessage) -> bool:
-    """Return whether aiohttp stops parsing after `message`, as another protocol may follow; for `h2c` it does not."""
-    upgrade = message.headers.get(hdrs.UPGRADE, "").lower()
-    return message.method == hdrs.METH_CONNECT or upgrade in ("websocket", "tcp")
 
 
 def _head_size(message: RawRequestMessage) -> int:
