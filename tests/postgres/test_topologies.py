@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from pegboard import database_urls
+from pegboard.postgres import hosts
 from pegboard.postgres.database import Database, Unusable
 from pegboard.settings import Settings
 from tests import servers
@@ -296,6 +300,76 @@ async def test_the_server_certificate_is_verified(
         assert "certificate verify failed" in caplog.text.splitlines()[-1]
 
 
+PROVIDERS = (
+    "sslmode=require&channel_binding=require",
+    "sslmode=require&connect_timeout=5&application_name=pegs&options=-c%20geqo%3Doff",
+    "target_session_attrs=read-write&keepalives=1&keepalives_idle=9&tcp_user_timeout=9000&gssencmode=disable",
+    "ssl=true&client_encoding=utf8&load_balance_hosts=random&fallback_application_name=other&sslsni=1",
+)
+
+
+@pytest.mark.parametrize("query", PROVIDERS)
+async def test_options_that_providers_put_into_urls_are_taken(serve: Serve, primary: Postgres, query: str) -> None:
+    url = f"{primary.url(DATABASE)}{query}"
+    api = await serve(database_url=url, direct_database_url=url, read_database_url=url)
+    assert (await api.get("/contacts?limit=1")).status == 200
+    pool = api.service.database.write
+    state = "SELECT ssl, current_setting('geqo') AS geqo, current_setting('application_name') AS name"
+    row = await pool.fetchrow(f"{state} FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    assert row is not None
+    assert tuple(row) == (
+        True,
+        "off" if "geqo" in query else "on",
+        "pegs" if "&application_name" in query else "pegboard",
+    )
+
+
+COMMANDS = (("serve", "--port", "0"), ("serve", "--port", "0", "--workers", "2"), ("migrate",), ("client", "list"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_parameter_that_the_server_does_not_know_stops_the_start(
+    primary: Postgres, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    url = f"{primary.url(DATABASE)}options=-c%20no_such_parameter%3D1"
+    line = error_line(pegboard(tmp_path / "data", *command, database_url=url, log_level="critical"))
+    assert "the server rejects the options of its URL: unrecognized configuration parameter" in line
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("plugins",), ("check",), ("healthcheck",)], ids=" ".join)
+def test_an_invalid_option_stops_every_command(primary: Postgres, tmp_path: Path, command: tuple[str, ...]) -> None:
+    url = f"{primary.url(DATABASE)}target_session_attrs=foo"
+    line = error_line(pegboard(tmp_path / "data", *command, database_url=url))
+    assert line.startswith("PEGBOARD_DATABASE_URL must be a URL whose target_session_attrs is one of any, ")
+
+
+async def test_connect_timeout_limits_the_time_for_a_host(primary: Postgres) -> None:
+    with socket.create_server((LOCAL, 0)) as silent:
+        hosts_and_ports = f"{LOCAL}:{silent.getsockname()[1]},{LOCAL}:{primary.port}"
+        async with asyncio.timeout(20):
+            connection = await hosts.connect(
+                f"postgresql://postgres@{hosts_and_ports}/{DATABASE}?connect_timeout=1", 3600, {}
+            )
+        await connection.close()
+
+
+async def test_the_authorities_of_the_system_are_trusted(
+    primary: Postgres, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = primary.url(DATABASE).replace(LOCAL, "localhost") + "sslrootcert=system"
+    for file, trusted in (("other.crt", False), ("ca.crt", True)):
+        monkeypatch.setenv("SSL_CERT_FILE", f"{authority}/{file}")
+        database_urls._system_context.cache_clear()
+        if not trusted:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await hosts.connect(url, 10, {})
+            continue
+        connection = await hosts.connect(url, 10, {})
+        assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        await connection.close()
+    database_urls._system_context.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("change", "message", "log_text"),
     [
@@ -346,8 +420,8 @@ async def test_an_older_core_does_not_start_with_a_newer_schema(
 
 
 async def test_a_promoted_host_is_found(serve: Serve, primary: Postgres, replica: Postgres, database_url: str) -> None:
-    hosts = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
-    api = await serve(database_url=f"postgresql://postgres@{hosts}/{DATABASE}", pool_timeout=2.0)
+    addresses = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
+    api = await serve(database_url=f"postgresql://postgres@{addresses}/{DATABASE}", pool_timeout=2.0)
     assert not await api.service.database.write.fetchval("SELECT pg_is_in_recovery()")
     id = await create(api, "survivor")
     written = primary.sql("SELECT pg_current_wal_flush_lsn()")
