@@ -202,6 +202,38 @@ def test_a_signal_stops_the_service_and_its_postgres(
     assert "Traceback" not in service.err
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_post_that_is_half_sent_when_the_service_stops_is_served(
+    start: Callable[..., Service], password: str, workers: str, framing: str
+) -> None:
+    service = start("--workers", workers)
+    body = json.dumps({"name": "Half", "email": "half@example.org"}).encode()
+    length = f"Content-Length: {len(body)}" if framing == "length" else "Transfer-Encoding: chunked"
+    if framing == "chunked":
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    lines = "POST /contacts HTTP/1.1", "Host: a", "Content-Type: application/json", length
+    head = "\r\n".join((*lines, f"Authorization: {encode_basic_auth('admin', password)}", "", "")).encode()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+        client.sendall(head + body[:20])
+        idle = [HTTPConnection("127.0.0.1", service.port, timeout=10) for _ in range(8)]
+        for connection in idle:
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+        service.process.send_signal(signal.SIGTERM)
+        # The service closes idle connections when it waits for nothing but the requests that have begun to arrive.
+        for connection in idle:
+            assert connection.sock.recv(1) == b""
+            connection.close()
+        client.sendall(body[20:])
+        received = b""
+        while part := client.recv(65536):
+            received += part
+    assert received.startswith(b"HTTP/1.1 201 "), received
+    assert service.process.wait(20) == 0
+    assert "Traceback" not in service.err
+
+
 def test_a_signal_during_startup_stops_cleanly(tmp_path: Path) -> None:
     process = subprocess.Popen([SCRIPT, "serve", "--port", "0"], env=environment(tmp_path / "data"))
     end = time.monotonic() + 30
@@ -270,6 +302,19 @@ def test_startup_errors_are_reported_in_one_line(
     error = error_line(pegboard(folder, "serve", *arguments, log_level="critical", **settings))
     assert re.fullmatch(expected if isinstance(expected, re.Pattern) else re.escape(expected), error)
     assert not (folder / "postgres/postmaster.pid").exists()
+
+
+def test_variables_of_kubernetes_stop_no_command_and_are_logged_once(
+    start: Callable[..., Service], folder: Path, password: str
+) -> None:
+    variables = {"service_host": "10.0.0.1", "port": "tcp://10.0.0.1:80", "db_port_5432_tcp": "tcp://10.0.0.2:5432"}
+    service = start("--workers", "2", log_level="debug", **variables)
+    assert contact_names(service, password) == ["Ada"]
+    names = "PEGBOARD_DB_PORT_5432_TCP, PEGBOARD_PORT, PEGBOARD_SERVICE_HOST"
+    assert service.err.count(names) == 1
+    for command in (("migrate", "--status"), ("plugins",), ("client", "list"), ("check",)):
+        code, out, err = pegboard(folder, *command, **variables)
+        assert (code, "PEGBOARD" in out + err) == (0, False), err
 
 
 def test_an_option_accepts_the_values_of_its_setting(tmp_path: Path) -> None:

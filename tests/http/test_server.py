@@ -879,6 +879,89 @@ async def test_the_server_waits_for_running_requests() -> None:
     assert left == b""
 
 
+REST = b"0123456789"
+PARTIAL = (
+    head("POST /echo HTTP/1.1", "Host: a", "Content-Length: 10") + REST,
+    CHUNKED + b"4\r\n0123\r\n6;x=y\r\n456789\r\n0\r\nT: x\r\n\r\n",
+    upgrading("/echo", "POST", b"Content-Length: 10\r\n\r\n" + REST, *UPGRADES[0]),
+)
+
+
+@pytest.mark.parametrize("data", PARTIAL, ids=("length", "chunked", "upgrade"))
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_request_that_has_begun_is_served_while_the_server_stops(data: bytes, used: bool) -> None:
+    async with serving(echo) as service:
+        cuts = range(1, len(data), 3)
+        peers = [await service.connect() for _ in cuts]
+        for cut, peer in zip(cuts, peers, strict=True):
+            if used:
+                await peer.exchange(GET)
+            await peer.send(data[:cut])
+        idle = await service.connect()
+        await idle.exchange(GET)
+        end = asyncio.create_task(service.runner.cleanup())
+        assert await idle.read_to_end() == b""
+        for cut, peer in zip(cuts, peers, strict=True):
+            await peer.send(data[cut:-1])
+        for cut, peer in zip(cuts, peers, strict=True):
+            response = await peer.exchange(data[max(cut, len(data) - 1) :])
+            assert (response.status, json.loads(response.body)["body"]) == (200, REST.decode()), data[:cut]
+            assert response.headers["Connection"] == "close"
+            assert await peer.read_to_end() == b""
+        await end
+
+
+async def test_pipelined_requests_are_served_while_the_server_stops() -> None:
+    started = asyncio.Event()
+
+    async def handler(request: web.Request) -> Response:
+        if raw_path(request) == "/0":
+            started.set()
+            await asyncio.sleep(0.1)
+        return await echo(request)
+
+    async with serving(handler) as service:
+        peer = await service.connect()
+        await peer.send(b"".join(head(f"GET /{number} HTTP/1.1", "Host: a") for number in range(5)) + PARTIAL[0][:-1])
+        await started.wait()
+        end = asyncio.create_task(service.runner.cleanup())
+        assert await paths_of(peer, 5) == [f"/{number}" for number in range(5)]
+        assert (await peer.exchange(PARTIAL[0][-1:])).headers["Connection"] == "close"
+        await end
+
+
+@pytest.mark.parametrize("data", PARTIAL, ids=("length", "chunked", "upgrade"))
+async def test_a_request_whose_rest_does_not_arrive_is_408_when_the_server_has_waited(data: bytes) -> None:
+    async with serving(echo, replace(SETTINGS, shutdown_timeout=0.4)) as service:
+        peers = [await service.connect() for _ in range(len(data) - 1)]
+        for cut, peer in enumerate(peers, 1):
+            await peer.send(data[:cut])
+        left = await service.connect()
+        await left.send(data[:-1])
+        end = asyncio.create_task(service.runner.cleanup())
+        await left.close()
+        for cut, peer in enumerate(peers, 1):
+            response = await peer.response()
+            assert (response.status, response.error["code"]) == (408, 10009), data[:cut]
+            assert response.headers["Connection"] == "close"
+            assert await peer.read_to_end() == b""
+        await end
+
+
+async def test_a_client_that_disconnects_does_not_keep_the_server_from_stopping() -> None:
+    async with serving(echo, replace(SETTINGS, shutdown_timeout=60.0)) as service:
+        for cut in (5, len(PARTIAL[0]) - 1):
+            await (await service.connect()).send(PARTIAL[0][:cut])
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(service.runner.cleanup())
+        await asyncio.sleep(0.05)
+        assert not stopping.done()
+        for peer in service.peers:
+            await peer.close()
+        async with asyncio.timeout(5):
+            await stopping
+
+
 async def test_a_request_that_exceeds_the_shutdown_timeout_is_aborted() -> None:
     busy_data, _, took = await stop_while_busy(replace(SETTINGS, shutdown_timeout=0.4), 30.0)
     assert busy_data == b""
