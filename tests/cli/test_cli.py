@@ -341,6 +341,27 @@ def test_a_worker_that_dies_is_replaced(start: Callable[..., Service], password:
     assert contact_names(service, password) == ["Ada"]
 
 
+OTHER_PASSWORD = (
+    "the client admin has another password than PEGBOARD_ADMIN_PASSWORD, which applies only to a new database: "
+    "to change it, run pegboard client passwd admin"
+)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_changed_administrator_password_in_the_settings_is_logged_once(
+    start: Callable[..., Service], folder: Path, password: str, workers: str
+) -> None:
+    service = start("--workers", workers, admin_password="a third horse")
+    assert contact_names(service, password) == ["Ada"]
+    assert service.request("GET", "/contacts", "a third horse")[0] == 401
+    assert service.err.count(OTHER_PASSWORD) == 1
+    service.end(signal.SIGTERM)
+    assert pegboard(folder, "client", "passwd", "admin", stdin="a third horse\n")[0] == 0
+    again = start("--workers", workers, admin_password="a third horse")
+    assert contact_names(again, "a third horse") == ["Ada"]
+    assert OTHER_PASSWORD not in again.err
+
+
 def test_the_first_start_with_workers_prints_the_password_once(tmp_path: Path) -> None:
     service = Service(tmp_path / "data", "--workers", "2")
     [password] = ADMINISTRATOR.findall(service.out)

@@ -25,6 +25,7 @@ from tests.conftest import PASSWORD, Api, Serve
 from tests.servers import LOCAL, Bouncer, Postgres, chown, free_port, program, run
 
 DATABASE = "pegboard"
+COMMANDS = (("serve", "--port", "0"), ("serve", "--port", "0", "--workers", "2"), ("migrate",), ("client", "list"))
 HBA = """
 host all knocker 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
@@ -102,6 +103,15 @@ async def wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 
 
 async def ready(api: Api) -> bool:
     return (await api.get("/ready")).status == 200
+
+
+def dump_of(url: str) -> list[str]:
+    """Return the lines of a dump, without the key that each one has of its own."""
+    return [
+        line
+        for line in run(program("pg_dump"), url).splitlines()
+        if not line.startswith(("\\restrict", "\\unrestrict"))
+    ]
 
 
 def contact(name: str) -> dict[str, str]:
@@ -324,9 +334,6 @@ async def test_options_that_providers_put_into_urls_are_taken(serve: Serve, prim
     )
 
 
-COMMANDS = (("serve", "--port", "0"), ("serve", "--port", "0", "--workers", "2"), ("migrate",), ("client", "list"))
-
-
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_parameter_that_the_server_does_not_know_stops_the_start(
     primary: Postgres, tmp_path: Path, command: tuple[str, ...]
@@ -404,19 +411,51 @@ async def test_rejected_database_logins_are_reported_and_retried(
     assert (await api.get("/contacts?limit=1")).status == 200
 
 
-async def test_an_older_core_does_not_start_with_a_newer_schema(
+async def test_an_older_core_beside_a_newer_one_does_not_start_and_changes_nothing(
     serve: Serve, primary: Postgres, tmp_path: Path
 ) -> None:
     primary.sql("CREATE DATABASE newer")
     url = primary.url("newer")
-    assert await ready(await serve(database_url=url))
-    primary.sql("INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x')", "newer")
+    newer = await serve(database_url=url)
+    assert await ready(newer)
+    settings = {"database_url": url, "log_level": "critical", "admin_password": "another password"}
     message = "the database was migrated by a newer pegboard (0099_later.sql)"
-    with pytest.raises(Unusable, match=re.escape(message)):
-        await serve(database_url=url)
-    settings = {"database_url": url, "log_level": "critical"}
-    result = await asyncio.to_thread(pegboard, tmp_path / "data", "serve", "--port", "0", **settings)
-    assert error_line(result).startswith(message)
+    # First nothing is pending but a record of the owner, then also the table of a plugin.
+    for change in (
+        "INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x');"
+        "COMMENT ON SCHEMA contacts IS NULL",
+        "DROP SCHEMA files CASCADE",
+    ):
+        primary.sql(change, "newer")
+        before = dump_of(url)
+        with pytest.raises(Unusable, match=re.escape(message)):
+            await serve(database_url=url)
+        for command in (*COMMANDS, ("migrate", "--dry-run"), ("client", "add", "bob")):
+            result = await asyncio.to_thread(pegboard, tmp_path / "data", *command, stdin="a password 1\n", **settings)
+            assert error_line(result).startswith(message)
+        assert dump_of(url) == before
+    assert (await newer.get("/contacts?limit=1")).status == 200
+
+
+async def test_an_older_core_that_waited_for_a_newer_database_is_not_ready(serve: Serve, primary: Postgres) -> None:
+    url = primary.url("upgraded")
+    older = await serve(database_url=url)
+    primary.sql("CREATE DATABASE prepared")
+    assert await ready(await serve(database_url=primary.url("prepared")))
+    primary.sql("INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x')", "prepared")
+    drop = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'prepared'"
+    primary.sql("ALTER DATABASE prepared ALLOW_CONNECTIONS false")
+    primary.sql(drop)
+    primary.sql("ALTER DATABASE prepared RENAME TO upgraded")
+    primary.sql("ALTER DATABASE upgraded ALLOW_CONNECTIONS true")
+
+    async def reports_newer_core() -> bool:
+        response = await older.get("/ready")
+        assert response.status == 503
+        return "migrated by a newer pegboard (0099_later.sql)" in response.json["errors"][0]["message"]
+
+    await wait_until(reports_newer_core)
+    assert (await older.get("/health")).status == 200
 
 
 async def test_a_promoted_host_is_found(serve: Serve, primary: Postgres, replica: Postgres, database_url: str) -> None:
