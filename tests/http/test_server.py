@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -628,6 +629,32 @@ async def test_a_large_body_of_an_upgrade_is_followed_by_the_next_request() -> N
             first, second = await peer.response(), await peer.response()
             assert json.loads(first.body)["body"].encode() == content
             assert json.loads(second.body)["path"] == "/"
+
+
+async def test_any_mix_of_requests_and_upgrades_in_any_segments_gets_responses_in_order() -> None:
+    large = b"ab\r\n\r\n" * 16_667
+    shapes = (*UPGRADING, ("POST", b"Content-Length: %d\r\n\r\n%s" % (len(large), large)))
+    draw = random.Random(1)
+
+    async with serving(echo, replace(SETTINGS, max_body=1_000_000)) as service:
+
+        async def send(peer: Peer, data: bytes) -> None:
+            while data:
+                size = draw.choice((1, 3, 50, 400, 5000, 100_000))
+                await peer.send(data[:size])
+                data = data[size:]
+                await asyncio.sleep(0)
+
+        for _ in range(100):
+            peer, count = await service.connect(), draw.randint(1, 60)
+            requests = [
+                upgrading(f"/{number}", *draw.choice(shapes), *draw.choice((*UPGRADES, (), ())))
+                for number in range(count)
+            ]
+            sending = asyncio.create_task(send(peer, b"".join(requests)))
+            assert await paths_of(peer, count) == [f"/{number}" for number in range(count)]
+            await sending
+            await peer.close()
 
 
 async def test_a_chunked_body_of_empty_lines_behind_an_upgrade_ends_the_connection() -> None:

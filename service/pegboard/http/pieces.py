@@ -39,14 +39,21 @@ class Pieces:
         """Return whether a body has too many pieces."""
         return self._count > _MAX_PIECES
 
-    def add(self, data: bytes, *, in_head: bool) -> None:
-        """Add received data; `in_head` is whether no body is incomplete before it."""
+    def add(self, data: bytes, received: int | None) -> None:
+        """Add received data; `received` is how much there is before it of a body that is incomplete."""
         self._before = b"" if self else self._last
         self._last = (self._last + data[1 - len(_WORD) :])[1 - len(_WORD) :]
-        if not self.divides and (in_head or b" HTTP/1." in data):
+        if not self.divides and self._may_have_head(data, received):
             self.divides = _WORD in (self._before + data).lower()
         if self.divides:
             self._rest, self._start = self._rest[self._start :] + data, 0
+
+    def _may_have_head(self, data: bytes, received: int | None) -> bool:
+        if received is None:
+            return True
+        if self._length is not None and received + len(data) <= self._length:
+            return False
+        return data.rfind(b" HTTP/1.") >= 0
 
     def next(self, received: int | None) -> bytes:
         """Return the data up to the next end; `received` is how much there is of a body that is incomplete."""
@@ -61,7 +68,7 @@ class Pieces:
         return self._rest[start : self._start]
 
     def follow(self, request: RawRequestMessage) -> None:
-        """Continue behind the head of `request`."""
+        """Continue behind the head of a request whose body is incomplete."""
         self._count = 0
         length = request.headers.get(hdrs.CONTENT_LENGTH)
         self._length = None if length is None else int(length)

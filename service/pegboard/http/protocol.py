@@ -254,7 +254,7 @@ class Protocol(RequestHandler):
         """
         pieces = self._pieces
         if data:
-            pieces.add(data, in_head=self._body.is_eof())
+            pieces.add(data, self._received_body())
         if pieces.divides:
             self._parse_pieces(pieces)
         else:
@@ -262,16 +262,21 @@ class Protocol(RequestHandler):
         self.close_if_served()
 
     def _parse_pieces(self, pieces: Pieces) -> None:
-        self._parse(b"")
-        while pieces and not (self._reading_paused or len(self._messages) >= self._max_msg_queue_size):
-            requests = self._request_count
-            self._parse(pieces.next(None if self._body.is_eof() else self._body.total_bytes))
-            if self._request_count != requests and not self._failed:
-                pieces.follow(cast(RawRequestMessage, self._messages[-1][0]))
+        # What the parser has kept while it was paused comes first.
+        piece = b""
+        while True:
+            self._parse(piece)
             self.leaves_http = self.leaves_http or pieces.exhausted
             if self._upgraded and not pieces.in_tunnel and self._parser is not None:
                 self._parser.set_upgraded(False)
                 self._upgraded = False
+            if not pieces or self._reading_paused or len(self._messages) >= self._max_msg_queue_size:
+                return
+            piece = pieces.next(self._received_body())
+
+    def _received_body(self) -> int | None:
+        """Return how much has been received of the last request's body; None if it is complete."""
+        return None if self._body.is_eof() else self._body.total_bytes
 
     def _parse(self, data: bytes) -> None:
         """Parse data, and check the size of a head that is incomplete.
@@ -304,6 +309,8 @@ class Protocol(RequestHandler):
             self._messages.pop()
             self._received = received + data
             self._fail(message)
+        elif not payload.is_eof():
+            self._pieces.follow(message)
 
     def _head_grew(self, data: bytes) -> None:
         self._head_size += len(data)
@@ -378,7 +385,7 @@ class Protocol(RequestHandler):
     def _awaits_service(self) -> bool:
         """Return whether a request has arrived in part, or waits for its turn; a response may be the last one."""
         arrives = not self._failed and (self._head_size > 0 or not self._body.is_eof())
-        return self._keepalive and (bool(self._messages) or arrives)
+        return self._keepalive and not self._close and (bool(self._messages) or arrives)
 
     def drain(self) -> None:
         """Serve the requests that have begun to arrive, and then close the connection."""
@@ -387,7 +394,7 @@ class Protocol(RequestHandler):
 
     def close_if_served(self) -> None:
         """Close a connection that is drained once all requests have arrived, after the response to the last one."""
-        if self._draining is None or self._close or self._awaits_service:
+        if self._draining is None or self._draining.done() or self._awaits_service:
             return
         self.close()
         self._draining.set_result(None)
