@@ -252,6 +252,8 @@ class Protocol(RequestHandler):
 
         aiohttp calls this method without data when it continues to read, which it may stop after any piece.
         """
+        if self._failed:
+            return
         pieces = self._pieces
         if data:
             pieces.add(data, self._received_body())
@@ -270,7 +272,8 @@ class Protocol(RequestHandler):
             if self._upgraded and not pieces.in_tunnel and self._parser is not None:
                 self._parser.set_upgraded(False)
                 self._upgraded = False
-            if not pieces or self._reading_paused or len(self._messages) >= self._max_msg_queue_size:
+            is_full = len(self._messages) >= self._max_msg_queue_size
+            if not pieces or self._failed or self._reading_paused or is_full:
                 return
             piece = pieces.next(self._received_body())
 
@@ -284,8 +287,6 @@ class Protocol(RequestHandler):
         The parser does not report where in `data` a head ends. Heads are measured one by one (`measures_heads`) only
         after data that was large enough to contain one that is too large.
         """
-        if self._failed:
-            return
         body, requests = self._body, self._request_count
         in_head = body.is_eof()
         super().data_received(data)
