@@ -109,6 +109,10 @@ BAD_OPTIONS = (
     ("client_encoding=latin1", "whose client_encoding is one of auto, utf8, utf-8, unicode, not 'latin1'"),
     ("load_balance_hosts=yes", "whose load_balance_hosts is one of disable, random, not 'yes'"),
     ("ssl_min_protocol_version=TLSv2", "one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3, not 'TLSv2'"),
+    (
+        "ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+        "whose ssl_max_protocol_version is at least TLSv1.3, not TLSv1.2",
+    ),
     ("ssl=false", "whose ssl is true, not 'false'"),
     ("port=many", "whose port is an integer from 1 to 65535, not 'many'"),
     ("service=main", "without the option 'service': write what the service file contains into the URL"),

@@ -202,6 +202,9 @@ def _check_tls(options: Mapping[str, str], *, trusts_system: bool) -> None:
     """Check the options of TLS together."""
     if trusts_system and options.get("sslmode", "verify-full") != "verify-full":
         raise InvalidUrl(f"a URL whose sslmode is verify-full, as sslrootcert is {_SYSTEM}")
+    lowest, highest = (options.get(f"ssl_{bound}_protocol_version", "") for bound in ("min", "max"))
+    if lowest > highest > "":
+        raise InvalidUrl(f"a URL whose ssl_max_protocol_version is at least {lowest}, not {highest}")
     encrypts = trusts_system or options.get("sslmode") in _ENCRYPTING
     if options.get("sslnegotiation") == "direct" and not encrypts:
         raise InvalidUrl(f"a URL whose sslmode is one of {', '.join(_ENCRYPTING)}, as sslnegotiation is direct")
