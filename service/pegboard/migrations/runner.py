@@ -51,13 +51,13 @@ async def migrate(
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
         records = await history.recorded(connection)
-        outcomes = statuses(sources, records)
+        outcomes = _check_core(statuses(sources, records))
         owners = await _check_owners(connection, sources, records, outcomes)
         if any(outcome.pending and not outcome.failure for outcome in outcomes.values()):
             async with history.lock(connection, wait):
                 await connection.execute(history.BOOTSTRAP)
                 records = await history.recorded(connection)
-                outcomes = statuses(sources, records)
+                outcomes = _check_core(statuses(sources, records))
                 owners = await _check_owners(connection, sources, records, outcomes)
                 for source in sources:
                     if outcomes[source.plugin].pending and not outcomes[source.plugin].failure:
@@ -66,7 +66,7 @@ async def migrate(
                     _check_core(outcomes)
                 owners = await ownership.read(connection, sources)
         await ownership.claim(connection, [s for s in sources if not outcomes[s.plugin].failure], owners)
-    return _check_core(outcomes)
+    return outcomes
 
 
 async def _check_owners(
@@ -92,7 +92,7 @@ async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Pr
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
         records = await history.recorded(connection)
-        outcomes = statuses(sources, records)
+        outcomes = _check_core(statuses(sources, records))
         return {
             source.plugin: await _preview(connection, source, records.get(source.plugin, {}))
             for source in sources
