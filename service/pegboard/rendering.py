@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import reprlib
 from collections.abc import Callable, Mapping, Set
 from datetime import UTC, date, datetime, time
@@ -47,6 +48,15 @@ def dumps_rows(value: Any) -> bytes:
 def short(value: Any) -> str:
     """Return the `repr` of a value, shortened to fit into a one-line message."""
     return _SHORT.repr(value)
+
+
+def exact_float(value: int | Decimal) -> float | None:
+    """Return the double that is shown with the same digits as `value`, or None if there is none."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and Decimal(repr(number)) == value else None
 
 
 def instant(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from pegboard import errors
-from pegboard.schema.numbers import exact_float
+from pegboard.rendering import exact_float
 
 # A double holds any number of 15 digits. The search is linear: a match ends at a fixed length.
 _LONG_NUMBER = re.compile(rb"[0-9.]{17}|[0-9][eE][+-]?[0-9]{3}")

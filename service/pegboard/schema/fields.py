@@ -19,7 +19,7 @@ from marshmallow import validate as checks
 from marshmallow.fields import Constant, Field, Function, Method, Nested
 
 from pegboard.auth import passwords
-from pegboard.rendering import short
+from pegboard.rendering import exact_float, short
 from pegboard.schema import normalizing, rfc3339
 from pegboard.schema.column import base_type
 from pegboard.schema.numbers import (
@@ -29,7 +29,6 @@ from pegboard.schema.numbers import (
     MAX_JSON_INTEGER,
     MAX_PLACES,
     MIN_INTEGER,
-    exact_float,
 )
 
 __all__ = (

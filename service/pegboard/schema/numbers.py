@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from decimal import Decimal
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 """The range of `bigint`."""
@@ -27,12 +25,3 @@ MAX_PLACES = 20
 
 DECIMAL = rf"-?\d{{1,{MAX_DIGITS}}}(\.\d+)?"
 """The pattern of a decimal number."""
-
-
-def exact_float(value: int | Decimal) -> float | None:
-    """Return the double that is shown with the same digits as `value`, or None if there is none."""
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and Decimal(repr(number)) == value else None
