@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import marshmallow
@@ -11,7 +11,7 @@ from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 from marshmallow.fields import Field
 
 from pegboard import errors
-from pegboard.errors import ErrorDetail
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.rendering import short
 from pegboard.schema.fast_path import reader
 from pegboard.schema.fields import CANONICAL_UUID, Decimal, Dict, Nested, Raw
@@ -104,9 +104,41 @@ class Loader:
         if not self._has_schema_validators:
             return self.update(body, id)
         complete = {k: v for k, v in {**after, **removed}.items() if v is not None or k not in self._resettable}
-        loaded = self._load(complete, (), self._id_mismatch(body, id), self._write_only)
+        try:
+            loaded = self._load(complete, (), self._id_mismatch(body, id), self._write_only)
+        except ApiError as error:
+            if not self._has_outdated(complete.keys() - body.keys(), complete):
+                raise
+            loaded = self._load_changed(body, error)
         changed = [self._fields[key] for key in body if key in self._fields]
         return {name: loaded[name] if name in loaded else default_of(field) for name, field in changed}
+
+    def _has_outdated(self, keys: Set[str], item: Mapping[str, Any]) -> bool:
+        """Return whether some of an item's fields have values that were stored before the schema was changed."""
+        try:
+            for key in keys & self._fields.keys():
+                self._fields[key][1].deserialize(item[key], key, item)
+        except ValidationError:
+            return True
+        return False
+
+    def _load_changed(self, body: Mapping[str, Any], error: ApiError) -> dict[str, Any]:
+        """Load only the changed fields, unless `error` is about one of them.
+
+        As always after an error of a field, validators of the schema are not called.
+        """
+        own = [detail for detail in error.details if _top_level(detail) in (None, *body)]
+        if own:
+            raise error.with_details(own)
+        loaded = {}
+        for key, value in body.items():
+            if key in self._fields and (value is not None or key not in self._resettable):
+                name, field = self._fields[key]
+                try:
+                    loaded[name] = field.deserialize(value, key, body)
+                except ValidationError as problem:
+                    raise errors.InvalidValue(details=tuple(error_details(problem.messages, (key,)))) from None
+        return loaded
 
     def _load(
         self, body: Mapping[str, Any], steps: Steps, id_error: ErrorDetail | None, partial: frozenset[str] = frozenset()
@@ -173,6 +205,12 @@ def _parts(field: Any) -> Iterator[Any]:
         inner = getattr(field, name, None)
         if inner is not None:
             yield from _parts(inner)
+
+
+def _top_level(detail: ErrorDetail) -> str | None:
+    """Return the member of the body that an error points into; None if it concerns all of it."""
+    step = (detail.pointer or "").partition("/")[2].partition("/")[0]
+    return step.replace("~1", "/").replace("~0", "~") if detail.pointer else None
 
 
 def default_of(field: Field[Any]) -> Any:
