@@ -59,7 +59,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.List(fields.Reference('others'))",
         "",
-        "the field a is a list of references, which a foreign key cannot enforce: remove it",
+        "the field a is a list of references, which a foreign key cannot enforce: use a list of fields.UUID",
     ),
     (
         "updated_at = fields.DateTime()",

@@ -24,6 +24,7 @@ from pegboard.schema.ddl import (
     fingerprint,
     object_name,
 )
+from tests.conftest import create_core_tables
 
 CONTACTS = TableSpec(
     "contacts",
@@ -50,6 +51,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     transaction = connection.transaction()
     await transaction.start()
+    await create_core_tables(connection)
     yield connection
     await transaction.rollback()
     await connection.close()

@@ -101,7 +101,7 @@ class RowSerializer(ItemSerializer):
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag is its version."""
         try:
-            tag, modified = versions.tag(item), item.get("updated_at")
+            tag, modified = versions.tag(item), _last_modified(item.get("updated_at"))
         except (TypeError, KeyError, AttributeError):
             raise TypeError(listing.not_an_item(item)) from None
         if self.is_plain:
@@ -141,6 +141,8 @@ class RowSerializer(ItemSerializer):
 
 def _last_modified(moment: Any) -> datetime | None:
     """Return the time of the last change in the precision of headers (UTC, in seconds), or None if it is unknown."""
+    if isinstance(moment, str):
+        return rendering.moment(moment)
     if not isinstance(moment, datetime):
         return None
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

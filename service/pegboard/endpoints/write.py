@@ -85,7 +85,7 @@ class Writer:
         query, key, value = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: key_of(request.headers),
-            lambda: self._check_new(payload.parse(body, self._max_nesting)),
+            lambda: self._check_new(payload.parse(body, self._max_nesting, exact=self._loader.exact)),
         )
         if query.expand:
             self._expander.check(state.client, query)
@@ -229,7 +229,7 @@ class Writer:
         query, preconditions, value = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: conditions.read(request.headers),
-            lambda: check_shape(payload.parse(body, self._max_nesting)),
+            lambda: check_shape(payload.parse(body, self._max_nesting, exact=self._loader.exact)),
         )
         if query.expand:
             self._expander.check(state.client, query)

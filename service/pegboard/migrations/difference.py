@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pegboard.migrations import access
 from pegboard.migrations.actual import Actual, ActualColumn, ActualIndex, Constraint
@@ -16,6 +16,8 @@ from pegboard.schema.ddl import TableSpec, Unique
 _CAST = re.compile(r"(?<=['\]])::[a-z_ ]+(?:\([0-9,]+\))?(?:\[\])?")
 _QUOTED_WORD = re.compile(r"'(-?[0-9.]+|true|false)'")
 _BOUND = re.compile(r"(?<=[<>]= )\d+")
+_LITERAL = re.compile(r"'(?:[^']|'')*'|-?\d+")
+_CONSTRAINTS = (ddl.MAX_LENGTH, ddl.MIN_LENGTH, ddl.REFERENCE, ddl.CHOICES)
 _VARCHAR = re.compile(r"character varying\((\d+)\)")
 _NEW_INDEX = "pegboard_new_index"
 
@@ -106,11 +108,11 @@ def _obsolete(tables: Tables) -> Iterator[str]:
     spec, actual, latest = tables.spec, tables.actual, tables.past.latest
     if not tables.past.changed:
         return
-    declared = {*ddl.lengths(spec), *ddl.references(spec), *ddl.uniques(spec), *ddl.indexes(spec)}
+    declared = {*ddl.constraint_columns(spec), *ddl.indexes(spec)}
     search = ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)
-    before = None if latest is None else {*ddl.lengths(latest), *ddl.references(latest)}
+    before = None if latest is None else {*ddl.lengths(latest), *ddl.references(latest), *ddl.choices(latest)}
     for name in sorted((*actual.checks, *actual.references)):
-        generated = name.endswith((ddl.MAX_LENGTH, ddl.MIN_LENGTH, ddl.REFERENCE)) if before is None else name in before
+        generated = name.endswith(_CONSTRAINTS) if before is None else name in before
         if generated and name not in declared:
             yield f"ALTER TABLE {tables.name} DROP CONSTRAINT {quoted(name)}"
     before = None if latest is None else {*ddl.uniques(latest), *ddl.indexes(latest)}
@@ -209,6 +211,9 @@ def _added_column(spec: TableSpec, column: Column, alternative: str) -> str | Ma
 def added_column(spec: TableSpec, column: Column) -> str | ManualStep:
     """Return the statements that add a column; they are manual if existing rows have no value for it."""
     add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
+    if column.name == ddl.OWNER:
+        # Its default is for rows inserted by hand; existing rows may belong to clients.
+        column = replace(column, default=None)
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
     sql = (
@@ -286,7 +291,7 @@ def _check_changes(tables: Tables) -> Steps:
             continue
         bound = bounds.get(name)
         sql = _constraint(tables, name, bound.sql if bound else wanted.definition, replaced=found is not None)
-        wider = bound is not None and found is not None and _is_wider(bound, wanted, found)
+        wider = found is not None and (_has_more(wanted, found) if bound is None else _is_wider(bound, wanted, found))
         columns = ", ".join(wanted.columns)
         what = f"with length {bound.operator} {bound.limit}" if bound else f"with {wanted.definition}"
         reason = f"the column {columns} is declared {what}, which existing rows may violate"
@@ -300,6 +305,12 @@ def _is_wider(bound: ddl.Length, wanted: Constraint, found: Constraint) -> bool:
     limit = _BOUND.search(found.definition)
     same = limit is not None and _BOUND.sub(str(bound.limit), found.definition) == wanted.definition
     return same and limit is not None and bound.allows(int(limit[0]))
+
+
+def _has_more(wanted: Constraint, found: Constraint) -> bool:
+    """Return whether the declared constraint allows more of the same kind of values than the existing one."""
+    before, after = ({*_LITERAL.findall(one.definition)} for one in (found, wanted))
+    return found.definition.endswith(")") and "ANY" in wanted.definition and bool(before) and before <= after
 
 
 def _reference_changes(tables: Tables) -> Steps:

@@ -16,7 +16,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 from asyncpg.protocol.protocol import NO_TIMEOUT
 
 from pegboard import rendering
-from pegboard.postgres import hosts
+from pegboard.postgres import codecs, hosts
 
 Run = Callable[[tuple[Any, ...], int], Awaitable[list[asyncpg.Record]]]
 
@@ -156,6 +156,7 @@ async def connect(options: ConnectionOptions) -> Session:
         try:
             for name in ("json", "jsonb"):
                 await session.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads)
+            await codecs.install(session)
         except BaseException:
             session.discard()
             raise

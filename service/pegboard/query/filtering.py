@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pegboard.query import spans
 from pegboard.query.operators import OPERATORS, Condition
 from pegboard.query.query import Filter
 from pegboard.schema.column import parameter, quoted
@@ -47,12 +48,16 @@ def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
 
 
 def _condition(filter: Filter) -> Condition:
+    if filter._column.is_temporal:
+        found = spans.condition(filter.operator, filter.value)
+        if found is not None:
+            return found
     return OPERATORS[filter.operator].condition(filter.value)
 
 
 def _filled(filter: Filter, template: str, numbers: range) -> str:
     """Return the text of a condition whose arguments have these numbers."""
-    column = f"t.{quoted(filter._column.name)}"
+    column = filter._column.expression
     ordered = f'{column} COLLATE "C"' if filter._column.is_text else column
     type_of = OPERATORS[filter.operator].argument_type(filter._column)
     return template.format(*(parameter(number, type_of) for number in numbers), column=column, ordered=ordered)

@@ -28,6 +28,8 @@ _TYPES: Mapping[str, JsonSchema] = {
     "date": {"type": "string", "format": "date"},
     "time": {"type": "string", "pattern": CLOCK},
     "timestamptz": {"type": "string", "format": "date-time"},
+    "timestamp": {"type": "string", "format": "date-time"},
+    "inet": {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     "uuid": {"type": "string", "format": "uuid"},
 }
 """The schema of a value in a URL for each PostgreSQL type; all others are text."""

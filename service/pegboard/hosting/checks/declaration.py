@@ -11,6 +11,7 @@ from pegboard.api.resource import Resource
 from pegboard.hosting.checks import (
     actions,
     attributes,
+    columns,
     content,
     hooks,
     operations,
@@ -64,6 +65,7 @@ CHECKS: tuple[Check, ...] = (
             tables.search_fields,
             actions.creates_by_put,
             tables.columns,
+            columns.kept,
             tables.existing_columns,
             tables.owned,
             tables.index_lengths,
