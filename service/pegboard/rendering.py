@@ -136,6 +136,16 @@ def _time(value: time) -> str:
     return value.replace(microsecond=0, tzinfo=None).isoformat()
 
 
+def address(value: Any) -> str:
+    """Return an IP address or network as PostgreSQL shows it, with an embedded IPv4 address in its own notation."""
+    number = int(value) if isinstance(value, ipaddress.IPv6Address) else 0
+    if number >> 32 == 0xFFFF:
+        return f"::ffff:{ipaddress.IPv4Address(number & 0xFFFFFFFF)}"
+    if number >> 32 == 0 and number >> 16:
+        return f"::{ipaddress.IPv4Address(number)}"
+    return str(value)
+
+
 _IP = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
 
 _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -150,5 +160,5 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int),
     (float, float),
-    (_IP, str),
+    (_IP, address),
 )
