@@ -48,7 +48,12 @@ class Serializer:
 
 
 class ItemSerializer(Serializer):
-    """Serialize the items of a resource as the bodies of responses."""
+    """Serialize the items of a resource as the bodies of responses.
+
+    Only the rows of a table can be `plain`: shown as the database returns them.
+    """
+
+    is_plain = False
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag covers all fields, even if the query selects only some."""
