@@ -42,7 +42,8 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
 MAX_ITEMS = 1_000
-_ACTIONS = ("create", "replace", "update", "delete")
+_WITH_ITEM = ("create", "replace", "update")
+_ACTIONS = (*_WITH_ITEM, "delete")
 _NO_TRANSACTION = nullcontext()
 _PREFER = istr("Prefer")
 _UNQUOTED = "!$&'()*+,;=:@"
@@ -81,8 +82,9 @@ class Writer:
         self._create_grants = sufficient_grants(resource.name, "POST")
         self._expander = Expander(resource)
         is_table = isinstance(resource, TableResource)
-        self._overridden = frozenset(name for name in _ACTIONS if is_table and declared.overrides(type(resource), name))
-        self._atomic = frozenset(_ACTIONS) if is_table and not self._serializer.is_plain else self._overridden
+        self._overridden = {name for name in _ACTIONS if is_table and declared.overrides(type(resource), name)}
+        computed = is_table and not self._serializer.is_plain
+        self._atomic = {*self._overridden, *(_WITH_ITEM if computed else ())}
 
     async def create(self, request: web.Request) -> Response:
         """Create one item, or all items of an array."""
