@@ -127,7 +127,8 @@ def _default(value: Any) -> Any:
 
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
-        raise TypeError("a number that is not finite cannot be written as JSON")
+        # Only PostgreSQL's own clients can store one: NaN, Infinity or -Infinity.
+        return str(value)
     # Like `numeric` of PostgreSQL, without a negative zero.
     return format(value if value else value.copy_abs(), "f")
 
