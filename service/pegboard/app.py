@@ -152,8 +152,10 @@ class Service:
             await self.tracing.close()
 
     def drain(self) -> None:
-        """Report the service as not ready, so that load balancers stop sending requests."""
+        """Report the service as not ready, so that load balancers stop sending requests; retry no more requests."""
         self.draining = True
+        for bulkhead in self.bulkheads.values():
+            bulkhead.retries.stop()
 
     async def shut_down(self, _: web.Application) -> None:
         """Drain when the application shuts down."""

@@ -127,13 +127,24 @@ def _default(value: Any) -> Any:
 
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
-        raise TypeError("a number that is not finite cannot be written as JSON")
+        # Only PostgreSQL's own clients can store one: NaN, Infinity or -Infinity.
+        return str(value)
     # Like `numeric` of PostgreSQL, without a negative zero.
     return format(value if value else value.copy_abs(), "f")
 
 
 def _time(value: time) -> str:
     return value.replace(microsecond=0, tzinfo=None).isoformat()
+
+
+def address(value: Any) -> str:
+    """Return an IP address or network as PostgreSQL shows it, with an embedded IPv4 address in its own notation."""
+    number = int(value) if isinstance(value, ipaddress.IPv6Address) else 0
+    if number >> 32 == 0xFFFF:
+        return f"::ffff:{ipaddress.IPv4Address(number & 0xFFFFFFFF)}"
+    if number >> 32 == 0 and number >> 16:
+        return f"::{ipaddress.IPv4Address(number)}"
+    return str(value)
 
 
 _IP = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
@@ -150,5 +161,5 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int),
     (float, float),
-    (_IP, str),
+    (_IP, address),
 )

@@ -14,7 +14,7 @@ from pegboard import errors
 from pegboard.api import declared, references, versions
 from pegboard.api.backend import Backend, Services
 from pegboard.api.constraint_errors import ConstraintErrors
-from pegboard.api.context import Context, begin, connection_of
+from pegboard.api.context import Context, begin, connection_of, has_savepoints
 from pegboard.api.page import Page, page
 from pegboard.api.serializer import RowSerializer
 from pegboard.auth.clients import Client, sufficient_grants
@@ -266,8 +266,8 @@ class TableBackend(Backend):
         connection = connection_of(context)
         several = len(self._references) > 1 and sum(values.get(name) is not None for name in self._references) > 1
         try:
-            if several and connection is not None:
-                # In a savepoint, so that the references can be checked if the statement fails.
+            if connection is not None and (several or has_savepoints(context)):
+                # In a savepoint, so that the transaction can continue if the statement fails.
                 async with connection.transaction():
                     return await connection.fetchrow(statement.text, *statement.args)
             return await (connection or self._write_pool).fetchrow(statement.text, *statement.args)

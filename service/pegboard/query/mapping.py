@@ -157,6 +157,9 @@ def _default(field: Field[Any], type_of: str) -> str | None:
     value = default() if default in (list, dict) else None if callable(default) else default
     if value is missing or value is None:
         return None
+    normalize = normalizer(field, type_of)
+    if normalize is not None:
+        value = normalize(value)
     if isinstance(value, list) and type_of.endswith("[]"):
         return f"ARRAY[{', '.join(_quoted(_text(part)) for part in value)}]::{type_of}"
     text = rendering.dumps(value).decode() if type_of == "jsonb" else _text(value)

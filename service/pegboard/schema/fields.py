@@ -6,6 +6,7 @@ import enum
 import ipaddress
 import math
 import re
+import struct
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
@@ -19,7 +20,7 @@ from marshmallow import validate as checks
 from marshmallow.fields import Constant, Field, Function, Method, Nested
 
 from pegboard.auth import passwords
-from pegboard.rendering import exact_float, short
+from pegboard.rendering import address, exact_float, short
 from pegboard.schema import normalizing, rfc3339
 from pegboard.schema.column import base_type
 from pegboard.schema.numbers import (
@@ -186,30 +187,41 @@ class Integer(Field[int]):
 
 
 class Float(Field[float]):
-    """Accept a finite number. Stored as `double precision`."""
+    """Accept a finite number. Stored as `double precision`, or as `real`, which keeps about seven digits."""
 
     column_type: ClassVar[str] = "double precision"
     default_error_messages = {
         "type": "Not a valid number.",
-        "range": "Too large for a double-precision number.",
+        "range": "Too large for a {precision}-precision number.",
     }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._is_single = base_type(str(self.metadata.get("column_type", ""))).startswith("real")
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | Number):
             raise self.make_error("type")
+        if not self._is_finite(value):
+            raise self.make_error("range", precision="single" if self._is_single else "double")
+        return float(value)
+
+    def _is_finite(self, value: float | Number) -> bool:
         try:
             number = float(value)
+            struct.pack("f" if self._is_single else "d", number)
         except OverflowError:
-            raise self.make_error("range") from None
-        if not math.isfinite(number):
-            raise self.make_error("range")
-        return number
+            return False
+        return math.isfinite(number)
 
     def parse(self, text: str) -> float:
-        """Parse the value of a query parameter."""
+        """Parse the value of a query parameter, which may exceed the range of the column."""
         if not _NUMBER.fullmatch(text):
             raise self.make_error("type")
-        return self._deserialize(float(text), None, None)
+        number = float(text)
+        if not math.isfinite(number):
+            raise self.make_error("range", precision="double")
+        return number if self._is_finite(number) else math.copysign(math.inf, number)
 
 
 class Decimal(Field[Number]):
@@ -432,7 +444,7 @@ class IP(Field[Any]):
         return ipaddress.ip_address(value)
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return None if value is None else str(value)
+        return None if value is None else address(value)
 
 
 class List(marshmallow.List[Any]):

@@ -132,7 +132,7 @@ def _default(field: Any) -> tuple[Any, ...]:
         return (default(),)
     if default is marshmallow.missing or default is None or callable(default):
         return ()
-    return (plain(default),)
+    return (plain(field._serialize(default, "", None) if isinstance(field, fields.Enum) else default),)
 
 
 def _constant(_: Any, field: Any) -> JsonSchema:
