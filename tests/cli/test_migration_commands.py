@@ -177,7 +177,7 @@ def test_resources_of_one_package_have_separate_migration_folders(site: Site, da
     site.run("make-migration", "loans")
     assert [path.name for path in package.glob("migrations/loans/*")] == ["0001_loans.sql"]
     assert "loans: applied 0001_loans.sql" in site.run("migrate")
-    assert site.run("migrate", "--status").count("\n") == 6
+    assert site.run("migrate", "--status").count("\n") == 7
     (package / "migrations/0001_x.sql").write_text("SELECT 1")
     assert "belong to books, loans; move them" in site.expect_error("make-migration", "books")
 
