@@ -96,4 +96,7 @@ def _matches(filter: Filter, item: Any) -> bool:
         wanted = str(wanted)
     elif filter._column.base_type == "uuid" and operator.operand is Operand.VALUES:
         wanted = [str(id) for id in wanted]
+    folding = operator.folding(filter._column)
+    if folding is not None:
+        value, wanted = folding.fold(value), folding.fold(wanted)
     return operator.matches(value, wanted)

@@ -66,7 +66,8 @@ class Column:
 
     `field` is the name in JSON and in URLs. `parse` reads the text of a query parameter as a value of the type (of a
     list: of one element) and raises `ValueError` with the reason. What is not `readable` is never returned, filtered or
-    sorted by.
+    sorted by. `ignores_case` is whether equality ignores the case of a text, and `ignores_accents` whether a part of it
+    is found in other case and with other accents.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Column:
     parse: Callable[[str], Any] = dataclasses.field(default=str, metadata=QUERIED)
     readable: bool = dataclasses.field(default=True, metadata=QUERIED)
     writable: bool = dataclasses.field(default=True, metadata=QUERIED)
+    ignores_case: bool = dataclasses.field(default=False, metadata=QUERIED)
+    ignores_accents: bool = dataclasses.field(default=False, metadata=QUERIED)
 
     @property
     def base_type(self) -> str:
