@@ -103,4 +103,7 @@ def _matches(filter: Filter, item: Any) -> bool:
         wanted = _ordered(column, wanted)
     elif operator.operand is Operand.VALUES:
         wanted = [_ordered(column, part) for part in wanted]
-    return operator.matches(value_of(item, column), wanted)
+    value, folding = value_of(item, column), operator.folding(column)
+    if folding is not None:
+        value, wanted = folding.fold(value), folding.fold(wanted)
+    return operator.matches(value, wanted)

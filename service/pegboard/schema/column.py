@@ -93,8 +93,9 @@ class Column:
     `field` is the name in JSON and in URLs. `parse` reads the text of a query parameter as a value of the type (of a
     list: of one element), `normalize` returns the stored form of a value; both raise `ValueError` with the reason.
     Numbers are shown with at least `places` digits after the point, and anything `is_shown_as_text` if the field holds
-    text. What is not `readable` is never returned, filtered or sorted by. `shape` describes the nested schemas of a
-    JSON column.
+    text. What is not `readable` is never returned, filtered or sorted by. `ignores_case` is whether equality ignores
+    the case of a text, and `ignores_accents` whether a part of it is found in other case and with other accents.
+    `shape` describes the nested schemas of a JSON column.
     """
 
     name: str
@@ -112,6 +113,8 @@ class Column:
     is_shown_as_text: bool = dataclasses.field(default=False, metadata=QUERIED)
     readable: bool = dataclasses.field(default=True, metadata=QUERIED)
     writable: bool = dataclasses.field(default=True, metadata=QUERIED)
+    ignores_case: bool = dataclasses.field(default=False, metadata=QUERIED)
+    ignores_accents: bool = dataclasses.field(default=False, metadata=QUERIED)
     shape: Part | None = dataclasses.field(default=None, metadata=NESTED)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 from pegboard.schema.column import NESTED, QUERIED, Column, quoted
 from pegboard.schema.fields import UUID, DateTime, query_parser
+from pegboard.schema.folding import FOLD, WORDS
 from pegboard.schema.normalizing import instant
 
 VERSION = "_version"
@@ -24,7 +25,6 @@ INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_refere
 CHOICES = "_choices"
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
-_SEARCHED = 100_000  # characters; to_tsvector refuses a text whose words exceed 1 MiB
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -255,10 +255,9 @@ def column_definition(column: Column) -> str:
 
 
 def search_definition(spec: TableSpec) -> str:
-    """Return the generated column that full-text search reads; it is not specific to a language."""
+    """Return the generated column that full-text search reads."""
     text = " || ' ' || ".join(f"coalesce({quoted(name)}, '')" for name in spec.search)
-    words = f"to_tsvector('simple', left({text}, {_SEARCHED}))"
-    return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({words}) STORED"
+    return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({WORDS}({text})) STORED"
 
 
 def lengths(spec: TableSpec) -> dict[str, Length]:
@@ -307,12 +306,8 @@ def uniques(spec: TableSpec) -> dict[str, str]:
     texts = {column.name for column in spec.all_columns if column.is_collatable and not column.is_list}
     statements = {}
     for unique in spec.uniques:
-        # Collation C lowers ASCII only, so the default one lowers; C then orders, independent of libc updates.
-        lowered = texts if unique.ignore_case else set()
-        columns = (
-            f'(lower({quoted(name)} COLLATE "default") COLLATE "C")' if name in lowered else quoted(name)
-            for name in unique.columns
-        )
+        folded = texts if unique.ignore_case else set()
+        columns = (f"{FOLD}({quoted(name)})" if name in folded else quoted(name) for name in unique.columns)
         name = unique_name(spec, unique)
         statements[name] = f"CREATE UNIQUE INDEX {quoted(name)} ON {spec.sql_name} ({', '.join(columns)})"
     return statements

@@ -56,7 +56,7 @@ CHECKS: tuple[Check, ...] = (
             attributes.former_names,
             attributes.error_codes,
             queries.me_writable,
-            queries.filterable_and_sortable,
+            queries.filters_and_sorts,
             queries.filter_names,
             tables.name,
             tables.constraint_errors,
