@@ -11,9 +11,10 @@ import asyncpg
 import pytest
 
 from pegboard.migrations.comparison import plan_for
-from pegboard.migrations.difference import Past, Tables, difference
+from pegboard.migrations.difference import difference
 from pegboard.migrations.inspection import declared_table, inspect
 from pegboard.migrations.plan import Plan, resolve
+from pegboard.migrations.tables import Past, Tables
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import (
     Index,

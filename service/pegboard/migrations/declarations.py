@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 from packaging.version import InvalidVersion, Version
 
-from pegboard.migrations.difference import Past
+from pegboard.migrations.tables import Past
 from pegboard.schema import ddl
 from pegboard.schema.column import Column, Part
 from pegboard.schema.ddl import Index, TableSpec, Unique
