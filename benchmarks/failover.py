@@ -154,7 +154,7 @@ def service(folder: Path, database_url: str) -> Iterator[tuple[subprocess.Popen[
 
 async def measure(cluster: Cluster, folder: Path, options: argparse.Namespace) -> list[Round]:
     """Kill the leader `rounds` times, with the same two services throughout."""
-    connection = await hosts.connect(cluster.url("hosts", "postgres"), 10)
+    connection = await hosts.connect(cluster.url("hosts", "postgres"), 10, {})
     await connection.execute("CREATE DATABASE pegboard")
     await connection.close()
     url = cluster.url(options.way)

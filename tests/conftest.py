@@ -6,10 +6,12 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -20,12 +22,13 @@ from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting import discovery, error_blocks
 from pegboard.hosting.checks.declaration import problem
 from pegboard.hosting.discovery import Plugin
+from pegboard.migrations import history, sqlfiles
 from pegboard.postgres.embedded import EmbeddedServer
 from pegboard.settings import Settings
 from pegboard.testing.client import ADMIN, PASSWORD, Client, Response, Target, basic
 from pegboard.testing.service import new_database, settings_for
 
-__all__ = ("ADMIN", "PASSWORD", "Api", "Response", "Serve", "basic", "new_database", "plugin")
+__all__ = ("ADMIN", "PASSWORD", "Api", "Response", "Serve", "basic", "create_core_tables", "new_database", "plugin")
 
 # The repository itself is not a plugin, so the fixtures are not loaded automatically.
 pytest_plugins = ["pegboard.testing.fixtures"]
@@ -98,6 +101,13 @@ def dsn(server: EmbeddedServer) -> str:
 def database_url(pegboard_database: str) -> str:
     """Return the URL of the module's database."""
     return pegboard_database
+
+
+async def create_core_tables(connection: asyncpg.Connection) -> None:
+    """Create the tables and functions of the core, which the tables of plugins use."""
+    await connection.execute(history.BOOTSTRAP)
+    for file in sqlfiles.read(files("pegboard") / "migrations"):
+        await connection.execute(file.text)
 
 
 def plugin(name: str, resource: type, package: str = "none", **about: Any) -> Plugin:

@@ -11,7 +11,8 @@ import pegboard
 ROOT = Path(pegboard.__file__).parent
 
 LAYERS = (
-    "error_codes, errors, rendering, uuid7, values",
+    "database_urls, error_codes, errors, links, rendering, uuid7",
+    "values",
     "settings",
     "http",
     "postgres",

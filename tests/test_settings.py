@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pegboard.settings import SETTINGS, Setting, Settings, SettingsError
+from pegboard.settings import SETTINGS, Setting, Settings, SettingsError, linked_names
 from pegboard.values import PerPlugin
 
 SECRETS = {
@@ -83,10 +83,55 @@ def test_every_setting_is_described_and_accepts_its_default(setting: Setting) ->
         assert getattr(Settings(), setting.name) == setting.parse(setting.default)
 
 
+GOOD_OPTIONS = (
+    "",
+    "sslmode=",
+    "sslmode=require&channel_binding=require&connect_timeout=5",
+    "sslmode=verify-full&sslrootcert=system&sslnegotiation=direct",
+    "ssl=true&keepalives=1&keepalives_idle=30&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=10000",
+    "target_session_attrs=prefer-standby&load_balance_hosts=random&connect_timeout=-1",
+    "gssencmode=disable&krbsrvname=postgres&client_encoding=UTF8&fallback_application_name=a&application_name=b",
+    "options=-c%20geqo%3Doff&passfile=/nowhere&sslmode=disable&sslcert=/nowhere",
+)
+# The query, and what the message contains.
+BAD_OPTIONS = (
+    ("sslmode=maybe", "whose sslmode is one of disable, allow, prefer, require, verify-ca, verify-full, not 'maybe'"),
+    ("target_session_attrs=foo", "one of any, read-write, read-only, primary, standby, prefer-standby, not 'foo'"),
+    ("connect_timeout=abc", "whose connect_timeout is an integer, not 'abc'"),
+    ("keepalives_idle=1.5", "whose keepalives_idle is an integer, not '1.5'"),
+    ("channel_binding=yes", "whose channel_binding is one of disable, prefer, require, not 'yes'"),
+    ("sslnegotiation=fast", "whose sslnegotiation is one of postgres, direct, not 'fast'"),
+    ("sslnegotiation=direct", "whose sslmode is one of require, verify-ca, verify-full, as sslnegotiation is direct"),
+    ("sslrootcert=system&sslmode=require", "whose sslmode is verify-full, as sslrootcert is system"),
+    ("sslmode=verify-full&sslrootcert=/nowhere", "whose sslrootcert is a PEM file that can be read (No such file"),
+    ("sslcert=/nowhere", "whose sslcert is a PEM file that can be read, with the key in sslkey (No such file"),
+    ("gssencmode=require", "whose gssencmode is one of disable, prefer, not 'require'"),
+    ("client_encoding=latin1", "whose client_encoding is one of auto, utf8, utf-8, unicode, not 'latin1'"),
+    ("load_balance_hosts=yes", "whose load_balance_hosts is one of disable, random, not 'yes'"),
+    ("ssl_min_protocol_version=TLSv2", "one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3, not 'TLSv2'"),
+    (
+        "ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+        "whose ssl_max_protocol_version is at least TLSv1.3, not TLSv1.2",
+    ),
+    ("ssl=false", "whose ssl is true, not 'false'"),
+    ("port=many", "whose port is an integer from 1 to 65535, not 'many'"),
+    ("service=main", "without the option 'service': write what the service file contains into the URL"),
+    ("hostaddr=10.0.0.1", "without the option 'hostaddr': write the address in place of the host"),
+    ("require_auth=scram-sha-256", "without the option 'require_auth': it cannot be enforced, so remove it"),
+    ("replication=true", "without the option 'replication': remove it"),
+    ("pgbouncer=true", "without the option 'pgbouncer': remove it, and set PEGBOARD_DIRECT_DATABASE_URL"),
+    ("conect_timeout=5", "without the option 'conect_timeout': perhaps connect_timeout is meant"),
+    ("search_path=main", "without the option 'search_path': remove it, or write a parameter of the server as options="),
+    ("sslmode", "like postgresql://user:password@host:5432/database?NAME=VALUE&NAME=VALUE"),
+    ("application_name=%ff", "like postgresql://user:password@host:5432/database?NAME=VALUE&NAME=VALUE"),
+)
+
+
 GOOD_VALUES: list[tuple[str, str, object]] = [
     ("database_url", "postgresql:///main?host=/run/postgresql", "postgresql:///main?host=/run/postgresql"),
     ("database_url", "postgres://u:p%40@[::1]:5433/main", "postgres://u:p%40@[::1]:5433/main"),
     ("database_url", "postgres://u:p@one:5433,[::1],two/main", "postgres://u:p@one:5433,[::1],two/main"),
+    *(("database_url", f"postgresql://db/main?{query}", f"postgresql://db/main?{query}") for query in GOOD_OPTIONS),
     ("data_dir", "/var/lib/peg board", Path("/var/lib/peg board")),
     ("host", "::", "::"),
     ("port", "0", 0),
@@ -135,6 +180,8 @@ BAD_VALUES = [
     ("database_url", "postgresql://db/main\n"),
     ("database_url", "postgresql://me:x@one,,two/main"),
     ("database_url", "postgresql://me:x@one:1,two:port/main"),
+    ("database_url", "postgresql://me:x@one..two/main"),
+    ("database_url", "postgresql://me:x?secret=1@one/main"),
     ("host", "127.0.0.1 ::1"),
     ("host", "local\thost"),
     ("port", "-1"),
@@ -144,7 +191,8 @@ BAD_VALUES = [
     ("port", "٨٠"),
     ("port", " 80"),
     ("port", "9" * 5000),
-    ("port", "tcp://10.0.0.1:8080"),
+    ("port", "tcp://10.0.0.1"),
+    ("port", "http://10.0.0.1:8080"),
     ("workers", "0"),
     ("workers", "257"),
     ("admin_password", "short"),
@@ -212,6 +260,17 @@ def test_invalid_values_are_rejected_by_variable_name(name: str, value: str) -> 
     assert len(message) < 250
     if name in SECRETS:
         assert value not in message
+
+
+@pytest.mark.parametrize("name", ["database_url", "read_database_url", "direct_database_url"])
+@pytest.mark.parametrize(("query", "expected"), BAD_OPTIONS)
+def test_options_of_a_url_that_cannot_be_used_are_named(name: str, query: str, expected: str) -> None:
+    variable = f"PEGBOARD_{name.upper()}"
+    message = error_message({variable: f"postgresql://me:topsecret@db/main?{query}"})
+    assert message.startswith(f"{variable} must be a URL ")
+    assert expected in message
+    assert len(message) < 250
+    assert "topsecret" not in message
 
 
 def test_an_error_states_the_expected_and_the_actual_value() -> None:
@@ -322,6 +381,80 @@ def test_an_unknown_variable_is_rejected_with_a_suggestion(unknown: str, nearest
     assert error_message({unknown: "1"}) == (
         f"{unknown} is not a setting of the service or of an installed plugin. Did you mean {nearest}?"
     )
+
+
+ADDRESSES = ("10.0.0.1", "fd00::1")
+
+
+def kubernetes_variables(service: str, address: str) -> dict[str, str]:
+    """Return what the documentation of Kubernetes has for a service with two ports, one of them named."""
+    name = service.upper().replace("-", "_")
+    host = f"[{address}]" if ":" in address else address
+    variables = {
+        f"{name}_SERVICE_HOST": address,
+        f"{name}_SERVICE_PORT": "80",
+        f"{name}_SERVICE_PORT_HTTP_ALT": "80",
+        f"{name}_PORT": f"tcp://{host}:80",
+    }
+    for protocol, port in (("tcp", "80"), ("udp", "53"), ("sctp", "132")):
+        one = f"{name}_PORT_{port}_{protocol.upper()}"
+        variables[one] = f"{protocol}://{host}:{port}"
+        variables |= {f"{one}_PROTO": protocol, f"{one}_PORT": port, f"{one}_ADDR": address}
+    return variables
+
+
+def docker_variables(alias: str) -> dict[str, str]:
+    """Return what the documentation of Docker's links has in addition."""
+    name = alias.upper().replace("-", "_")
+    return {
+        f"{name}_NAME": f"/web/{alias}",
+        f"{name}_PORT_80_TCP_START": "tcp://172.17.0.5:80",
+        f"{name}_PORT_80_TCP_PORT_END": "81",
+        f"{name}_ENV_POSTGRES_PASSWORD": "any text",
+        f"{name}_ENV_port": "tcp",
+    }
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("service", ["pegboard", "pegboard-db", "pegboard-workers", "pegboard-port", "pegboard-books"])
+def test_variables_of_kubernetes_and_docker_are_ignored(service: str, address: str) -> None:
+    variables = kubernetes_variables(service, address) | docker_variables(service)
+    assert linked_names(variables) == set(variables)
+    assert Settings.load(variables) == Settings()
+    assert Settings.load(variables, ["books", "db"]) == Settings()
+    for name, value in kubernetes_variables(service, address).items():
+        assert Settings.load({name: value}) == Settings()
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_settings_beside_variables_of_kubernetes_are_read(address: str, tmp_path: Path) -> None:
+    others = kubernetes_variables("pegboard", address)
+    port = others.pop("PEGBOARD_PORT")
+    assert Settings.load({**others, "PEGBOARD_PORT": "9000"}).port == 9000
+    (tmp_path / "port").write_text("9001")
+    assert Settings.load({**others, "PEGBOARD_PORT": port, "PEGBOARD_PORT_FILE": f"{tmp_path}/port"}).port == 9001
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PEGBOARD_SERVICE_HOST", "db.example"),
+        ("PEGBOARD_SERVICE_HOST", "10.0.0"),
+        ("PEGBOARD_SERVICE_PORT", "http"),
+        ("PEGBOARD_SERVICE_PROT", "80"),
+        ("PEGBOARD_DB_PORT", "5432"),
+        ("PEGBOARD_DB_PORT", "tcp://db:5432"),
+        ("PEGBOARD_DB_PORT", "tcp://10.0.0.1:5432/x"),
+        ("PEGBOARD_DB_PORT_5432_TCP", "udp"),
+        ("PEGBOARD_PORT_80_TCP_PROTO", "http"),
+        ("PEGBOARD_PORT_80_TCP_ADDR", "a.b"),
+        ("PEGBOARD_DB_NAME", "main"),
+        ("PEGBOARD_DB_ENV_USER", "me"),
+        ("PEGBOARD_PORTS", "tcp://10.0.0.1:80"),
+    ],
+)
+def test_other_variables_with_similar_names_or_values_are_rejected(name: str, value: str) -> None:
+    assert error_message({name: value}).startswith(f"{name} is not a setting of the service")
 
 
 def test_no_distant_name_is_suggested() -> None:

@@ -71,6 +71,7 @@ class Service:
         self.settings = settings
         self.plugins = plugins
         self.draining = False
+        self._is_worker = shared is not None
         self.prefix = settings.path_prefix
         """The prefix of all paths: the one that a proxy removes, then the one that the application is mounted under."""
         self.tracing = Tracing(*tracing.provider()) if settings.tracing else None
@@ -151,8 +152,10 @@ class Service:
             await self.tracing.close()
 
     def drain(self) -> None:
-        """Report the service as not ready, so that load balancers stop sending requests."""
+        """Report the service as not ready, so that load balancers stop sending requests; retry no more requests."""
         self.draining = True
+        for bulkhead in self.bulkheads.values():
+            bulkhead.retries.stop()
 
     async def shut_down(self, _: web.Application) -> None:
         """Drain when the application shuts down."""
@@ -192,6 +195,9 @@ class Service:
         if generated is not None:
             # On the terminal and not in the log: it is shown once, to the operator who starts the service.
             print(f"The administrator is admin with the password {generated}", flush=True)  # noqa: T201
+        # Workers do not repeat what the process that prepared the database has logged.
+        if self.settings.admin_password is not None and not self._is_worker:
+            await self.clients.warn_of_other_password(self.settings.admin_password)
         secret: bytes = await self.database.write.fetchval(_SECRET, "shared", secrets.token_bytes(32))
         await self.authentication.open()
         self.mount(secret)

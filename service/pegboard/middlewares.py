@@ -18,7 +18,7 @@ from pegboard.endpoints.table import Table
 from pegboard.errors import ApiError
 from pegboard.http import compression, tracecontext
 from pegboard.http.cors import Cors
-from pegboard.http.protocol import Response, error_response
+from pegboard.http.protocol import Response, error_response, is_last
 from pegboard.http.request import (
     STATE,
     IncompleteBody,
@@ -66,7 +66,7 @@ def observe(
         if response.prepared:
             record(request, state, response.status, request.writer.output_size)
             return response
-        if state.closing or hdrs.EXPECT in headers or is_draining():
+        if state.closing or hdrs.EXPECT in headers or (is_draining() and is_last(request)):
             _end_connection(request, response)
         if type(response) is Response:
             size = response.size

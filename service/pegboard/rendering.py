@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import reprlib
 from collections.abc import Callable, Mapping, Set
 from datetime import UTC, date, datetime, time
@@ -19,6 +20,8 @@ _EXACT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _ROWS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS | orjson.OPT_NAIVE_UTC
 
 _LENGTH_TO_SECOND = len("2015-02-15 05:21:07+00")
+_LENGTH_OF_DATE = len("2015-02-15")
+_LENGTH_OF_TIME = len("05:21:07")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -47,6 +50,15 @@ def short(value: Any) -> str:
     return _SHORT.repr(value)
 
 
+def exact_float(value: int | Decimal) -> float | None:
+    """Return the double that is shown with the same digits as `value`, or None if there is none."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and Decimal(repr(number)) == value else None
+
+
 def instant(moment: datetime) -> str:
     """Return `moment` as `2015-02-15T05:21:07Z` (RFC 3339); without an offset it is assumed to be in UTC."""
     if moment.tzinfo is not None:
@@ -62,6 +74,33 @@ def instant_from_postgres(text: str) -> str:
     if len(text) == _LENGTH_TO_SECOND or (text[10:11] == " " and not text.endswith("BC")):
         return f"{text[:10]}T{text[11:19]}Z"
     return "0001-01-01T00:00:00Z" if text.startswith("-") or text.endswith("BC") else "9999-12-31T23:59:59Z"
+
+
+def date_from_postgres(text: str) -> str:
+    """Return PostgreSQL's text for a date in the format of RFC 3339; one out of the years 1 to 9999 is moved there."""
+    if len(text) == _LENGTH_OF_DATE:
+        return text
+    return "0001-01-01" if text.startswith("-") or text.endswith("BC") else "9999-12-31"
+
+
+def time_from_postgres(text: str) -> str:
+    """Return PostgreSQL's text for a time of day without its fraction; 24:00:00 becomes the last second."""
+    return "23:59:59" if text.startswith("24") else text[:_LENGTH_OF_TIME]
+
+
+FROM_POSTGRES: Mapping[str, Callable[[str], str]] = {
+    "timestamptz": instant_from_postgres,
+    "timestamp": instant_from_postgres,
+    "date": date_from_postgres,
+    "time": time_from_postgres,
+}
+"""The functions that complete PostgreSQL's text for a value, by its type."""
+
+
+@lru_cache(maxsize=4096)
+def moment(shown: str) -> datetime:
+    """Return the timestamp that `instant` returned as `shown`."""
+    return datetime.fromisoformat(shown)
 
 
 @lru_cache(maxsize=4096)
@@ -88,13 +127,24 @@ def _default(value: Any) -> Any:
 
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
-        raise TypeError("a number that is not finite cannot be written as JSON")
+        # Only PostgreSQL's own clients can store one: NaN, Infinity or -Infinity.
+        return str(value)
     # Like `numeric` of PostgreSQL, without a negative zero.
     return format(value if value else value.copy_abs(), "f")
 
 
 def _time(value: time) -> str:
     return value.replace(microsecond=0, tzinfo=None).isoformat()
+
+
+def address(value: Any) -> str:
+    """Return an IP address or network as PostgreSQL shows it, with an embedded IPv4 address in its own notation."""
+    number = int(value) if isinstance(value, ipaddress.IPv6Address) else 0
+    if number >> 32 == 0xFFFF:
+        return f"::ffff:{ipaddress.IPv4Address(number & 0xFFFFFFFF)}"
+    if number >> 32 == 0 and number >> 16:
+        return f"::{ipaddress.IPv4Address(number)}"
+    return str(value)
 
 
 _IP = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
@@ -111,5 +161,5 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int),
     (float, float),
-    (_IP, str),
+    (_IP, address),
 )

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pegboard import values
+from pegboard import links, values
 from pegboard.values import Expected, Network, PerPlugin
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Settings:
     workers: int = _setting("1", values.integer(1, 256), "The number of worker processes.")
     admin_password: str | None = _optional(
         values.password,
-        "The password of the first client, `admin`. Without it one is generated and shown once.",
+        "The password of the first client, `admin`, in a new database. Without it one is generated and shown once.",
         secret=True,
     )
     plugins: tuple[str, ...] | None = _optional(
@@ -171,12 +171,16 @@ class Settings:
         """Read the settings from `environ`, except `PEGBOARD_<PLUGIN>_*` of the plugins in `plugin_names`.
 
         An empty variable counts as not set. Each setting can be read from the file that `PEGBOARD_<NAME>_FILE` names
-        instead; one newline at the end of the file is removed.
+        instead; one newline at the end of the file is removed. The variables that Kubernetes and Docker add for a
+        service named `pegboard` or `pegboard-db` are ignored.
 
         Raises `SettingsError` for an unknown variable, an invalid value, a file that cannot be read, and a setting
         that is set both ways.
         """
-        present = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+        ignored = linked_names(environ)
+        present = {
+            name: value for name, value in environ.items() if name.startswith(PREFIX) and value and name not in ignored
+        }
         plugins = tuple(plugin_names)
         values = {setting.name: _read(setting, present) for setting in SETTINGS if setting.is_set(present)}
         mounts = dict(values.get("mounts", ()))
@@ -218,6 +222,15 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = tuple(Setting(name=entry.name, **entry.metadata) for entry in fields(Settings))
 """Every setting, in the order in which they are documented."""
+
+
+VARIABLES = frozenset(name for setting in SETTINGS for name in (setting.variable, setting.file_variable))
+"""The names of the environment variables of all settings."""
+
+
+def linked_names(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of the variables that Kubernetes or Docker have added, which are no settings."""
+    return links.names_in(environ, PREFIX, VARIABLES)
 
 
 def prefix_of(plugin: str) -> str:

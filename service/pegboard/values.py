@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name
+
+from pegboard import database_urls
+from pegboard.database_urls import InvalidUrl
 
 V = TypeVar("V", int, float)
 Network = IPv4Network | IPv6Network
@@ -50,16 +52,11 @@ def password(value: str) -> str:
 
 
 def database_url(value: str) -> str:
-    """Parse the URL of a PostgreSQL database, on one host or on several."""
+    """Parse the URL of a PostgreSQL database, on one host or on several, with options of libpq."""
     try:
-        parts = urlsplit(value)
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        ports = [urlsplit(f"//{host}").port for host in hosts]
-        valid = parts.scheme in ("postgresql", "postgres") and 0 not in ports and (len(hosts) == 1 or all(hosts))
-    except ValueError:
-        valid = False
-    if not valid or not value.isprintable() or " " in value:
-        raise Expected("a URL like postgresql://user:password@host:5432/database")
+        database_urls.check(value)
+    except InvalidUrl as error:
+        raise Expected(str(error)) from None
     return value
 
 

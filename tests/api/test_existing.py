@@ -223,6 +223,24 @@ async def test_a_table_may_consist_of_its_key_only(api: Api) -> None:
     assert (await api.put("/empties/1", {})).json == {"id": "1"}
 
 
+async def test_conditions_and_filters_take_a_time_as_it_is_shown(api: Api) -> None:
+    await api.service.database.write.execute(
+        "INSERT INTO legacy.countries VALUES ('DE', 'Germany', '2020-01-01 05:21:07.654321Z')"
+    )
+    shown = await api.get("/countries/DE")
+    modified = {"If-Modified-Since": shown.headers["Last-Modified"]}
+    assert (await api.get("/countries/DE", headers=modified)).status == 304
+    for method in ("PATCH", "PUT"):
+        await api.service.database.write.execute("UPDATE legacy.countries SET updated_at = '2020-01-01 05:21:07.65Z'")
+        unmodified = {"If-Unmodified-Since": shown.headers["Last-Modified"]}
+        body = {"name": "Deutschland", "code": "DE"}
+        assert (await api.request(method, "/countries/DE", body, headers=unmodified)).status == 200
+    await api.service.database.write.execute("UPDATE legacy.countries SET updated_at = '2020-01-01 05:21:07.65Z'")
+    found = f"updated_at={shown.json['updated_at']}"
+    assert [item["id"] for item in (await api.get(f"/countries?{found}")).json["items"]] == ["DE"]
+    assert (await api.get(f"/countries?{found.replace('=', '__gt=')}")).json["items"] == []
+
+
 async def test_items_can_refer_to_a_row_with_a_uuid_key(api: Api) -> None:
     team = await create(api, "/teams", label="red")
     member = await create(api, "/members", team=team.json["id"])

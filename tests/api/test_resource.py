@@ -320,13 +320,23 @@ async def test_an_action_can_raise_a_validation_error(api: Api) -> None:
     assert (response.status, response.errors) == (422, [(11000, "/title")])
 
 
-@pytest.mark.parametrize("name", ["nothing", "object", "surrogate", "nan", "text", "refused", "gone", "unknown"])
+@pytest.mark.parametrize("name", ["nothing", "text", "refused", "gone", "unknown"])
 async def test_an_invalid_return_value_is_a_500_without_details(api: Api, name: str) -> None:
     response = await api.get(f"/odd/{name}")
     assert (response.status, response.errors) == (500, [(15000, None)])
     assert response.json["errors"][0]["message"] == f"Internal error. Request ID: {response.headers['X-Request-Id']}."
     assert response.headers["Cache-Control"] == "no-store"
     assert (await api.get("/books")).status == 200
+
+
+@pytest.mark.parametrize(("name", "value"), [("object", None), ("surrogate", None), ("nan", "NaN")])
+async def test_a_value_that_json_cannot_represent_is_null(
+    api: Api, name: str, value: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await api.get(f"/odd/{name}")
+    assert (response.status, response.json) == (200, {"id": name, "value": value})
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert logged == ([f"value of the item {name} of odd cannot be shown as declared"] if value is None else [])
 
 
 async def test_a_timeout_in_a_plugin_has_its_own_error(api: Api) -> None:

@@ -238,6 +238,22 @@ async def test_the_first_administrator_gets_the_configured_password(clients: Cli
     assert await clients.read("admin") == stored
 
 
+async def test_another_password_of_the_administrator_than_the_configured_one_is_logged(
+    clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    await clients.warn_of_other_password(SECRET)
+    await clients.add("ada", SECRET, ["*:*"])
+    await clients.remove("admin")
+    await clients.warn_of_other_password("yet another horse")
+    assert caplog.messages == []
+    await clients.add("admin", "a third horse")
+    await clients.warn_of_other_password(SECRET)
+    [message] = caplog.messages
+    assert message.endswith("run pegboard client passwd admin")
+    assert "horse" not in caplog.text
+    assert SECRET not in caplog.text
+
+
 async def test_no_administrator_is_created_if_there_are_clients(clients: Clients) -> None:
     await clients.add("ada", SECRET, ["*:*"])
     await clients.remove("admin")

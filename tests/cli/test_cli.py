@@ -202,6 +202,38 @@ def test_a_signal_stops_the_service_and_its_postgres(
     assert "Traceback" not in service.err
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_post_that_is_half_sent_when_the_service_stops_is_served(
+    start: Callable[..., Service], password: str, workers: str, framing: str
+) -> None:
+    service = start("--workers", workers)
+    body = json.dumps({"name": "Half", "email": "half@example.org"}).encode()
+    length = f"Content-Length: {len(body)}" if framing == "length" else "Transfer-Encoding: chunked"
+    if framing == "chunked":
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    lines = "POST /contacts HTTP/1.1", "Host: a", "Content-Type: application/json", length
+    head = "\r\n".join((*lines, f"Authorization: {encode_basic_auth('admin', password)}", "", "")).encode()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+        client.sendall(head + body[:20])
+        idle = [HTTPConnection("127.0.0.1", service.port, timeout=10) for _ in range(8)]
+        for connection in idle:
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+        service.process.send_signal(signal.SIGTERM)
+        # The service closes idle connections when it waits for nothing but the requests that have begun to arrive.
+        for connection in idle:
+            assert connection.sock.recv(1) == b""
+            connection.close()
+        client.sendall(body[20:])
+        received = b""
+        while part := client.recv(65536):
+            received += part
+    assert received.startswith(b"HTTP/1.1 201 "), received
+    assert service.process.wait(20) == 0
+    assert "Traceback" not in service.err
+
+
 def test_a_signal_during_startup_stops_cleanly(tmp_path: Path) -> None:
     process = subprocess.Popen([SCRIPT, "serve", "--port", "0"], env=environment(tmp_path / "data"))
     end = time.monotonic() + 30
@@ -272,6 +304,19 @@ def test_startup_errors_are_reported_in_one_line(
     assert not (folder / "postgres/postmaster.pid").exists()
 
 
+def test_variables_of_kubernetes_stop_no_command_and_are_logged_once(
+    start: Callable[..., Service], folder: Path, password: str
+) -> None:
+    variables = {"service_host": "10.0.0.1", "port": "tcp://10.0.0.1:80", "db_port_5432_tcp": "tcp://10.0.0.2:5432"}
+    service = start("--workers", "2", log_level="debug", **variables)
+    assert contact_names(service, password) == ["Ada"]
+    names = "PEGBOARD_DB_PORT_5432_TCP, PEGBOARD_PORT, PEGBOARD_SERVICE_HOST"
+    assert service.err.count(names) == 1
+    for command in (("migrate", "--status"), ("plugins",), ("client", "list"), ("check",)):
+        code, out, err = pegboard(folder, *command, **variables)
+        assert (code, "PEGBOARD" in out + err) == (0, False), err
+
+
 def test_an_option_accepts_the_values_of_its_setting(tmp_path: Path) -> None:
     code, _, err = pegboard(tmp_path / "data", "serve", "--workers", "0")
     assert code == 2
@@ -294,6 +339,27 @@ def test_a_worker_that_dies_is_replaced(start: Callable[..., Service], password:
     assert contact_names(service, password) == ["Ada"]
     first[1].kill()
     assert contact_names(service, password) == ["Ada"]
+
+
+OTHER_PASSWORD = (
+    "the client admin has another password than PEGBOARD_ADMIN_PASSWORD, which applies only to a new database: "
+    "to change it, run pegboard client passwd admin"
+)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_changed_administrator_password_in_the_settings_is_logged_once(
+    start: Callable[..., Service], folder: Path, password: str, workers: str
+) -> None:
+    service = start("--workers", workers, admin_password="a third horse")
+    assert contact_names(service, password) == ["Ada"]
+    assert service.request("GET", "/contacts", "a third horse")[0] == 401
+    assert service.err.count(OTHER_PASSWORD) == 1
+    service.end(signal.SIGTERM)
+    assert pegboard(folder, "client", "passwd", "admin", stdin="a third horse\n")[0] == 0
+    again = start("--workers", workers, admin_password="a third horse")
+    assert contact_names(again, "a third horse") == ["Ada"]
+    assert OTHER_PASSWORD not in again.err
 
 
 def test_the_first_start_with_workers_prints_the_password_once(tmp_path: Path) -> None:

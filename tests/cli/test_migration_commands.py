@@ -187,7 +187,10 @@ def test_resources_of_one_package_have_separate_migration_folders(site: Site, da
     site.run("make-migration", "loans")
     assert [path.name for path in package.glob("migrations/loans/*")] == ["0001_loans.sql"]
     assert "loans: applied 0001_loans.sql" in site.run("migrate")
-    assert site.run("migrate", "--status").count("\n") == 7
+    status = site.run("migrate", "--status").splitlines()
+    assert [line for line in status if not line.startswith("pegboard")] == [
+        "books\tschema\tapplied", "loans\tschema\tapplied", "loans\t0001_loans.sql\tapplied",
+    ]  # fmt: skip
     (package / "migrations/0001_x.sql").write_text("SELECT 1")
     assert "belong to books, loans; move them" in site.expect_error("make-migration", "books")
 

@@ -94,6 +94,7 @@ class Rooms(ContentResource):
     verbs = ["GET", "POST", "PATCH", "DELETE"]
     filterable = ("name",)
     sortable = ["name"]
+    ignore_accents = ("name",)
     default_limit = 10
     max_limit = 20
     error_codes = [Taken]

@@ -212,3 +212,24 @@ def test_a_setting_needs_a_name_that_a_variable_can_have() -> None:
 
     with pytest.raises(SettingsError, match="PEGBOARD_MAIL_OTHER-WORD is not a name of a variable"):
         plugin_settings.read(Odd, "mail", {})
+
+
+def test_variables_of_kubernetes_are_no_settings_of_a_plugin() -> None:
+    variables = {
+        "MAIL_BOX_SERVICE_HOST": "10.0.0.1",
+        "MAIL_BOX_SERVICE_PORT_SMTP": "25",
+        "MAIL_BOX_PORT": "tcp://10.0.0.1:25",
+        "MAIL_BOX_PORT_25_TCP": "tcp://10.0.0.1:25",
+        "MAIL_BOX_PORT_25_TCP_ADDR": "10.0.0.1",
+    }
+    assert read(MAIL_BOX_HOST="localhost", **variables)["port"] == 25
+    with pytest.raises(SettingsError, match="PEGBOARD_MAIL_BOX_SERVICE_HOST is not a setting of mail-box"):
+        read(MAIL_BOX_HOST="localhost", MAIL_BOX_SERVICE_HOST="here")
+
+
+def test_a_declared_setting_with_the_name_of_a_variable_of_kubernetes_is_read() -> None:
+    class Upstream(Schema):
+        service_host = fields.String()
+
+    environ = {"PEGBOARD_UPSTREAM_SERVICE_HOST": "10.0.0.1", "PEGBOARD_UPSTREAM_SERVICE_PORT": "80"}
+    assert plugin_settings.read(Upstream, "upstream", environ) == {"service_host": "10.0.0.1"}

@@ -59,7 +59,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.List(fields.Reference('others'))",
         "",
-        "the field a is a list of references, which a foreign key cannot enforce: remove it",
+        "the field a is a list of references, which a foreign key cannot enforce: use a list of fields.UUID",
     ),
     (
         "updated_at = fields.DateTime()",
@@ -270,6 +270,17 @@ TABLES: list[tuple[str, str, str]] = [
         "sortable names tags, which cannot be sorted: remove it",
     ),
     ("", "sortable = ('name', 'name')", "sortable names 'name' twice: remove one"),
+    (
+        "",
+        "ignore_accents = ('nam',)",
+        "ignore_accents names 'nam', which is not a field of the schema: did you mean name?",
+    ),
+    (
+        "tags = fields.List(fields.String())",
+        "ignore_accents = ('tags',)",
+        "ignore_accents names tags, which cannot be filtered by a part of its text: remove it",
+    ),
+    ("", "ignore_accents = 'name'", "ignore_accents is a string, not a tuple: write ignore_accents = ('name',)"),
     ("", 'indexes = "name"', "indexes is a string, not a tuple: write indexes = ('name',)"),
     ("", "indexes = {'name'}", "indexes is {'name'}: set it to a tuple of strings, as in indexes = (\"name\",)"),
     ("", "indexes = ('name', 'name')", "indexes names 'name' twice: remove one"),
@@ -454,6 +465,7 @@ class Things(TableResource):
     verbs = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
     filterable = "name", "age", "tags"
     sortable = ("created_at",)
+    ignore_accents = ["name"]
     indexes = "name,-age", "tags", "-created_at"
     search_fields = ("name",)
     unique = Unique("_owner", "name", ignore_case=True), Unique("age")

@@ -30,10 +30,10 @@ USED: dict[Any, tuple[str, ...]] = {
     web.Response: ("_zlib_executor", "_zlib_executor_size"),
     web.Server: ("_connections", "_kwargs", "_loop"),
     web_protocol.RequestHandler: (
-        *("_close", "_current_request", "_force_close", "_manager", "_messages", "_next_keepalive_close_time"),
-        *("_process_keepalive", "_request_count", "_waiter"),
+        *("_close", "_current_request", "_force_close", "_keepalive", "_manager", "_max_msg_queue_size", "_messages"),
+        *("_next_keepalive_close_time", "_process_keepalive", "_request_count", "_waiter"),
     ),
-    BaseProtocol: ("_buffer_paused", "_drain_helper", "_loop", "_paused", "_upgraded"),
+    BaseProtocol: ("_buffer_paused", "_drain_helper", "_loop", "_parser", "_paused", "_reading_paused", "_upgraded"),
 }
 """The names used by the module, by their class; test_server.py tests the behavior that it relies on."""
 
@@ -44,10 +44,12 @@ PARAMETERS: dict[Any, tuple[str, ...]] = {
     web.Application._set_loop: ("self", "loop"),
     web.StreamResponse.prepare: ("self", "request"),
     web.Server._make_request: ("self", "message", "payload", "protocol", "writer", "task"),
+    web.Server.pre_shutdown: ("self",),
     web.Server.shutdown: ("self", "timeout"),
     web_protocol.RequestHandler._process_keepalive: ("self",),
     web_protocol.RequestHandler.connection_lost: ("self", "exc"),
     web_protocol.RequestHandler.data_received: ("self", "data"),
+    web_protocol.RequestHandler.shutdown: ("self", "timeout"),
     web_protocol.RequestHandler.handle_error: ("self", "request", "status", "exc", "message"),
     BaseProtocol._drain_helper: ("self",),
     BaseProtocol.resume_writing: ("self",),

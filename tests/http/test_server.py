@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -533,7 +534,7 @@ async def test_some_responses_have_neither_body_nor_length(status: int) -> None:
         (head("GET / HTTP/1.1", "Host: a", "Connection: close"), "close"),
         (head("GET / HTTP/1.0"), "close"),
         (head("GET / HTTP/1.0", "Connection: keep-alive"), "keep-alive"),
-        (head("GET / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket"), "close"),
+        (head("GET / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket"), None),
         (head("GET / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: h2c"), None),
         (head("POST / HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 1") + b"x", None),
         (head("CONNECT a:443 HTTP/1.1", "Host: a"), "close"),
@@ -558,6 +559,136 @@ async def test_pipelined_requests_get_responses_in_order(service: Service) -> No
     await peer.send(b"".join(lines))
     for number in range(100):
         assert json.loads((await peer.response()).body)["path"] == f"/{number}"
+
+
+UPGRADES = (
+    ("Connection: Upgrade", "Upgrade: h2c"),
+    ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"),
+    ("Connection: keep-alive, upgrade", "UPGRADE: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13"),
+    ("Connection: Upgrade", "Upgrade: TLS/1.0, HTTP/2.0"),
+)
+UPGRADING = (
+    ("GET", b""),
+    ("POST", b"Content-Length: 0\r\n\r\n"),
+    ("POST", b"Content-Length: 13\r\n\r\nwith\r\n\r\na gap"),
+    ("POST", b"Transfer-Encoding: chunked\r\n\r\n6\r\na\r\n\r\nb\r\n0\r\n\r\n"),
+    ("POST", b"Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n0\r\nT: x\r\n\r\n"),
+)
+
+
+def upgrading(path: str, method: str, body: bytes, *lines: str) -> bytes:
+    return head(f"{method} {path} HTTP/1.1", "Host: a", *lines)[: -2 if body else None] + body
+
+
+async def paths_of(peer: Peer, count: int) -> list[str]:
+    return [json.loads((await peer.response()).body)["path"] for _ in range(count)]
+
+
+@pytest.mark.parametrize("lines", UPGRADES)
+@pytest.mark.parametrize(("method", "body"), UPGRADING)
+async def test_requests_behind_an_upgrade_get_responses_in_order(
+    service: Service, method: str, body: bytes, lines: tuple[str, ...]
+) -> None:
+    first = upgrading("/first", method, body, *lines)
+    data = GET + first + first.replace(b"/first", b"/second") + POST + b"Content-Length: 2\r\n\r\nok"
+    paths = ["/", "/first", "/second", "/echo"]
+    for cut in range(len(data)):
+        peer = await service.connect()
+        for part in (data[:cut], data[cut:]):
+            peer.writer.write(part)
+            await asyncio.sleep(0)
+        assert await paths_of(peer, 4) == paths, data[:cut]
+        await peer.close()
+    peer = await service.connect()
+    for index in range(len(data)):
+        peer.writer.write(data[index : index + 1])
+        await asyncio.sleep(0)
+    assert await paths_of(peer, 4) == paths
+
+
+async def test_more_upgrades_than_the_queue_takes_get_responses_in_order(service: Service) -> None:
+    peer = await service.connect()
+    await peer.send(
+        b"".join(
+            upgrading(f"/{number}", *UPGRADING[number % len(UPGRADING)], *UPGRADES[number % len(UPGRADES)])
+            for number in range(200)
+        )
+    )
+    assert await paths_of(peer, 200) == [f"/{number}" for number in range(200)]
+
+
+async def test_a_large_body_of_an_upgrade_is_followed_by_the_next_request() -> None:
+    async with serving(echo, replace(SETTINGS, max_body=3_000_000)) as service:
+        content = b"\r\n\r\nGET /hidden HTTP/1.1\r\nUpgrade: h2c\r\n\r\n" + b"x" * 2_000_000
+        for framing in (
+            b"Content-Length: %d\r\n\r\n%s" % (len(content), content),
+            b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(content), content),
+        ):
+            peer = await service.connect()
+            await peer.send(upgrading("/first", "POST", framing, *UPGRADES[0]) + GET)
+            first, second = await peer.response(), await peer.response()
+            assert json.loads(first.body)["body"].encode() == content
+            assert json.loads(second.body)["path"] == "/"
+
+
+async def test_any_mix_of_requests_and_upgrades_in_any_segments_gets_responses_in_order() -> None:
+    large = b"ab\r\n\r\n" * 16_667
+    shapes = (*UPGRADING, ("POST", b"Content-Length: %d\r\n\r\n%s" % (len(large), large)))
+    draw = random.Random(1)
+
+    async with serving(echo, replace(SETTINGS, max_body=1_000_000)) as service:
+
+        async def send(peer: Peer, data: bytes) -> None:
+            while data:
+                size = draw.choice((1, 3, 50, 400, 5000, 100_000))
+                await peer.send(data[:size])
+                data = data[size:]
+                await asyncio.sleep(0)
+
+        for _ in range(100):
+            peer, count = await service.connect(), draw.randint(1, 60)
+            requests = [
+                upgrading(f"/{number}", *draw.choice(shapes), *draw.choice((*UPGRADES, (), ())))
+                for number in range(count)
+            ]
+            sending = asyncio.create_task(send(peer, b"".join(requests)))
+            assert await paths_of(peer, count) == [f"/{number}" for number in range(count)]
+            await sending
+            await peer.close()
+
+
+async def test_a_chunked_body_of_empty_lines_behind_an_upgrade_ends_the_connection() -> None:
+    async with serving(echo, replace(SETTINGS, max_body=1_000_000)) as service:
+        peer = await service.connect()
+        content = b"\r\n\r\n" * 200_000
+        body = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+        response = await peer.exchange(upgrading("/first", "POST", body, *UPGRADES[0]) + GET)
+        assert (response.status, response.headers["Connection"]) == (200, "close")
+        assert json.loads(response.body)["body"].encode() == content
+        assert await peer.read_to_end() == b""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        head("GET / HTTP/1.0", "Connection: Upgrade", "Upgrade: h2c"),
+        head("GET / HTTP/1.1", "Host: a", "Connection: close, Upgrade", "Upgrade: h2c"),
+        head("CONNECT a:443 HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: h2c"),
+    ],
+)
+async def test_the_last_request_of_a_connection_ends_it_in_spite_of_an_upgrade(service: Service, first: bytes) -> None:
+    peer = await service.connect()
+    response = await peer.exchange(first + GET)
+    assert (response.status, response.headers["Connection"]) == (200, "close")
+    assert await peer.read_to_end() == b""
+
+
+async def test_a_malformed_request_behind_an_upgrade_is_400_after_the_response(service: Service) -> None:
+    peer = await service.connect()
+    await peer.send(upgrading("/first", *UPGRADING[2], *UPGRADES[0]) + b"garbage\r\n\r\n")
+    assert await paths_of(peer, 1) == ["/first"]
+    assert (await peer.response()).status == 400
+    assert await peer.read_to_end() == b""
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
@@ -773,6 +904,89 @@ async def test_the_server_waits_for_running_requests() -> None:
     assert busy_data.endswith(b"done")
     assert b"Connection: close\r\n" in busy_data
     assert left == b""
+
+
+REST = b"0123456789"
+PARTIAL = (
+    head("POST /echo HTTP/1.1", "Host: a", "Content-Length: 10") + REST,
+    CHUNKED + b"4\r\n0123\r\n6;x=y\r\n456789\r\n0\r\nT: x\r\n\r\n",
+    upgrading("/echo", "POST", b"Content-Length: 10\r\n\r\n" + REST, *UPGRADES[0]),
+)
+
+
+@pytest.mark.parametrize("data", PARTIAL, ids=("length", "chunked", "upgrade"))
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_request_that_has_begun_is_served_while_the_server_stops(data: bytes, used: bool) -> None:
+    async with serving(echo) as service:
+        cuts = range(1, len(data), 3)
+        peers = [await service.connect() for _ in cuts]
+        for cut, peer in zip(cuts, peers, strict=True):
+            if used:
+                await peer.exchange(GET)
+            await peer.send(data[:cut])
+        idle = await service.connect()
+        await idle.exchange(GET)
+        end = asyncio.create_task(service.runner.cleanup())
+        assert await idle.read_to_end() == b""
+        for cut, peer in zip(cuts, peers, strict=True):
+            await peer.send(data[cut:-1])
+        for cut, peer in zip(cuts, peers, strict=True):
+            response = await peer.exchange(data[max(cut, len(data) - 1) :])
+            assert (response.status, json.loads(response.body)["body"]) == (200, REST.decode()), data[:cut]
+            assert response.headers["Connection"] == "close"
+            assert await peer.read_to_end() == b""
+        await end
+
+
+async def test_pipelined_requests_are_served_while_the_server_stops() -> None:
+    started = asyncio.Event()
+
+    async def handler(request: web.Request) -> Response:
+        if raw_path(request) == "/0":
+            started.set()
+            await asyncio.sleep(0.1)
+        return await echo(request)
+
+    async with serving(handler) as service:
+        peer = await service.connect()
+        await peer.send(b"".join(head(f"GET /{number} HTTP/1.1", "Host: a") for number in range(5)) + PARTIAL[0][:-1])
+        await started.wait()
+        end = asyncio.create_task(service.runner.cleanup())
+        assert await paths_of(peer, 5) == [f"/{number}" for number in range(5)]
+        assert (await peer.exchange(PARTIAL[0][-1:])).headers["Connection"] == "close"
+        await end
+
+
+@pytest.mark.parametrize("data", PARTIAL, ids=("length", "chunked", "upgrade"))
+async def test_a_request_whose_rest_does_not_arrive_is_408_when_the_server_has_waited(data: bytes) -> None:
+    async with serving(echo, replace(SETTINGS, shutdown_timeout=0.4)) as service:
+        peers = [await service.connect() for _ in range(len(data) - 1)]
+        for cut, peer in enumerate(peers, 1):
+            await peer.send(data[:cut])
+        left = await service.connect()
+        await left.send(data[:-1])
+        end = asyncio.create_task(service.runner.cleanup())
+        await left.close()
+        for cut, peer in enumerate(peers, 1):
+            response = await peer.response()
+            assert (response.status, response.error["code"]) == (408, 10009), data[:cut]
+            assert response.headers["Connection"] == "close"
+            assert await peer.read_to_end() == b""
+        await end
+
+
+async def test_a_client_that_disconnects_does_not_keep_the_server_from_stopping() -> None:
+    async with serving(echo, replace(SETTINGS, shutdown_timeout=60.0)) as service:
+        for cut in (5, len(PARTIAL[0]) - 1):
+            await (await service.connect()).send(PARTIAL[0][:cut])
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(service.runner.cleanup())
+        await asyncio.sleep(0.05)
+        assert not stopping.done()
+        for peer in service.peers:
+            await peer.close()
+        async with asyncio.timeout(5):
+            await stopping
 
 
 async def test_a_request_that_exceeds_the_shutdown_timeout_is_aborted() -> None:

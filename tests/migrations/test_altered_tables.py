@@ -94,6 +94,8 @@ REPAIRED = [
     "RENAME CONSTRAINT books_pkey TO key",
     "DROP CONSTRAINT books_isbn_max_length, ADD CONSTRAINT books_isbn_max_length CHECK (char_length(isbn) <= 10)",
     "ALTER created_at DROP DEFAULT",
+    "ALTER id DROP DEFAULT, ALTER _version SET DEFAULT 5",
+    "DROP COLUMN _version CASCADE",
     "ADD COLUMN note text, ALTER pages SET NOT NULL",
 ]
 
@@ -112,6 +114,33 @@ async def test_what_only_adds_or_relaxes_is_repaired(
     assert [line for line in kept if " (leaves" not in line] == made
     assert await connection.fetchval("SELECT count(*) FROM books.books") == 2
     assert await outcome_of(filled, books()) == Outcome(applied=("schema",))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'DROP TRIGGER "~version" ON books.books',
+        'ALTER TABLE books.books DISABLE TRIGGER "~version"',
+        "ALTER TABLE books.books DISABLE TRIGGER USER",
+        'DROP TRIGGER "~version" ON books.books; CREATE TRIGGER "~version" AFTER UPDATE ON books.books '
+        "FOR EACH ROW EXECUTE FUNCTION pegboard.renew_version()",
+    ],
+)
+async def test_the_trigger_of_the_core_is_restored(
+    dsn: str, connection: asyncpg.Connection, tmp_path: Path, statement: str
+) -> None:
+    triggers = (
+        "SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger "
+        "WHERE tgrelid = 'books.books'::regclass AND NOT tgisinternal"
+    )
+    for source in (books(), by_files(tmp_path)):
+        assert (await outcome_of(dsn, source)).failure is None
+        made = await connection.fetch(triggers)
+        assert len(made) == 1
+        await connection.execute(statement)
+        assert (await outcome_of(dsn, source)).failure is None
+        assert await connection.fetch(triggers) == made
+        await connection.execute("DROP SCHEMA books CASCADE")
 
 
 INDEXES = [
@@ -162,7 +191,7 @@ async def test_rows_that_collide_under_a_rebuilt_index_are_listed_and_nothing_ch
 
 REFUSED = {
     "DROP COLUMN title CASCADE": "the column title is new, but does not allow null",
-    "DROP COLUMN id CASCADE": "the column id is new, but does not allow null",
+    "DROP COLUMN id CASCADE": "its primary key is not id",
     "ADD COLUMN shelf text NOT NULL DEFAULT 'a'; ALTER TABLE books.books ALTER shelf DROP DEFAULT": (
         "the column shelf, which the schema does not have, does not allow null and has no default"
     ),
@@ -268,7 +297,7 @@ MISFITS = {
         'the column pages is missing.*ALTER TABLE "books"."books" RENAME COLUMN "leaves" TO "pages"; or'
     ),
     "ALTER TABLE books.books DROP COLUMN updated_at": "the column updated_at is missing",
-    "ALTER TABLE books.books DROP COLUMN _version": "the column _version is missing",
+    "ALTER TABLE books.books DROP COLUMN _version CASCADE": "the column _version is missing",
     "ALTER TABLE books.books ALTER pages TYPE text": "the column pages is declared bigint, but is text",
     "ALTER TABLE books.books ALTER price TYPE float8": "the column price is declared numeric, but is double precision",
     "CREATE TYPE books.mood AS ENUM ('a'); ALTER TABLE books.books DROP COLUMN code, ADD COLUMN code books.mood": (
@@ -329,11 +358,9 @@ async def test_an_existing_table_that_does_not_fit_keeps_the_plugin_out(
 @pytest.mark.parametrize(
     ("declared", "reason"),
     [
-        ({"key": "isbn", "key_type": "text"}, "the column id, which the schema does not have, does not allow null"),
         ({"key": "code", "key_type": "text"}, "the column code is the key, but has no unique index"),
         ({"key": "number"}, "the column number is missing"),
         ({"key_type": "bigint"}, "the column id is declared bigint, but is uuid"),
-        ({"without": ("created_at", "updated_at", "_version")}, "the column _version, which the schema does not have"),
     ],
 )
 async def test_a_wrong_declaration_of_an_existing_table_is_found(

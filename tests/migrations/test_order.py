@@ -195,7 +195,11 @@ async def test_a_declaration_of_the_core_before_is_known_by_its_fingerprint(
     assert await failures(dsn, first) == {}
     # As the core before has left it.
     await connection.execute(
-        "DROP TABLE pegboard.declaration; DELETE FROM pegboard.migration WHERE name = '0004_declarations.sql'"
+        """
+        DROP TABLE pegboard.declaration;
+        DROP FUNCTION pegboard.words_1, pegboard.unaccent_1, pegboard.fold_1, pegboard.replaced_1;
+        DELETE FROM pegboard.migration WHERE plugin = 'pegboard' AND version >= 5
+        """
     )
     second = replace(first, table=replace(spec, columns=(Column("x", "text"),)), version="2")
     assert await failures(dsn, second) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable
@@ -229,6 +230,38 @@ async def test_a_change_of_a_nested_schema_is_reported_with_its_sql(
     (notice,) = (await migrated(url, back))["books"].notices
     await connection.execute(notice.partition("run a statement like ")[2])
     assert await connection.fetchval("SELECT lines::text FROM books.books") == '[{"text": "a"}, {"text": "b"}]'
+
+
+def genre(*names: str) -> type[TableResource]:
+    kind = fields.Enum(enum.Enum("Genre", names), load_default=names[0])
+    return resource({"title": title(60), "genre": kind})
+
+
+async def test_a_member_more_is_added_by_itself_and_one_less_only_if_no_row_has_it(
+    serve: Serve, url: str, connection: asyncpg.Connection
+) -> None:
+    old = plugin("books", genre("novel", "poem"), version="1")
+    older = await serve([old], database_url=url)
+    newer = await serve([plugin("books", genre("novel", "poem", "essay"), version="2")], database_url=url)
+    made = await newer.post("/books", {"title": "Of Truth", "genre": "essay"})
+    assert made.status == 201
+    # The reference of the older version does not describe the new member.
+    for api in (older, await serve([old], database_url=url)):
+        url_of_item = api.url + made.headers["Location"]
+        async with api.session.get(url_of_item, headers=api.headers) as response:
+            assert (await response.json())["genre"] == "essay"
+        async with api.session.patch(url_of_item, json={"title": "x"}, headers=api.headers) as response:
+            assert (response.status, (await response.json())["genre"]) == (200, "essay")
+        assert (await api.patch(made.headers["Location"], {"genre": "essay"})).status == 422
+    fewer = plugin("books", genre("novel", "poem"), version="3")
+    failure = (await migrated(url, fewer))["books"].failure
+    assert failure is not None
+    assert "genre" in failure
+    await connection.execute("UPDATE books.books SET genre = 'poem'")
+    statement = failure.partition("which pegboard make-migration books writes: ")[2]
+    await connection.execute(statement)
+    assert (await migrated(url, fewer))["books"].failure is None
+    assert (await newer.post("/books", {"title": "y", "genre": "essay"})).status == 422
 
 
 def within(line: type[Schema]) -> type[Schema]:

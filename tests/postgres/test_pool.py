@@ -306,6 +306,26 @@ async def test_a_write_with_an_unknown_outcome_is_not_retried(make_pool: MakePoo
     assert await pool.fetchval(write) == 0
 
 
+async def test_after_one_stale_statement_no_session_uses_another(
+    make_pool: MakePool, admin: asyncpg.Connection
+) -> None:
+    pool = await make_pool(size=5)
+    together = asyncio.Barrier(5)
+
+    async def read() -> None:
+        async with pool.transaction() as connection:
+            await connection.fetch("SELECT * FROM item")
+            await together.wait()
+
+    await asyncio.gather(*(read() for _ in range(5)))
+    await admin.execute("ALTER TABLE item ADD COLUMN more text")
+    together = asyncio.Barrier(1)
+    with pytest.raises(asyncpg.InvalidCachedStatementError):
+        await read()
+    together = asyncio.Barrier(5)
+    await asyncio.gather(*(read() for _ in range(5)))
+
+
 async def test_a_connection_that_breaks_inside_a_transaction_is_replaced(
     make_pool: MakePool, admin: asyncpg.Connection
 ) -> None:

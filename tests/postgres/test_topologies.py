@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from pegboard import database_urls
+from pegboard.postgres import hosts
 from pegboard.postgres.database import Database, Unusable
 from pegboard.settings import Settings
 from tests import servers
@@ -21,6 +25,7 @@ from tests.conftest import PASSWORD, Api, Serve
 from tests.servers import LOCAL, Bouncer, Postgres, chown, free_port, program, run
 
 DATABASE = "pegboard"
+COMMANDS = (("serve", "--port", "0"), ("serve", "--port", "0", "--workers", "2"), ("migrate",), ("client", "list"))
 HBA = """
 host all knocker 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
@@ -98,6 +103,15 @@ async def wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 
 
 async def ready(api: Api) -> bool:
     return (await api.get("/ready")).status == 200
+
+
+def dump_of(url: str) -> list[str]:
+    """Return the lines of a dump, without the key that each one has of its own."""
+    return [
+        line
+        for line in run(program("pg_dump"), url).splitlines()
+        if not line.startswith(("\\restrict", "\\unrestrict"))
+    ]
 
 
 def contact(name: str) -> dict[str, str]:
@@ -296,6 +310,73 @@ async def test_the_server_certificate_is_verified(
         assert "certificate verify failed" in caplog.text.splitlines()[-1]
 
 
+PROVIDERS = (
+    "sslmode=require&channel_binding=require",
+    "sslmode=require&connect_timeout=5&application_name=pegs&options=-c%20geqo%3Doff",
+    "target_session_attrs=read-write&keepalives=1&keepalives_idle=9&tcp_user_timeout=9000&gssencmode=disable",
+    "ssl=true&client_encoding=utf8&load_balance_hosts=random&fallback_application_name=other&sslsni=1",
+)
+
+
+@pytest.mark.parametrize("query", PROVIDERS)
+async def test_options_that_providers_put_into_urls_are_taken(serve: Serve, primary: Postgres, query: str) -> None:
+    url = f"{primary.url(DATABASE)}{query}"
+    api = await serve(database_url=url, direct_database_url=url, read_database_url=url)
+    assert (await api.get("/contacts?limit=1")).status == 200
+    pool = api.service.database.write
+    state = "SELECT ssl, current_setting('geqo') AS geqo, current_setting('application_name') AS name"
+    row = await pool.fetchrow(f"{state} FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    assert row is not None
+    assert tuple(row) == (
+        True,
+        "off" if "geqo" in query else "on",
+        "pegs" if "&application_name" in query else "pegboard",
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_parameter_that_the_server_does_not_know_stops_the_start(
+    primary: Postgres, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    url = f"{primary.url(DATABASE)}options=-c%20no_such_parameter%3D1"
+    line = error_line(pegboard(tmp_path / "data", *command, database_url=url, log_level="critical"))
+    assert "the server rejects the options of its URL: unrecognized configuration parameter" in line
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("plugins",), ("check",), ("healthcheck",)], ids=" ".join)
+def test_an_invalid_option_stops_every_command(primary: Postgres, tmp_path: Path, command: tuple[str, ...]) -> None:
+    url = f"{primary.url(DATABASE)}target_session_attrs=foo"
+    line = error_line(pegboard(tmp_path / "data", *command, database_url=url))
+    assert line.startswith("PEGBOARD_DATABASE_URL must be a URL whose target_session_attrs is one of any, ")
+
+
+async def test_connect_timeout_limits_the_time_for_a_host(primary: Postgres) -> None:
+    with socket.create_server((LOCAL, 0)) as silent:
+        hosts_and_ports = f"{LOCAL}:{silent.getsockname()[1]},{LOCAL}:{primary.port}"
+        async with asyncio.timeout(20):
+            connection = await hosts.connect(
+                f"postgresql://postgres@{hosts_and_ports}/{DATABASE}?connect_timeout=1", 3600, {}
+            )
+        await connection.close()
+
+
+async def test_the_authorities_of_the_system_are_trusted(
+    primary: Postgres, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = primary.url(DATABASE).replace(LOCAL, "localhost") + "sslrootcert=system"
+    for file, trusted in (("other.crt", False), ("ca.crt", True)):
+        monkeypatch.setenv("SSL_CERT_FILE", f"{authority}/{file}")
+        database_urls._system_context.cache_clear()
+        if not trusted:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await hosts.connect(url, 10, {})
+            continue
+        connection = await hosts.connect(url, 10, {})
+        assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        await connection.close()
+    database_urls._system_context.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("change", "message", "log_text"),
     [
@@ -330,24 +411,56 @@ async def test_rejected_database_logins_are_reported_and_retried(
     assert (await api.get("/contacts?limit=1")).status == 200
 
 
-async def test_an_older_core_does_not_start_with_a_newer_schema(
+async def test_an_older_core_beside_a_newer_one_does_not_start_and_changes_nothing(
     serve: Serve, primary: Postgres, tmp_path: Path
 ) -> None:
     primary.sql("CREATE DATABASE newer")
     url = primary.url("newer")
-    assert await ready(await serve(database_url=url))
-    primary.sql("INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x')", "newer")
+    newer = await serve(database_url=url)
+    assert await ready(newer)
+    settings = {"database_url": url, "log_level": "critical", "admin_password": "another password"}
     message = "the database was migrated by a newer pegboard (0099_later.sql)"
-    with pytest.raises(Unusable, match=re.escape(message)):
-        await serve(database_url=url)
-    settings = {"database_url": url, "log_level": "critical"}
-    result = await asyncio.to_thread(pegboard, tmp_path / "data", "serve", "--port", "0", **settings)
-    assert error_line(result).startswith(message)
+    # First nothing is pending but a record of the owner, then also the table of a plugin.
+    for change in (
+        "INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x');"
+        "COMMENT ON SCHEMA contacts IS NULL",
+        "DROP SCHEMA files CASCADE",
+    ):
+        primary.sql(change, "newer")
+        before = dump_of(url)
+        with pytest.raises(Unusable, match=re.escape(message)):
+            await serve(database_url=url)
+        for command in (*COMMANDS, ("migrate", "--dry-run"), ("client", "add", "bob")):
+            result = await asyncio.to_thread(pegboard, tmp_path / "data", *command, stdin="a password 1\n", **settings)
+            assert error_line(result).startswith(message)
+        assert dump_of(url) == before
+    assert (await newer.get("/contacts?limit=1")).status == 200
+
+
+async def test_an_older_core_that_waited_for_a_newer_database_is_not_ready(serve: Serve, primary: Postgres) -> None:
+    url = primary.url("upgraded")
+    older = await serve(database_url=url)
+    primary.sql("CREATE DATABASE prepared")
+    assert await ready(await serve(database_url=primary.url("prepared")))
+    primary.sql("INSERT INTO pegboard.migration VALUES ('pegboard', 99, '0099_later.sql', 'x')", "prepared")
+    drop = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'prepared'"
+    primary.sql("ALTER DATABASE prepared ALLOW_CONNECTIONS false")
+    primary.sql(drop)
+    primary.sql("ALTER DATABASE prepared RENAME TO upgraded")
+    primary.sql("ALTER DATABASE upgraded ALLOW_CONNECTIONS true")
+
+    async def reports_newer_core() -> bool:
+        response = await older.get("/ready")
+        assert response.status == 503
+        return "migrated by a newer pegboard (0099_later.sql)" in response.json["errors"][0]["message"]
+
+    await wait_until(reports_newer_core)
+    assert (await older.get("/health")).status == 200
 
 
 async def test_a_promoted_host_is_found(serve: Serve, primary: Postgres, replica: Postgres, database_url: str) -> None:
-    hosts = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
-    api = await serve(database_url=f"postgresql://postgres@{hosts}/{DATABASE}", pool_timeout=2.0)
+    addresses = f"{LOCAL}:{free_port()},{LOCAL}:{replica.port},{LOCAL}:{primary.port}"
+    api = await serve(database_url=f"postgresql://postgres@{addresses}/{DATABASE}", pool_timeout=2.0)
     assert not await api.service.database.write.fetchval("SELECT pg_is_in_recovery()")
     id = await create(api, "survivor")
     written = primary.sql("SELECT pg_current_wal_flush_lsn()")

@@ -39,7 +39,7 @@ COLUMNS = (
     column("marks", fields.Integer(), type_of="bigint[]", nullable=True),
     column("info", fields.Dict(), nullable=True),
     column("shape", fields.Dict()),
-    column("address", fields.String(), type_of="inet", nullable=True),
+    column("address", fields.String(), type_of="macaddr", nullable=True),
     column("password", fields.String(), readable=False),
     column("größe", fields.Integer()),
 )

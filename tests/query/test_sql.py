@@ -16,12 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pegboard import rendering
+from pegboard.postgres import codecs
 from pegboard.query.parsing import parse
 from pegboard.query.query import Filter, Query, Rules, cursor_to, requested_position
 from pegboard.query.sql import Table, estimated
 from pegboard.schema import ddl, fields
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
+from tests.conftest import create_core_tables
 
 SECRET = b"secret"
 
@@ -78,12 +80,14 @@ def _json(value: Any) -> str:
 async def connect(dsn: str) -> Any:
     connection: Any = await asyncpg.connect(dsn)
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_json, decoder=orjson.loads)
+    await codecs.install(connection)
     return connection
 
 
 @pytest.fixture(scope="module")
 async def database(database_url) -> AsyncIterator[asyncpg.Connection]:
     connection = await connect(database_url)
+    await create_core_tables(connection)
     for statement in ddl.create(spec(THINGS, search=("name", "notes"))):
         await connection.execute(statement)
     yield connection
@@ -100,8 +104,8 @@ async def insert_rows(connection, rows) -> list[dict[str, Any]]:
     await connection.execute(f"TRUNCATE {THINGS.sql_name}")
     items = [(row.get("id") or str(uuid4()), 1, {key: row[key] for key in row if key != "id"}) for row in rows]
     blank = {"company": "", "score": 0.0, "tags": []}
-    text, args = THINGS.insert_many([(id, version, blank | values) for id, version, values in items])
-    return [dict(row) for row in await connection.fetch(text, *args)]
+    statements = [THINGS.insert(id, version, blank | values) for id, version, values in items]
+    return [dict(await connection.fetchrow(text, *args)) for text, args in statements]
 
 
 async def read(connection, raw: str, extra=()):
@@ -341,8 +345,8 @@ async def test_a_search_finds_words_and_ranks_results(empty) -> None:
     assert {ages[id] for id in found} == {0, 1, 5}
     assert await read_forwards(empty, "q=apple&limit=100") == found
     for raw, expected in (
-        ("q=apple+-plum", {0, 5}), ("q=%22apple+pear%22", {0}), ("q=pear+or+plum", {0, 1, 2, 3}), ("q=nothing", set()), ("q=apple&age=7", {1}),
-        ("q=*", set()), ("q=" + "x" * 500, set()), ("q=" + "%F0%9F%8E%89" * 500, set()), ("q=%22", set()), ("q=-", set()), ("q=a:*%26!('", set()),
+        ("q=apple+-plum", {1}), ("q=%22pear+apple%22", {0}), ("q=pear+or+plum", set()), ("q=nothing", set()), ("q=apple&age=7", {1}),
+        ("q=AP", {0, 1, 5}), ("q=p", {0, 1, 2, 3}), ("q=pple", set()), ("q=%C3%A0p+P%C3%88", {0}), ("q=*", set()), ("q=" + "x" * 500, set()), ("q=" + "%F0%9F%8E%89" * 500, set()), ("q=%22", set()), ("q=-", set()), ("q=a:*%26!('", {0, 1, 5}),
     ):  # fmt: skip
         assert {ages[id] for id in await read_forwards(empty, f"{raw}&limit=2")} == expected
     assert await read_forwards(empty, "q=apple&sort=-age&limit=4") == expected_order(
@@ -387,36 +391,21 @@ def values_of(row) -> dict[str, Any]:
     }
 
 
-async def test_single_and_bulk_inserts_are_equivalent(empty) -> None:
-    ids = [str(uuid4()) for _ in range(3)]
-    text, args = THINGS.insert(ids[0], 2**63 - 1, VALUES)
-    one = await empty.fetchrow(text, *args)
-    text, args = THINGS.insert_many([(ids[1], 2**63 - 1, VALUES), (ids[2], 3, NULLS)])
-    many = await empty.fetch(text, *args)
-    assert values_of(one) == values_of(many[0]) == ITEM
-    assert [row["id"] for row in (one, *many)] == ids
-    assert (one["_version"], many[0]["_version"], many[1]["_version"]) == (2**63 - 1, 2**63 - 1, 3)
-    assert values_of(many[1]) == dict.fromkeys(ITEM) | {"company": "c", "score": 1.0, "tags": []}
-    assert str(one["score"]) == str(many[0]["score"]) == "-0.0"
-    for row in (one, *many):
+async def test_an_inserted_row_is_returned_as_it_is_selected(empty) -> None:
+    ids = [str(uuid4()) for _ in range(2)]
+    for id, values in zip(ids, (VALUES, NULLS), strict=True):
+        text, args = THINGS.insert(id, 2**63 - 1, values)
+        row = await empty.fetchrow(text, *args)
+        assert (row["id"], row["_version"]) == (id, 2**63 - 1)
         assert row["created_at"] == row["updated_at"]
         assert row["created_at"].microsecond == 0
-        text, args = THINGS.select(row["id"])
+        text, args = THINGS.select(id)
         assert await empty.fetchrow(text, *args) == row
-    stored = await empty.fetch(f"SELECT (t.*)::text FROM {THINGS.sql_name} t WHERE company = ''")
-    assert len({row[0].replace(id, "") for row, id in zip(stored, ids, strict=False)}) <= 2
-    assert await empty.fetchval(f"SELECT count(*) FROM {THINGS.sql_name} WHERE secret = 's'") == 2
-
-
-async def test_a_thousand_rows_are_inserted_by_one_statement_in_order(empty) -> None:
-    rows = [(str(uuid4()), n, VALUES | {"age": n}) for n in range(1_000)]
-    text, args = THINGS.insert_many(rows)
-    assert [row["age"] for row in await empty.fetch(text, *args)] == list(range(1_000))
-
-
-async def test_columns_missing_from_some_rows_are_null_there(empty) -> None:
-    rows = await insert_rows(empty, [{"name": "a"}, {"age": 1}])
-    assert [(row["name"], row["age"]) for row in rows] == [("a", None), (None, 1)]
+        assert values_of(row) == (
+            ITEM if values is VALUES else dict.fromkeys(ITEM) | {"company": "c", "score": 1.0, "tags": []}
+        )
+        assert values is NULLS or str(row["score"]) == "-0.0"
+    assert await empty.fetchval(f"SELECT count(*) FROM {THINGS.sql_name} WHERE secret = 's'") == 1
 
 
 async def test_a_select_returns_the_item_and_its_version_or_no_row(empty) -> None:
@@ -433,6 +422,8 @@ async def item(empty) -> dict[str, Any]:
     text, args = THINGS.insert(str(uuid4()), 1, VALUES)
     row = await empty.fetchrow(text, *args)
     await empty.execute(f"UPDATE {THINGS.sql_name} SET created_at = '2001-01-01Z', updated_at = '2001-01-01Z'")
+    # The statement before has renewed it.
+    await empty.execute(f"UPDATE {THINGS.sql_name} SET _version = 1")
     return dict(row)
 
 

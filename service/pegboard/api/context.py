@@ -17,13 +17,17 @@ log = logging.getLogger("pegboard")
 
 
 class Transaction:
-    """Hold a transaction and the callbacks that wait for its commit; without a connection it has ended."""
+    """Hold a transaction and the callbacks that wait for its commit; without a connection it has ended.
 
-    __slots__ = ("callbacks", "connection")
+    With `savepoints`, it continues after a statement that fails.
+    """
+
+    __slots__ = ("callbacks", "connection", "savepoints")
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection: asyncpg.Connection | None = connection
         self.callbacks: list[Callable[[], None]] = []
+        self.savepoints = False
 
 
 class Context:
@@ -102,6 +106,17 @@ def derive(context: Context, query: Query) -> Context:
 def begin(context: Context, connection: asyncpg.Connection) -> None:
     """Join the transaction that has begun on `connection`."""
     context._transaction = Transaction(connection)
+
+
+def use_savepoints(context: Context) -> None:
+    """Run each write to a table in a savepoint of the transaction, so that an action can catch its error."""
+    if context._transaction is not None:
+        context._transaction.savepoints = True
+
+
+def has_savepoints(context: Context) -> bool:
+    """Return whether each write to a table runs in a savepoint of the transaction."""
+    return context._transaction is not None and context._transaction.savepoints
 
 
 def end(context: Context, *, committed: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -93,7 +93,7 @@ def rules(resource: Declared) -> Rules:
     """Return the rules for queries of the resource; raises `ValueError` for a field that is a query parameter."""
     schema = resource.schema()
     return Rules(
-        columns(resource),
+        tuple(_as_compared(resource)),
         _optional(resource.filterable),
         _optional(resource.sortable),
         expandable=tuple(mapping.references(schema)),
@@ -102,6 +102,15 @@ def rules(resource: Declared) -> Rules:
         default_limit=resource.default_limit,
         max_limit=resource.max_limit,
     )
+
+
+def _as_compared(resource: Declared) -> Iterator[Column]:
+    """Yield the columns with what the comparisons of each ignore."""
+    uniques = [unique for unique in getattr(resource, "unique", ()) if unique.ignore_case]
+    for column in columns(resource):
+        ignores_case = column.is_text and any(column.name in unique.columns for unique in uniques)
+        ignores_accents = column.field in resource.ignore_accents
+        yield replace(column, ignores_case=ignores_case, ignores_accents=ignores_accents)
 
 
 def _optional(names: Iterable[str] | None) -> tuple[str, ...] | None:

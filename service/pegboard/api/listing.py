@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
 from functools import cmp_to_key
 from typing import Any
 
@@ -42,10 +42,17 @@ def position_of(item: Any, query: Query) -> Position:
 def value_of(item: Any, column: Column) -> Any:
     """Return an item's value of `column` in the same form as the values of a query."""
     value = read(item, column.name)
-    if isinstance(value, datetime):
-        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        return value.replace(microsecond=0)
-    return str(value).lower() if column.base_type == "uuid" and value is not None else value
+    if value is not None and column.normalize is not None:
+        with suppress(ValueError):
+            value = column.normalize(value)
+    return _ordered(column, value)
+
+
+def _ordered(column: Column, value: Any) -> Any:
+    """Return a value that can be compared with others of the column, as PostgreSQL compares them."""
+    if value is not None and column.base_type == "uuid":
+        return str(value).lower()
+    return value if value is None or column.base_type != "inet" else (value.version, int(value))
 
 
 def read(item: Any, name: str) -> Any:
@@ -91,9 +98,12 @@ def _comparator(query: Query) -> Callable[[Position, Position], int]:
 
 def _matches(filter: Filter, item: Any) -> bool:
     operator = OPERATORS[filter.operator]
-    value, wanted = value_of(item, filter._column), filter.value
-    if filter._column.base_type == "uuid" and operator.operand is Operand.VALUE:
-        wanted = str(wanted)
-    elif filter._column.base_type == "uuid" and operator.operand is Operand.VALUES:
-        wanted = [str(id) for id in wanted]
+    column, wanted = filter._column, filter.value
+    if operator.operand is Operand.VALUE:
+        wanted = _ordered(column, wanted)
+    elif operator.operand is Operand.VALUES:
+        wanted = [_ordered(column, part) for part in wanted]
+    value, folding = value_of(item, column), operator.folding(column)
+    if folding is not None:
+        value, wanted = folding.fold(value), folding.fold(wanted)
     return operator.matches(value, wanted)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pegboard import errors
 from pegboard.api.backend import backend_of
-from pegboard.api.context import Context
+from pegboard.api.context import Context, derive
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.postgres import database
 
@@ -62,6 +62,8 @@ async def _invalid_ids(
 ) -> dict[str, set[str]]:
     """Return, by attribute, the referenced ids that are dangling, or else those that are hidden from the client."""
     invalid = {}
+    # Another resource may read items in it.
+    context = derive(context, context.query)
     for attribute, (_, name) in references.items():
         ids = {str(item[attribute]) for item in items if item.get(attribute) is not None}
         try:

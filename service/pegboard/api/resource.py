@@ -41,6 +41,8 @@ class Resource:
     """The fields that clients can filter by; None means all whose type supports it."""
     sortable: ClassVar[Sequence[str] | None] = None
     """The fields that clients can sort by; None means all whose type supports it."""
+    ignore_accents: ClassVar[Sequence[str]] = ()
+    """The text fields whose filters `prefix` and `contains` ignore case and accents."""
     default_limit: ClassVar[int] = DEFAULT_LIMIT
     """The number of items on a page if the client does not set a limit."""
     max_limit: ClassVar[int] = MAX_LIMIT

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pegboard import rendering
-from pegboard.api import listing, versions
+from pegboard.api import listing, partial, versions
+from pegboard.api.partial import Reports
 from pegboard.query import mapping
 from pegboard.query.query import Query
 from pegboard.schema.ddl import VERSION
@@ -34,37 +35,73 @@ class Serializer:
 
     def __init__(self, schema: Schema, name: str) -> None:
         self.schema = schema
-        self._name = name
+        self._reports = Reports(name)
+        self._has_parts = partial.has_parts(schema)
 
     def dump(self, item: Any) -> dict[str, Any]:
-        """Dump an item by the schema, and add the standard fields that it has."""
+        """Dump an item by the schema, and add the standard fields that it has.
+
+        A field that cannot be dumped is shown as nearly as possible, and named in the log.
+        """
         if item is None or inspect.iscoroutine(item):
             raise TypeError(listing.not_an_item(item))
-        dumped = self.schema.dump(item)
+        dumped = self._dump(item)
         standard = {name: value for name in STANDARD if (value := listing.read(item, name)) is not None}
         if "id" not in standard:
             raise TypeError("an action returned an item without an id: add it")
         return {"id": standard.pop("id"), **dumped, **standard}
 
+    def _dump(self, item: Any) -> dict[str, Any]:
+        try:
+            if not self._has_parts or partial.fits(self.schema, item):
+                dumped: dict[str, Any] = self.schema.dump(item)
+                return dumped
+        except Exception:
+            # It is raised and logged again, when each field is dumped on its own.
+            pass
+        return partial.dump(self.schema, item, self._reports.of(listing.read(item, "id")))
+
 
 class ItemSerializer(Serializer):
-    """Serialize the items of a resource as the bodies of responses."""
+    """Serialize the items of a resource as the bodies of responses.
+
+    Only the rows of a table can be `plain`: shown as the database returns them.
+    """
+
+    is_plain = False
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag covers all fields, even if the query selects only some."""
         dumped = self.dump(item)
-        complete = rendering.dumps(dumped)
+        complete = self._json(dumped)
         modified = _last_modified(dumped.get("updated_at"))
-        body = complete if query.fields is None else rendering.dumps(_selected(dumped, query))
+        body = complete if query.fields is None else self._json(_selected(dumped, query))
         return Representation(body, rendering.digest(complete), modified)
 
     def page(self, items: Sequence[Any], query: Query) -> bytes:
         """Return the items of a page as a JSON array."""
-        return rendering.dumps(self.rows(items, query))
+        rows = self.rows(items, query)
+        try:
+            return self._write(rows)
+        except TypeError:
+            return rendering.dumps(self.representable(rows))
 
     def lines(self, items: Sequence[Any], query: Query) -> bytes:
         """Return items as JSON lines."""
-        return b"".join([rendering.dumps(item) + b"\n" for item in self.rows(items, query)])
+        return b"".join([self._json(row) + b"\n" for row in self.rows(items, query)])
+
+    def representable(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows with null for each value that JSON cannot represent; the log names these."""
+        return [partial.representable(row, self._reports.of(row.get("id"))) for row in rows]
+
+    def _json(self, row: Mapping[str, Any]) -> bytes:
+        try:
+            return self._write(row)
+        except TypeError:
+            return rendering.dumps(*self.representable((row,)))
+
+    def _write(self, value: Any) -> bytes:
+        return rendering.dumps(value)
 
     def rows(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
         """Return the items as plain values, reduced to the fields that the query selects."""
@@ -101,7 +138,7 @@ class RowSerializer(ItemSerializer):
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag is its version."""
         try:
-            tag, modified = versions.tag(item), item.get("updated_at")
+            tag, modified = versions.tag(item), _last_modified(item.get("updated_at"))
         except (TypeError, KeyError, AttributeError):
             raise TypeError(listing.not_an_item(item)) from None
         if self.is_plain:
@@ -111,18 +148,10 @@ class RowSerializer(ItemSerializer):
             shown = self.dump(item)
         if query.fields is not None:
             shown = {key: value for key, value in shown.items() if key in query.fields}
-        dumps = rendering.dumps_rows if self.is_plain else rendering.dumps
-        return Representation(dumps(shown), tag, modified)
+        return Representation(self._json(shown), tag, modified)
 
-    def page(self, items: Sequence[Any], query: Query) -> bytes:
-        """Return the items of a page as a JSON array."""
-        return rendering.dumps_rows(self.rows(items, query)) if self.is_plain else super().page(items, query)
-
-    def lines(self, items: Sequence[Any], query: Query) -> bytes:
-        """Return items as JSON lines."""
-        if self.is_plain:
-            return b"".join([rendering.dumps_rows(item) + b"\n" for item in self.rows(items, query)])
-        return super().lines(items, query)
+    def _write(self, value: Any) -> bytes:
+        return rendering.dumps_rows(value) if self.is_plain else rendering.dumps(value)
 
     def rows(self, items: Sequence[Any], query: Query) -> Sequence[Mapping[str, Any]]:
         """Return the items as plain values, reduced to the fields that the query selects."""
@@ -141,6 +170,8 @@ class RowSerializer(ItemSerializer):
 
 def _last_modified(moment: Any) -> datetime | None:
     """Return the time of the last change in the precision of headers (UTC, in seconds), or None if it is unknown."""
+    if isinstance(moment, str):
+        return rendering.moment(moment)
     if not isinstance(moment, datetime):
         return None
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

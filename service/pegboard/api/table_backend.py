@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import groupby, repeat
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
 
-from pegboard import errors, rendering
+from pegboard import errors
 from pegboard.api import declared, references, versions
 from pegboard.api.backend import Backend, Services
 from pegboard.api.constraint_errors import ConstraintErrors
-from pegboard.api.context import Context, begin, connection_of
+from pegboard.api.context import Context, begin, connection_of, has_savepoints
 from pegboard.api.page import Page, page
 from pegboard.api.serializer import RowSerializer
 from pegboard.auth.clients import Client, sufficient_grants
-from pegboard.errors import ApiError
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import existing as existing_tables
 from pegboard.query import mapping, sql
 from pegboard.query.query import Filter, Query, cursor_to, requested_position
@@ -57,6 +58,7 @@ class TableBackend(Backend):
         self._owned = resource.owned
         seed = int(services.secret.hex()[:15], 16) if VERSION in without else None
         self._table = sql.Table(spec.schema, spec.name, (*columns, OWNED_BY) if self._owned else columns, seed)
+        self._rendered = replace(self._table, rendered=True)
         self._any_grants = sufficient_grants(resource.name, "any")
         fields = [(attribute, field) for attribute, field, _ in mapping.stored(schema)]
         self._references = {
@@ -65,6 +67,7 @@ class TableBackend(Backend):
             if isinstance(field, Reference)
         }
         self._defaults = {attribute: field for attribute, field in fields if not field.dump_only}
+        self._normalizers = [(column.name, column.normalize) for column in columns if column.normalize is not None]
         self._write_only = frozenset(attribute for attribute, field in fields if field.load_only)
         constraints = {f"{spec.name}_pkey": (existing.key,) if existing else ()} | constraint_columns(spec)
         table = spec.name if self._owned else None
@@ -82,8 +85,8 @@ class TableBackend(Backend):
         secret, name = self.services.secret, self.resource.name
         position = requested_position(query, secret, name)
         extra = self._visibility(context.client)
-        text_instants = self._selects_text_instants(context)
-        statement = self._table.page(self._with_needed_fields(query), position, extra, text_instants=text_instants)
+        table = self._table_for(context)
+        statement = table.page(self._with_needed_fields(query), position, extra)
         source = connection_of(context) or self._read
         rows = await source.fetch(statement.text, *statement.args)
         total = None if query.count is None else await self._count(source, query, extra)
@@ -92,7 +95,7 @@ class TableBackend(Backend):
             return cursor_to(query, secret, name, statement.position_of(row))
 
         found = page(rows, query, position, cursor)
-        return Page(_dicts(found.items, statement), found.next, found.prev, total)
+        return Page(_items(table, found.items, statement), found.next, found.prev, total)
 
     async def stream(self, context: Context) -> AsyncGenerator[Page, None]:
         """Yield the entire collection in parts, from one snapshot."""
@@ -106,21 +109,21 @@ class TableBackend(Backend):
                 return
             extra = self._visibility(context.client)
             total = None if query.count is None else await self._count(connection, query, extra)
-            text_instants = self._selects_text_instants(context)
-            statement = self._table.stream(self._with_needed_fields(query), extra, text_instants=text_instants)
+            table = self._table_for(context)
+            statement = table.stream(self._with_needed_fields(query), extra)
             # Prepared each time, because a migration may make a statement cached by asyncpg fail for minutes. It has no
             # name, because behind a pooler another process may already use the same one.
             prepared = await connection.prepare(statement.text, name="")
             cursor = await prepared.cursor(*statement.args)
             while True:
                 rows = await cursor.fetch(_BATCH_SIZE)
-                yield Page(_dicts(rows, statement), total=total)
+                yield Page(_items(table, rows, statement), total=total)
                 if len(rows) < _BATCH_SIZE:
                     return
 
-    def _selects_text_instants(self, context: Context) -> bool:
-        """Return whether PostgreSQL may format the instants, as listed items are rendered without being loaded."""
-        return context._renders and self.serializer.is_plain and self._existing is None
+    def _table_for(self, context: Context) -> sql.Table:
+        """Return the table whose statements select what `context` needs: text, if items are only rendered."""
+        return self._rendered if context._renders and self.serializer.is_plain else self._table
 
     def _with_needed_fields(self, query: Query) -> Query:
         """Return the query with all fields that the requested ones need: if some are computed, with every field."""
@@ -141,11 +144,12 @@ class TableBackend(Backend):
         """Return one item, locked if inside a transaction."""
         connection = connection_of(context)
         extra = self._visibility(context.client)
-        statement = self._table.select(id, extra=extra, lock=connection is not None and context._locks)
+        table = self._table_for(context)
+        statement = table.select(id, extra=extra, lock=connection is not None and context._locks)
         row = await (connection or self._read).fetchrow(statement.text, *statement.args)
         if row is None:
             raise errors.NotFound
-        return dict(row)
+        return _item(table, row)
 
     async def retrieve_many(self, context: Context, ids: Sequence[str]) -> Sequence[dict[str, Any]]:
         """Return the existing items with these ids, by one statement and without locks."""
@@ -174,9 +178,9 @@ class TableBackend(Backend):
             data = await self.hash_passwords(data, self.secrets)
         if self._references and references.is_set(self._references, data):
             await references.check(context, self._references, self.services.resources, (data,))
-        values = self._new_values(context, data)
-        statement = self._table.insert(data.get("id") or self._new_id(), versions.new(), values)
-        return dict(await self._write(context, statement, data))
+        table = self._table_for(context)
+        statement = table.insert(data.get("id") or self._new_id(), versions.new(), self._new_values(context, data))
+        return _item(table, await self._write(context, statement, data))
 
     async def create_many(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         """Create all items, or none."""
@@ -184,26 +188,27 @@ class TableBackend(Backend):
             return await self._create_each(context, data)
         if self._references:
             await references.check(context, self._references, self.services.resources, data, indexed=True)
-        rows = [(self._new_id(), versions.new(), self._new_values(context, item)) for item in data]
-        statement = self._table.insert_many(rows)
+        table = self._table_for(context)
+        statements = [table.insert(self._new_id(), versions.new(), self._new_values(context, item)) for item in data]
         try:
-            rows = await self._insert_all(context, statement)
+            rows = await self._insert_all(context, statements)
         except asyncpg.IntegrityConstraintViolationError as error:
             if isinstance(error, asyncpg.ForeignKeyViolationError) and self._references:
                 await references.check(
                     context, self._references, self.services.resources, data, indexed=True, check_missing=True
                 )
-            # One of the items caused the error, and the statement does not report which.
+            # One of the items caused the error, and PostgreSQL does not report which.
             return await self._create_each(context, data)
-        return [dict(row) for row in rows]
+        return [_item(table, row) for row in rows]
 
-    async def _insert_all(self, context: Context, statement: sql.Statement) -> Any:
-        connection = connection_of(context)
-        if connection is None:
-            return await self._write_pool.fetch(statement.text, *statement.args)
-        # In a savepoint, so that the transaction can continue if the statement fails.
-        async with connection.transaction():
-            return await connection.fetch(statement.text, *statement.args)
+    async def _insert_all(self, context: Context, statements: Sequence[sql.Statement]) -> Sequence[Any]:
+        """Run statements that insert one row each, in one batch for each text, and return the rows."""
+        rows: Sequence[Any] = ()
+        # In a savepoint, so that a transaction of the caller can continue if a statement fails.
+        async with self.resource.transaction(context) as connection, connection.transaction():
+            for text, batch in groupby(statements, itemgetter(0)):
+                rows = [*rows, *await connection.fetchmany(text, [statement.args for statement in batch])]
+        return rows
 
     async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         items = []
@@ -236,15 +241,17 @@ class TableBackend(Backend):
     async def change(self, context: Context, id: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Write the values of columns to an item."""
         allowed, extra = versions.required(context.conditions), self._visibility(context.client)
+        values = self._normalized(values)
         if self._existing is not None:
             values = existing_tables.without_key(self._existing, values, id, self._names)
         if self._references and references.is_set(self._references, values):
             await references.check(context, self._references, self.services.resources, (values,))
-        statement = self._table.update(id, versions.new(), values, extra, versions=allowed)
+        table = self._table_for(context)
+        statement = table.update(id, versions.new(), values, extra, versions=allowed)
         row = await self._write(context, statement, values)
         if row is None:
             await self._refuse(context, id, allowed)
-        return dict(row)
+        return _item(table, row)
 
     async def _refuse(self, context: Context, id: str, allowed: Collection[int] | None) -> None:
         """Raise the error for a write that matched no row: 404, or 412 if the item has changed."""
@@ -259,8 +266,8 @@ class TableBackend(Backend):
         connection = connection_of(context)
         several = len(self._references) > 1 and sum(values.get(name) is not None for name in self._references) > 1
         try:
-            if several and connection is not None:
-                # In a savepoint, so that the references can be checked if the statement fails.
+            if connection is not None and (several or has_savepoints(context)):
+                # In a savepoint, so that the transaction can continue if the statement fails.
                 async with connection.transaction():
                     return await connection.fetchrow(statement.text, *statement.args)
             return await (connection or self._write_pool).fetchrow(statement.text, *statement.args)
@@ -276,11 +283,30 @@ class TableBackend(Backend):
         """Return a new id, or None if the table generates it."""
         return uuid7() if self._generates_ids else None
 
-    def _new_values(self, context: Context, data: Mapping[str, Any]) -> dict[str, Any]:
-        values = self._values(data)
+    def _new_values(self, context: Context, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        values = self._normalized(self._values(data))
         if self._existing is not None:
             values = existing_tables.without_key(self._existing, values, data.get("id"), self._names)
-        return values | {OWNER: context.client.id} if self._owned else values
+        return {**values, OWNER: context.client.id} if self._owned else values
+
+    def _normalized(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return values in the form in which they are stored; raises `ApiError` 422 for one that cannot be stored."""
+        changed, details = {}, []
+        for name, normalize in self._normalizers:
+            value = values.get(name)
+            if value is None:
+                continue
+            try:
+                normal = normalize(value)
+            except ValueError as error:
+                pointer = errors.pointer((self._names[name],))
+                details.append(ErrorDetail(errors.InvalidValue.code, f"It cannot be stored: {error}.", pointer))
+            else:
+                if normal is not value:
+                    changed[name] = normal
+        if details:
+            raise errors.InvalidValue(details=tuple(details))
+        return {**values, **changed} if changed else values
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return a value for every column that clients write, and for other columns that are in `data`."""
@@ -290,12 +316,15 @@ class TableBackend(Backend):
         return values | {name: data[name] for name in data if name in self._names and name != "id"}
 
 
-def _dicts(rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
+def _item(table: sql.Table, row: Any) -> dict[str, Any]:
+    item = dict(row)
+    table.complete((item,))
+    return item
+
+
+def _items(table: sql.Table, rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:
     """Return the fields of each row, without the values that only its position needs."""
     # Faster than to ask each row for its names.
     items: list[dict[str, Any]] = list(map(dict, map(zip, repeat(statement.names), rows)))
-    for name in statement.instants:
-        for item in items:
-            if (text := item[name]) is not None:
-                item[name] = rendering.instant_from_postgres(text)
+    table.complete(items)
     return items

@@ -206,6 +206,17 @@ class Clients:
         _log("added", ADMINISTRATOR)
         return None if password else generated
 
+    async def warn_of_other_password(self, password: str) -> None:
+        """Log that `password` is not that of the administrator, if it was changed later; nothing if there is none."""
+        stored = await self.read(ADMINISTRATOR)
+        if stored is None or await self.passwords.verify(stored.password, passwords.prepare(password), priority=True):
+            return
+        log.warning(
+            "the client %s has another password than PEGBOARD_ADMIN_PASSWORD, which applies only to a new database: "
+            "to change it, run pegboard client passwd %s",
+            *(ADMINISTRATOR, ADMINISTRATOR),
+        )
+
     async def _set(self, username: str, column: str, value: object) -> Client:
         statement = f"""
             UPDATE pegboard.client SET {column} = $2, "_version" = $3,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 import socket
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException
@@ -15,8 +17,10 @@ from pegboard import running
 from pegboard.app import Service
 from pegboard.cli import environment, reloading
 from pegboard.cli.console import setting_option
-from pegboard.settings import Settings
+from pegboard.settings import Settings, linked_names
 from pegboard.telemetry import logs
+
+log = logging.getLogger("pegboard")
 
 # The address at which to reach a service that listens on all addresses.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -36,6 +40,9 @@ def serve(reloads: bool, **options: Any) -> None:
     overrides = {name: value for name, value in options.items() if value is not None}
     settings = dataclasses.replace(environment.load_settings(), **overrides)
     logs.configure(settings.log_level, settings.log_format)
+    ignored = sorted(linked_names(os.environ))
+    if ignored:
+        log.debug("ignored the variables that Kubernetes or Docker have added: %s", ", ".join(ignored))
     with running.listen(settings.host, settings.port) as listening, environment.database(settings) as settings:
         if reloads:
             reloading.serve(settings, listening)

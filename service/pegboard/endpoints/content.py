@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pegboard import errors, rendering
 from pegboard.api import content
-from pegboard.api.content import Content, Stored, accepts, size_limit
+from pegboard.api.content import Content, Stored, Upload, accepts, size_limit
 from pegboard.api.context import Context
 from pegboard.api.resource import Resource
 from pegboard.http import conditions, digests, negotiation, ranges
@@ -19,6 +19,7 @@ from pegboard.http.negotiation import accept, header_value
 from pegboard.http.protocol import Response
 from pegboard.http.request import STATE, raw_query, read_blocks
 from pegboard.http.streaming import send_stream
+from pegboard.postgres.conflicts import CONFLICTS
 from pegboard.query.query import Query
 
 SEGMENT = "content"
@@ -81,13 +82,26 @@ class Transfer:
             await self._check(context, id, preconditions)
         async with content.receive(media_type, read_blocks(request, self._max_size)) as upload:
             digests.check(sent, upload.sha256)
-            async with self._resource.transaction(context):
-                before = await self._check(context, id, preconditions)
-                await self._resource.write_content(context, id, upload)
-                stored = await self._resource.read_content(context, id)
+
+            async def store() -> Response:
+                async with self._resource.transaction(context):
+                    return await self._store(context, id, upload, preconditions)
+
+            try:
+                return await store()
+            except CONFLICTS as error:
+                # The body cannot be read again, but the upload can.
+                bulkhead = request[STATE].path.bulkhead
+                response: Response = await bulkhead.retry(request, error, store)
+                return response
+
+    async def _store(self, context: Context, id: str, upload: Upload, preconditions: Conditions) -> Response:
+        before = await self._check(context, id, preconditions)
+        await self._resource.write_content(context, id, upload)
+        headers = _headers(await self._resource.read_content(context, id))
         if before is None:
-            return Response(201, _headers(stored) | {"Location": f"{self._path}/{quote(id)}/{SEGMENT}"})
-        return Response(204, _headers(stored))
+            return Response(201, headers | {"Location": f"{self._path}/{quote(id)}/{SEGMENT}"})
+        return Response(204, headers)
 
     async def _check(self, context: Context, id: str, preconditions: Conditions) -> Stored | None:
         """Return the current content; raises `ApiError` 404, 412 and 428."""

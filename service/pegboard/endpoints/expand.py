@@ -80,7 +80,7 @@ class Expander:
         """Read the items that `items` refer to, all of one resource at once."""
         ids_of: dict[str, set[str]] = {}
         for name in context.query.expand:
-            ids = {item[name] for item in items if item.get(name) is not None}
+            ids = {item[name] for item in items if isinstance(item.get(name), str)}
             ids_of.setdefault(self._targets[name], set()).update(ids)
         return {target: await self._represent_all(context, target, ids) for target, ids in ids_of.items()}
 
@@ -92,7 +92,8 @@ class Expander:
         return {id_of(item): backend.serializer.represent(item, _FULL_QUERY) for item in items}
 
     def _representation(self, item: Mapping[str, Any], name: str, referenced: Representations) -> Representation | None:
-        return referenced[self._targets[name]].get(item.get(name, ""))
+        id = item.get(name)
+        return referenced[self._targets[name]].get(id) if isinstance(id, str) else None
 
     def _embed(self, item: dict[str, Any], query: Query, referenced: Representations) -> None:
         for name in query.expand:

@@ -37,13 +37,21 @@ async def serialize(
     async with aclosing(remaining):
         if media_type == CSV:
             names = serializer.field_names(query)
-            yield record(names) + records(serializer.rows(first.items, query), names)
+            yield record(names) + _records(serializer, first, query, names)
             async for page in remaining:
-                yield records(serializer.rows(page.items, query), names)
+                yield _records(serializer, page, query, names)
         else:
             yield serializer.lines(first.items, query)
             async for page in remaining:
                 yield serializer.lines(page.items, query)
+
+
+def _records(serializer: ItemSerializer, page: Page, query: Query, names: Sequence[str]) -> bytes:
+    rows = serializer.rows(page.items, query)
+    try:
+        return records(rows, names)
+    except TypeError:
+        return records(serializer.representable(rows), names)
 
 
 async def compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -6,6 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pegboard.api.resource import Resource
+from pegboard.api.table import TableResource
 from pegboard.endpoints.content import Transfer
 from pegboard.endpoints.describe.declaration import Declaration
 from pegboard.endpoints.idempotency import Idempotency
@@ -13,7 +14,12 @@ from pegboard.endpoints.operation import Operator
 from pegboard.endpoints.read import Reader
 from pegboard.endpoints.write import Writer
 from pegboard.http.request import STATE
+from pegboard.postgres import conflicts
+from pegboard.postgres.conflicts import CONFLICTS
 from pegboard.settings import Settings
+
+_IDEMPOTENT = ("list", "retrieve", "replace", "delete", "me.retrieve", "content.read", "content.write")
+"""The handlers of methods that have the same effect if they are called again."""
 
 
 def resource_handlers(
@@ -39,7 +45,21 @@ def resource_handlers(
         handlers_by_name |= {"content.read": transfer.read, "content.write": transfer.write}
     for name, operation in declared.operations.items():
         handlers_by_name[f"operation.{name}"] = Operator(resource, operation, rules, writer, settings.max_nesting).serve
-    return handlers_by_name
+    if isinstance(resource, TableResource):
+        return handlers_by_name
+    return {name: handler if name in _IDEMPOTENT else _once(handler) for name, handler in handlers_by_name.items()}
+
+
+def _once(handler: Handler) -> Handler:
+    """Return `handler` without retries after conflicts: what its actions did before may be committed."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except CONFLICTS as error:
+            raise conflicts.final(error) from error
+
+    return serve
 
 
 def _for_own_item(resource: Resource, handler: Handler) -> Handler:

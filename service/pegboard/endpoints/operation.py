@@ -75,7 +75,7 @@ class Operator:
     def _parse_body(self, body: bytes) -> dict[str, Any]:
         if not self._needs_body and (not body or body.isspace()):
             return {}
-        return payload.parse_object(body, self._max_nesting)
+        return payload.parse_object(body, self._max_nesting, exact=self._loader.exact)
 
     async def _run(self, request: web.Request, context: Context, id: str, body_data: dict[str, Any]) -> Response:
         before = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 from urllib.parse import quote
 
@@ -13,12 +14,14 @@ from aiohttp import web
 from multidict import istr
 
 from pegboard import errors
+from pegboard.api import declared
 from pegboard.api.backend import backend_of
 from pegboard.api.changes import Change
-from pegboard.api.context import Context, begin, end
+from pegboard.api.context import Context, begin, end, use_savepoints
 from pegboard.api.listing import id_of
 from pegboard.api.resource import Resource
 from pegboard.api.serializer import Representation
+from pegboard.api.table import TableResource
 from pegboard.auth.clients import ANONYMOUS, sufficient_grants
 from pegboard.endpoints import hooks
 from pegboard.endpoints.expand import Expander
@@ -39,6 +42,9 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PATCHES = (JSON, MERGE_PATCH, JSON_PATCH)
 MAX_ITEMS = 1_000
+_WITH_ITEM = ("create", "replace", "update")
+_ACTIONS = (*_WITH_ITEM, "delete")
+_NO_TRANSACTION = nullcontext()
 _PREFER = istr("Prefer")
 _UNQUOTED = "!$&'()*+,;=:@"
 """The characters that a path segment may contain unquoted (RFC 3986 §3.3), besides letters, digits and `-._~`."""
@@ -75,6 +81,12 @@ class Writer:
         self._loader = Loader(resource.schema)
         self._create_grants = sufficient_grants(resource.name, "POST")
         self._expander = Expander(resource)
+        is_table = isinstance(resource, TableResource)
+        self._overridden = {name for name in _ACTIONS if is_table and declared.overrides(type(resource), name)}
+        computed = is_table and not self._serializer.is_plain
+        self._atomic = {*self._overridden, *(_WITH_ITEM if computed else ())}
+        # No code of an author reads the items that the actions return.
+        self._renders = is_table and not self._overridden and self._hooks is None
 
     async def create(self, request: web.Request) -> Response:
         """Create one item, or all items of an array."""
@@ -85,15 +97,31 @@ class Writer:
         query, key, value = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: key_of(request.headers),
-            lambda: self._check_new(payload.parse(body, self._max_nesting)),
+            lambda: self._check_new(payload.parse(body, self._max_nesting, exact=self._loader.exact)),
         )
         if query.expand:
             self._expander.check(state.client, query)
-        context = Context(state.client, state.id, query, traceparent=state.traceparent)
+        context = Context(state.client, state.id, query, traceparent=state.traceparent, renders=self._renders)
         work = self._create_all if isinstance(value, list) else self._create
         if key is None:
             return await work(request, context, value)
         return await self.run_once(request, context, key, body, lambda: work(request, context, value))
+
+    @asynccontextmanager
+    async def _transaction(self, action: str, context: Context) -> AsyncIterator[None]:
+        async with self._resource.transaction(context):
+            if action in self._overridden:
+                use_savepoints(context)
+            yield
+
+    def _scope(self, action: str, context: Context) -> AbstractAsyncContextManager[None]:
+        """Return the scope of an action and its response: a transaction if code other than ours takes part in them.
+
+        If the item cannot be represented, nothing is stored.
+        """
+        if action in self._atomic or context.query.expand:
+            return self._transaction(action, context)
+        return _NO_TRANSACTION
 
     async def run_once(
         self,
@@ -120,8 +148,13 @@ class Writer:
         return response
 
     async def _create(self, request: web.Request, context: Context, value: dict[str, Any]) -> Response:
-        item = await self._actions.create(context, await self._hashed(self._loader.create(value)))
-        return await self.item_response(request, item, context, created=True)
+        return await self._create_loaded(request, context, self._loader.create(value))
+
+    async def _create_loaded(self, request: web.Request, context: Context, data: Mapping[str, Any]) -> Response:
+        data = await self._hashed(data)
+        async with self._scope("create", context):
+            item = await self._actions.create(context, data)
+            return await self.item_response(request, item, context, created=True)
 
     def _check_new(self, value: Any) -> Any:
         """Return `value`, which must be an object, or an array if the resource accepts one."""
@@ -138,15 +171,14 @@ class Writer:
             raise errors.BodyTooLarge(f"Send at most {MAX_ITEMS} items at once.", pointer="")
         loads = [lambda index=index, value=value: self._load_item(index, value) for index, value in enumerate(values)]
         data = [await self._hashed(item) for item in errors.gather(*loads)] if self._secrets else errors.gather(*loads)
-        items = await (self._hooks or self._backend).create_many(context, data)
-        headers = {"Content-Type": JSON}
-        if wants_minimal(request):
-            return Response(201, {"Preference-Applied": "return=minimal"})
-        body = self._serializer.page(items, context.query)
-        if context.query.expand:
-            async with self._resource.transaction(context):
+        async with self._scope("create", context):
+            items = await (self._hooks or self._backend).create_many(context, data)
+            if wants_minimal(request):
+                return Response(201, {"Preference-Applied": "return=minimal"})
+            body = self._serializer.page(items, context.query)
+            if context.query.expand:
                 body = await self._expander.items(context, body)
-        return Response(201, headers, b'{"items":' + body + b"}")
+        return Response(201, {"Content-Type": JSON}, b'{"items":' + body + b"}")
 
     def _load_item(self, index: int, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -162,25 +194,20 @@ class Writer:
             return self._loader.replace(body, id)
 
         try:
-            item = await self._write(context, id, self._actions.replace, load)
+            return await self._write(request, context, "replace", load)
         except errors.NotFound:
             if not self._may_create(request, context):
                 raise
-            data = await self._hashed(self._loader.replace(body, id, new=True) | {"id": id})
-            try:
-                item = await self._actions.create(context, data)
-                return await self.item_response(request, item, context, created=True)
-            except (errors.Conflict, errors.NotFound) as conflict:
-                # The id may belong to an item that the client may not see: then it is not found again.
-                item = await self._replace_existing(context, id, load, conflict)
-        return await self.item_response(request, item, context)
-
-    async def _replace_existing(self, context: Context, id: str, load: Callable[[], Any], conflict: ApiError) -> Any:
-        """Replace an item that was created meanwhile; raises `conflict` if that had another cause."""
+        value = self._loader.replace(body, id, new=True) | {"id": id}
         try:
-            return await self._write(context, id, self._actions.replace, load)
-        except errors.NotFound:
-            raise conflict from None
+            return await self._create_loaded(request, context, value)
+        except (errors.Conflict, errors.NotFound) as conflict:
+            # The item may have been created meanwhile.
+            try:
+                return await self._write(request, context, "replace", load)
+            except errors.NotFound:
+                # The id may belong to an item that the client may not see: then it is not found again.
+                raise conflict from None
 
     def _may_create(self, request: web.Request, context: Context) -> bool:
         preconditions = context.conditions
@@ -198,12 +225,10 @@ class Writer:
             targets = patching.targets(value) if kind == JSON_PATCH else [(name, name) for name in value]
             _check_writable(targets, self._writable)
         if kind == JSON_PATCH:
-            item = await self._patch_item(context, id, lambda current: patching.apply(current, value))
-        elif self._loader.needs_item(value):
-            item = await self._patch_item(context, id, lambda current: _merge(current, value))
-        else:
-            item = await self._write(context, id, self._actions.update, lambda: self._loader.update(value, id))
-        return await self.item_response(request, item, context)
+            return await self._patch_item(request, context, lambda current: patching.apply(current, value))
+        if self._loader.needs_item(value):
+            return await self._patch_item(request, context, lambda current: _merge(current, value))
+        return await self._write(request, context, "update", lambda: self._loader.update(value, id))
 
     async def delete(self, request: web.Request) -> Response:
         """Delete an item."""
@@ -212,12 +237,7 @@ class Writer:
             lambda: parse_item(raw_query(request), self._rules), lambda: conditions.read(request.headers)
         )
         context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
-
-        async def act(context: Context, id: str, _: object) -> None:
-            await self._actions.delete(context, id)
-
-        await self._write(context, state.item_id, act, dict)
-        return Response(204, {})
+        return await self._write(request, context, "delete", dict)
 
     async def _receive(self, request: web.Request, types: tuple[str, ...], header: str) -> tuple[str, Any, Context]:
         """Return the media type and the value of the body, and the context, of a write to an item."""
@@ -229,25 +249,24 @@ class Writer:
         query, preconditions, value = errors.gather(
             lambda: parse_item(raw_query(request), self._rules),
             lambda: conditions.read(request.headers),
-            lambda: check_shape(payload.parse(body, self._max_nesting)),
+            lambda: check_shape(payload.parse(body, self._max_nesting, exact=self._loader.exact)),
         )
         if query.expand:
             self._expander.check(state.client, query)
-        return kind, value, Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
+        context = Context(
+            state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=self._renders
+        )
+        return kind, value, context
 
     async def _write(
-        self,
-        context: Context,
-        id: str,
-        act: Callable[[Context, str, Any], Awaitable[Any]],
-        load: Callable[[], Any],
-    ) -> Any:
-        """Run one write to an item.
+        self, request: web.Request, context: Context, action: str, load: Callable[[], Mapping[str, Any]]
+    ) -> Response:
+        """Run one action that writes to the item in the path.
 
         If its statement can contain the conditions, that is all; else they are first checked against the item, in the
         same transaction. Errors of `load` are raised only after a 404, 412 or 428: that is the order of errors.
         """
-        preconditions = context.conditions
+        id, preconditions = request[STATE].item_id, context.conditions
         if self._resource.needs_match and preconditions.if_match is None:
             await self.check(context, id)
             raise errors.PreconditionRequired(header="If-Match")
@@ -257,17 +276,28 @@ class Writer:
             await self.check(context, id)
             raise
         if preconditions is conditions.NONE or (self._resource.checks_version and _only_if_match(preconditions)):
-            return await act(context, id, await self._hashed(data))
-        async with self._resource.transaction(context):
+            data = await self._hashed(data)
+            async with self._scope(action, context):
+                return await self._act(request, context, action, data)
+        async with self._transaction(action, context):
             await self.check(context, id)
-            return await act(context, id, await self._hashed(data))
+            return await self._act(request, context, action, await self._hashed(data))
 
-    async def _patch_item(self, context: Context, id: str, patch: Callable[[Any], Any]) -> Any:
+    async def _act(self, request: web.Request, context: Context, action: str, data: Mapping[str, Any]) -> Response:
+        id = request[STATE].item_id
+        if action == "delete":
+            await self._actions.delete(context, id)
+            return Response(204, {})
+        item = await getattr(self._actions, action)(context, id, data)
+        return await self.item_response(request, item, context)
+
+    async def _patch_item(self, request: web.Request, context: Context, patch: Callable[[Any], Any]) -> Response:
         """Change an item by a patch that depends on it: read, patch, write the difference, in one transaction."""
+        id = request[STATE].item_id
         if self._resource.needs_match and context.conditions.if_match is None:
             await self.check(context, id)
             raise errors.PreconditionRequired(header="If-Match")
-        async with self._resource.transaction(context):
+        async with self._transaction("update", context):
             _, shown = await self.check(context, id)
             before = orjson.loads(shown.body)
             after = patch(before)
@@ -278,7 +308,7 @@ class Writer:
                     f"The patched item is nested deeper than {self._max_nesting} levels.", pointer=""
                 )
             data = await self._hashed(self._loader.change(before, after, id))
-            return await self._actions.update(context, id, data)
+            return await self._act(request, context, "update", data)
 
     async def _hashed(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `data` with its passwords hashed."""
@@ -306,12 +336,14 @@ class Writer:
     async def item_response(
         self, request: web.Request, item: Any, context: Context, *, created: bool = False
     ) -> Response:
-        """Respond with the current item, or without a body if the client prefers that."""
+        """Respond with the current item, or without a body if the client prefers that.
+
+        Call it in the transaction of the write if the query expands references: only the connection that has written an
+        item is sure to read it.
+        """
         shown = self._serializer.represent(item, context.query)
         if context.query.expand:
-            # In a transaction, since only the connection that has written an item is sure to read it.
-            async with self._resource.transaction(context):
-                shown = await self._expander.item(context, shown)
+            shown = await self._expander.item(context, shown)
         headers = item_headers(shown)
         if created:
             headers["Location"] = self.path_of(item)

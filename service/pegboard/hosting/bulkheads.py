@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pegboard import errors
 from pegboard.errors import ApiError
-from pegboard.http.request import STATE, RequestState, has_progressed, reset_connection
+from pegboard.http.request import STATE, RequestState, has_progressed, is_open, reset_connection
+from pegboard.postgres.conflicts import CONFLICTS, Retries
 from pegboard.postgres.share import Shares
+
+T = TypeVar("T")
 
 log = logging.getLogger("pegboard.plugins")
 
@@ -26,8 +30,9 @@ class Bulkhead:
 
     The plugin serves at most `requests` requests at once, each for at most `seconds`; `shares` limits its database
     connections. `refused` and `timed_out` count the requests over the first two limits, `blocked` how often the plugin
-    has blocked the event loop, `running` the requests in progress. `handlers` has those of its endpoints, by name; it
-    is empty while the plugin does not serve; `parse_id` parses an item's id.
+    has blocked the event loop, `running` the requests in progress, and `retries` those that ran again after a conflict
+    of their transaction. `handlers` has those of its endpoints, by name; it is empty while the plugin does not serve;
+    `parse_id` parses an item's id.
     """
 
     def __init__(self, name: str, requests: int, seconds: float, shares: Shares, package: str = "") -> None:
@@ -37,6 +42,7 @@ class Bulkhead:
         self.refused = 0
         self.timed_out = 0
         self.blocked = 0
+        self.retries = Retries()
         self.handlers: Mapping[str, Handler] = {}
         self.parse_id: Callable[[str], str | None] = str
         self._requests = requests
@@ -83,7 +89,12 @@ class Bulkhead:
         task = asyncio.current_task()
         running[task] = request  # type: ignore[index]  # always runs in a task
         try:
-            response = await handler(request)
+            try:
+                response = await handler(request)
+            except CONFLICTS as error:
+                if request.writer.output_size:
+                    raise
+                response = await self.retry(request, error, lambda: handler(request))
         except BaseException as error:
             translated = self._translate(error, request[STATE])
             if translated is error:
@@ -97,6 +108,10 @@ class Bulkhead:
             # It completed in spite of the cancellation.
             _uncancel(state)
         return response
+
+    async def retry(self, request: web.Request, error: Exception, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `attempt`, called again after a conflict, unless the client has disconnected."""
+        return await self.retries.run(f"request {request[STATE].id}:", error, attempt, lambda: is_open(request))
 
     def _translate(self, error: BaseException, state: RequestState) -> BaseException:
         """Return the exception to raise in place of the one that a handler raised."""

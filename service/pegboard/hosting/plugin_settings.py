@@ -11,15 +11,14 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError
 
-from pegboard import errors
+from pegboard import errors, links
 from pegboard.errors import ErrorDetail
 from pegboard.query import mapping
 from pegboard.schema import fields
 from pegboard.schema.schema import Schema, error_details, messages_of
-from pegboard.settings import FILE_SUFFIX, SETTINGS, SettingsError, prefix_of, read_value
+from pegboard.settings import FILE_SUFFIX, VARIABLES, SettingsError, prefix_of, read_value
 
 _MESSAGES: Mapping[int, str] = {code.code: code.message for code in errors.CATALOGUE}
-_SERVICE_VARIABLES = frozenset(name for setting in SETTINGS for name in (setting.variable, setting.file_variable))
 
 
 def read(
@@ -30,7 +29,7 @@ def read(
     Each is read from `PEGBOARD_<PLUGIN>_<FIELD>`, or from the file that the variable with the suffix `_FILE` names. An
     empty variable counts as not set. Text is taken as it is, numbers and booleans are parsed as in a URL, a list is
     separated by commas or is JSON, and everything else is JSON. A variable belongs to the plugin of `plugins` with the
-    longest matching name.
+    longest matching name. Variables of Kubernetes and Docker are ignored.
 
     Raises `SettingsError`, on one line and without the value of a `load_only` field, for settings that are missing,
     invalid or unknown.
@@ -38,7 +37,13 @@ def read(
     loader = (schema or Schema)()
     prefix = prefix_of(plugin)
     declared = {prefix + mapping.name_of(field, name).upper(): name for name, field in loader.load_fields.items()}
-    present = {name: value for name, value in environ.items() if value and _owner(name, plugin, plugins) == plugin}
+    names = {*declared, *(name + FILE_SUFFIX for name in declared)}
+    ignored = links.names_in(environ, prefix, names)
+    present = {
+        name: value
+        for name, value in environ.items()
+        if value and name not in ignored and _owner(name, plugin, plugins) == plugin
+    }
     _check_reserved(declared)
     _check_unknown(plugin, declared, present)
     variables = {name: variable for variable, name in declared.items()}
@@ -60,7 +65,7 @@ def read(
 
 
 def _owner(variable: str, plugin: str, plugins: Collection[str]) -> str | None:
-    if variable in _SERVICE_VARIABLES:
+    if variable in VARIABLES:
         return None
     candidates = [name for name in (plugin, *plugins) if variable.startswith(prefix_of(name))]
     return max(candidates, key=len, default=None)
@@ -70,7 +75,7 @@ def _check_reserved(declared: Collection[str]) -> None:
     for name in declared:
         if not re.fullmatch(r"[A-Z0-9_]+", name, re.ASCII):
             raise SettingsError(f"{name} is not a name of a variable: use a-z, 0-9 and _ for the name of the field")
-        if name in _SERVICE_VARIABLES:
+        if name in VARIABLES:
             raise SettingsError(f"the setting {name} belongs to the service: rename the field of the plugin")
         if name + FILE_SUFFIX in declared:
             raise SettingsError(f"{name + FILE_SUFFIX} is the file that {name} is read from: rename one of them")

@@ -65,6 +65,9 @@ def evaluate(conditions: Conditions, tag: str, modified: datetime | None, *, rea
 
     `tag` is the opaque part of its entity tag, `modified` the time of its last change, if known.
     """
+    if modified is not None and modified.microsecond:
+        # As clients know it from the header.
+        modified = modified.replace(microsecond=0)
     if conditions.if_match is not None:
         if not conditions.if_match.match_strongly(tag):
             return Outcome.FAILED

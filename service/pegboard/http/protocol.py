@@ -31,6 +31,7 @@ from pegboard import errors, rendering
 from pegboard.errors import ApiError
 from pegboard.http import malformed
 from pegboard.http.cors import Cors, parse_origin
+from pegboard.http.pieces import Pieces
 from pegboard.http.request import (
     BLOCK_SIZE,
     CONTINUE,
@@ -48,6 +49,8 @@ log = logging.getLogger("pegboard")
 
 SERVER = "Pegboard"
 _MAX_LINGERING = 10.0
+_LAST_RESPONSE = 1.0
+"""The seconds of a shutdown that are left for the responses to requests whose rest did not arrive."""
 _SINGLE_WRITE_LIMIT = 64 * 1024
 _BODILESS = frozenset((204, 304))
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -175,6 +178,11 @@ async def defer_continue(request: web.Request) -> web.StreamResponse | None:
     return error_response(errors.ExpectationFailed(), RequestIds().of(request.headers))
 
 
+def is_last(request: web.BaseRequest) -> bool:
+    """Return whether no other request of the connection waits for its response."""
+    return not request._protocol._messages
+
+
 def _send(request: web.BaseRequest, data: bytes) -> None:
     transport = request._protocol.transport
     if transport is None or transport.is_closing():
@@ -211,20 +219,25 @@ class Protocol(RequestHandler):
 
     __slots__ = (
         *("_body", "_body_deadline", "_body_seen", "_cors", "_deadline", "_failed", "_head_size", "_continue_sent"),
-        *("_origin", "_received", "_settings", "_stalled_since", "_unsent", "leaves_http", "measures_heads"),
+        *("_draining", "_origin", "_pieces", "_received", "_settings", "_stalled_since", "_unsent", "leaves_http"),
+        "measures_heads",
     )
 
     def __init__(
         self, manager: Server, settings: Settings, cors: Cors | None, *, loop: asyncio.AbstractEventLoop, **options: Any
     ) -> None:
         super().__init__(manager, loop=loop, **options)
+        # At its own limit, the parser pauses, and then loses what follows an `Upgrade`.
+        self._max_msg_queue_size -= 1
         self._cors = cors
         self._origin: str | None = None
+        self._pieces = Pieces()
         self._received = b""
         self._settings = settings
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_deadline = inf
         self._body_seen = 0
+        self._draining: asyncio.Future[None] | None = None
         self._continue_sent = False
         self._failed = False
         self._head_size = 0
@@ -235,13 +248,45 @@ class Protocol(RequestHandler):
         self.leaves_http = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data, and check the size of a head that is incomplete.
+        """Parse the data; on a connection with an `Upgrade`, which the service ignores (RFC 9110 §7.8), in pieces.
+
+        aiohttp calls this method without data when it continues to read, which it may stop after any piece.
+        """
+        if self._failed:
+            return
+        pieces = self._pieces
+        if data:
+            pieces.add(data, self._received_body())
+        if pieces.divides:
+            self._parse_pieces(pieces)
+        else:
+            self._parse(data)
+        self.close_if_served()
+
+    def _parse_pieces(self, pieces: Pieces) -> None:
+        # What the parser has kept while it was paused comes first.
+        piece = b""
+        while True:
+            self._parse(piece)
+            self.leaves_http = self.leaves_http or pieces.exhausted
+            if self._upgraded and not pieces.in_tunnel and self._parser is not None:
+                self._parser.set_upgraded(False)
+                self._upgraded = False
+            is_full = len(self._messages) >= self._max_msg_queue_size
+            if not pieces or self._failed or self._reading_paused or is_full:
+                return
+            piece = pieces.next(self._received_body())
+
+    def _received_body(self) -> int | None:
+        """Return how much has been received of the last request's body; None if it is complete."""
+        return None if self._body.is_eof() else self._body.total_bytes
+
+    def _parse(self, data: bytes) -> None:
+        """Parse data, and check the size of a head that is incomplete.
 
         The parser does not report where in `data` a head ends. Heads are measured one by one (`measures_heads`) only
         after data that was large enough to contain one that is too large.
         """
-        if self._failed:
-            return
         body, requests = self._body, self._request_count
         in_head = body.is_eof()
         super().data_received(data)
@@ -265,6 +310,8 @@ class Protocol(RequestHandler):
             self._messages.pop()
             self._received = received + data
             self._fail(message)
+        elif not payload.is_eof():
+            self._pieces.follow(message)
 
     def _head_grew(self, data: bytes) -> None:
         self._head_size += len(data)
@@ -335,6 +382,41 @@ class Protocol(RequestHandler):
         super().resume_writing()
         self._unsent = sys.maxsize
 
+    @property
+    def _awaits_service(self) -> bool:
+        """Return whether a request has arrived in part, or waits for its turn; a response may be the last one."""
+        arrives = not self._failed and (self._head_size > 0 or not self._body.is_eof())
+        return self._keepalive and not self._close and (bool(self._messages) or arrives)
+
+    def drain(self) -> None:
+        """Serve the requests that have begun to arrive, and then close the connection."""
+        self._draining = self._loop.create_future()
+        self.close_if_served()
+
+    def close_if_served(self) -> None:
+        """Close a connection that is drained once all requests have arrived, after the response to the last one."""
+        if self._draining is None or self._draining.done() or self._awaits_service:
+            return
+        self.close()
+        self._draining.set_result(None)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - as aiohttp calls it
+        """Wait for the requests of this connection; a client that does not send the rest of one in time gets a 408."""
+        end = inf if timeout is None else self._loop.time() + timeout
+        if self._draining is not None and not self._draining.done():
+            seconds = None if timeout is None else timeout - min(_LAST_RESPONSE, timeout / 4)
+            await asyncio.wait((self._draining,), timeout=seconds)
+            self._refuse_rest()
+        # aiohttp waits twice: for the handler, and again after it has aborted the body that is being read; and without
+        # end if the time is 0.
+        await super().shutdown(max(end - self._loop.time(), 0.01) / 2 if end < inf else None)
+
+    def _refuse_rest(self) -> None:
+        if self._head_size and self._waiter is not None and not self._waiter.done():
+            self._send_error(errors.RequestTimeout)
+        elif not self._body.is_eof():
+            self._body.set_exception(BodyTimeout())
+
     def _process_keepalive(self) -> None:
         # A head that has started has its own deadline.
         if self._deadline != inf:
@@ -346,6 +428,8 @@ class Protocol(RequestHandler):
         if self._current_request is None and not self._body.is_eof():
             self._body.set_exception(IncompleteBody())
         super().connection_lost(exc)
+        if self._draining is not None and not self._draining.done():
+            self._draining.set_result(None)
 
     def handle_error(
         self,
@@ -424,10 +508,14 @@ class Server(web.Server):
         if self._connections:
             self._inspection = self._loop.call_later(self._period, self._inspect)
 
+    def pre_shutdown(self) -> None:
+        """Close the idle connections, and the others once their requests are served."""
+        for protocol in list(self._connections):
+            cast(Protocol, protocol).drain()
+
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as aiohttp calls it
-        """Wait up to `timeout` for running requests, and close all connections."""
-        # aiohttp waits twice: for the handler, and again after it has aborted the body that is being read.
-        await super().shutdown(None if timeout is None else timeout / 2)
+        """Wait up to `timeout` for the requests that have begun to arrive, and close all connections."""
+        await super().shutdown(timeout)
         if self._inspection is not None:
             self._inspection.cancel()
 
@@ -439,8 +527,9 @@ class Server(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.Request:
-        if message.upgrade:
-            protocol.leaves_http = _leaves_http(message)
+        if message.method == hdrs.METH_CONNECT:
+            protocol.leaves_http = True
+        protocol.close_if_served()
         url = message.url
         if url.absolute and not url.relative().raw_path:
             # `GET http://example.com` requests the root (RFC 9112 §3.2.2).
@@ -467,12 +556,6 @@ class Server(web.Server):
             self._cors.add_headers(response.headers, origin)
         response.force_close()
         return response
-
-
-def _leaves_http(message: RawRequestMessage) -> bool:
-    """Return whether aiohttp stops parsing after `message`, as another protocol may follow; for `h2c` it does not."""
-    upgrade = message.headers.get(hdrs.UPGRADE, "").lower()
-    return message.method == hdrs.METH_CONNECT or upgrade in ("websocket", "tcp")
 
 
 def _head_size(message: RawRequestMessage) -> int:

@@ -62,7 +62,8 @@ class RequestState:
 
     `path` and `endpoint` are the ones of the table of endpoints that the request is for; `client` is the authenticated
     client, None before authentication; `item_id` is the id of the item in the path. `traceparent` identifies the trace
-    (W3C Trace Context). `closing` is set if the connection cannot serve another request.
+    (W3C Trace Context). `closing` is set if the connection cannot serve another request. `body` is the
+    complete body once it was read.
 
     The deadline of a plugin uses the others: `receiving` is set while the body is read, and `streaming` while the
     response is sent; `since` is the time from which the deadline counts, and `cancelled` how often the request was
@@ -75,6 +76,7 @@ class RequestState:
     item_id: str = ""
     traceparent: str | None = None
     closing: bool = False
+    body: bytes | None = None
     receiving: bool = False
     streaming: bool = False
     since: float = 0.0
@@ -124,13 +126,16 @@ def awaits_continue(request: web.BaseRequest) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the complete body, which is empty if there is none.
+    """Return the complete body, which is empty if there is none; it is kept for a retry.
 
     Only now is `100 Continue` sent to a client that expects it. Raises `ApiError` 411 for a head with `Content-Type`
     but without a length (RFC 9110 §8.6), 413 for a body that is too large, 408 for one that is too slow and 400 for one
     with invalid framing, and `ConnectionError` if the client has disconnected.
     """
-    content, max_size = request.content, request[STATE].limits.max_body
+    state, content = request[STATE], request.content
+    if state.body is not None:
+        return state.body
+    max_size = state.limits.max_body
     _check_length(request, max_size)
     if content.at_eof():
         # There is none, or a middleware has read it and aiohttp has kept it.
@@ -183,9 +188,10 @@ async def _read(request: web.Request, enough: int) -> bytes:
 
 
 def _complete(request: web.Request, body: bytes) -> bytes:
-    """Return the body; raises `RuntimeError` if other code has consumed a part of it."""
+    """Return the body and keep it; raises `RuntimeError` if other code has consumed a part of it."""
     if len(body) != request.content.total_bytes:
         raise RuntimeError(_BODY_CONSUMED)
+    request[STATE].body = body
     return body
 
 
@@ -248,6 +254,12 @@ def reset_connection(request: web.BaseRequest) -> ResponseAborted:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
     return ResponseAborted("The response was aborted.")
+
+
+def is_open(request: web.BaseRequest) -> bool:
+    """Return whether a response can still be sent: none has started, and the client has not disconnected."""
+    transport = request.transport
+    return transport is not None and not transport.is_closing() and not request.writer.output_size
 
 
 def is_disconnected(request: web.BaseRequest, error: BaseException | None) -> bool:

@@ -11,11 +11,12 @@ import asyncpg
 from pegboard.migrations import declarations, nested
 from pegboard.migrations.actual import Actual
 from pegboard.migrations.declarations import Declaration
-from pegboard.migrations.difference import Past, Tables, difference, trigger_changes
+from pegboard.migrations.difference import difference, trigger_changes
 from pegboard.migrations.fitness import misfits
 from pegboard.migrations.inspection import TableName, declared_table, inspect
 from pegboard.migrations.plan import NOTHING, ManualStep, Plan, reasons, resolve
 from pegboard.migrations.status import SCHEMA_ROW, Applied, PluginMigrations
+from pegboard.migrations.tables import Past, Tables
 from pegboard.schema import ddl
 from pegboard.schema.column import quoted
 from pegboard.schema.ddl import OWNED_BY, STANDARD, TableSpec

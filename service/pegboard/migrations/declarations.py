@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 from packaging.version import InvalidVersion, Version
 
-from pegboard.migrations.difference import Past
+from pegboard.migrations.tables import Past
 from pegboard.schema import ddl
 from pegboard.schema.column import Column, Part
 from pegboard.schema.ddl import Index, TableSpec, Unique
@@ -136,8 +136,9 @@ def _spec(plain: Mapping[str, Any]) -> TableSpec:
 
 def _column(plain: Mapping[str, Any]) -> Column:
     known = _known(Column, plain)
-    target, shape = known.get("references"), known.get("shape")
-    return Column(**{**known, "references": tuple(target) if target else None, "shape": shape and _part(shape)})
+    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    shape = known.get("shape")
+    return Column(**{**known, **lists, "shape": shape and _part(shape)})
 
 
 def _part(plain: Mapping[str, Any]) -> Part:

@@ -4,63 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
-from pegboard.migrations import access
-from pegboard.migrations.actual import Actual, ActualColumn, ActualIndex, Constraint
-from pegboard.migrations.plan import CheckedStep, ManualStep, Plan
+from pegboard.migrations import access, indexes
+from pegboard.migrations.actual import Actual, ActualColumn, Constraint
+from pegboard.migrations.plan import CheckedStep, ManualStep, Plan, Steps
+from pegboard.migrations.tables import Tables
 from pegboard.schema import ddl
 from pegboard.schema.column import Column, quoted
-from pegboard.schema.ddl import TableSpec, Unique
+from pegboard.schema.ddl import TableSpec
 
 _CAST = re.compile(r"(?<=['\]])::[a-z_ ]+(?:\([0-9,]+\))?(?:\[\])?")
 _QUOTED_WORD = re.compile(r"'(-?[0-9.]+|true|false)'")
 _BOUND = re.compile(r"(?<=[<>]= )\d+")
+_LITERAL = re.compile(r"'(?:[^']|'')*'|-?\d+")
+_CONSTRAINTS = (ddl.MAX_LENGTH, ddl.MIN_LENGTH, ddl.REFERENCE, ddl.CHOICES)
 _VARCHAR = re.compile(r"character varying\((\d+)\)")
-_NEW_INDEX = "pegboard_new_index"
-
-Steps = Iterator[str | ManualStep | CheckedStep]
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """Describe the declarations that were applied before: the `latest` (None if it is not known), and all `columns`.
-
-    `changed` is whether the current declaration is another one than the latest.
-    """
-
-    latest: TableSpec | None = None
-    columns: frozenset[str] = frozenset()
-    changed: bool = True
-
-    def declared(self, column: str) -> bool:
-        """Return whether an earlier declaration had the column; if none is known, it may have had any."""
-        return self.latest is None or column in self.columns
-
-    def removes(self, column: str) -> bool:
-        """Return whether the latest declaration had the column that the current one does not have."""
-        return self.changed and (self.latest is None or column in {c.name for c in self.latest.all_columns})
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """Hold what is compared: the declaration, the table that it would create, and the existing one.
-
-    `deferred` are the references whose tables do not exist yet. `by_files` is whether SQL files create the table: what
-    a reference does when its item is deleted is then up to them.
-    """
-
-    spec: TableSpec
-    wanted: Actual
-    actual: Actual
-    past: Past
-    deferred: frozenset[str] = frozenset()
-    by_files: bool = False
-
-    @property
-    def name(self) -> str:
-        """Return the name of the table in SQL."""
-        return self.spec.sql_name
 
 
 def difference(tables: Tables) -> Plan:
@@ -74,9 +33,7 @@ def difference(tables: Tables) -> Plan:
         *_key_changes(tables),
         *_check_changes(tables),
         *_reference_changes(tables),
-        *_search_changes(tables),
-        *_unique_changes(tables),
-        *_index_changes(tables),
+        *indexes.changes(tables),
         *trigger_changes(tables),
     )
     removed = [name for name in undeclared(tables.spec, tables.actual) if tables.past.removes(name)]
@@ -108,11 +65,11 @@ def _obsolete(tables: Tables) -> Iterator[str]:
     spec, actual, latest = tables.spec, tables.actual, tables.past.latest
     if not tables.past.changed:
         return
-    declared = {*ddl.lengths(spec), *ddl.references(spec), *ddl.uniques(spec), *ddl.indexes(spec)}
+    declared = {*ddl.constraint_columns(spec), *ddl.indexes(spec)}
     search = ddl.object_name(spec.name, (ddl.SEARCH,), ddl.INDEX)
-    before = None if latest is None else {*ddl.lengths(latest), *ddl.references(latest)}
+    before = None if latest is None else {*ddl.lengths(latest), *ddl.references(latest), *ddl.choices(latest)}
     for name in sorted((*actual.checks, *actual.references)):
-        generated = name.endswith((ddl.MAX_LENGTH, ddl.MIN_LENGTH, ddl.REFERENCE)) if before is None else name in before
+        generated = name.endswith(_CONSTRAINTS) if before is None else name in before
         if generated and name not in declared:
             yield f"ALTER TABLE {tables.name} DROP CONSTRAINT {quoted(name)}"
     before = None if latest is None else {*ddl.uniques(latest), *ddl.indexes(latest)}
@@ -211,6 +168,9 @@ def _added_column(spec: TableSpec, column: Column, alternative: str) -> str | Ma
 def added_column(spec: TableSpec, column: Column) -> str | ManualStep:
     """Return the statements that add a column; they are manual if existing rows have no value for it."""
     add = f"ALTER TABLE {spec.sql_name} ADD COLUMN"
+    if column.name == ddl.OWNER:
+        # Its default is for rows inserted by hand; existing rows may belong to clients.
+        column = replace(column, default=None)
     if column.nullable or column.default is not None:
         return f"{add} {ddl.column_definition(column)}"
     sql = (
@@ -288,7 +248,7 @@ def _check_changes(tables: Tables) -> Steps:
             continue
         bound = bounds.get(name)
         sql = _constraint(tables, name, bound.sql if bound else wanted.definition, replaced=found is not None)
-        wider = bound is not None and found is not None and _is_wider(bound, wanted, found)
+        wider = found is not None and (_has_more(wanted, found) if bound is None else _is_wider(bound, wanted, found))
         columns = ", ".join(wanted.columns)
         what = f"with length {bound.operator} {bound.limit}" if bound else f"with {wanted.definition}"
         reason = f"the column {columns} is declared {what}, which existing rows may violate"
@@ -302,6 +262,12 @@ def _is_wider(bound: ddl.Length, wanted: Constraint, found: Constraint) -> bool:
     limit = _BOUND.search(found.definition)
     same = limit is not None and _BOUND.sub(str(bound.limit), found.definition) == wanted.definition
     return same and limit is not None and bound.allows(int(limit[0]))
+
+
+def _has_more(wanted: Constraint, found: Constraint) -> bool:
+    """Return whether the declared constraint allows more of the same kind of values than the existing one."""
+    before, after = ({*_LITERAL.findall(one.definition)} for one in (found, wanted))
+    return found.definition.endswith(")") and "ANY" in wanted.definition and bool(before) and before <= after
 
 
 def _reference_changes(tables: Tables) -> Steps:
@@ -336,98 +302,6 @@ def _refers(found: Constraint, column: Column) -> bool:
 def _is_sound(tables: Tables, found: Constraint) -> bool:
     """Return whether a foreign key is valid and enforced, and does nothing by itself but what SQL files have chosen."""
     return " NOT " not in found.definition if tables.by_files else found.definition.endswith(")")
-
-
-def _search_changes(tables: Tables) -> Steps:
-    wanted, found = tables.wanted.columns.get(ddl.SEARCH), tables.actual.columns.get(ddl.SEARCH)
-    if wanted is None or (found and (found.generated, found.default) == (wanted.generated, wanted.default)):
-        return
-    add = f"ALTER TABLE {tables.name} ADD COLUMN {ddl.search_definition(tables.spec)}"
-    drop = f"ALTER TABLE {tables.name} DROP COLUMN {quoted(ddl.SEARCH)}"
-    if found is None:
-        yield add
-    elif found.generated:
-        yield drop
-        yield add
-    else:
-        effect = "The values of the column that is there are lost."
-        yield ManualStep(f"the column {ddl.SEARCH} is not generated", f"{drop};\n{add}", effect)
-
-
-def _unique_changes(tables: Tables) -> Steps:
-    spec, statements = tables.spec, ddl.uniques(tables.spec)
-    for unique in spec.uniques:
-        name = ddl.unique_name(spec, unique)
-        wanted, found = tables.wanted.indexes[name], tables.actual.indexes.get(name)
-        if found is not None and _is_same(found, wanted):
-            continue
-        moved = _moved_index(tables, wanted)
-        columns = ", ".join(unique.columns)
-        if found is not None:
-            reason = f"{columns} is to be unique in another way than before, which these rows violate (by id)"
-            step = ManualStep(reason, _rebuilt(spec, name, statements[name]), "Change these rows first.")
-            yield CheckedStep(_collisions(tables, wanted), step)
-        elif moved is not None:
-            yield f"ALTER INDEX {quoted(spec.schema)}.{quoted(moved)} RENAME TO {quoted(name)}"
-        elif _all_null(tables, unique):
-            yield statements[name]
-        else:
-            reason = f"{columns} is declared unique, which existing rows may violate"
-            yield ManualStep(reason, statements[name], "It fails on duplicate values.")
-
-
-def _is_same(found: ActualIndex, wanted: ActualIndex) -> bool:
-    return found.valid and (found.unique, found.definition) == (wanted.unique, wanted.definition)
-
-
-def _moved_index(tables: Tables, wanted: ActualIndex) -> str | None:
-    """Return the index that is the declared one under another name."""
-    return next(
-        (
-            index.name
-            for index in tables.actual.indexes.values()
-            if _is_same(index, wanted) and index.name not in tables.wanted.indexes
-        ),
-        None,
-    )
-
-
-def _rebuilt(spec: TableSpec, name: str, statement: str) -> str:
-    """Return the statements that replace an index: never is there a moment without one."""
-    schema, new = quoted(spec.schema), quoted(_NEW_INDEX)
-    return (
-        f"{statement.replace(quoted(name), new, 1)};\nDROP INDEX {schema}.{quoted(name)};\n"
-        f"ALTER INDEX {schema}.{new} RENAME TO {quoted(name)}"
-    )
-
-
-def _collisions(tables: Tables, wanted: ActualIndex) -> str:
-    """Return the query for the first ten groups of rows that a unique index would not allow, by their ids."""
-    keys = ", ".join(wanted.keys)
-    present = " AND ".join(f"{key} IS NOT NULL" for key in wanted.keys)
-    return (
-        f"SELECT string_agg(id::text, ', ' ORDER BY id::text) FROM {tables.name} WHERE {present} "
-        f"GROUP BY {keys} HAVING count(*) > 1 ORDER BY min(id::text) LIMIT 10"
-    )
-
-
-def _all_null(tables: Tables, unique: Unique) -> bool:
-    """Return whether one of the columns is new and null in every row, so that there are no duplicates."""
-    new = (c for c in tables.spec.columns if c.name in unique.columns and c.name not in tables.actual.columns)
-    return any(column.nullable and column.default is None for column in new)
-
-
-def _index_changes(tables: Tables) -> Iterator[str]:
-    # Dropping the search column above also dropped its index.
-    rebuilt = any("DROP COLUMN" in step for step in _search_changes(tables) if isinstance(step, str))
-    gone = {ddl.object_name(tables.spec.name, (ddl.SEARCH,), ddl.INDEX)} if rebuilt else set()
-    for name, statement in ddl.indexes(tables.spec).items():
-        found = None if name in gone else tables.actual.indexes.get(name)
-        if found is None:
-            yield statement
-        elif not _is_same(found, tables.wanted.indexes[name]):
-            yield f"DROP INDEX {quoted(tables.spec.schema)}.{quoted(name)}"
-            yield statement
 
 
 def trigger_changes(tables: Tables) -> Iterator[str]:

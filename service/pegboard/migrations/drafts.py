@@ -11,12 +11,13 @@ import asyncpg
 from pegboard.migrations import history, survey
 from pegboard.migrations.comparison import existing_tables, standard_parts
 from pegboard.migrations.declarations import declaration_of, past_of
-from pegboard.migrations.difference import Past, Tables, difference
+from pegboard.migrations.difference import difference
 from pegboard.migrations.inspection import declared_table, definition
 from pegboard.migrations.plan import ManualStep, Plan, resolve
 from pegboard.migrations.sqlfiles import MigrationError
 from pegboard.migrations.status import SCHEMA_ROW, Outcome, PluginMigrations, ordered
 from pegboard.migrations.survey import Survey
+from pegboard.migrations.tables import Past, Tables
 from pegboard.schema import ddl
 from pegboard.schema.ddl import TableSpec
 

@@ -58,7 +58,8 @@ SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS
     ) ORDER BY i.relname) FROM pg_index JOIN pg_class i ON i.oid = indexrelid WHERE indrelid = c.oid) AS indexes,
     (SELECT json_agg(json_build_object(
         'name', tgname, 'enabled', tgenabled IN ('O', 'A'),
-        'definition', replace(pg_get_triggerdef(t.oid), format(' ON %s ', c.oid::regclass), ' ON {table} ')
+        'definition', replace(replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname),
+                                      ' ON {table} '), format(' ON pg_temp.%I ', c.relname), ' ON {table} ')
     ) ORDER BY tgname) FROM pg_trigger t WHERE tgrelid = c.oid AND NOT tgisinternal) AS triggers
 FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
 JOIN pg_namespace n ON n.nspname = wanted.schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import asyncpg
@@ -33,6 +33,9 @@ class CheckedStep:
 
     query: str
     step: ManualStep
+
+
+Steps = Iterator[str | ManualStep | CheckedStep]
 
 
 @dataclass(frozen=True, slots=True)

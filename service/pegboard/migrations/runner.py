@@ -49,6 +49,7 @@ async def migrate(
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
         found = await survey.take(connection, sources)
+        _check_core(found.outcomes)
         if found.has_work:
             async with history.lock(connection, wait):
                 await connection.execute(history.BOOTSTRAP)
@@ -73,6 +74,7 @@ async def preview(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Pr
     sources = ordered(plugins)
     async with history.connection(dsn) as connection:
         found = await survey.take(connection, sources)
+    _check_core(found.outcomes)
     return {
         source.plugin: _preview(source, found)
         for source in sources

@@ -14,6 +14,7 @@ from pegboard.migrations.declarations import Declaration
 from pegboard.migrations.inspection import TableName
 from pegboard.migrations.order import Step
 from pegboard.migrations.status import (
+    CORE,
     SCHEMA_ROW,
     Applied,
     Outcome,
@@ -66,6 +67,9 @@ class Survey:
         try:
             verdict = await compare(connection, source, self.history_of(source), existing, later, lock=lock)
         except asyncpg.PostgresError as error:
+            if self.outcomes[CORE].pending:
+                # The functions of the core that a table needs are not there yet.
+                return Verdict()
             verdict = Verdict(failure=f"its table cannot be compared: {error.message or type(error).__name__}")
         return verdict
 

@@ -10,18 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 import asyncpg
-from asyncpg.exceptions import (
-    ClientConfigurationError,
-    InterfaceError,
-    InvalidCachedStatementError,
-    OutdatedSchemaCacheError,
-)
+from asyncpg.exceptions import ClientConfigurationError, InterfaceError
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.postgres import conflicts
+from pegboard.postgres.conflicts import CONFLICTS
 from pegboard.postgres.pool import Pool
 from pegboard.postgres.replica import Replica
-from pegboard.postgres.session import was_closed_before_sending
 
 log = logging.getLogger("pegboard")
 
@@ -56,7 +52,7 @@ _BY_STATE: Mapping[str, type[ApiError]] = {
 _BY_CLASS: Mapping[str, type[ApiError]] = {
     "08": errors.DatabaseUnavailable,  # connection exception
     "22": errors.InvalidValue,  # data exception
-    "40": errors.DatabaseUnavailable,  # transaction rollback: serialization failure, deadlock
+    "40": errors.DatabaseUnavailable,  # transaction rollback
     "53": errors.DatabaseUnavailable,  # insufficient resources: too many connections, disk full
 }
 # Errors before a value was sent, by the cause that asyncpg reports.
@@ -64,11 +60,7 @@ _BY_CAUSE: tuple[tuple[type[BaseException], type[ApiError]], ...] = (
     (OverflowError, errors.OutOfRange),
     (UnicodeError, errors.InvalidCharacters),
 )
-_BY_TYPE: tuple[tuple[type[BaseException], type[ApiError]], ...] = (
-    (InvalidCachedStatementError, errors.DatabaseUnavailable),
-    (OutdatedSchemaCacheError, errors.DatabaseUnavailable),
-    (TimeoutError, errors.TimedOut),
-)
+_BY_TYPE: tuple[tuple[type[BaseException], type[ApiError]], ...] = ((TimeoutError, errors.TimedOut),)
 
 _FOREIGN_KEY = "23503"
 NO_SUCH_ITEM = "Refers to an item that does not exist."
@@ -123,7 +115,8 @@ class Database:
         if read_dsn is not None:
             # With pools of their own, the checks of the replica do not wait for connections of requests.
             probes = [Pool(dsn, size=1, read_only=True, **options) for dsn in (write_dsn, read_dsn)]
-            self._replica = Replica(pool(read_dsn, size=read_size, read_only=True, **options), reads, *probes)
+            own = pool(read_dsn, size=read_size, read_only=True, retries_contention=False, **options)
+            self._replica = Replica(own, reads, *probes)
         self.read: Pool | Replica = self._replica or reads
         self._on_available = on_available
         self.problem = ""
@@ -218,6 +211,8 @@ def translate(error: BaseException) -> ApiError | None:
 
     The message never contains a stored value. `error.constraint_name` identifies a violated constraint.
     """
+    if isinstance(error, CONFLICTS):
+        return conflicts.final(error)
     if isinstance(error, asyncpg.PostgresError):
         state = getattr(error, "sqlstate", None) or ""
         if state == _FOREIGN_KEY:
@@ -226,7 +221,7 @@ def translate(error: BaseException) -> ApiError | None:
         if kind is errors.InvalidValue and error.__cause__ is not None:
             kind = _first(_BY_CAUSE, error.__cause__) or kind
     else:
-        kind = errors.DatabaseUnavailable if was_closed_before_sending(error) else _first(_BY_TYPE, error)
+        kind = errors.DatabaseUnavailable if conflicts.was_closed_before_sending(error) else _first(_BY_TYPE, error)
     if kind is None:
         return None
     return kind(headers={"Retry-After": "1"} if kind is errors.DatabaseUnavailable else {})

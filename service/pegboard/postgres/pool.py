@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.exceptions import (
     InterfaceError,
     InternalClientError,
-    InvalidCachedStatementError,
-    InvalidSQLStatementNameError,
     OutdatedSchemaCacheError,
     ReadOnlySQLTransactionError,
 )
@@ -22,15 +21,14 @@ from asyncpg.transaction import Transaction
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.postgres import conflicts
+from pegboard.postgres.conflicts import CONFLICTS, STALE_STATEMENT_ERRORS, Retries
 from pegboard.postgres.connections import Connections
-from pegboard.postgres.session import (
-    ConnectionOptions,
-    Session,
-    connect,
-    refuse_session_change,
-    was_closed_before_sending,
-)
+from pegboard.postgres.session import ConnectionOptions, Session, connect, refuse_session_change
 from pegboard.postgres.waiting import Snapshots, Waiters
+from pegboard.rendering import short
+
+T = TypeVar("T")
 
 log = logging.getLogger("pegboard")
 
@@ -42,8 +40,8 @@ _CLOSE_TIMEOUT = 5.0
 
 # What a broken connection may raise.
 _CONNECTION_ERRORS = (InterfaceError, InternalClientError, asyncpg.PostgresError, OSError)
-# Errors that PostgreSQL raises before a prepared statement has any effect.
-_STALE_STATEMENT_ERRORS = (InvalidCachedStatementError, InvalidSQLStatementNameError)
+# What these run may commit a part of its work.
+_COMMITS = re.compile(r"\s*(CALL|DO)\b", re.IGNORECASE)
 
 
 class Pool(Connections):
@@ -51,7 +49,9 @@ class Pool(Connections):
 
     `timeout` limits both the wait for a connection and its opening, in seconds; then `errors.DatabaseUnavailable` is
     raised. `size`, `max_size`, `idle` and `waiting` describe the current state, `waits` counts the calls that had to
-    wait, and `timeouts` those that timed out.
+    wait, and `timeouts` those that timed out. A single statement that a conflict or a lost connection has ended runs
+    again if it cannot take effect twice; after a deadlock or a serialization failure only if `retries_contention`.
+    `retries` counts these retries.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Pool(Connections):
         prepare: bool = True,
         statement_timeout: float = 30.0,
         idle_in_transaction_timeout: float = 60.0,
+        retries_contention: bool = True,
     ) -> None:
         self.size = 0
         self._options = ConnectionOptions(
@@ -78,6 +79,8 @@ class Pool(Connections):
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._snapshots = Snapshots(size)
+        self._retries = Retries()
+        self._retries_contention = retries_contention
         self._closing = False
         self._unreachable = False
 
@@ -100,6 +103,11 @@ class Pool(Connections):
     def timeouts(self) -> int:
         """Return the number of waits that timed out."""
         return self._waiters.timeouts
+
+    @property
+    def retries(self) -> int:
+        """Return the number of retries of statements."""
+        return self._retries.count
 
     async def open(self) -> None:
         """Open the first connection, unless there is one; raises the errors of the attempt."""
@@ -165,6 +173,15 @@ class Pool(Connections):
     async def execute(self, sql: str, *args: Any) -> str:
         """Run one statement, or several without `args`, and return the status of the last, such as `UPDATE 3`."""
         refuse_session_change(sql)
+        try:
+            return await self._execute(sql, args)
+        except CONFLICTS as error:
+            # Of several statements, some may commit.
+            if _COMMITS.match(sql) or not (args or ";" not in sql.rstrip().rstrip(";")):
+                raise conflicts.final(error) from error
+            return await self._run_again(error, sql, lambda: self._execute(sql, args))
+
+    async def _execute(self, sql: str, args: tuple[Any, ...]) -> str:
         if self._local_settings:
             async with self.transaction() as connection:
                 return await connection.execute(sql, *args)
@@ -201,7 +218,11 @@ class Pool(Connections):
                 yield session
             except BaseException as error:
                 if not session.is_closed():
-                    await transaction.__aexit__(type(error), error, None)
+                    # If this fails, the session is closed or restored, which rolls back, too.
+                    with suppress(*_CONNECTION_ERRORS):
+                        await transaction.__aexit__(type(error), error, None)
+                if conflicts.is_lost(error, closed=session.is_closed()):
+                    raise conflicts.lost(error) from error
                 raise
             await transaction.__aexit__(None, None, None)
         except BaseException as error:
@@ -234,8 +255,10 @@ class Pool(Connections):
             except BaseException as error:
                 lost = session.is_closed() and isinstance(error, Exception)
                 self._check_in(session, error)
-                if not (may_retry and lost):
+                if not lost:
                     raise
+                if not may_retry:
+                    raise conflicts.lost(error) from error
                 may_retry = False
             else:
                 return session, transaction
@@ -243,34 +266,47 @@ class Pool(Connections):
     async def _retry(
         self, session: Session, error: BaseException, sql: str, args: tuple[Any, ...], limit: int
     ) -> list[asyncpg.Record]:
-        """Retry a statement if it cannot take effect twice; otherwise raise `error`."""
-        retryable = self._is_retryable(session, error, sql)
+        """Run a statement again if it cannot take effect twice; otherwise raise its error."""
+        failure = self._failure(session, error, sql)
         self._check_in(session, error)
-        if not retryable:
-            raise error
+        if not isinstance(failure, CONFLICTS):
+            raise failure
+        return await self._run_again(failure, sql, lambda: self._fetch_again(sql, args, limit))
+
+    async def _run_again(self, error: Exception, sql: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await self._retries.run(f"the statement {short(sql)}", error, attempt, conflicts.always)
+
+    async def _fetch_again(self, sql: str, args: tuple[Any, ...], limit: int) -> list[asyncpg.Record]:
         session = await self._acquire()
         try:
             # Prepared again, because the statements cached by this session may be outdated, too.
             run = await session.runner(sql, self._local_settings)
             rows = await run(args, limit)
-        except BaseException as second:
-            self._check_in(session, second)
-            raise
+        except BaseException as error:
+            failure = self._failure(session, error, sql)
+            self._check_in(session, error)
+            raise failure from failure.__cause__
         self._release(session)
         return rows
 
-    def _is_retryable(self, session: Session, error: BaseException, sql: str) -> bool:
-        """Return whether a statement that failed with `error` may run again."""
-        if isinstance(error, _STALE_STATEMENT_ERRORS):
-            return True
-        if not session.is_closed():
-            return self._read_only and isinstance(error, OutdatedSchemaCacheError)
-        if not isinstance(error, _CONNECTION_ERRORS):
-            return False
-        if self._read_only or was_closed_before_sending(error):
-            return True
+    def _failure(self, session: Session, error: BaseException, sql: str) -> BaseException:
+        """Return the error of a statement: one of `CONFLICTS` only if the statement may run again."""
+        if isinstance(error, CONFLICTS):
+            return error if self._is_retryable(error, sql) else conflicts.final(error)
+        if not session.is_closed() or not isinstance(error, _CONNECTION_ERRORS):
+            return error
         # Not sent completely, or lost while the statement was being prepared.
-        return isinstance(error.__cause__, BrokenPipeError) or sql not in session.statements
+        unsent = isinstance(error.__cause__, BrokenPipeError) or sql not in session.statements
+        if self._read_only or conflicts.was_closed_before_sending(error) or unsent:
+            return conflicts.lost(error)
+        return error
+
+    def _is_retryable(self, error: Exception, sql: str) -> bool:
+        if isinstance(error, STALE_STATEMENT_ERRORS):
+            return True
+        if isinstance(error, OutdatedSchemaCacheError):
+            return self._read_only
+        return self._retries_contention and not _COMMITS.match(sql)
 
     def _check_in(self, session: Session, error: BaseException | None = None) -> None:
         """Release a session after use: return it to the pool, restore it or drop it, depending on `error`."""
@@ -282,8 +318,10 @@ class Pool(Connections):
         elif session.is_in_transaction() or not isinstance(error, Exception | None):
             self._restore_later(session)
         else:
-            if isinstance(error, (*_STALE_STATEMENT_ERRORS, OutdatedSchemaCacheError)):
-                session.statements.clear()
+            if isinstance(error, (*STALE_STATEMENT_ERRORS, OutdatedSchemaCacheError)):
+                # Those of other sessions would fail, too, each once more.
+                for other in self._sessions:
+                    other.forget_statements()
             self._release(session)
         self._refuse_writing(error)
 

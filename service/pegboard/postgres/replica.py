@@ -124,6 +124,11 @@ class Replica(Connections):
         """Return the number of waits that timed out."""
         return self._own.timeouts + self._reads.timeouts
 
+    @property
+    def retries(self) -> int:
+        """Return the number of retries of statements."""
+        return self._own.retries + self._reads.retries
+
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows."""
         return await self._read(lambda pool: pool.fetch(sql, *args))

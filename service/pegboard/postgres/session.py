@@ -11,12 +11,12 @@ from typing import Any
 
 import asyncpg
 import orjson
-from asyncpg.exceptions import InFailedSQLTransactionError, InterfaceError, InternalClientError
+from asyncpg.exceptions import InFailedSQLTransactionError
 from asyncpg.prepared_stmt import PreparedStatement
 from asyncpg.protocol.protocol import NO_TIMEOUT
 
 from pegboard import rendering
-from pegboard.postgres import hosts
+from pegboard.postgres import codecs, hosts
 
 Run = Callable[[tuple[Any, ...], int], Awaitable[list[asyncpg.Record]]]
 
@@ -114,6 +114,11 @@ class Session(asyncpg.Connection):
         self.statements[sql] = run
         return run
 
+    def forget_statements(self) -> None:
+        """Prepare all statements again, as a migration may have made them stale."""
+        self.statements.clear()
+        self._drop_local_statement_cache()  # type: ignore[attr-defined]  # Not in the stubs.
+
     async def restore(self) -> None:
         """Reset the session to its initial state: end a cancelled query and an open transaction, and reset settings."""
         # Waits for the end of a cancelled query, and absorbs a late cancellation; only then is it known whether there
@@ -135,14 +140,6 @@ def refuse_session_change(sql: str) -> None:
         raise ValueError("a statement that changes its session requires transaction() or connection()")
 
 
-def was_closed_before_sending(error: BaseException) -> bool:
-    """Return whether `error` means that the connection was closed before anything was sent."""
-    if isinstance(error, InterfaceError):
-        return "connection is closed" in str(error)
-    # asyncpg has read the server's last message, but not yet the end of the stream.
-    return isinstance(error, InternalClientError) and str(error).startswith("cannot switch to state")
-
-
 async def connect(options: ConnectionOptions) -> Session:
     """Open a session; raises the errors of the attempt, including `TimeoutError`."""
     async with asyncio.timeout(options.timeout):
@@ -156,6 +153,7 @@ async def connect(options: ConnectionOptions) -> Session:
         try:
             for name in ("json", "jsonb"):
                 await session.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads)
+            await codecs.install(session)
         except BaseException:
             session.discard()
             raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pegboard.query import spans
 from pegboard.query.operators import OPERATORS, Condition
 from pegboard.query.query import Filter
 from pegboard.schema.column import parameter, quoted
 from pegboard.schema.ddl import SEARCH
+from pegboard.schema.folding import words
 
-_WORDS = "websearch_to_tsquery('simple', $1::text)"
+_WORDS = "$1::text::tsquery"
 
 RANK = f"ts_rank(t.{quoted(SEARCH)}, {_WORDS})::double precision"
 """The relevance of a row for a search, which is the first argument of its statement."""
@@ -30,7 +32,7 @@ def conditions(filters: tuple[Filter, ...], first: int, q: str | None = None) ->
 
 def arguments(filters: tuple[Filter, ...], q: str | None = None) -> list[Any]:
     """Return the arguments of the conditions of a search and of filters."""
-    values = [] if q is None else [q]
+    values: list[Any] = [] if q is None else [_search(q)]
     for filter in filters:
         values += _condition(filter)[1]
     return values
@@ -46,13 +48,28 @@ def shape(filters: tuple[Filter, ...]) -> tuple[Any, ...]:
     )
 
 
+def _search(q: str) -> str:
+    """Return the query for items with all words of `q`, each by its beginning; without words, it matches nothing."""
+    return " & ".join(f"'{word}':*" for word in dict.fromkeys(words(q)))
+
+
 def _condition(filter: Filter) -> Condition:
-    return OPERATORS[filter.operator].condition(filter.value)
+    if filter._column.is_temporal:
+        found = spans.condition(filter.operator, filter.value)
+        if found is not None:
+            return found
+    operator = OPERATORS[filter.operator]
+    folding = operator.folding(filter._column)
+    return operator.condition(filter.value if folding is None else folding.fold(filter.value))
 
 
 def _filled(filter: Filter, template: str, numbers: range) -> str:
     """Return the text of a condition whose arguments have these numbers."""
-    column = f"t.{quoted(filter._column.name)}"
+    column = filter._column.expression
     ordered = f'{column} COLLATE "C"' if filter._column.is_text else column
-    type_of = OPERATORS[filter.operator].argument_type(filter._column)
+    operator = OPERATORS[filter.operator]
+    folding = operator.folding(filter._column)
+    if folding is not None:
+        column = ordered = f"{folding.function}({ordered})"
+    type_of = operator.argument_type(filter._column)
     return template.format(*(parameter(number, type_of) for number in numbers), column=column, ordered=ordered)

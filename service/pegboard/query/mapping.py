@@ -14,6 +14,7 @@ from pegboard import rendering
 from pegboard.schema import fields
 from pegboard.schema.column import Column, Part
 from pegboard.schema.ddl import CREATED_AT, ID, UPDATED_AT
+from pegboard.schema.normalizing import normalizer
 from pegboard.schema.schema import Schema
 
 NAME = Column("id", "text", False, field="id", parse=fields.query_parser(fields.String()), writable=False)
@@ -25,6 +26,7 @@ _PLAIN = frozenset(
     (
         *(fields.String, fields.Email, fields.Url, fields.UUID, fields.Integer, fields.Float, fields.Decimal),
         *(fields.Boolean, fields.Date, fields.DateTime, fields.Time, fields.Dict, fields.Raw, fields.Reference),
+        *(fields.JSON, fields.Enum, fields.IP),
     )
 )
 """The fields whose values are shown as the database returns them."""
@@ -95,8 +97,12 @@ def _column(name: str, field: Field[Any], type_of: str | None) -> Column:
         max_length=most,
         min_length=least,
         references=(field.resource, field.resource) if isinstance(field, fields.Reference) else None,
+        choices=_choices(field, type_of),
         field=name_of(field, name),
         parse=fields.query_parser(field.inner if isinstance(field, fields.List) else field),
+        normalize=normalizer(field, type_of),
+        places=field.places if isinstance(field, fields.Decimal) and field.fixed else None,
+        is_shown_as_text=isinstance(field, fields.String) and type_of is not None and type_of.lower() != "text",
         readable=not field.load_only,
         writable=not field.dump_only,
         shape=_shape(field) if type_of == "jsonb" else None,
@@ -134,9 +140,14 @@ def _bounds(field: Any) -> tuple[int | None, int | None]:
     least, most = None, None
     for validator in field.validators:
         check = getattr(validator, "check", validator)
-        if isinstance(check, validate.Length):
+        if isinstance(check, validate.Length) and not isinstance(check, fields.ColumnLength):
             least, most = (check.min, check.max) if check.equal is None else (check.equal, check.equal)
     return least, most
+
+
+def _choices(field: Field[Any], type_of: str | None) -> tuple[str | int, ...] | None:
+    """Return the values that a column may have; None if any, or if its type names them."""
+    return field.choices if isinstance(field, fields.Enum) and type_of in ("text", "bigint") else None
 
 
 def _default(field: Field[Any], type_of: str) -> str | None:
@@ -146,6 +157,9 @@ def _default(field: Field[Any], type_of: str) -> str | None:
     value = default() if default in (list, dict) else None if callable(default) else default
     if value is missing or value is None:
         return None
+    normalize = normalizer(field, type_of)
+    if normalize is not None:
+        value = normalize(value)
     if isinstance(value, list) and type_of.endswith("[]"):
         return f"ARRAY[{', '.join(_quoted(_text(part)) for part in value)}]::{type_of}"
     text = rendering.dumps(value).decode() if type_of == "jsonb" else _text(value)

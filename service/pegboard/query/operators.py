@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from pegboard.schema.column import Column
+from pegboard.schema.folding import ACCENTS, CASE, Folding
 
 _WILD = re.compile(r"([\\%_])")
 
@@ -38,8 +39,9 @@ class Operator:
     """Describe one filter operator.
 
     `applies` is whether a column that can be read has it. `condition` is the condition for an operand, and `matches` is
-    the same for an item's value and an operand in memory. `description` has `{}` for the name of the field.
-    `argument_type` is the PostgreSQL type of the arguments.
+    the same for an item's value and an operand in memory. `folding` is what the comparison ignores, if anything: the
+    column, the item's value and the operand are folded before. `description` has `{}` for the name of the field, and
+    for what is ignored. `argument_type` is the PostgreSQL type of the arguments.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Operator:
     description: str
     operand: Operand = Operand.VALUE
     argument_type: Callable[[Column], str] = lambda column: column.query_type
+    folding: Callable[[Column], Folding | None] = lambda column: None
+
+    def describe(self, column: Column) -> str:
+        """Return what the filter of a field does."""
+        folding = self.folding(column)
+        return self.description.format(column.field, "" if folding is None else folding.note)
 
     def parameter(self, field: str) -> str:
         """Return the URL parameter that filters by a field."""
@@ -72,6 +80,10 @@ def _is_text(column: Column) -> bool:
     return column.is_text
 
 
+def _equality(column: Column) -> Folding | None:
+    return CASE if column.ignores_case else None
+
+
 def _begins(prefix: str) -> Condition:
     """Return the condition for texts from `prefix` to the exclusive end of those that begin with it, if it has one."""
     kept = prefix
@@ -89,7 +101,8 @@ EQUAL = Operator(
     _is_comparable,
     lambda wanted: ("{column} = {0}", (wanted,)),
     lambda value, wanted: value is not None and bool(value == wanted),
-    "Only items whose `{}` is this.",
+    "Only items whose `{}` is this{}.",
+    folding=_equality,
 )
 """The operator without a suffix in a URL."""
 
@@ -100,7 +113,8 @@ _ALL = (
         _is_comparable,
         lambda wanted: ("{column} IS DISTINCT FROM {0}", (wanted,)),
         lambda value, wanted: bool(value != wanted),
-        "Only items whose `{}` is not this, including null.",
+        "Only items whose `{}` is not this{}, including null.",
+        folding=_equality,
     ),
     Operator(
         "lt",
@@ -135,26 +149,28 @@ _ALL = (
         _is_comparable,
         lambda wanted: ("{column} = ANY({0})", (wanted,)),
         lambda value, wanted: value is not None and value in wanted,
-        "Only items whose `{}` is one of these, separated by commas; `\\,` is a comma within a value.",
+        "Only items whose `{}` is one of these{}, separated by commas; `\\,` is a comma within a value.",
         Operand.VALUES,
         lambda column: f"{column.query_type}[]",
+        _equality,
     ),
     Operator(
         "prefix",
         _is_text,
         _begins,
         lambda value, wanted: value is not None and value.startswith(wanted),
-        "Only items whose `{}` begins with this.",
+        "Only items whose `{}` begins with this{}.",
         Operand.TEXT,
+        folding=lambda column: ACCENTS if column.ignores_accents else None,
     ),
     Operator(
         "contains",
         _is_text,
-        # Collation C handles the case of ASCII letters only.
-        lambda wanted: ('{column} COLLATE "default" ILIKE {0}', ("%" + _WILD.sub(r"\\\1", wanted) + "%",)),
-        lambda value, wanted: value is not None and wanted.lower() in value.lower(),
-        "Only items whose `{}` contains this, in upper or lower case.",
+        lambda wanted: ("{ordered} LIKE {0}", ("%" + _WILD.sub(r"\\\1", wanted) + "%",)),
+        lambda value, wanted: value is not None and wanted in value,
+        "Only items whose `{}` contains this{}.",
         Operand.TEXT,
+        folding=lambda column: ACCENTS if column.ignores_accents else CASE,
     ),
     Operator(
         "has",

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pegboard.query.query import Query, Sort
-from pegboard.schema.column import Column, quoted
+from pegboard.schema.column import INTEGER_KEY, TEMPORAL, Column, parameter
+
+_AS_TEXT = TEMPORAL | {"inet"}
 
 SORTED_LENGTH = 500
 """The number of characters of a long text to sort by, as cursors and indexes cannot hold all of it."""
@@ -22,6 +24,21 @@ class Key:
     nullable: bool = False
     column: str = ""
     name: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Return whether a position has the key as PostgreSQL's text, which is exact."""
+        return self.type in _AS_TEXT
+
+    @property
+    def selected(self) -> str:
+        """Return the expression for the value of the key in a position."""
+        as_text = self.is_text or self.type in ("uuid", INTEGER_KEY, "numeric")
+        return f"({self.expression})::text" if as_text else self.expression
+
+    def parameter(self, number: int) -> str:
+        """Return the placeholder of an argument with the value of the key in a position."""
+        return f"${number}::text::{self.type}" if self.is_text else parameter(number, self.type)
 
     def order(self, backwards: bool) -> str:
         """Return the key for `ORDER BY`. Nulls are where PostgreSQL puts them: last, or first if descending."""
@@ -45,7 +62,7 @@ def keys(query: Query, id: Column, rank: str) -> tuple[Key, ...]:
 
 def _key(sort: Sort) -> Key:
     column = sort._column
-    plain = f"t.{quoted(column.name)}"
+    plain = column.expression
     expression, name = plain, column.field
     if column.is_long:
         expression, name = f"left({plain}, {SORTED_LENGTH})", ""

@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
 from typing import Any, NamedTuple
 
 from pegboard import rendering
 from pegboard.query import filtering, ordering
 from pegboard.query.query import Filter, Query
-from pegboard.schema.column import INTEGER_KEY, Column, arguments_as_sent, parameter, quoted
+from pegboard.schema.column import INTEGER_KEY, Column, is_custom, parameter, quoted
 from pegboard.schema.ddl import CREATED_AT, NOW, UPDATED_AT, VERSION
 from pegboard.schema.numbers import MAX_INTEGER
 
 _CACHED = 1_000
 
 # PostgreSQL's text output of these types is lossless, and needs no conversion.
-_AS_TEXT = {"uuid": "text", INTEGER_KEY: "text", "numeric": "text", "uuid[]": "text[]", "numeric[]": "text[]"}
-
-# PostgreSQL formats it in a fraction of the time that asyncpg takes to decode it;
-# `rendering.instant_from_postgres` completes it.
-_INSTANT = "timestamptz"
+_AS_TEXT = {
+    **dict.fromkeys(("uuid", INTEGER_KEY, "numeric"), "({})::text"),
+    **dict.fromkeys(("uuid[]", "numeric[]"), "({})::text[]"),
+    # As a double, 0.1 would be 0.10000000149011612.
+    "real": "({})::text::double precision",
+    "real[]": "({})::text[]::double precision[]",
+    "inet": "abbrev({})",
+}
+_TEXT = "({})::text"
 
 
 class Statement(NamedTuple):
@@ -35,14 +40,13 @@ class Page(NamedTuple):
     """Hold the statement of one page, and how to read its rows.
 
     It returns one row more than the limit if there are more. A row begins with the values of the fields `names`, in
-    this order; those of `instants` are text for `rendering.instant_from_postgres`. `keys` are the indexes of the values
-    of its position. For a page before a cursor, the rows are in reverse order.
+    this order. `keys` are the indexes of the values of its position. For a page before a cursor, the rows are in
+    reverse order.
     """
 
     text: str
     args: tuple[Any, ...]
     names: tuple[str, ...]
-    instants: tuple[str, ...]
     keys: tuple[int, ...] = ()
 
     def position_of(self, row: Any) -> tuple[Any, ...]:
@@ -59,18 +63,25 @@ class Table:
     if it is searchable, "_search". With a `seed`, a digest of the row is used instead of a version. Values to write are
     passed by SQL column. `extra` filters are added to those of the query, and not under the client's control. The text
     of each statement is generated once and cached.
+
+    If the items are only `rendered`, their timestamps, dates and times are PostgreSQL's text, which `complete` turns
+    into that of responses.
     """
 
     schema: str
     name: str
     columns: tuple[Column, ...]
     seed: int | None = None
+    rendered: bool = False
+    _completions: tuple[tuple[str, Callable[[str], str]], ...] = field(init=False, repr=False, compare=False)
     _by_column: dict[str, Column] = field(init=False, repr=False, compare=False)
     _texts: dict[tuple[Any, ...], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a field that would hide the version of its row."""
         object.__setattr__(self, "_by_column", {column.name: column for column in self.columns})
+        completions = [(c.field, rendering.FROM_POSTGRES[c.base_type]) for c in self.columns if self._is_text(c)]
+        object.__setattr__(self, "_completions", tuple(completions))
         if VERSION in self._by_column or any(column.field == VERSION for column in self.columns):
             raise ValueError(f"{self.name}: a field cannot be called {VERSION!r}")
 
@@ -89,6 +100,17 @@ class Table:
     def sql_name(self) -> str:
         """Return the table's quoted name with its schema."""
         return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    def _is_text(self, column: Column) -> bool:
+        return self.rendered and column.is_temporal and column.readable
+
+    def complete(self, items: Iterable[dict[str, Any]]) -> None:
+        """Complete the values of items that were selected as text."""
+        for name, complete in self._completions:
+            for item in items:
+                text = item.get(name)
+                if text is not None:
+                    item[name] = complete(text)
 
     def select(self, id: str, extra: tuple[Filter, ...] = (), *, lock: bool = False) -> Statement:
         """Select one item and its "_version"; with `lock`, no other transaction can change it until this one ends."""
@@ -117,46 +139,30 @@ class Table:
         query: Query,
         position: tuple[Any, ...] | None = None,
         extra: tuple[Filter, ...] = (),
-        *,
-        text_instants: bool = False,
     ) -> Page:
-        """Select one page: the rows after `position`, or before it if the query has `before`.
-
-        With `text_instants`, instants are selected as text, which is faster than to decode and format them.
-        """
+        """Select one page: the rows after `position`, or before it if the query has `before`."""
         filters = (*query.filters, *extra)
         nulls = None if position is None else tuple([value is None for value in position])
         sort = tuple([(sort.field, sort.descending) for sort in query.sort])
         backwards = query.before is not None
-        shape = (
-            sort,
-            filtering.shape(filters),
-            query.fields,
-            query.q is None,
-            nulls,
-            backwards,
-            query.limit,
-            text_instants,
-        )
-        text, *reading = self._text(("page", *shape), lambda: self._page(query, filters, nulls, text_instants))
-        values = () if position is None else [value for value in position if value is not None]
-        return Page(text, arguments_as_sent((*filtering.arguments(filters, query.q), *values)), *reading)
+        shape = (sort, filtering.shape(filters), query.fields, query.q is None, nulls, backwards, query.limit)
+        text, *reading = self._text(("page", *shape), lambda: self._page(query, filters, nulls))
+        values = () if position is None else [_argument(value) for value in position if value is not None]
+        return Page(text, (*filtering.arguments(filters, query.q), *values), *reading)
 
     def _page(
-        self, query: Query, filters: tuple[Filter, ...], nulls: tuple[bool, ...] | None, text_instants: bool
-    ) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+        self, query: Query, filters: tuple[Filter, ...], nulls: tuple[bool, ...] | None
+    ) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
         backwards = query.before is not None
         keys = ordering.keys(query, self._key_column, filtering.RANK)
         shown = self._shown(query.fields)
-        names, instants = _names(shown, text_instants)
-        # A position consists of values, not of their text.
-        hidden = [key for key in keys if key.name not in names or key.name in instants]
+        names = tuple(column.field for column in shown)
+        # A cursor has the exact text of a timestamp, which Python may not be able to represent.
+        hidden = [key for key in keys if key.name not in names or (key.is_text and not self.rendered)]
         indexes = tuple(
             len(names) + hidden.index(key) if key in hidden else names.index(key.name or "") for key in keys
         )
-        selected = ", ".join(
-            (*_selection(shown, text_instants), *(_as_text(key.expression, key.type) for key in hidden))
-        )
+        selected = ", ".join((*self._selection(shown), *(key.selected for key in hidden)))
         order = ", ".join(key.order(backwards) for key in keys)
         # The limit is part of the text, because PostgreSQL would plan the statement each time if it were an argument.
         ending = f" ORDER BY {order} LIMIT {query.limit + 1}"
@@ -169,29 +175,29 @@ class Table:
             f"SELECT {selected} FROM {self.sql_name} AS t{_where(conditions + branch)}{ending}" for branch in branches
         ]
         if len(texts) == 1:
-            return texts[0], names, instants, indexes
+            return texts[0], names, indexes
         # PostgreSQL runs the parts one after the other, and only those needed to fill the page: parts with a LIMIT are
         # never run in parallel. Ordering the result again would make it run all of them.
-        return " UNION ALL ".join(f"({text})" for text in texts) + f" LIMIT {query.limit + 1}", names, instants, indexes
+        return " UNION ALL ".join(f"({text})" for text in texts) + f" LIMIT {query.limit + 1}", names, indexes
 
-    def stream(self, query: Query, extra: tuple[Filter, ...] = (), *, text_instants: bool = False) -> Page:
-        """Select all items that match a query, up to its limit, in its order; `text_instants` as for a page."""
+    def stream(self, query: Query, extra: tuple[Filter, ...] = ()) -> Page:
+        """Select all items that match a query, up to its limit, in its order."""
         filters = (*query.filters, *extra)
         arguments = filtering.arguments(filters, query.q)
 
-        def write() -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        def write() -> tuple[str, tuple[str, ...]]:
             shown = self._shown(query.fields)
-            selected = ", ".join(_selection(shown, text_instants))
+            selected = ", ".join(self._selection(shown))
             order = ", ".join(key.order(False) for key in ordering.keys(query, self._key_column, filtering.RANK))
             where = _where(filtering.conditions(filters, 1, query.q))
             limit = parameter(len(arguments) + 1, "bigint")
             text = f"SELECT {selected} FROM {self.sql_name} AS t{where} ORDER BY {order} LIMIT {limit}"
-            return text, *_names(shown, text_instants)
+            return text, tuple(column.field for column in shown)
 
         sort = tuple([(sort.field, sort.descending) for sort in query.sort])
-        shape = (sort, filtering.shape(filters), query.fields, query.q is None, text_instants)
-        text, names, instants = self._text(("stream", *shape), write)
-        return Page(text, arguments_as_sent((*arguments, query.limit)), names, instants)
+        shape = (sort, filtering.shape(filters), query.fields, query.q is None)
+        text, names = self._text(("stream", *shape), write)
+        return Page(text, (*arguments, query.limit), names)
 
     def count(self, query: Query, extra: tuple[Filter, ...] = ()) -> Statement:
         """Count the items that match a query, on all pages."""
@@ -229,30 +235,6 @@ class Table:
 
         text: str = self._text(("insert", id is None, *values), write)
         return _statement(text, *first, *versions, *values.values())
-
-    def insert_many(self, rows: Sequence[tuple[str | None, int, Mapping[str, Any]]]) -> Statement:
-        """Insert a row for each (id, version, values), and return the items in the same order.
-
-        A column that only some of the rows contain is null in the others. Either all rows have an id, or none has.
-        """
-        names = tuple(dict.fromkeys(name for _, _, values in rows for name in values))
-        key = self._key_column.name
-        with_ids = key not in names and all(id is not None for id, _, _ in rows)
-
-        def write() -> str:
-            fixed = self._managed(f"r.{quoted(key)}", f"r.{quoted(VERSION)}")
-            if not with_ids:
-                del fixed[key]
-            types = {key: self._key_column.base_type, VERSION: "bigint"}
-            types |= {name: self._by_column[name].base_type for name in names}
-            record = ", ".join(f"{quoted(name)} {type_of}" for name, type_of in types.items())
-            selected = ", ".join((*fixed.values(), *(f"r.{quoted(name)}" for name in names)))
-            source = f"SELECT {selected} FROM json_to_recordset($1::text::json) AS r({record})"
-            return self._insertion((*fixed, *names), source)
-
-        records = [{key: id, VERSION: version, **values} for id, version, values in rows]
-        text: str = self._text(("insert_many", with_ids, *names), write)
-        return Statement(text, (rendering.dumps(records).decode(),))
 
     def _managed(self, id: str, version: str) -> dict[str, str]:
         """Return the columns that the service sets in a new row, and their values as SQL."""
@@ -327,7 +309,21 @@ class Table:
         return f"({value})::{column.type}" if column.has_scale else value
 
     def _item(self) -> str:
-        return ", ".join((*_selection(self._shown(None)), f"{self._version} AS {quoted(VERSION)}"))
+        return ", ".join((*self._selection(self._shown(None)), f"{self._version} AS {quoted(VERSION)}"))
+
+    def _selection(self, columns: Iterable[Column]) -> Iterator[str]:
+        """Yield the SELECT list entry of each column."""
+        for column in columns:
+            yield f"{self._template(column).format(f't.{quoted(column.name)}')} AS {quoted(column.field)}"
+
+    def _template(self, column: Column) -> str:
+        """Return the form in which a value is selected."""
+        if column.places:
+            # The sum has the places of the number that has more.
+            return f"({{}} + 0.{'0' * column.places})::text"
+        if column.is_shown_as_text or is_custom(column.base_type):
+            return "({})::text[]" if column.is_list else _TEXT
+        return _TEXT if self._is_text(column) else _AS_TEXT.get(column.base_type, "{}")
 
     def _shown(self, wanted: frozenset[str] | None) -> list[Column]:
         readable = [column for column in self.columns if column.readable]
@@ -350,7 +346,12 @@ def estimated(plan: Any) -> int:
 
 
 def _statement(text: str, *args: Any) -> Statement:
-    return Statement(text, arguments_as_sent(args))
+    return Statement(text, args)
+
+
+def _argument(value: Any) -> Any:
+    """Return a value of a position, as text if that is how its parameter is sent."""
+    return str(value) if isinstance(value, date | time) else value
 
 
 def _where(conditions: Sequence[str]) -> str:
@@ -361,32 +362,10 @@ def _version_arguments(versions: Collection[int] | None) -> tuple[list[int], ...
     return () if versions is None else (list(versions),)
 
 
-def _names(columns: Sequence[Column], text_instants: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the columns, and of those among them that are instants selected as text."""
-    return (
-        tuple(column.field for column in columns),
-        tuple(column.field for column in columns if text_instants and column.base_type == _INSTANT),
-    )
-
-
-def _selection(columns: Iterable[Column], text_instants: bool = False) -> Iterator[str]:
-    """Yield the SELECT list entry of each column; `text_instants` as for a page."""
-    for column in columns:
-        value = f"t.{quoted(column.name)}"
-        is_text_instant = text_instants and column.base_type == _INSTANT
-        expression = f"({value})::text" if is_text_instant else _as_text(value, column.base_type)
-        yield f"{expression} AS {quoted(column.field)}"
-
-
-def _as_text(expression: str, type_of: str) -> str:
-    as_text = _AS_TEXT.get(type_of)
-    return expression if as_text is None else f"({expression})::{as_text}"
-
-
 def _values(keys: Sequence[ordering.Key], nulls: tuple[bool, ...], number: int) -> list[str | None]:
     """Return the values of a position as SQL; `number` is that of their first argument."""
     values: list[str | None] = []
     for key, null in zip(keys, nulls, strict=True):
-        values.append(None if null else parameter(number, key.type))
+        values.append(None if null else key.parameter(number))
         number += not null
     return values

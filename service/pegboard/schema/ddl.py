@@ -10,17 +10,21 @@ from typing import Any
 
 from pegboard.schema.column import NESTED, QUERIED, Column, quoted
 from pegboard.schema.fields import UUID, DateTime, query_parser
+from pegboard.schema.folding import FOLD, WORDS
+from pegboard.schema.normalizing import instant
 
 VERSION = "_version"
 OWNER = "_owner"
 SEARCH = "_search"
 CONTENT = "_content"
+TRIGGER = "~version"
+"""The trigger that renews the version of a row; PostgreSQL runs the triggers of a table in the order of their names."""
 
 # Names with these suffixes are generated: they are dropped if no longer declared. No others are.
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
+CHOICES = "_choices"
 
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
-_SEARCHED = 100_000  # characters; to_tsvector refuses a text whose words exceed 1 MiB
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -46,12 +50,15 @@ NOW = "date_trunc('second', now())"
 """The current time in SQL, without fractions of a second."""
 _INSTANT = query_parser(DateTime())
 
-ID = Column("id", "uuid", nullable=False, field="id", parse=query_parser(UUID()), writable=False)
-CREATED_AT = Column("created_at", "timestamptz", False, NOW, field="created_at", parse=_INSTANT, writable=False)
-UPDATED_AT = Column("updated_at", "timestamptz", False, NOW, field="updated_at", parse=_INSTANT, writable=False)
-STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", nullable=False))
+ID = Column("id", "uuid", False, "pegboard.uuid7()", field="id", parse=query_parser(UUID()), writable=False)
+CREATED_AT, UPDATED_AT = (
+    Column(name, "timestamptz", False, NOW, field=name, parse=_INSTANT, normalize=instant, writable=False)
+    for name in ("created_at", "updated_at")
+)
+STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", False, "pegboard.new_version()"))
+_NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
 OWNED_BY = Column(
-    OWNER, "uuid", nullable=False, field=OWNER, parse=query_parser(UUID()), readable=False, writable=False
+    OWNER, "uuid", False, _NOBODY, field=OWNER, parse=query_parser(UUID()), readable=False, writable=False
 )
 """The client that an item belongs to: a column of owned resources, hidden from clients."""
 
@@ -140,6 +147,7 @@ def create_table(spec: TableSpec) -> list[str]:
     """Return the statements that create the table and its indexes, without references to other tables."""
     lines = [column_definition(column) for column in spec.all_columns]
     lines += [f"CONSTRAINT {quoted(name)} {check.sql}" for name, check in lengths(spec).items()]
+    lines += [f"CONSTRAINT {quoted(name)} {choice_definition(column)}" for name, column in choices(spec).items()]
     if spec.search:
         lines.append(search_definition(spec))
     body = ",\n    ".join(lines)
@@ -147,6 +155,7 @@ def create_table(spec: TableSpec) -> list[str]:
         f"CREATE TABLE {spec.sql_name} (\n    {body}\n)",
         *uniques(spec).values(),
         *indexes(spec).values(),
+        create_trigger(spec),
     ]
 
 
@@ -154,6 +163,15 @@ def add_reference(spec: TableSpec, name: str) -> str:
     """Return the statement that adds the reference with this name."""
     definition = reference_definition(references(spec)[name])
     return f"ALTER TABLE {spec.sql_name} ADD CONSTRAINT {quoted(name)} {definition}"
+
+
+def create_trigger(spec: TableSpec) -> str:
+    """Return the statement that lets any other `UPDATE` than the service's own renew the version of a row."""
+    when = f"NEW.{quoted(VERSION)} = OLD.{quoted(VERSION)}"
+    return (
+        f"CREATE TRIGGER {quoted(TRIGGER)} BEFORE UPDATE ON {spec.sql_name}\n"
+        f"    FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION pegboard.renew_version()"
+    )
 
 
 def content_name(spec: TableSpec) -> str:
@@ -184,7 +202,7 @@ def create_content(spec: TableSpec) -> list[str]:
 def constraint_columns(spec: TableSpec) -> dict[str, tuple[str, ...]]:
     """Return the columns of each constraint, by the name in PostgreSQL's error."""
     columns = {unique_name(spec, unique): unique.columns for unique in spec.uniques}
-    columns |= {name: (column.name,) for name, column in references(spec).items()}
+    columns |= {name: (column.name,) for name, column in (references(spec) | choices(spec)).items()}
     return columns | {name: (check.column.name,) for name, check in lengths(spec).items()}
 
 
@@ -237,10 +255,9 @@ def column_definition(column: Column) -> str:
 
 
 def search_definition(spec: TableSpec) -> str:
-    """Return the generated column that full-text search reads; it is not specific to a language."""
+    """Return the generated column that full-text search reads."""
     text = " || ' ' || ".join(f"coalesce({quoted(name)}, '')" for name in spec.search)
-    words = f"to_tsvector('simple', left({text}, {_SEARCHED}))"
-    return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({words}) STORED"
+    return f"{quoted(SEARCH)} tsvector GENERATED ALWAYS AS ({WORDS}({text})) STORED"
 
 
 def lengths(spec: TableSpec) -> dict[str, Length]:
@@ -267,6 +284,18 @@ def reference_definition(column: Column) -> str:
     return f'FOREIGN KEY ({quoted(column.name)}) REFERENCES {target} ("id")'
 
 
+def choices(spec: TableSpec) -> dict[str, Column]:
+    """Return the columns with a limited choice of values by the names of their constraints."""
+    limited = [column for column in spec.columns if column.choices is not None]
+    return {object_name(spec.name, (column.name,), CHOICES): column for column in limited}
+
+
+def choice_definition(column: Column) -> str:
+    """Return the constraint of a column that may have only some values."""
+    values = ", ".join(str(c) if isinstance(c, int) else "'" + c.replace("'", "''") + "'" for c in column.choices or ())
+    return f"CHECK ({quoted(column.name)} IN ({values}))"
+
+
 def unique_name(spec: TableSpec, unique: Unique) -> str:
     """Return the name of the index that enforces `unique`."""
     return object_name(spec.name, (*unique.columns, *(["ignore_case"] if unique.ignore_case else [])), UNIQUE)
@@ -277,12 +306,8 @@ def uniques(spec: TableSpec) -> dict[str, str]:
     texts = {column.name for column in spec.all_columns if column.is_collatable and not column.is_list}
     statements = {}
     for unique in spec.uniques:
-        # Collation C lowers ASCII only, so the default one lowers; C then orders, independent of libc updates.
-        lowered = texts if unique.ignore_case else set()
-        columns = (
-            f'(lower({quoted(name)} COLLATE "default") COLLATE "C")' if name in lowered else quoted(name)
-            for name in unique.columns
-        )
+        folded = texts if unique.ignore_case else set()
+        columns = (f"{FOLD}({quoted(name)})" if name in folded else quoted(name) for name in unique.columns)
         name = unique_name(spec, unique)
         statements[name] = f"CREATE UNIQUE INDEX {quoted(name)} ON {spec.sql_name} ({', '.join(columns)})"
     return statements

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
+import marshmallow
 from marshmallow import ValidationError, missing
 from marshmallow.decorators import POST_LOAD, VALIDATES_SCHEMA
 from marshmallow.fields import Field
 
 from pegboard import errors
-from pegboard.errors import ErrorDetail
+from pegboard.errors import ApiError, ErrorDetail
 from pegboard.rendering import short
 from pegboard.schema.fast_path import reader
-from pegboard.schema.fields import CANONICAL_UUID, Dict, Nested, Raw
+from pegboard.schema.fields import CANONICAL_UUID, Decimal, Dict, Nested, Raw
 from pegboard.schema.patching import same
 from pegboard.schema.schema import Schema, error_details, messages_of
+
+_EXACT = (Decimal, Dict, Raw, marshmallow.fields.Decimal, marshmallow.fields.Mapping, marshmallow.fields.Raw)
 
 STANDARD = ("id", "created_at", "updated_at")
 """The read-only fields that the service adds to every item."""
@@ -35,6 +38,8 @@ class Loader:
         self._schema: Schema = schema()
         self._has_schema_validators = bool(self._schema._hooks[VALIDATES_SCHEMA])
         self._has_hooks = any(self._schema._hooks.values())
+        self.exact = _needs_exact_numbers(self._schema, frozenset())
+        """Whether bodies must be parsed without a loss of digits."""
         # A hook may return any object as the data of an operation, but items must be mappings by attribute.
         self._post_load_hooks = [name for name, *_ in self._schema._hooks[POST_LOAD]] if standard else []
         named = {_name(name, field): (name, field) for name, field in self._schema.load_fields.items()}
@@ -99,9 +104,41 @@ class Loader:
         if not self._has_schema_validators:
             return self.update(body, id)
         complete = {k: v for k, v in {**after, **removed}.items() if v is not None or k not in self._resettable}
-        loaded = self._load(complete, (), self._id_mismatch(body, id), self._write_only)
+        try:
+            loaded = self._load(complete, (), self._id_mismatch(body, id), self._write_only)
+        except ApiError as error:
+            if not self._has_outdated(complete.keys() - body.keys(), complete):
+                raise
+            loaded = self._load_changed(body, error)
         changed = [self._fields[key] for key in body if key in self._fields]
         return {name: loaded[name] if name in loaded else default_of(field) for name, field in changed}
+
+    def _has_outdated(self, keys: Set[str], item: Mapping[str, Any]) -> bool:
+        """Return whether some of an item's fields have values that were stored before the schema was changed."""
+        try:
+            for key in keys & self._fields.keys():
+                self._fields[key][1].deserialize(item[key], key, item)
+        except ValidationError:
+            return True
+        return False
+
+    def _load_changed(self, body: Mapping[str, Any], error: ApiError) -> dict[str, Any]:
+        """Load only the changed fields, unless `error` is about one of them.
+
+        As always after an error of a field, validators of the schema are not called.
+        """
+        own = [detail for detail in error.details if _top_level(detail) in (None, *body)]
+        if own:
+            raise error.with_details(own)
+        loaded = {}
+        for key, value in body.items():
+            if key in self._fields and (value is not None or key not in self._resettable):
+                name, field = self._fields[key]
+                try:
+                    loaded[name] = field.deserialize(value, key, body)
+                except ValidationError as problem:
+                    raise errors.InvalidValue(details=tuple(error_details(problem.messages, (key,)))) from None
+        return loaded
 
     def _load(
         self, body: Mapping[str, Any], steps: Steps, id_error: ErrorDetail | None, partial: frozenset[str] = frozenset()
@@ -150,6 +187,30 @@ class Loader:
         return ErrorDetail(
             errors.InvalidValue.code, "The id of an item cannot be changed; it must match the URL.", "/id"
         )
+
+
+def _needs_exact_numbers(schema: marshmallow.Schema, within: frozenset[type]) -> bool:
+    """Return whether a number of a schema, nested in the schemas `within`, may have more digits than a double."""
+    if type(schema) in within:
+        return False
+    parts = [part for field in schema.load_fields.values() for part in _parts(field)]
+    return any(isinstance(part, _EXACT) for part in parts) or any(
+        _needs_exact_numbers(part.schema, within | {type(schema)}) for part in parts if isinstance(part, Nested)
+    )
+
+
+def _parts(field: Any) -> Iterator[Any]:
+    yield field
+    for name in ("inner", "value_field"):
+        inner = getattr(field, name, None)
+        if inner is not None:
+            yield from _parts(inner)
+
+
+def _top_level(detail: ErrorDetail) -> str | None:
+    """Return the member of the body that an error points into; None if it concerns all of it."""
+    step = (detail.pointer or "").partition("/")[2].partition("/")[0]
+    return step.replace("~1", "/").replace("~0", "~") if detail.pointer else None
 
 
 def default_of(field: Field[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -14,6 +15,8 @@ from marshmallow.fields import Field
 
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorDetail
+from pegboard.schema.fields import Enum, column_type
+from pegboard.schema.normalizing import Normalize, normalizer
 
 
 class Message(str):
@@ -155,6 +158,25 @@ def _add_codes(field: Any) -> None:
         _add_codes(inner)
 
 
+def _scalar_normalizer(field: Field[Any]) -> Normalize | None:
+    type_of = column_type(field)
+    return None if type_of == "jsonb" else normalizer(field, type_of)
+
+
+def _normalized_default(default: Any, normalize: Normalize) -> Any:
+    """Return a default whose value is normalized; one without a stored form is unchanged, and rejected at start."""
+    if not callable(default):
+        with suppress(ValueError):
+            return normalize(default)
+        return default
+
+    def normalized() -> Any:
+        value = default()
+        return None if value is None else normalize(value)
+
+    return normalized
+
+
 class Schema(marshmallow.Schema):
     """Describe the fields of a resource's items; subclass it like any marshmallow schema.
 
@@ -182,8 +204,13 @@ class Schema(marshmallow.Schema):
         return super().get_attribute(obj, attr, default)
 
     def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
-        """Add error codes to the field's messages when marshmallow binds it."""
+        """Add error codes to the messages of a field, and let its default have the form of other values."""
         _add_codes(field_obj)
+        default = field_obj.load_default
+        if default is not marshmallow.missing and default not in (None, list, dict):
+            normalize = field_obj.member if isinstance(field_obj, Enum) else _scalar_normalizer(field_obj)
+            if normalize is not None:
+                field_obj.load_default = _normalized_default(default, normalize)
 
 
 def error_details(messages: Any, steps: tuple[str | int, ...] = ()) -> Iterator[ErrorDetail]:

@@ -75,6 +75,12 @@ FAMILIES: tuple[Family, ...] = (
         "Connection waits that timed out.",
         ("pool",),
     ),
+    Family(
+        "pegboard_pool_retries_total",
+        "counter",
+        "Retries of single statements after conflicts and lost connections.",
+        ("pool",),
+    ),
     Family("pegboard_plugin_state", "gauge", "Workers in which a plugin is in this state.", ("plugin", "state")),
     Family("pegboard_plugin_requests_running", "gauge", "Requests of a plugin that are being served.", ("plugin",)),
     Family(
@@ -93,6 +99,12 @@ FAMILIES: tuple[Family, ...] = (
         "pegboard_plugin_pool_waits_total",
         "counter",
         "Times that a request waited because the plugin was at its limit of connections.",
+        ("plugin",),
+    ),
+    Family(
+        "pegboard_plugin_requests_retried_total",
+        "counter",
+        "Retries of requests whose transaction had a conflict or lost its connection.",
         ("plugin",),
     ),
     Family(

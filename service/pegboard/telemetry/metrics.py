@@ -134,6 +134,7 @@ class Metrics:
             snapshot["pegboard_pool_waiting", name] = [pool.waiting]
             snapshot["pegboard_pool_waits_total", name] = [pool.waits]
             snapshot["pegboard_pool_timeouts_total", name] = [pool.timeouts]
+            snapshot["pegboard_pool_retries_total", name] = [pool.retries]
         return snapshot
 
     def _plugin_metrics(self) -> Snapshot:
@@ -146,6 +147,7 @@ class Metrics:
             snapshot["pegboard_plugin_requests_refused_total", name] = [bulkhead.refused]
             snapshot["pegboard_plugin_requests_timed_out_total", name] = [bulkhead.timed_out]
             snapshot["pegboard_plugin_pool_waits_total", name] = [bulkhead.pool_waits]
+            snapshot["pegboard_plugin_requests_retried_total", name] = [bulkhead.retries.count]
             snapshot["pegboard_plugin_blocked_total", name] = [bulkhead.blocked]
         for name, outcome in self.outcomes.items():
             if not outcome.installed:

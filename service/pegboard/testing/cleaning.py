@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from pegboard.postgres import hosts
 from pegboard.schema.column import quoted
 
 # Without the service's own tables and those of extensions; a partitioned table is one with its partitions.
@@ -55,7 +56,7 @@ class Cleaner:
     async def start(cls, database_url: str) -> Cleaner:
         """Connect to the database and remember its state."""
         options = {"session_replication_role": "replica", "lock_timeout": "10s"}
-        cleaner = cls(await asyncpg.connect(database_url, server_settings=options))
+        cleaner = cls(await hosts.connect(database_url, 60, options))
         await cleaner._remember()
         return cleaner
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Any
 
 from pegboard.query.ordering import SORTED_LENGTH
@@ -18,6 +20,9 @@ def comparable(column: Column, value: Any) -> Any:
     base_type = column.base_type.removesuffix("[]")
     if base_type == "numeric":
         return Decimal(value)
+    if base_type == "inet" and isinstance(value, str):
+        address = ip_address(value)
+        return address.version, int(address)
     return int(value) if base_type == INTEGER_KEY else value
 
 
@@ -31,8 +36,11 @@ def sort_key(column: Column, value: Any, *, in_table: bool) -> Any:
 def is_same(shown: Any, sent: Any, column: Column | None = None) -> bool:
     """Return whether two JSON values are equal; a large float may be shown as an integer.
 
-    A number in a `column` with a declared scale, such as `numeric(10,2)`, is shown with that scale.
+    A number in a `column` with a declared scale, such as `numeric(10,2)`, is shown with that scale, and one of single
+    precision with the fewest digits that identify it.
     """
+    if column is not None and column.base_type == "real" and shown is not None and sent is not None:
+        return struct.pack("f", shown) == struct.pack("f", sent)
     if column is not None and column.has_scale and not column.is_list:
         return bool(comparable(column, shown) == comparable(column, sent))
     if isinstance(shown, dict) and isinstance(sent, dict):

@@ -19,6 +19,7 @@ from aiohttp import web
 from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting.discovery import Plugin, State
+from pegboard.postgres import hosts
 from pegboard.running import make_runner
 from pegboard.settings import PREFIX, Settings
 from pegboard.testing.cleaning import Cleaner
@@ -52,7 +53,7 @@ class Loop:
 async def new_database(postgres: str) -> str:
     """Create an empty database on the server of the URL `postgres`, and return its URL."""
     name = f"test_{uuid4().hex}"
-    connection = await asyncpg.connect(postgres)
+    connection = await hosts.connect(postgres, 60, {})
     try:
         await connection.execute(f'CREATE DATABASE "{name}" STRATEGY wal_log')
     finally:

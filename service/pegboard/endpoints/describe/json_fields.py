@@ -12,7 +12,7 @@ from marshmallow import validate
 
 from pegboard import rendering
 from pegboard.schema import fields
-from pegboard.schema.numbers import DECIMAL, MAX_DIGITS, MAX_INTEGER, MIN_INTEGER
+from pegboard.schema.numbers import DECIMAL, MAX_INTEGER, MIN_INTEGER
 from pegboard.values import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 
 JsonSchema = dict[str, Any]
@@ -44,6 +44,7 @@ KINDS: tuple[tuple[type[marshmallow.fields.Field[Any]], JsonSchema], ...] = (
     (fields.Date, {"type": "string", "format": "date"}),
     (fields.Time, {"type": "string", "pattern": CLOCK}),
     (fields.DateTime, {"type": "string", "format": "date-time"}),
+    (fields.IP, {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
     (fields.Dict, {"type": "object"}),
     # Fields of marshmallow itself that apispec describes incorrectly.
     (marshmallow.fields.Url, {"type": "string", "format": "uri"}),
@@ -131,7 +132,7 @@ def _default(field: Any) -> tuple[Any, ...]:
         return (default(),)
     if default is marshmallow.missing or default is None or callable(default):
         return ()
-    return (plain(default),)
+    return (plain(field._serialize(default, "", None) if isinstance(field, fields.Enum) else default),)
 
 
 def _constant(_: Any, field: Any) -> JsonSchema:
@@ -155,9 +156,15 @@ def _list(converter: Any, field: Any) -> JsonSchema:
     return {"type": "array", "items": converter.field2property(field.inner)}
 
 
+def _integer(_: Any, field: Any) -> JsonSchema:
+    return {"minimum": field.min, "maximum": field.max}
+
+
 def _decimal(_: Any, field: Any) -> JsonSchema:
-    fraction = rf"(\.\d{{1,{field.places}}})?" if field.places else ""
-    return {"pattern": rf"^-?\d{{1,{MAX_DIGITS}}}{fraction}$"}
+    # What is rounded may have any number of places.
+    places = "" if field.rounding else field.places
+    fraction = rf"(\.\d{{1,{places}}})?" if places != 0 else ""
+    return {"pattern": rf"^-?\d{{1,{max(field.digits, 1)}}}{fraction}$"}
 
 
 def _reference(_: Any, field: Any) -> JsonSchema:
@@ -171,6 +178,7 @@ _BY_ARGUMENTS: tuple[tuple[Any, Callable[[Any, Any], JsonSchema]], ...] = (
     (marshmallow.fields.Enum, _choices),
     (marshmallow.fields.Tuple, _tuple),
     (marshmallow.fields.List, _list),
+    (fields.Integer, _integer),
     (fields.Decimal, _decimal),
     (fields.Reference, _reference),
 )

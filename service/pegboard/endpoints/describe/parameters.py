@@ -28,6 +28,8 @@ _TYPES: Mapping[str, JsonSchema] = {
     "date": {"type": "string", "format": "date"},
     "time": {"type": "string", "pattern": CLOCK},
     "timestamptz": {"type": "string", "format": "date-time"},
+    "timestamp": {"type": "string", "format": "date-time"},
+    "inet": {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     "uuid": {"type": "string", "format": "uuid"},
 }
 """The schema of a value in a URL for each PostgreSQL type; all others are text."""
@@ -70,7 +72,7 @@ SHARED: Mapping[str, Parameter] = {
     ),
     "q": _query(
         "q",
-        "Only items that contain these words.",
+        "Only items that contain a word for each of these that begins with it, ignoring case and accents.",
         {"type": "string", "minLength": 1, "maxLength": parsing.MAX_SEARCH_LENGTH, "pattern": r"\S"},
     ),
     **{name: _header(name) for name in REQUEST},
@@ -153,7 +155,7 @@ def _name_list(name: str, description: str, choices: Iterable[str], sign: str = 
 
 def _filter(name: str, column: Column, operator: Operator) -> Parameter:
     schema = _OPERAND_SCHEMAS[operator.operand](column.base_type.removesuffix("[]"))
-    return _query(name, operator.description.format(column.field), schema)
+    return _query(name, operator.describe(column), schema)
 
 
 def _of_value(type_of: str) -> JsonSchema:

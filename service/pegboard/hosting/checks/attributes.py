@@ -15,7 +15,10 @@ from pegboard.rendering import short
 from pegboard.schema.schema import Schema
 
 _BOOLEANS = ("needs_match", "creates_by_put", "checks_version", "owned")
-_NAMES = ("former_names", "filterable", "sortable", "me", "me_writable", "public", "indexes", "search_fields")
+_NAMES = (
+    *("former_names", "filterable", "sortable", "ignore_accents", "me", "me_writable", "public"),
+    *("indexes", "search_fields"),
+)
 _OPTIONAL = ("filterable", "sortable", "me_writable")
 _LIMITS = ("default_limit", "max_limit")
 _MOST = BLOCK_SIZE - 1

@@ -22,12 +22,13 @@ def me_writable(found: type[Resource]) -> Iterator[str]:
     yield from unknown("me_writable", found.me_writable or (), names)
 
 
-def filterable_and_sortable(found: type[Resource]) -> Iterator[str]:
-    """Check that what can be filtered and sorted by has a column that allows it."""
+def filters_and_sorts(found: type[Resource]) -> Iterator[str]:
+    """Check that what filters and sorts by a field is declared of has a column that allows it."""
     columns = _columns(found)
     for attribute, doing, allows in (
         ("filterable", "filtered", lambda column: bool(operators.of(column))),
         ("sortable", "sorted", lambda column: column.is_sortable),
+        ("ignore_accents", "filtered by a part of its text", lambda column: column.is_text),
     ):
         for name in getattr(found, attribute) or ():
             yield from unknown(attribute, (name,), columns)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from ipaddress import IPv4Address
 from typing import Any
 
 from marshmallow import missing
@@ -23,6 +24,7 @@ _SAMPLES: Mapping[type[Field[Any]], Any] = {
     fields.DateTime: datetime(2015, 2, 15, tzinfo=UTC),
     fields.Time: time(5),
     fields.UUID: uuid.UUID(int=0),
+    fields.IP: IPv4Address(0),
     fields.List: [],
     fields.Dict: {},
 }

@@ -157,7 +157,8 @@ def _default(field: Field[Any]) -> Iterator[str]:
     if default is missing or default is None or callable(default):
         return
     try:
-        field.deserialize(orjson.loads(rendering.dumps(default)))
+        sent = field._serialize(default, "", None) if isinstance(field, fields.Enum) else default
+        field.deserialize(orjson.loads(rendering.dumps(sent)))
     except ValidationError as error:
         yield f"rejects its own default {short(default)}: {_first(error)}"
     except TypeError:
