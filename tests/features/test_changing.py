@@ -499,3 +499,20 @@ async def test_writes_to_one_address_at_the_same_time_through_both_resources_agr
             shown = (await before.request("GET", customer)).json["street"]
             assert written[shown] == 200
             assert (await first.request("GET", path)).json["street"] == shown
+
+
+async def test_a_write_through_one_resource_changes_the_entity_tag_of_the_other(folder: Path, url: str) -> None:
+    async with services(url, folder, Split.package) as start:
+        before, first = [await start(version) for version in (BEFORE, FIRST)]
+        created = await before.request("POST", "/customers", {"name": "Ada", "street": "1", "city": "Bath"})
+        customer = f"/customers/{created.json['id']}"
+        (item,) = (await first.request("GET", "/addresses")).json["items"]
+        address = f"/addresses/{item['id']}"
+        tags = [(await before.request("GET", customer)).headers["ETag"]]
+        assert (await first.request("PATCH", address, {"street": "2"})).status == 200
+        tags.append((await before.request("GET", customer)).headers["ETag"])
+        assert len({*tags}) == 2
+        tags = [(await first.request("GET", address)).headers["ETag"]]
+        assert (await before.request("PATCH", customer, {"street": "3"})).status == 200
+        tags.append((await first.request("GET", address)).headers["ETag"])
+        assert len({*tags}) == 2
