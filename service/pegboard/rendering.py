@@ -98,12 +98,6 @@ FROM_POSTGRES: Mapping[str, Callable[[str], str]] = {
 
 
 @lru_cache(maxsize=4096)
-def moment(shown: str) -> datetime:
-    """Return the timestamp that `instant` returned as `shown`."""
-    return datetime.fromisoformat(shown)
-
-
-@lru_cache(maxsize=4096)
 def http_date(moment: datetime) -> str:
     """Return `moment`, which has an offset, as an HTTP date (RFC 9110 §5.6.7): `Sun, 15 Feb 2015 05:21:07 GMT`."""
     utc = moment.astimezone(UTC)

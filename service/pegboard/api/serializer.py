@@ -170,8 +170,6 @@ class RowSerializer(ItemSerializer):
 
 def _last_modified(moment: Any) -> datetime | None:
     """Return the time of the last change in the precision of headers (UTC, in seconds), or None if it is unknown."""
-    if isinstance(moment, str):
-        return rendering.moment(moment)
     if not isinstance(moment, datetime):
         return None
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

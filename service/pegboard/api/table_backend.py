@@ -144,12 +144,11 @@ class TableBackend(Backend):
         """Return one item, locked if inside a transaction."""
         connection = connection_of(context)
         extra = self._visibility(context.client)
-        table = self._table_for(context)
-        statement = table.select(id, extra=extra, lock=connection is not None and context._locks)
+        statement = self._table.select(id, extra=extra, lock=connection is not None and context._locks)
         row = await (connection or self._read).fetchrow(statement.text, *statement.args)
         if row is None:
             raise errors.NotFound
-        return _item(table, row)
+        return dict(row)
 
     async def retrieve_many(self, context: Context, ids: Sequence[str]) -> Sequence[dict[str, Any]]:
         """Return the existing items with these ids, by one statement and without locks."""
@@ -178,9 +177,9 @@ class TableBackend(Backend):
             data = await self.hash_passwords(data, self.secrets)
         if self._references and references.is_set(self._references, data):
             await references.check(context, self._references, self.services.resources, (data,))
-        table = self._table_for(context)
-        statement = table.insert(data.get("id") or self._new_id(), versions.new(), self._new_values(context, data))
-        return _item(table, await self._write(context, statement, data))
+        values = self._new_values(context, data)
+        statement = self._table.insert(data.get("id") or self._new_id(), versions.new(), values)
+        return dict(await self._write(context, statement, data))
 
     async def create_many(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         """Create all items, or none."""
@@ -188,8 +187,9 @@ class TableBackend(Backend):
             return await self._create_each(context, data)
         if self._references:
             await references.check(context, self._references, self.services.resources, data, indexed=True)
-        table = self._table_for(context)
-        statements = [table.insert(self._new_id(), versions.new(), self._new_values(context, item)) for item in data]
+        statements = [
+            self._table.insert(self._new_id(), versions.new(), self._new_values(context, item)) for item in data
+        ]
         try:
             rows = await self._insert_all(context, statements)
         except asyncpg.IntegrityConstraintViolationError as error:
@@ -199,7 +199,7 @@ class TableBackend(Backend):
                 )
             # One of the items caused the error, and PostgreSQL does not report which.
             return await self._create_each(context, data)
-        return [_item(table, row) for row in rows]
+        return [dict(row) for row in rows]
 
     async def _insert_all(self, context: Context, statements: Sequence[sql.Statement]) -> Sequence[Any]:
         """Run statements that insert one row each, in one batch for each text, and return the rows."""
@@ -246,12 +246,11 @@ class TableBackend(Backend):
             values = existing_tables.without_key(self._existing, values, id, self._names)
         if self._references and references.is_set(self._references, values):
             await references.check(context, self._references, self.services.resources, (values,))
-        table = self._table_for(context)
-        statement = table.update(id, versions.new(), values, extra, versions=allowed)
+        statement = self._table.update(id, versions.new(), values, extra, versions=allowed)
         row = await self._write(context, statement, values)
         if row is None:
             await self._refuse(context, id, allowed)
-        return _item(table, row)
+        return dict(row)
 
     async def _refuse(self, context: Context, id: str, allowed: Collection[int] | None) -> None:
         """Raise the error for a write that matched no row: 404, or 412 if the item has changed."""
@@ -314,12 +313,6 @@ class TableBackend(Backend):
             return {**data}
         values = {name: data[name] if name in data else default_of(field) for name, field in self._defaults.items()}
         return values | {name: data[name] for name in data if name in self._names and name != "id"}
-
-
-def _item(table: sql.Table, row: Any) -> dict[str, Any]:
-    item = dict(row)
-    table.complete((item,))
-    return item
 
 
 def _items(table: sql.Table, rows: Sequence[Any], statement: sql.Page) -> Sequence[dict[str, Any]]:

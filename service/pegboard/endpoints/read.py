@@ -54,7 +54,7 @@ class Reader:
                 self._expander.check(state.client, query)
         else:
             query, preconditions = self._rules.default_query, conditions.read(request.headers)
-        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=True)
+        context = Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
         item = await self._resource.retrieve(context, state.item_id)  # type: ignore[attr-defined]  # it exists, as its verb is declared
         shown = self._serializer.represent(item, query)
         if query.expand:

@@ -85,8 +85,6 @@ class Writer:
         self._overridden = {name for name in _ACTIONS if is_table and declared.overrides(type(resource), name)}
         computed = is_table and not self._serializer.is_plain
         self._atomic = {*self._overridden, *(_WITH_ITEM if computed else ())}
-        # No code of an author reads the items that the actions return.
-        self._renders = is_table and not self._overridden and self._hooks is None
 
     async def create(self, request: web.Request) -> Response:
         """Create one item, or all items of an array."""
@@ -101,7 +99,7 @@ class Writer:
         )
         if query.expand:
             self._expander.check(state.client, query)
-        context = Context(state.client, state.id, query, traceparent=state.traceparent, renders=self._renders)
+        context = Context(state.client, state.id, query, traceparent=state.traceparent)
         work = self._create_all if isinstance(value, list) else self._create
         if key is None:
             return await work(request, context, value)
@@ -253,10 +251,7 @@ class Writer:
         )
         if query.expand:
             self._expander.check(state.client, query)
-        context = Context(
-            state.client, state.id, query, preconditions, traceparent=state.traceparent, renders=self._renders
-        )
-        return kind, value, context
+        return kind, value, Context(state.client, state.id, query, preconditions, traceparent=state.traceparent)
 
     async def _write(
         self, request: web.Request, context: Context, action: str, load: Callable[[], Mapping[str, Any]]

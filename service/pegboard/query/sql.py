@@ -28,6 +28,11 @@ _AS_TEXT = {
 }
 _TEXT = "({})::text"
 
+# Their equality is faster than a comparison of records.
+_EQUAL_IF_SHOWN_ALIKE = frozenset(
+    {"boolean", "smallint", "integer", "bigint", "date", "time", "timestamp", "timestamptz", "uuid"}
+)
+
 
 class Statement(NamedTuple):
     """Hold a statement and its arguments."""
@@ -264,10 +269,7 @@ class Table:
 
         def write() -> str:
             casts = self._casts(changes, first)
-            now = ", ".join(f"t.{quoted(name)}::{self._by_column[name].base_type}" for name in changes)
-            # *<> compares the binary images: 1.0 equals 1.00, but clients see a difference. It supports every type.
-            written = ", ".join(self._as_stored(name, value) for name, value in casts.items())
-            changed = f"ROW({now})::record *<> ROW({written})::record" if changes else "false"
+            changed = " OR ".join(self._differs(name, value) for name, value in casts.items()) or "false"
             sets = [f"{quoted(name)} = {value}" for name, value in casts.items()]
             if own:
                 sets.append(f'"_version" = CASE WHEN {changed} THEN $2::bigint ELSE t."_version" END')
@@ -303,10 +305,18 @@ class Table:
     def _casts(self, names: Collection[str], first: int) -> dict[str, str]:
         return {name: parameter(number, self._by_column[name].base_type) for number, name in enumerate(names, first)}
 
-    def _as_stored(self, name: str, value: str) -> str:
-        """Return a value as SQL, with the scale of its column if that has one, such as `numeric(10,2)`."""
+    def _differs(self, name: str, value: str) -> str:
+        """Return the condition that a value of a row differs from one to write, as clients see it."""
         column = self._by_column[name]
-        return f"({value})::{column.type}" if column.has_scale else value
+        current = f"t.{quoted(name)}::{column.base_type}"
+        if column.is_text and not is_custom(column.base_type):
+            return f'{current} COLLATE "C" IS DISTINCT FROM {value}'
+        if column.base_type in _EQUAL_IF_SHOWN_ALIKE:
+            return f"{current} IS DISTINCT FROM {value}"
+        # The scale of a column such as `numeric(10,2)`.
+        written = f"({value})::{column.type}" if column.has_scale else value
+        # *<> compares the binary images: 1.0 equals 1.00, but clients see a difference. It supports every type.
+        return f"ROW({current})::record *<> ROW({written})::record"
 
     def _item(self) -> str:
         return ", ".join((*self._selection(self._shown(None)), f"{self._version} AS {quoted(VERSION)}"))
