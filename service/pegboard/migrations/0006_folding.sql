@@ -773,6 +773,25 @@ BEGIN
 END
 $function$;
 
+-- The same for text that is ASCII without the marks of its letters, such as "crème".
+CREATE FUNCTION pegboard.words_without_marks_1(value text) RETURNS tsvector
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $function$
+DECLARE
+    -- Unicode never changes the decomposition of a character.
+    plain text := pg_catalog.regexp_replace(pg_catalog.normalize(value, 'NFD'), '[\u0300-\u036f]+', '', 'g');
+BEGIN
+    RETURN CASE WHEN pg_catalog.octet_length(plain) = pg_catalog.char_length(plain)
+        AND pg_catalog.char_length(value) < 2047 AND plain COLLATE "C" !~ '[0-9][eE][0-9]'
+    THEN pg_catalog.to_tsvector(
+        'pg_catalog.simple'::pg_catalog.regconfig,
+        pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+        pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+        pg_catalog.lower(plain COLLATE "C"), '-', ' '), '.', ' '), '_', ' '), '@', ' '), '/', ' '),
+        ':', ' '), '<', ' '), '&', ' '), '+', ' '), '~', ' ')
+    ) ELSE pegboard.split_1(value) END;
+END
+$function$;
+
 CREATE FUNCTION pegboard.words_1(value text) RETURNS tsvector
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $function$
 BEGIN
@@ -786,6 +805,6 @@ BEGIN
         pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
         pg_catalog.lower(value COLLATE "C"), '-', ' '), '.', ' '), '_', ' '), '@', ' '), '/', ' '),
         ':', ' '), '<', ' '), '&', ' '), '+', ' '), '~', ' ')
-    ) ELSE pegboard.split_1(value) END;
+    ) ELSE pegboard.words_without_marks_1(value) END;
 END
 $function$;
