@@ -153,6 +153,16 @@ class Defaulting(TableResource):
     schema = Defaults
 
 
+class Need(Schema):
+    needed = fields.Integer(required=True)
+
+
+class Needing(TableResource):
+    """Items with a required field."""
+
+    schema = Need
+
+
 DEFAULTED = frozenset(name for name in KINDS if Defaults._declared_fields[name] is not Kinds._declared_fields[name])
 
 FIRST, LAST = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
@@ -252,7 +262,12 @@ async def api(pegboard_postgres: str, serve: Serve) -> Api:
     connection = await asyncpg.connect(url)
     await connection.execute("CREATE SCHEMA crm; CREATE TYPE crm.status AS ENUM ('open', 'closed')")
     await connection.close()
-    plugins = [plugin("plain", Plain), plugin("copying", Copying), plugin("defaulting", Defaulting)]
+    plugins = [
+        plugin("plain", Plain),
+        plugin("copying", Copying),
+        plugin("defaulting", Defaulting),
+        plugin("needing", Needing),
+    ]
     return await serve(plugins, database_url=url)
 
 
@@ -466,6 +481,63 @@ async def test_a_stored_value_that_cannot_be_shown_is_shown_as_the_nearest(
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["1e999", "[" * 3_000 + "]" * 3_000, '{"a": [1e400, 2]}'], ids=["large", "deep", "within"]
+)
+async def test_odd_json_takes_nothing_with_it(api: Api, text: str) -> None:
+    await api.service.database.write.execute("TRUNCATE plain.plain")
+    other = (await api.post("/plain", {"any": [1]})).json
+    odd = (await api.post("/plain", {})).json
+    async with api.service.database.write.transaction() as connection:
+        await connection.execute('UPDATE plain.plain SET "any" = $1::text::jsonb WHERE id::text = $2', text, odd["id"])
+    items = (await api.get("/plain")).json["items"]
+    assert [item["id"] for item in items] == [other["id"], odd["id"]]
+    assert items[0] == other
+    for accept in ("text/csv", "application/x-ndjson"):
+        assert (await api.get("/plain?fields=text", headers={"Accept": accept})).status == 200
+        assert (await api.get("/plain", headers={"Accept": accept})).status == 200
+    patched = await api.patch(f"/plain/{odd['id']}", {"text": "x"})
+    assert (patched.status, patched.json["text"]) == (200, "x")
+
+
+@pytest.mark.parametrize("sort", ["needed", "-needed", "needed,id", "-needed,-created_at"])
+async def test_a_walk_over_a_required_field_that_another_version_has_left_out_is_complete(api: Api, sort: str) -> None:
+    await api.service.database.write.execute("ALTER TABLE needing.needing ALTER COLUMN needed DROP NOT NULL")
+    await api.service.database.write.execute("TRUNCATE needing.needing")
+    for number in (2, 1, 2):
+        await api.post("/needing", {"needed": number})
+    await api.service.database.write.execute("INSERT INTO needing.needing (needed) VALUES (NULL), (NULL)")
+    # The reference does not describe null.
+    complete = await raw_ids(api, f"/needing?sort={sort}&limit=10", "next")
+    assert len(complete) == 5
+    assert await raw_ids(api, f"/needing?sort={sort}&limit=1", "next") == complete
+
+
+async def raw_ids(api: Api, path: str | None, direction: str) -> list[str]:
+    ids: list[str] = []
+    while path is not None:
+        async with api.session.get(api.url + path, headers=basic(ADMIN, PASSWORD)) as response:
+            assert response.status == 200
+            page = await response.json()
+        ids += [item["id"] for item in page["items"]]
+        path = page[direction]
+    return ids
+
+
+async def test_filters_do_not_round(api: Api) -> None:
+    await api.service.database.write.execute("TRUNCATE plain.plain")
+    for number in ("2.67", "2.68"):
+        await api.post("/plain", {"rounded": number})
+    for query, expected in (
+        ("__lte=2.675", ["2.67"]),
+        ("__gt=2.675", ["2.68"]),
+        ("=2.675", []),
+        ("__ne=2.675", ["2.67", "2.68"]),
+    ):
+        found = (await api.get(f"/plain?sort=rounded&rounded{query}")).json["items"]
+        assert [item["rounded"] for item in found] == expected, query
+
+
 REFUSED: tuple[tuple[str, Any], ...] = (
     ("any", Raw("123456789012345678901234567890")),
     ("any", Raw("0.12345678901234567890123")),
@@ -483,6 +555,8 @@ REFUSED: tuple[tuple[str, Any], ...] = (
     ("integer", Raw("9223372036854775808")),
     ("integer", Raw("1e300")),
     ("integer", True),
+    ("integer", 1e18),
+    ("real", 1e39),
     ("colour", "red, dark"),
     ("colour", 1),
     ("shade", "RED"),

@@ -9,6 +9,7 @@ import pytest
 from pegboard.hosting.checks.declaration import problem
 
 PRELUDE = """
+import enum
 import marshmallow
 from datetime import date
 from pegboard import *
@@ -60,6 +61,51 @@ TABLES: list[tuple[str, str, str]] = [
         "a = fields.List(fields.Reference('others'))",
         "",
         "the field a is a list of references, which a foreign key cannot enforce: use a list of fields.UUID",
+    ),
+    (
+        "a = fields.String(metadata={'column_type': 'char(2)'})",
+        "",
+        "the field a has the column type char, which cannot keep values of fields.String unchanged: use text or varchar",
+    ),
+    (
+        "a = fields.Integer(metadata={'column_type': 'text'})",
+        "",
+        "the field a has the column type text, which cannot keep values of fields.Integer unchanged: "
+        "use bigint or integer or smallint",
+    ),
+    (
+        "a = fields.List(fields.String(), metadata={'column_type': 'bytea[]'})",
+        "",
+        "the field a has the column type bytea, which cannot keep values of fields.String unchanged: use text or varchar",
+    ),
+    (
+        "a = fields.List(fields.Decimal(), metadata={'column_type': 'numeric(4,1)[]'})",
+        "",
+        "the field a declares the type of its elements, numeric(4,1), only for the list: "
+        'write fields.List(fields.Decimal(metadata={"column_type": "numeric(4,1)"}))',
+    ),
+    (
+        "a = fields.Decimal(places=2, metadata={'column_type': 'numeric(9,3)'})",
+        "",
+        "the field a has 2 places, but its column has 3: use places=3",
+    ),
+    ("a = fields.Decimal(places=101)", "", "the field a has 101 places: use 0 to 100"),
+    (
+        "a = fields.Enum(enum.Enum('Size', {'S': 1.5}), by_value=True)",
+        "",
+        "the field a uses Size, whose values are not all text or all integers: use the names",
+    ),
+    (
+        "a = fields.Nested(Schema.from_dict({'b': fields.Reference('others')}))",
+        "",
+        "the field a nests the reference b, which a foreign key cannot enforce: "
+        "use fields.UUID, or move it to the outer schema",
+    ),
+    ("ctid = fields.String()", "", "it: every table of PostgreSQL has a column ctid already: rename it"),
+    (
+        "a = fields.String(data_key='_etag')",
+        "",
+        "a field cannot be called '_etag': `sort` and `fields` could not name it",
     ),
     (
         "updated_at = fields.DateTime()",

@@ -778,7 +778,7 @@ CREATE FUNCTION pegboard.words_without_marks_1(value text) RETURNS tsvector
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $function$
 DECLARE
     -- Unicode never changes the decomposition of a character.
-    plain text := pg_catalog.regexp_replace(pg_catalog.normalize(value, 'NFD'), '[\u0300-\u036f]+', '', 'g');
+    plain text := pg_catalog.regexp_replace(pg_catalog.normalize(value, 'NFD'), '[\u0300-\u0344\u0346-\u036f]+', '', 'g');
 BEGIN
     RETURN CASE WHEN pg_catalog.octet_length(plain) = pg_catalog.char_length(plain)
         AND pg_catalog.char_length(value) < 2047 AND plain COLLATE "C" !~ '[0-9][eE][0-9]'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -17,6 +19,8 @@ from asyncpg.protocol.protocol import NO_TIMEOUT
 
 from pegboard import rendering
 from pegboard.postgres import codecs, hosts
+
+log = logging.getLogger("pegboard")
 
 Run = Callable[[tuple[Any, ...], int], Awaitable[list[asyncpg.Record]]]
 
@@ -152,7 +156,7 @@ async def connect(options: ConnectionOptions) -> Session:
         )
         try:
             for name in ("json", "jsonb"):
-                await session.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=orjson.loads)
+                await session.set_type_codec(name, schema="pg_catalog", encoder=_to_json, decoder=_from_json)
             await codecs.install(session)
         except BaseException:
             session.discard()
@@ -190,6 +194,22 @@ def _unprepared(session: Session, sql: str, local_settings: str) -> Run:
         return rows
 
     return run
+
+
+def _from_json(text: str) -> Any:
+    """Return a JSON value; what orjson refuses, such as 1e999 or a lone surrogate, only SQL can have stored.
+
+    A value that is nested too deeply is None, as an error here would take all rows of the statement with it.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(text)
+    except RecursionError:
+        log.warning("a stored JSON value is nested too deeply to be read: it is shown as null")
+        return None
 
 
 def _to_json(value: Any) -> str:

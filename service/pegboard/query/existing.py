@@ -46,7 +46,14 @@ def key_column(existing: ExistingTable) -> Column:
     """Return the column of the id."""
     type_of, parse = KEYS[existing.key_type]
     return Column(
-        existing.key, type_of, False, max_length=_MAX_KEY_LENGTH, field="id", parse=strict(parse), writable=False
+        existing.key,
+        type_of,
+        False,
+        max_length=_MAX_KEY_LENGTH,
+        field="id",
+        parse=strict(parse),
+        is_always_set=True,
+        writable=False,
     )
 
 

@@ -58,7 +58,11 @@ def columns(schema: Schema, without: Collection[str] = (), key: Column = ID) -> 
 
     `without` are the timestamps that the table does not have.
     """
-    timestamps = [column for column in (CREATED_AT, UPDATED_AT) if column.name not in without]
+    # Those of an existing table may be null.
+    is_own = key is ID and not without
+    timestamps = [
+        replace(column, is_always_set=is_own) for column in (CREATED_AT, UPDATED_AT) if column.name not in without
+    ]
     return (key, *table_columns(schema), *timestamps)
 
 

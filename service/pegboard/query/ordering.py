@@ -68,7 +68,7 @@ def _key(sort: Sort) -> Key:
         expression, name = f"left({plain}, {SORTED_LENGTH})", ""
     if column.is_text:
         expression += ' COLLATE "C"'
-    return Key(expression, column.query_type, sort.descending, column.nullable, plain, name or None)
+    return Key(expression, column.query_type, sort.descending, not column.is_always_set, plain, name or None)
 
 
 def after(keys: Sequence[Key], values: Sequence[str | None], backwards: bool) -> list[str]:

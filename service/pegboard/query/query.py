@@ -143,7 +143,7 @@ class Rules:
         for name in (column.field for column in self.columns):
             if name in PARAMETERS:
                 raise ValueError(f"a field cannot be called {name!r}: that is a query parameter of every collection")
-            if not name or "," in name or name.startswith("-"):
+            if not name or "," in name or name.startswith("-") or name in ("*", "_etag"):
                 raise ValueError(f"a field cannot be called {name!r}: `sort` and `fields` could not name it")
         if not 1 <= self.default_limit <= self.max_limit:
             raise ValueError(f"the default limit {self.default_limit} is not from 1 to {self.max_limit}")

@@ -95,7 +95,8 @@ class Column:
     Numbers are shown with at least `places` digits after the point, and anything `is_shown_as_text` if the field holds
     text. What is not `readable` is never returned, filtered or sorted by. `ignores_case` is whether equality ignores
     the case of a text, and `ignores_accents` whether a part of it is found in other case and with other accents.
-    `shape` describes the nested schemas of a JSON column.
+    `shape` describes the nested schemas of a JSON column. A column `is_always_set` if no row can have null: others of a
+    field that does not allow it may have, in tables that SQL files or another version of the schema have changed.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Column:
     normalize: Callable[[Any], Any] | None = dataclasses.field(default=None, metadata=QUERIED)
     places: int | None = dataclasses.field(default=None, metadata=QUERIED)
     is_shown_as_text: bool = dataclasses.field(default=False, metadata=QUERIED)
+    is_always_set: bool = dataclasses.field(default=False, metadata=QUERIED)
     readable: bool = dataclasses.field(default=True, metadata=QUERIED)
     writable: bool = dataclasses.field(default=True, metadata=QUERIED)
     ignores_case: bool = dataclasses.field(default=False, metadata=QUERIED)

@@ -24,6 +24,7 @@ TRIGGER = "~version"
 INDEX, UNIQUE, REFERENCE, MAX_LENGTH, MIN_LENGTH = "_index", "_unique", "_reference", "_max_length", "_min_length"
 CHOICES = "_choices"
 
+_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 _LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer
 
 
@@ -50,9 +51,21 @@ NOW = "date_trunc('second', now())"
 """The current time in SQL, without fractions of a second."""
 _INSTANT = query_parser(DateTime())
 
-ID = Column("id", "uuid", False, "pegboard.uuid7()", field="id", parse=query_parser(UUID()), writable=False)
+ID = Column(
+    "id", "uuid", False, "pegboard.uuid7()", field="id", parse=query_parser(UUID()), is_always_set=True, writable=False
+)
 CREATED_AT, UPDATED_AT = (
-    Column(name, "timestamptz", False, NOW, field=name, parse=_INSTANT, normalize=instant, writable=False)
+    Column(
+        name,
+        "timestamptz",
+        False,
+        NOW,
+        field=name,
+        parse=_INSTANT,
+        normalize=instant,
+        is_always_set=True,
+        writable=False,
+    )
     for name in ("created_at", "updated_at")
 )
 STANDARD = (ID, CREATED_AT, UPDATED_AT, Column(VERSION, "bigint", False, "pegboard.new_version()"))
@@ -91,6 +104,9 @@ class TableSpec:
             raise ValueError(
                 f"{self.name}: the column {min(twice)} is declared twice or is one of the standard columns"
             )
+        system = _SYSTEM_COLUMNS.intersection(names)
+        if system:
+            raise ValueError(f"{self.name}: every table of PostgreSQL has a column {min(system)} already: rename it")
         used = [*self.search, *(c for unique in self.uniques for c in unique.columns)]
         used += [column.removeprefix("-") for index in self.indexes for column in index.columns]
         for name in used:

@@ -152,6 +152,7 @@ class Integer(Field[int]):
     default_error_messages = {
         "type": "Not a valid integer.",
         "range": "Must be from {min} to {max}.",
+        "digits": "Write an integer of more than 15 digits without a point or an exponent.",
     }
 
     def __init__(self, **kwargs: Any) -> None:
@@ -170,8 +171,10 @@ class Integer(Field[int]):
 
     def _from_number(self, value: float | Number) -> int:
         """Load a number that JSON has with a point or an exponent, or that is too large for 64 bits."""
-        if not math.isfinite(value) or abs(float(value)) > _EXACT_FLOAT:
+        if not math.isfinite(value) or not self.min <= value <= self.max:
             raise self.make_error("range", min=self.min, max=self.max)
+        if abs(float(value)) > _EXACT_FLOAT:
+            raise self.make_error("digits")
         if value != int(value):
             raise self.make_error("type")
         return int(value)
@@ -209,7 +212,8 @@ class Float(Field[float]):
     def _is_finite(self, value: float | Number) -> bool:
         try:
             number = float(value)
-            struct.pack("f" if self._is_single else "d", number)
+            # The native format does not raise.
+            struct.pack("<f" if self._is_single else "<d", number)
         except OverflowError:
             return False
         return math.isfinite(number)
@@ -254,16 +258,26 @@ class Decimal(Field[Number]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Number:
         if isinstance(value, bool) or not isinstance(value, str | int | float | Number):
             raise self.make_error("type")
-        return self.parse(str(value))
-
-    def parse(self, text: str) -> Number:
-        """Parse a decimal number."""
+        text = str(value)
         if len(text) > 400 or not _NUMBER.fullmatch(text):
             raise self.make_error("type")
         try:
             return self.normalize(text)
         except ValueError:
             raise self.make_error("range", digits=self.digits, places=self.places) from None
+
+    def parse(self, text: str) -> Number:
+        """Parse the value of a query parameter, which may have more digits than are stored, and is not rounded."""
+        if len(text) > 400 or not _NUMBER.fullmatch(text):
+            raise self.make_error("type")
+        try:
+            number = normalizing.decimal(text)
+        except ValueError:
+            raise self.make_error("range", digits=self.digits, places=self.places) from None
+        # PostgreSQL has a limit for the digits of an argument.
+        if abs(number.adjusted()) > 10 * MAX_DIGITS:
+            raise self.make_error("range", digits=self.digits, places=self.places)
+        return number
 
     def normalize(self, value: Any) -> Number:
         """Return the number that is stored for `value`; raises `ValueError` for one with too many digits."""
@@ -455,7 +469,7 @@ class List(marshmallow.List[Any]):
     @property
     def column_type(self) -> str:
         """Return the PostgreSQL type that stores the list."""
-        inner = getattr(self.inner, "column_type", "jsonb")
+        inner = column_type(self.inner) or "jsonb"
         return "jsonb" if inner == "jsonb" or inner.endswith("[]") else f"{inner}[]"
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:

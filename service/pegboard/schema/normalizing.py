@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from marshmallow.fields import Field, Nested
 
@@ -123,10 +124,27 @@ def _integer(value: Any) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"a number is needed, not {short(value)}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
+        raise ValueError(f"{short(value)} is not a finite number of double precision")
     return number
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"true or false is needed, not {short(value)}")
+    return value
+
+
+def _uuid(value: Any) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"a UUID is needed, not {short(value)}")
+    return UUID(value)
 
 
 def decimal(value: Any) -> Decimal:
@@ -150,4 +168,6 @@ _BY_TYPE: Mapping[str, Normalize] = {
     **dict.fromkeys(("smallint", "integer", "bigint", INTEGER_KEY), _integer),
     **dict.fromkeys(("real", "double precision"), _float),
     "numeric": decimal,
+    "boolean": _boolean,
+    "uuid": _uuid,
 }

@@ -43,6 +43,7 @@ _FIELD_CODES: Mapping[str, type[ApiError]] = {
     "invalid": errors.WrongType,
     "characters": errors.InvalidCharacters,
     "range": errors.OutOfRange,
+    "digits": errors.OutOfRange,
     "too_large": errors.OutOfRange,
     "special": errors.OutOfRange,
     "email": errors.InvalidEmail,

@@ -53,6 +53,7 @@ def _type(field: Any, type_of: str) -> Iterator[str]:
     inner = getattr(field, "inner", None)
     if inner is not None and type_of.endswith("[]"):
         yield from _type(inner, type_of.removesuffix("[]"))
+        yield from _element(field, inner)
         return
     allowed = ("jsonb", "json") if inner is not None else _allowed(field)
     # What only the database writes is shown as text, whatever it is.
@@ -66,6 +67,18 @@ def _type(field: Any, type_of: str) -> Iterator[str]:
     )
 
 
+def _element(field: Any, inner: Any) -> Iterator[str]:
+    """Check that the elements of a list know the bounds of their type."""
+    declared = str(field.metadata.get("column_type", "")).replace("[]", "").strip()
+    bounded = "(" in declared or base_type(declared) in ("smallint", "integer")
+    if bounded and inner.metadata.get("column_type") != declared:
+        kind = type(inner).__name__
+        yield (
+            f"declares the type of its elements, {declared}, only for the list: "
+            f'write fields.List(fields.{kind}(metadata={{"column_type": "{declared}"}}))'
+        )
+
+
 def _allowed(field: Field[Any]) -> tuple[str, ...]:
     return next((kinds for kind, kinds in _KEPT_BY if isinstance(field, kind)), _OF_OTHERS)
 
@@ -77,7 +90,7 @@ def _decimal(field: Any) -> Iterator[str]:
     if not 0 <= field.places <= MAX_DIGITS:
         yield f"has {field.places} places: use 0 to {MAX_DIGITS}"
     scale = fields.scale_of(field)
-    if scale is not None and field.places > scale:
+    if scale is not None and field.places != scale:
         yield f"has {field.places} places, but its column has {scale}: use places={scale}"
 
 
