@@ -172,6 +172,8 @@ def _last_modified(moment: Any) -> datetime | None:
     """Return the time of the last change in the precision of headers (UTC, in seconds), or None if it is unknown."""
     if not isinstance(moment, datetime):
         return None
+    if moment.tzinfo is UTC and not moment.microsecond:
+        return moment
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return utc.replace(microsecond=0)
 

@@ -6,6 +6,7 @@ from aiohttp import hdrs
 from aiohttp.http import RawRequestMessage
 
 _WORD = b"upgrade"
+_KEPT = len(_WORD) - 1
 _HEAD_END = b"\r\n\r\n"
 _MAX_PIECES = 64
 """The pieces of a chunked body; each costs as much time as a small request."""
@@ -41,8 +42,8 @@ class Pieces:
 
     def add(self, data: bytes, received: int | None) -> None:
         """Add received data; `received` is how much there is before it of a body that is incomplete."""
-        self._before = b"" if self else self._last
-        self._last = (self._last + data[1 - len(_WORD) :])[1 - len(_WORD) :]
+        self._before = b"" if self._start < len(self._rest) else self._last
+        self._last = data[-_KEPT:] if len(data) >= _KEPT else (self._last + data)[-_KEPT:]
         if not self.divides and self._may_have_head(data, received):
             self.divides = _WORD in (self._before + data).lower()
         if self.divides:
