@@ -493,9 +493,9 @@ async def test_writes_to_one_address_at_the_same_time_through_both_resources_agr
                     )
                 )
             )
-            # Two that wait for each other are a deadlock: one of them is rolled back.
+            # Two that wait for each other are a deadlock: one of them is rolled back, and repeated.
             written = {f"{number}": one.status for number, one in zip(numbers, responses, strict=True)}
-            assert {200} <= {*written.values()} <= {200, 503}
+            assert {*written.values()} == {200}
             shown = (await before.request("GET", customer)).json["street"]
             assert written[shown] == 200
             assert (await first.request("GET", path)).json["street"] == shown
