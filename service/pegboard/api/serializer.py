@@ -70,6 +70,10 @@ class ItemSerializer(Serializer):
 
     is_plain = False
 
+    def by_attribute(self, item: Any) -> Any:
+        """Return an item whose values can be read by the attributes of the fields."""
+        return item
+
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag covers all fields, even if the query selects only some."""
         dumped = self.dump(item)
@@ -129,11 +133,13 @@ class RowSerializer(ItemSerializer):
         self._without = without
         self.is_plain = plain
 
+    def by_attribute(self, item: Any) -> Any:
+        """Return a row by the attributes of fields; a row uses their names."""
+        return {self._renamed.get(key, key): value for key, value in item.items()} if self._renamed else item
+
     def dump(self, item: Any) -> dict[str, Any]:
-        """Dump an item by the schema, which uses the attributes of fields; a row uses their names."""
-        if self._renamed:
-            item = {self._renamed.get(key, key): value for key, value in item.items()}
-        return super().dump(item)
+        """Dump an item by the schema, which uses the attributes of fields."""
+        return super().dump(self.by_attribute(item))
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag is its version."""
