@@ -12,7 +12,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from marshmallow import post_dump
+from marshmallow import post_dump, pre_dump
 
 from pegboard import Context, Resource, Schema, TableResource, fields
 from tests.conftest import Api, Response, Serve, plugin
@@ -52,6 +52,15 @@ class Masked(fields.String):
         return value and f"*{value[-1]}"
 
 
+class Prepared(Schema):
+    title = fields.String()
+    size = fields.Integer(attribute="count.real")
+
+    @pre_dump
+    def prepare(self, data: Any, **_: Any) -> Any:
+        return data
+
+
 class Order(Schema):
     name = fields.String(load_default="")
     line = fields.Nested(Line, allow_none=True)
@@ -59,6 +68,7 @@ class Order(Schema):
     many = fields.Nested(Line, many=True, allow_none=True)
     by_name = fields.Dict(values=fields.Nested(Line), allow_none=True)
     lists = fields.List(fields.List(fields.Dict()), allow_none=True)
+    prepared = fields.Nested(Prepared, allow_none=True)
     masked = Masked(allow_none=True)
     length = fields.Method("measure")
     wait = fields.Method("measure_later")
@@ -217,6 +227,12 @@ async def test_json_of_another_shape_is_shown_without_what_the_schema_hides(
     assert messages == [f"{column} of the item {id} of orders cannot be shown as declared"]
     replaced = await api.patch(f"/orders/{id}", {column: None})
     assert (replaced.status, replaced.json[column]) == (200, None)
+
+
+@pytest.mark.parametrize("stored", ['"text"', "5", "1.5", "true", "[1]", '{"count": 1, "other": 2}'])
+async def test_no_attribute_of_a_scalar_or_a_list_is_shown(api: Api, admin: asyncpg.Connection, stored: str) -> None:
+    id = await add(api, admin, "orders", "prepared", f"'{stored}'")
+    assert (await shown_everywhere(api, "orders", id))["prepared"] == {}
 
 
 @pytest.mark.parametrize(
