@@ -37,6 +37,7 @@ class Serializer:
         self.schema = schema
         self._reports = Reports(name)
         self._has_parts = partial.has_parts(schema)
+        self._shows_objects = not partial.hides(schema)
 
     def dump(self, item: Any) -> dict[str, Any]:
         """Dump an item by the schema, and add the standard fields that it has.
@@ -59,7 +60,8 @@ class Serializer:
         except Exception:
             # It is raised and logged again, when each field is dumped on its own.
             pass
-        return partial.dump(self.schema, item, self._reports.of(listing.read(item, "id")))
+        report = self._reports.of(listing.read(item, "id"))
+        return partial.dump(self.schema, item, report, shows_objects=self._shows_objects)
 
 
 class ItemSerializer(Serializer):

@@ -57,7 +57,7 @@ class Loader:
         self._nested = {
             key: entry
             for key, entry in self._fields.items()
-            if any(isinstance(part, marshmallow.fields.Nested) for part in _parts(entry[1]))
+            if any(isinstance(part, marshmallow.fields.Nested) for part in each_part(entry[1]))
         }
         self._names = frozenset(self._schema.load_fields)
         self._write_only = frozenset(name for name, field in self._schema.load_fields.items() if field.load_only)
@@ -219,18 +219,19 @@ def _needs_exact_numbers(schema: marshmallow.Schema, within: frozenset[type]) ->
     """Return whether a number of a schema, nested in the schemas `within`, may have more digits than a double."""
     if type(schema) in within:
         return False
-    parts = [part for field in schema.load_fields.values() for part in _parts(field)]
+    parts = [part for field in schema.load_fields.values() for part in each_part(field)]
     return any(isinstance(part, _EXACT) for part in parts) or any(
         _needs_exact_numbers(part.schema, within | {type(schema)}) for part in parts if isinstance(part, Nested)
     )
 
 
-def _parts(field: Any) -> Iterator[Any]:
+def each_part(field: Any) -> Iterator[Any]:
+    """Yield a field, and the fields of the elements or the values inside it."""
     yield field
     for name in ("inner", "value_field"):
         inner = getattr(field, name, None)
         if inner is not None:
-            yield from _parts(inner)
+            yield from each_part(inner)
 
 
 def _top_level(detail: ErrorDetail) -> str | None:
