@@ -141,7 +141,8 @@ def address(value: Any) -> str:
     return str(value)
 
 
-_IP = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
+ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
+"""The types that `address` converts."""
 
 _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (datetime, instant),
@@ -155,5 +156,5 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int),
     (float, float),
-    (_IP, address),
+    (ADDRESSES, address),
 )

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from marshmallow import post_dump
+from marshmallow import post_dump, pre_dump
 
 from pegboard import Context, Resource, Schema, TableResource, fields
 from tests.conftest import Api, Response, Serve, plugin
@@ -40,6 +40,7 @@ class Values(TableResource):
 class Line(Schema):
     title = fields.String(required=True)
     pieces = fields.Integer(load_default=1)
+    when = fields.DateTime()
     secret = fields.String(load_only=True)
 
 
@@ -52,6 +53,15 @@ class Masked(fields.String):
         return value and f"*{value[-1]}"
 
 
+class Prepared(Schema):
+    title = fields.String()
+    size = fields.Integer(attribute="count.real")
+
+    @pre_dump
+    def prepare(self, data: Any, **_: Any) -> Any:
+        return data
+
+
 class Order(Schema):
     name = fields.String(load_default="")
     line = fields.Nested(Line, allow_none=True)
@@ -59,6 +69,7 @@ class Order(Schema):
     many = fields.Nested(Line, many=True, allow_none=True)
     by_name = fields.Dict(values=fields.Nested(Line), allow_none=True)
     lists = fields.List(fields.List(fields.Dict()), allow_none=True)
+    prepared = fields.Nested(Prepared, allow_none=True)
     masked = Masked(allow_none=True)
     length = fields.Method("measure")
     wait = fields.Method("measure_later")
@@ -76,6 +87,26 @@ class Order(Schema):
     @post_dump
     def count(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {**data, "length": 1000 // (data["length"] - 1000)} if data["name"] == "hook" * 250 else data
+
+
+class Address(Schema):
+    ip = fields.IP()
+    when = fields.DateTime()
+    text = fields.String()
+
+
+class Host(Schema):
+    name = fields.String(load_default="")
+    address = fields.Nested(Address, allow_none=True)
+    ips = fields.List(fields.IP(), allow_none=True)
+    prices = fields.List(fields.Decimal(places=2), allow_none=True)
+    texts = fields.List(fields.List(fields.String()), allow_none=True)
+
+
+class Hosts(TableResource):
+    """Hosts with addresses, without write-only fields."""
+
+    schema = Host
 
 
 class Orders(TableResource):
@@ -119,7 +150,7 @@ class Unchecked(Api):
 
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
-    kinds = {"values": Values, "orders": Orders, "visits": Visits, "memories": Memories}
+    kinds = {"values": Values, "orders": Orders, "visits": Visits, "hosts": Hosts, "memories": Memories}
     checked = await serve([plugin(name, kind) for name, kind in kinds.items()])
     return Unchecked(checked._target, checked.url)
 
@@ -127,7 +158,7 @@ async def api(serve: Serve) -> Api:
 @pytest.fixture
 async def admin(api: Api, database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE values.values, orders.orders, visits.visits")
+    await connection.execute("TRUNCATE values.values, orders.orders, visits.visits, hosts.hosts")
     yield connection
     await connection.close()
 
@@ -192,7 +223,10 @@ async def test_a_value_that_only_sql_can_store_is_shown_and_can_be_replaced(
 SHAPES = [
     ("line", '"text"', "text"),
     ("line", '[{"title": "a", "secret": "s"}]', [{"title": "a"}]),
-    ("line", '{"title": {"a": 1}, "secret": "s", "pieces": 2}', {"title": {"a": 1}, "pieces": 2}),
+    ("line", '{"title": {"a": 1}, "secret": "s", "pieces": 2}', {"title": None, "pieces": 2}),
+    ("line", '{"title": ["a", {"secret": "s"}], "pieces": {"secret": "s"}}', {"title": ["a", None], "pieces": None}),
+    ("lines", '[{"when": {"secret": "s"}}, {"when": [[{"secret": "s"}]]}]', [{"when": None}, {"when": [[None]]}]),
+    ("many", '[{"title": true}]', [{"title": True}]),
     ("line", "5", 5),
     ("lines", '"text"', "text"),
     ("lines", '{"title": "a", "secret": "s"}', {"title": "a"}),
@@ -217,6 +251,33 @@ async def test_json_of_another_shape_is_shown_without_what_the_schema_hides(
     assert messages == [f"{column} of the item {id} of orders cannot be shown as declared"]
     replaced = await api.patch(f"/orders/{id}", {column: None})
     assert (replaced.status, replaced.json[column]) == (200, None)
+
+
+@pytest.mark.parametrize(
+    ("column", "stored", "shown"),
+    [
+        ("ips", "{{1.1.1.1},{::2}}", [["1.1.1.1"], ["::2"]]),
+        ("ips", "{1.1.1.1,NULL}", ["1.1.1.1", None]),
+        ("prices", "{{1.50},{2.00}}", [["1.50"], ["2.00"]]),
+        ("address", '{"ip": {}}', {"ip": {}}),
+        ("address", '{"ip": 5, "when": {"a": [1]}}', {"ip": 5, "when": {"a": [1]}}),
+        ("address", '{"ip": "not one", "text": [["a"]]}', {"ip": "not one", "text": [["a"]]}),
+        ("address", '{"text": false}', {"text": False}),
+        ("address", f'{{"text": {"[" * 900 + "]" * 900}}}', {"text": None}),
+        ("texts", '["a", ["b", ["c"]]]', ["a", ["b", ["c"]]]),
+    ],
+)
+async def test_a_stored_value_of_another_shape_is_shown_as_json(
+    api: Api, admin: asyncpg.Connection, column: str, stored: str, shown: object
+) -> None:
+    id = await add(api, admin, "hosts", column, f"'{stored}'")
+    assert (await shown_everywhere(api, "hosts", id))[column] == shown
+
+
+@pytest.mark.parametrize("stored", ['"text"', "5", "1.5", "true", "[1]", '{"count": 1, "other": 2}'])
+async def test_no_attribute_of_a_scalar_or_a_list_is_shown(api: Api, admin: asyncpg.Connection, stored: str) -> None:
+    id = await add(api, admin, "orders", "prepared", f"'{stored}'")
+    assert (await shown_everywhere(api, "orders", id))["prepared"] == {}
 
 
 @pytest.mark.parametrize(

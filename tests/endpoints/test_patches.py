@@ -9,7 +9,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from pegboard import Schema, TableResource, Unique, ValidationError, validate, validates_schema
+from pegboard import Context, Schema, TableResource, Unique, ValidationError, validate, validates_schema
 from pegboard.schema import fields
 from tests.conftest import Api, Response, Serve, plugin
 
@@ -76,9 +76,23 @@ class Guarded(TableResource):
     creates_by_put = True
 
 
+class Noted(TableResource):
+    """Items whose actions add keys that no field has to the data."""
+
+    schema = Address
+
+    async def create(self, context: Context, data: Any) -> Any:
+        return await super().create(context, {**data, "note": 1})
+
+    async def update(self, context: Context, id: str, data: Any) -> Any:
+        return await super().update(context, id, {**await self.retrieve(context, id), **data, "note": 1})
+
+
 @pytest.fixture(scope="module")
 async def api(serve: Serve) -> Api:
-    api = await serve([plugin("profiles", Profiles), plugin("spans", Spans), plugin("guarded", Guarded)])
+    api = await serve(
+        [plugin("profiles", Profiles), plugin("spans", Spans), plugin("guarded", Guarded), plugin("noted", Noted)]
+    )
     await api.service.clients.add("putter", "may only put", ["profiles:PUT", "profiles:GET"])
     return api
 
@@ -452,3 +466,12 @@ async def test_a_write_without_a_required_if_match_is_428(api: Api) -> None:
     made = await api.put(item, {"street": "c"})
     assert made.status == 201
     assert (await api.put(item, {"street": "c"}, headers={"If-None-Match": "*"})).status == 412
+
+
+async def test_keys_of_an_author_that_no_field_has_are_ignored(api: Api) -> None:
+    created = await api.post("/noted", {"street": "a"})
+    assert created.status == 201, created.body
+    changed = await patch_item(api, created.headers["Location"], {"street": "b"})
+    assert (changed.status, changed.json["street"]) == (200, "b")
+    assert changed.json.keys() == created.json.keys()
+    assert changed.json["created_at"] == created.json["created_at"]

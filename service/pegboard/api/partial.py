@@ -13,6 +13,8 @@ from marshmallow.decorators import POST_DUMP, PRE_DUMP
 from marshmallow.fields import Constant, Dict, Function, List, Method, Nested, String
 
 from pegboard import rendering
+from pegboard.schema.fields import column_type
+from pegboard.schema.loading import each_part
 
 log = logging.getLogger("pegboard.plugins")
 
@@ -25,7 +27,6 @@ _MOST_LEVELS = 100
 _LIBRARIES = ("pegboard", "marshmallow")
 _SCALARS = (str, int, float)
 _WITH_PARTS = (Dict, List, Nested)
-_WITH_SHAPE = (*_WITH_PARTS, String)
 _COMPUTED = (Constant, Function, Method)
 
 
@@ -54,34 +55,46 @@ def has_parts(schema: Any) -> bool:
     return not schema._hooks[PRE_DUMP] and any(isinstance(field, _WITH_PARTS) for field in schema.dump_fields.values())
 
 
+def hides(schema: Any, within: tuple[type, ...] = ()) -> bool:
+    """Return whether a schema nested in `schema`, which is nested in the schemas `within`, has write-only fields."""
+    nested = [part.schema for field in schema.fields.values() for part in each_part(field) if isinstance(part, Nested)]
+    return any(
+        any(field.load_only for field in inner.fields.values()) or hides(inner, (*within, type(inner)))
+        for inner in nested
+        if type(inner) not in within
+    )
+
+
 def fits(schema: Any, item: Any) -> bool:
-    """Return whether the lists, objects and texts of an item are where its schema expects them.
+    """Return whether the lists, objects and scalars of an item are where its schema expects them.
 
     Otherwise marshmallow may dump them as something else, without an error.
     """
     return all(
         _fits(field, schema.get_attribute(item, field.attribute or name, None))
         for name, field in schema.dump_fields.items()
-        if isinstance(field, _WITH_SHAPE)
+        if not isinstance(field, _COMPUTED)
     )
 
 
 def _fits(field: Any, value: Any) -> bool:
-    if value is None or not _is_known(field):
+    if value is None:
         return True
-    if isinstance(field, String):
-        return not isinstance(value, list | Mapping)
+    if not isinstance(field, _WITH_PARTS):
+        if isinstance(value, bool):
+            return not (isinstance(field, String) and _is_known(field))
+        return not isinstance(value, list | Mapping) or not _is_scalar(field)
+    if not _is_known(field):
+        return True
     if isinstance(field, List):
         return _parts_fit(value, lambda part: _fits(field.inner, part))
     if isinstance(field, Nested):
         if field.many:
             return _parts_fit(value, lambda part: _object_fits(field.schema, part))
         return _object_fits(field.schema, value)
-    if isinstance(field, Dict):
-        if isinstance(value, (*_SCALARS, list)):
-            return False
-        return field.value_field is None or all(_fits(field.value_field, part) for part in value.values())
-    return True
+    if isinstance(value, (*_SCALARS, list)):
+        return False
+    return field.value_field is None or all(_fits(field.value_field, part) for part in value.values())
 
 
 def _parts_fit(values: Any, check: Callable[[Any], bool]) -> bool:
@@ -102,17 +115,26 @@ def _is_known(field: Any) -> bool:
     return type(field)._serialize.__module__.partition(".")[0] in _LIBRARIES
 
 
-def dump(schema: Any, item: Any, report: Report) -> dict[str, Any]:
+def _is_scalar(field: Any) -> bool:
+    """Return whether a known field has neither lists nor objects."""
+    if not _is_known(field):
+        return False
+    type_of = column_type(field) or "jsonb"
+    return isinstance(field, String) or not (type_of.startswith("json") or type_of.endswith("[]"))
+
+
+def dump(schema: Any, item: Any, report: Report, *, shows_objects: bool) -> dict[str, Any]:
     """Dump each field of an item on its own.
 
     A field that cannot be dumped is shown as it is stored. It is null if it is computed or of a class of the author's,
-    which may hide a part of the value; of nested objects, only the fields of their schema are shown.
+    which may hide a part of the value; of nested objects, only the fields of their schema are shown. An object in place
+    of a scalar is null unless `shows_objects`: it may be one of a nested schema, with what that hides.
     """
     source = _call_hooks(schema, PRE_DUMP, item, item, report)
     dumped = {}
     for name, field in schema.dump_fields.items():
         key = name if field.data_key is None else field.data_key
-        value = _dump_field(schema, name, field, source, key, report)
+        value = _dump_field(schema, name, field, source, key, report, shows_objects)
         if value is not missing:
             dumped[key] = value
     result: dict[str, Any] = _call_hooks(schema, POST_DUMP, dumped, item, report)
@@ -129,7 +151,7 @@ def _call_hooks(schema: Any, tag: str, data: Any, item: Any, report: Report) -> 
         return data
 
 
-def _dump_field(schema: Any, name: str, field: Any, source: Any, key: str, report: Report) -> Any:
+def _dump_field(schema: Any, name: str, field: Any, source: Any, key: str, report: Report, shows_objects: bool) -> Any:
     stored = None
     try:
         stored = schema.get_attribute(source, field.attribute or name, missing)
@@ -140,20 +162,30 @@ def _dump_field(schema: Any, name: str, field: Any, source: Any, key: str, repor
         report(key, error)
     if stored is missing or isinstance(field, _COMPUTED):
         return None
-    return _nearest(field, stored, lambda _, error: report(key, error))
+    try:
+        return _nearest(field, stored, lambda _, error: report(key, error), shows_objects)
+    except RecursionError:
+        return None
 
 
-def _nearest(field: Any, value: Any, report: Report) -> Any:
+def _nearest(field: Any, value: Any, report: Report, shows_objects: bool) -> Any:
     """Return a stored value as nearly as its field can show it, without what the field may hide."""
-    if isinstance(value, list) and isinstance(field, _WITH_PARTS):
+
+    def nearest(part: Any, value: Any) -> Any:
+        return _nearest(part, value, report, shows_objects)
+
+    is_scalar = _is_scalar(field)
+    if isinstance(value, list) and (is_scalar or isinstance(field, _WITH_PARTS)):
         part = field.inner if isinstance(field, List) else field.value_field if isinstance(field, Dict) else field
-        return [_nearest(part or field, each, report) for each in value]
+        return [nearest(part or field, each) for each in value]
     if isinstance(field, List):
-        return _nearest(field.inner, value, report)
+        return nearest(field.inner, value)
     if isinstance(field, Nested) and isinstance(value, Mapping):
-        return dump(field.schema, value, report)
+        return dump(field.schema, value, report, shows_objects=shows_objects)
     if isinstance(field, Dict) and isinstance(value, Mapping) and field.value_field is not None:
-        return {key: _nearest(field.value_field, part, report) for key, part in value.items()}
+        return {key: nearest(field.value_field, part) for key, part in value.items()}
+    if is_scalar and isinstance(value, Mapping):
+        return value if shows_objects else None
     try:
         return field._serialize(value, None, None) if _fits(field, value) else value
     except Exception as error:

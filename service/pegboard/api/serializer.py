@@ -37,6 +37,7 @@ class Serializer:
         self.schema = schema
         self._reports = Reports(name)
         self._has_parts = partial.has_parts(schema)
+        self._shows_objects = not partial.hides(schema)
 
     def dump(self, item: Any) -> dict[str, Any]:
         """Dump an item by the schema, and add the standard fields that it has.
@@ -59,7 +60,8 @@ class Serializer:
         except Exception:
             # It is raised and logged again, when each field is dumped on its own.
             pass
-        return partial.dump(self.schema, item, self._reports.of(listing.read(item, "id")))
+        report = self._reports.of(listing.read(item, "id"))
+        return partial.dump(self.schema, item, report, shows_objects=self._shows_objects)
 
 
 class ItemSerializer(Serializer):
@@ -69,6 +71,10 @@ class ItemSerializer(Serializer):
     """
 
     is_plain = False
+
+    def by_attribute(self, item: Any) -> Any:
+        """Return an item whose values can be read by the attributes of the fields."""
+        return item
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag covers all fields, even if the query selects only some."""
@@ -129,11 +135,13 @@ class RowSerializer(ItemSerializer):
         self._without = without
         self.is_plain = plain
 
+    def by_attribute(self, item: Any) -> Any:
+        """Return a row by the attributes of fields; a row uses their names."""
+        return {self._renamed.get(key, key): value for key, value in item.items()} if self._renamed else item
+
     def dump(self, item: Any) -> dict[str, Any]:
-        """Dump an item by the schema, which uses the attributes of fields; a row uses their names."""
-        if self._renamed:
-            item = {self._renamed.get(key, key): value for key, value in item.items()}
-        return super().dump(item)
+        """Dump an item by the schema, which uses the attributes of fields."""
+        return super().dump(self.by_attribute(item))
 
     def represent(self, item: Any, query: Query) -> Representation:
         """Return an item's representation, whose entity tag is its version."""

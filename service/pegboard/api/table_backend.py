@@ -22,7 +22,7 @@ from pegboard.errors import ApiError, ErrorDetail
 from pegboard.query import existing as existing_tables
 from pegboard.query import mapping, sql
 from pegboard.query.query import Filter, Query, cursor_to, requested_position
-from pegboard.schema.ddl import OWNED_BY, OWNER, VERSION, constraint_columns
+from pegboard.schema.ddl import OWNED_BY, OWNER, UPDATED_AT, VERSION, constraint_columns
 from pegboard.schema.fields import Reference
 from pegboard.schema.loading import default_of
 from pegboard.uuid7 import uuid7
@@ -47,6 +47,8 @@ class TableBackend(Backend):
         key = existing_tables.key_column(existing) if existing else None
         columns = mapping.columns(schema, without, *([key] if key else []))
         self._names = {"id": "id"} | {column.name: column.field for column in columns[1:]}
+        # The service itself sets the time of a change.
+        self._changeable = self._names.keys() - {"id", UPDATED_AT.name} | ({existing.key} if existing else set())
         renamed = {field: name for name, field in self._names.items() if name != field}
         plain = mapping.is_plain(schema) and not declared.overrides(type(resource), "list", "retrieve")
         super().__init__(resource, services, RowSerializer(schema, resource.name, renamed, without, plain=plain))
@@ -227,9 +229,9 @@ class TableBackend(Backend):
         return await self.change(context, id, {name: values[name] for name in values if name not in kept})
 
     async def update(self, context: Context, id: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Update the fields in `data`."""
+        """Update the fields in `data`; other keys are ignored."""
         data = await self.hash_passwords(data, self.secrets) if self.secrets else data
-        return await self.change(context, id, data)
+        return await self.change(context, id, {name: data[name] for name in data if name in self._changeable})
 
     async def delete(self, context: Context, id: str) -> None:
         """Delete an item."""

@@ -293,8 +293,8 @@ class Writer:
             await self.check(context, id)
             raise errors.PreconditionRequired(header="If-Match")
         async with self._transaction("update", context):
-            _, shown = await self.check(context, id)
-            before = orjson.loads(shown.body)
+            item, shown = await self.check(context, id)
+            before = self._loader.with_hidden(orjson.loads(shown.body), self._serializer.by_attribute(item))
             after = patch(before)
             if not isinstance(after, dict):
                 raise errors.WrongType("The patched item is not an object.", pointer="")

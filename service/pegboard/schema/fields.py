@@ -20,7 +20,7 @@ from marshmallow import validate as checks
 from marshmallow.fields import Constant, Field, Function, Method, Nested
 
 from pegboard.auth import passwords
-from pegboard.rendering import address, exact_float, short
+from pegboard.rendering import ADDRESSES, address, exact_float, short
 from pegboard.schema import normalizing, rfc3339
 from pegboard.schema.column import base_type
 from pegboard.schema.numbers import (
@@ -458,7 +458,12 @@ class IP(Field[Any]):
         return ipaddress.ip_address(value)
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return None if value is None else address(value)
+        """Dump an address; text is unchanged. Raises `TypeError` for anything else."""
+        if value is None or isinstance(value, str):
+            return value
+        if not isinstance(value, ADDRESSES):
+            raise TypeError(f"a value of type {type(value).__name__} is not an IP address")
+        return address(value)
 
 
 class List(marshmallow.List[Any]):

@@ -13,6 +13,7 @@ from marshmallow.fields import Field
 from pegboard import errors
 from pegboard.errors import ApiError, ErrorDetail
 from pegboard.rendering import short
+from pegboard.schema import hidden
 from pegboard.schema.fast_path import reader
 from pegboard.schema.fields import CANONICAL_UUID, Decimal, Dict, Nested, Raw
 from pegboard.schema.patching import same
@@ -53,6 +54,11 @@ class Loader:
             key for key, (_, field) in self._resettable.items() if field.load_default is missing
         )
         self._objects = frozenset(key for key, (_, field) in named.items() if isinstance(field, Dict | Nested | Raw))
+        self._nested = {
+            key: entry
+            for key, entry in self._fields.items()
+            if any(isinstance(part, marshmallow.fields.Nested) for part in each_part(entry[1]))
+        }
         self._names = frozenset(self._schema.load_fields)
         self._write_only = frozenset(name for name, field in self._schema.load_fields.items() if field.load_only)
 
@@ -96,14 +102,34 @@ class Loader:
             isinstance(body[key], dict) for key in self._objects.intersection(body)
         )
 
+    def with_hidden(self, shown: Mapping[str, Any], stored: Any) -> Mapping[str, Any]:
+        """Return a shown item to patch, whose nested objects keep what only the `stored` item has."""
+        read = self._schema.get_attribute
+        nested = {
+            key: hidden.attach(field, shown[key], read(stored, name, None))
+            for key, (name, field) in self._nested.items()
+            if key in shown
+        }
+        return {**shown, **nested} if nested else shown
+
     def change(self, before: Mapping[str, Any], after: Mapping[str, Any], id: str) -> dict[str, Any]:
         """Load the differences between an item before and after a patch."""
+        nested = [(key, *entry) for key, entry in self._nested.items() if key in after]
+        visible = {**after, **{key: hidden.loadable(field, after[key]) for key, _, field in nested}}
         removed = dict.fromkeys(before.keys() - after.keys())
-        different = {key: value for key, value in after.items() if key not in before or not same(before[key], value)}
-        body = different | removed
+        different = {
+            key: visible[key] for key, value in after.items() if key not in before or not same(before[key], value)
+        }
+        loaded = self._load_changes(different | removed, {**visible, **removed}, id)
+        for key, name, field in nested:
+            hidden.restore(field, after[key], loaded.get(name))
+        return loaded
+
+    def _load_changes(self, body: Mapping[str, Any], item: Mapping[str, Any], id: str) -> dict[str, Any]:
+        """Load the changes `body` to an item; all of the item is loaded if the schema validates fields together."""
         if not self._has_schema_validators:
             return self.update(body, id)
-        complete = {k: v for k, v in {**after, **removed}.items() if v is not None or k not in self._resettable}
+        complete = {k: v for k, v in item.items() if v is not None or k not in self._resettable}
         try:
             loaded = self._load(complete, (), self._id_mismatch(body, id), self._write_only)
         except ApiError as error:
@@ -193,18 +219,19 @@ def _needs_exact_numbers(schema: marshmallow.Schema, within: frozenset[type]) ->
     """Return whether a number of a schema, nested in the schemas `within`, may have more digits than a double."""
     if type(schema) in within:
         return False
-    parts = [part for field in schema.load_fields.values() for part in _parts(field)]
+    parts = [part for field in schema.load_fields.values() for part in each_part(field)]
     return any(isinstance(part, _EXACT) for part in parts) or any(
         _needs_exact_numbers(part.schema, within | {type(schema)}) for part in parts if isinstance(part, Nested)
     )
 
 
-def _parts(field: Any) -> Iterator[Any]:
+def each_part(field: Any) -> Iterator[Any]:
+    """Yield a field, and the fields of the elements or the values inside it."""
     yield field
     for name in ("inner", "value_field"):
         inner = getattr(field, name, None)
         if inner is not None:
-            yield from _parts(inner)
+            yield from each_part(inner)
 
 
 def _top_level(detail: ErrorDetail) -> str | None:

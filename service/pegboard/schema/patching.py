@@ -10,6 +10,7 @@ from typing import Any
 
 from pegboard import errors
 from pegboard.errors import ApiError
+from pegboard.schema.hidden import Shown
 
 _INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _ESCAPE = re.compile(r"~(?![01])")
@@ -25,9 +26,11 @@ def merge(target: Any, patch: Any) -> Any:
     """Return `target` changed by the merge patch `patch` (RFC 7396); neither is altered."""
     if not isinstance(patch, dict):
         return patch
-    merged = dict(target) if isinstance(target, dict) else {}
+    merged = copy.copy(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
-        if value is None:
+        if value is None and isinstance(target, Shown) and target.resets(key):
+            merged[key] = None
+        elif value is None:
             merged.pop(key, None)
         else:
             merged[key] = merge(merged.get(key), value)
@@ -146,6 +149,8 @@ def _replace(root: Any, entry: Operation) -> None:
 
 
 def _size(value: Any) -> int:
+    if isinstance(value, Shown):
+        return 1 + sum(map(_size, (*value.values(), *value.hidden.values())))
     if isinstance(value, dict):
         return 1 + sum(map(_size, value.values()))
     return 1 + sum(map(_size, value)) if isinstance(value, list) else 1

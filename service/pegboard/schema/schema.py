@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from functools import wraps
 from typing import Any
 
@@ -56,6 +57,8 @@ _FIELD_CODES: Mapping[str, type[ApiError]] = {
     "unknown": errors.InvalidChoice,
     "reference": errors.InvalidValue,
 }
+
+_WITHOUT_VALUES = (str, int, float, Decimal, list, type(None))
 
 _SCHEMA_MESSAGES = {
     "unknown": Message(errors.UnknownField.message, errors.UnknownField.code),
@@ -199,10 +202,17 @@ class Schema(marshmallow.Schema):
             setattr(self, name, _checked(getattr(self, name), f"{type(self).__name__}.{name}", validates=validates))
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        """Return a value of an item; of a mapping only an entry, never an attribute such as `items` or `copy`."""
-        if isinstance(obj, Mapping) and "." not in attr:
+        """Return a value of an item; of a mapping only an entry, never an attribute such as `items` or `copy`.
+
+        Scalars and lists have no values: `"x".title` is a method.
+        """
+        if "." in attr:
+            step, _, rest = attr.partition(".")
+            value = self.get_attribute(obj, step, default)
+            return value if value is default else self.get_attribute(value, rest, default)
+        if isinstance(obj, Mapping):
             return obj.get(attr, default)
-        return super().get_attribute(obj, attr, default)
+        return default if isinstance(obj, _WITHOUT_VALUES) else super().get_attribute(obj, attr, default)
 
     def on_bind_field(self, field_name: str, field_obj: Field[Any]) -> None:
         """Add error codes to the messages of a field, and let its default have the form of other values."""
