@@ -111,7 +111,7 @@ def test_a_generated_table_is_taken_over_by_migrations(site: Site, database: str
     renamed = 'ALTER TABLE "books"."books" RENAME COLUMN "tags" TO "labels";'
     assert f"\n--   {renamed}\n" in text
     assert '\n--   ALTER TABLE "books"."books" DROP COLUMN "tags";\n' in text
-    unread = "0002_labels_and_more.sql is a draft that nobody has read: read it, then delete its first line"
+    unread = "0002_labels_and_more.sql is a draft that nobody has read: edit it and delete line 1, which marks it as unread, or delete the file"
     assert site.expect_error("make-migration", "books") == unread
     # A file that its author has to complete fails, and leaves the table unchanged.
     read = text.replace("-- pegboard: unread\n", "")
@@ -350,7 +350,7 @@ def test_an_author_in_a_hurry_loses_nothing(site: Site, database: str, books: Pa
     output = site.run("make-migration", "books")
     assert "Read this file and edit it, then delete its first line: until then it is not run." in output
     draft = books / "migrations/0002_change_books.sql"
-    unread = "0002_change_books.sql is a draft that nobody has read: read it, then delete its first line"
+    unread = "0002_change_books.sql is a draft that nobody has read: edit it and delete line 1, which marks it as unread, or delete the file"
     for arguments, shown in (
         (("migrate",), f"books: {unread}"),
         (("migrate", "--status"), f"books\t-\tfailed\t{unread}"),
