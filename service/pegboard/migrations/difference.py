@@ -119,8 +119,8 @@ def _undeclared_columns(tables: Tables) -> Steps:
     for name in undeclared(tables.spec, tables.actual):
         if tables.actual.columns[name].is_optional:
             continue
-        sql = f"ALTER TABLE {tables.name} ALTER COLUMN {quoted(name)} DROP NOT NULL"
-        if tables.past.declared(name):
+        sql = allow_null(tables.spec, tables.actual.columns[name])
+        if tables.past.declared(name) and tables.actual.columns[name].domain is None:
             yield sql
         else:
             reason = f"the column {name}, which the schema does not have, does not allow null and has no default"
@@ -139,6 +139,13 @@ def _renamed_from(tables: Tables, column: Column) -> str:
 def rename(spec: TableSpec, old: str, new: str) -> str:
     """Return the statement that renames a column."""
     return f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
+
+
+def allow_null(spec: TableSpec, found: ActualColumn) -> str:
+    """Return the statement that lets a column contain null: its domain may be what does not allow it."""
+    if found.nullable and found.domain is not None:
+        return f"ALTER DOMAIN {found.domain} DROP NOT NULL"
+    return f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(found.name)} DROP NOT NULL"
 
 
 def _column_changes(tables: Tables, column: Column) -> Steps:
