@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.metadata import distributions
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pegboard.app import SERVICE, create_app
 from pegboard.auth.passwords import Cost, Passwords
 from pegboard.hosting.discovery import GROUP, Plugin, discover
 from pegboard.hosting.migrations import migrations
-from pegboard.migrations.drafts import differences
+from pegboard.migrations.drafts import Differences, differences
 from pegboard.testing.client import Target
 from pegboard.testing.service import settings_for
 from tests.conftest import Api, Response, new_database
@@ -446,11 +446,12 @@ async def test_only_the_new_column_differs_from_the_schema_until_the_second_rele
 ) -> None:
     async with services(url, folder, recipe.package) as start:
         found = await differences(url, migrations((await start(FIRST)).plugins))
-        reported = "\n".join(one.partition(":")[0] for one in chain(*found.values()))
+        reported = "\n".join(one.partition(":")[0] for known in found.values() for one in known.advice)
         expected = "" if isinstance(recipe, Split) else r"the column \w+ is declared without null, but allows null"
         assert re.fullmatch(expected, reported), found
+        assert not any(known.problems for known in found.values())
         second = await start(SECOND)
-        assert not any((await differences(url, migrations(second.plugins))).values())
+        assert {*(await differences(url, migrations(second.plugins))).values()} == {Differences()}
 
 
 @pytest.mark.parametrize("recipe", [Renamed(), Moved(), Retyped()], ids=lambda recipe: type(recipe).__name__.lower())

@@ -14,8 +14,11 @@ from pegboard.migrations.fitness import Use
 from pegboard.migrations.runner import migrate, preview, status
 from pegboard.migrations.status import Outcome, PluginMigrations
 from pegboard.query.existing import ExistingTable
+from pegboard.query.mapping import table_columns
+from pegboard.schema import fields
 from pegboard.schema.column import Column
 from pegboard.schema.ddl import Index, TableSpec, Unique, create
+from pegboard.schema.schema import Schema
 
 ALL = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 AUTHORS = TableSpec("authors", "authors", (Column("name", "text", nullable=False),))
@@ -309,6 +312,24 @@ MISFITS = {
     "ALTER TABLE books.books DROP COLUMN pages, ADD COLUMN pages bigint GENERATED ALWAYS AS IDENTITY": (
         "the column pages is an identity"
     ),
+    "UPDATE books.books SET pages = 1; CREATE DOMAIN books.number AS bigint NOT NULL;"
+    "ALTER TABLE books.books ALTER pages TYPE books.number": (
+        "the column pages does not allow null, but the schema leaves it out or null.*: ALTER DOMAIN books.number DROP NOT"
+    ),
+    "CREATE DOMAIN books.number AS bigint NOT NULL DEFAULT 1; ALTER TABLE books.books ADD x books.number DEFAULT 1;"
+    "ALTER TABLE books.books ALTER x DROP DEFAULT; ALTER DOMAIN books.number DROP DEFAULT": (
+        "the column x, which the schema does not have, does not allow null and has no default"
+    ),
+    "ALTER TABLE books.books ALTER price TYPE numeric(10,1)": (
+        'the column price is numeric\\(10,1\\), .*: declare metadata={"column_type": "numeric\\(10,1\\)"} or places=1'
+    ),
+    "ALTER TABLE books.books ALTER price TYPE numeric(10)": "the column price is numeric\\(10,0\\), .* or places=0",
+    "CREATE DOMAIN books.money AS numeric(10,1); ALTER TABLE books.books ALTER price TYPE books.money": (
+        "the column price is numeric\\(10,1\\), to which the values of its field are rounded"
+    ),
+    "ALTER TABLE books.books DROP CONSTRAINT books_isbn_max_length, ALTER isbn TYPE varchar(12)": (
+        "the column isbn is declared with length <= 13, but is character varying\\(12\\): declare Length\\(max=12\\)"
+    ),
     "UPDATE books.books SET pages = 1; ALTER TABLE books.books ALTER pages SET NOT NULL": (
         "the column pages does not allow null, but the schema leaves it out or null"
     ),
@@ -383,6 +404,40 @@ async def test_an_existing_table_is_served_with_what_does_not_matter(
     before = await connection.fetch(CATALOGUE)
     assert (await migrate(filled, [existing()]))["shelf"] == Outcome()
     assert await connection.fetch(CATALOGUE) == before
+
+
+class Priced(Schema):
+    any_number = fields.Decimal()
+    two_places = fields.Decimal(places=2)
+    of_column = fields.Decimal(metadata={"column_type": "numeric(10,2)"})
+    rounded = fields.Decimal(places=1, rounding="ROUND_HALF_UP")
+    many = fields.List(fields.Decimal())
+    tenths = fields.List(fields.Decimal(places=1))
+    shown = fields.Decimal(dump_only=True)
+
+
+@pytest.mark.parametrize(
+    ("type_of", "refused"),
+    [
+        ("numeric", ()),
+        ("numeric(38,20)", ()),
+        ("numeric(10,4)", ("any_number", "many")),
+        ("numeric(10,2)", ("any_number", "many")),
+        ("numeric(10,1)", ("any_number", "two_places", "of_column", "many")),
+        ("numeric(10)", ("any_number", "two_places", "of_column", "rounded", "many", "tenths")),
+    ],
+)
+async def test_a_table_that_rounds_numbers_of_a_field_keeps_the_plugin_out(
+    dsn: str, connection: asyncpg.Connection, tmp_path: Path, type_of: str, refused: tuple[str, ...]
+) -> None:
+    columns = table_columns(Priced())
+    spec = TableSpec("prices", "prices", columns)
+    written = replace(spec, columns=tuple(replace(c, type=type_of + "[]" * c.is_list) for c in columns))
+    (tmp_path / "0001_prices.sql").write_text(";\n".join(create(written)[1:]))
+    failure = (await migrate(dsn, [PluginMigrations("prices", tmp_path, spec)]))["prices"].failure or ""
+    assert tuple(re.findall(r"the column (\w+) is numeric", failure)) == refused
+    readers = PluginMigrations("p", table=spec, use=Use(frozenset({"GET"}), ExistingTable("prices.prices")))
+    assert (await migrate(dsn, [readers]))["p"].failure is None
 
 
 READERS = Use(frozenset({"GET"}), ExistingTable("books.shown"))

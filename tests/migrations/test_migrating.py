@@ -17,7 +17,7 @@ from pegboard.migrations.runner import Preview, migrate, preview, status
 from pegboard.migrations.sqlfiles import MigrationError
 from pegboard.migrations.status import Outcome, PluginMigrations
 from pegboard.schema.column import Column
-from pegboard.schema.ddl import TableSpec, create, fingerprint
+from pegboard.schema.ddl import Index, TableSpec, Unique, create, fingerprint
 
 NOTES = TableSpec("notes", "notes", (Column("text", "text", nullable=False, max_length=100),))
 FIRST = "CREATE TABLE note (text text);\n"
@@ -258,6 +258,52 @@ async def test_a_table_without_rows_follows_every_change(dsn: str, connection: a
     assert (await migrate(dsn, [with_table(Column("author", "date", nullable=False))]))["notes"].failure is None
     query = "SELECT format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = 'notes.notes'::regclass AND attname = 'author'"
     assert await connection.fetchval(query) == "date"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Column("author", "text"), Column("author", "date", nullable=False)),
+        (Column("author", "bigint"), Column("author", "date")),
+        (Column("author", "bigint", nullable=False, default="5"), Column("author", "text[]")),
+        (Column("author", "text", max_length=9), Column("author", "text[]", max_length=9)),
+        (Column("author", "text", max_length=9), Column("author", "text", max_length=5, min_length=2)),
+        (Column("author", "jsonb"), Column("author", "uuid", references=("notes", "notes"))),
+        (Column("author", "uuid"), Column("author", "bigint", choices=(1, 2))),
+        (Column("author", "text", choices=("a", "b")), Column("author", "text", choices=("b", "c"))),
+        (Column("author", "date"), Column("author", "text", nullable=False)),
+        (Column("author", "text"), Column("writer", "text", nullable=False)),
+    ],
+)
+@pytest.mark.parametrize("searched", [False, True])
+async def test_a_table_without_rows_is_changed_and_loses_no_column(
+    dsn: str, connection: asyncpg.Connection, before: Column, after: Column, searched: bool
+) -> None:
+    def source(column: Column) -> PluginMigrations:
+        search = ("text", *((column.name,) if column.type == "text" else ())) if searched else ()
+        indexes = () if column.type == "jsonb" else (Index((column.name,)),)
+        uniques = (Unique(column.name, ignore_case=True),) if column.type == "text" else ()
+        spec = replace(NOTES, columns=(*NOTES.columns, column), search=search, indexes=indexes, uniques=uniques)
+        return PluginMigrations("notes", table=spec)
+
+    made = "SELECT attname FROM pg_attribute WHERE attrelid = 'notes.notes'::regclass AND attnum > 0"
+    await migrate(dsn, [source(before)])
+    table = await connection.fetchval("SELECT 'notes.notes'::regclass::oid")
+    names = {row[0] for row in await connection.fetch(made)}
+    for declared in (after, before):
+        newer = replace(source(declared), version="2" if declared is after else "3")
+        assert (await migrate(dsn, [newer]))["notes"].failure is None
+        assert await migrate(dsn, [newer]) == await status(dsn, [newer])
+    assert await connection.fetchval("SELECT 'notes.notes'::regclass::oid") == table
+    assert names <= {row[0] for row in await connection.fetch(made)}
+
+
+async def test_what_does_not_depend_on_rows_is_left_to_the_author_without_them(
+    dsn: str, connection: asyncpg.Connection
+) -> None:
+    await migrate(dsn, [with_table()])
+    await connection.execute("ALTER TABLE notes.notes SET UNLOGGED")
+    assert "it is unlogged" in await failure(dsn, with_table(Column("author", "text", nullable=False)))
 
 
 async def test_an_existing_table_is_never_dropped(dsn: str, connection: asyncpg.Connection) -> None:

@@ -27,7 +27,7 @@ def package(folder: Path, name: str, **texts: str) -> PluginMigrations:
     return PluginMigrations(name, folder / name)
 
 
-async def failures(dsn: str, *sources: PluginMigrations) -> dict[str, str | None]:
+async def failures(dsn: str, *sources: PluginMigrations) -> dict[str, str]:
     outcomes = await migrate(dsn, sources)
     assert {name: (await status(dsn, sources))[name].failure for name in outcomes} == {
         name: outcome.failure for name, outcome in outcomes.items()
@@ -78,7 +78,7 @@ async def test_both_are_created_in_an_empty_database(dsn: str, connection: async
             "0001_a.sql must run after b 0001, which is not applied, as it waits in turn: remove one of the lines",
         ),
         ("after a 0001", "0001_a.sql must run after a 0001, which is not applied, as it waits in turn: remove one"),
-        ("after a 1", "0001_a.sql has the unknown mark 'after a 1': write no-transaction, after NAME NNNN,"),
+        ("after a 1", "0001_a.sql has the unknown mark 'after a 1' in line 1: write -- pegboard: and no-transaction,"),
         ("unraed", "0001_a.sql has the unknown mark 'unraed'"),
     ],
 )
@@ -87,8 +87,8 @@ async def test_an_impossible_order_fails_its_plugins(dsn: str, tmp_path: Path, m
     other = package(tmp_path, "b", _0001_b="-- pegboard: after a 0001\nSELECT 1;")
     free = package(tmp_path, "c", _0001_c="SELECT 1;")
     found = await failures(dsn, one, other, free)
-    assert (found["a"] or "").startswith(reason)
-    assert (found["b"] or "").startswith("0001_b.sql must run after a 0001, which is not applied")
+    assert found["a"].startswith(reason)
+    assert found["b"].startswith("0001_b.sql must run after a 0001, which is not applied")
     assert set(found) == {"a", "b"}
     assert (await preview(dsn, [one, other, free]))["a"].refused
 
@@ -103,10 +103,79 @@ async def test_a_file_does_not_run_after_one_that_failed(dsn: str, tmp_path: Pat
     assert await failures(dsn, one, other) == {}
 
 
+LICENCE = "-- Copyright of the authors.\n\n/* Pegboard: a licence,\n   in two lines. */\n;\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("-- pegboard: unread\nSELECT 1;", 1),
+        ("\n\n-- pegboard: unread\nSELECT 1;", 3),
+        (f"{LICENCE}-- pegboard: unread\nSELECT 1;", 6),
+        ("SELECT 1;\n-- pegboard: unread", 2),
+        ("SELECT 1; -- Pegboard:UNREAD", 1),
+        ("--pegboard:unread\nSELECT 1;", 1),
+        ("--  pegboard unread\nSELECT 1;", 1),
+        ("---- pegboard : unread.\nSELECT 1;", 1),
+        ("/* pegboard: unread */ SELECT 1;", 1),
+        ("/*\n * pegboard: unread\n */\nSELECT 1;", 2),
+        ("-- pegboard: no-transaction\n-- pegboard: unread\nSELECT 1;", 2),
+        ("SELECT '-- no comment';\n-- pegboard: unread\n", 2),
+    ],
+)
+async def test_a_draft_is_unread_wherever_it_is_marked(dsn: str, tmp_path: Path, text: str, line: int) -> None:
+    source = package(tmp_path, "people", _0001_people=text)
+    reason = f"0001_people.sql is a draft that nobody has read: edit it and delete line {line}, which marks it as"
+    assert (await failures(dsn, source))["people"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT '\n-- pegboard: unread\n';",
+        "DO $$ BEGIN\n-- pegboard: unread\nEND $$;",
+        "-- An unread book is a book on the pegboard.\nSELECT 1;",
+        "-- The pegboard: unread books.\nSELECT 1;",
+        "/* Pegboard: a licence. */ SELECT 1;",
+    ],
+)
+async def test_what_only_contains_the_words_is_no_mark(dsn: str, tmp_path: Path, text: str) -> None:
+    assert await failures(dsn, package(tmp_path, "people", _0001_people=text)) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("SELECT 1;\n-- pegboard: after b 0001", "has the mark 'after b 0001' in line 2, behind its first statement"),
+        ("SELECT 1;\n\n-- pegboard: no-transaction", "has the mark 'no-transaction' in line 3, behind its first"),
+        ("SELECT 1; -- pegboard: baseline x", "has the mark 'baseline x' in line 1, behind its first statement"),
+        ("'a';\n-- pegboard: no-transaction", "has the mark 'no-transaction' in line 2, behind its first statement"),
+        ("SELECT 1;\n-- pegboard: unraed", "has the unknown mark 'unraed' in line 2: write -- pegboard: and"),
+        ("--pegboard: no-transaction\nSELECT 1;", "has the unknown mark 'no-transaction' in line 1"),
+        ("-- Pegboard: after b 0001\nSELECT 1;", "has the unknown mark 'after b 0001' in line 1"),
+        (f"{LICENCE}-- pegboard : no-transaction\nSELECT 1;", "has the unknown mark 'no-transaction' in line 6"),
+        ("-- pegboard: no transaction\nSELECT 1;", "has the unknown mark 'no transaction' in line 1"),
+        ("-- pegboard:\nSELECT 1;", "has the unknown mark '' in line 1"),
+    ],
+)
+async def test_a_misspelt_or_misplaced_mark_fails_its_plugin(dsn: str, tmp_path: Path, text: str, reason: str) -> None:
+    source = package(tmp_path, "people", _0001_people=text)
+    assert reason in (await failures(dsn, source))["people"]
+
+
+async def test_comments_and_blank_lines_may_precede_marks(
+    dsn: str, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    one = package(tmp_path, "a", _0001_a=f"{LICENCE}-- pegboard: after b 0001\n\nCREATE TABLE a AS TABLE b.b;")
+    mark = "-- pegboard: no-transaction"
+    other = package(tmp_path, "b", _0001_b="CREATE TABLE b ()", _0002_b=f"\n{LICENCE}{mark}\nVACUUM b;")
+    assert await failures(dsn, one, other) == {}
+
+
 async def test_a_draft_that_nobody_has_read_is_never_run(dsn: str, tmp_path: Path) -> None:
     draft = "-- pegboard: unread\nDROP TABLE people;"
     source = package(tmp_path, "people", _0001_people=PEOPLE, _0002_drop=draft)
-    reason = "0002_drop.sql is a draft that nobody has read: read it, then delete its first line"
+    reason = "0002_drop.sql is a draft that nobody has read: edit it and delete line 1, which marks it as unread, or delete the file"
     assert await failures(dsn, source) == {"people": reason}
     assert (await preview(dsn, [source]))["people"].sql == f"-- refused: {reason}\n"
     package(tmp_path, "people", _0002_drop="DROP TABLE people;")
@@ -197,7 +266,8 @@ async def test_a_declaration_of_the_core_before_is_known_by_its_fingerprint(
     await connection.execute(
         """
         DROP TABLE pegboard.declaration;
-        DROP FUNCTION pegboard.words_1, pegboard.unaccent_1, pegboard.fold_1, pegboard.replaced_1;
+        DROP FUNCTION pegboard.words_1, pegboard.unaccent_1, pegboard.fold_1, pegboard.replaced_1,
+            pegboard.folded_1, pegboard.split_1, pegboard.words_without_marks_1;
         DELETE FROM pegboard.migration WHERE plugin = 'pegboard' AND version >= 5
         """
     )

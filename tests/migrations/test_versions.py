@@ -156,6 +156,29 @@ async def test_an_older_version_undoes_nothing(serve: Serve, url: str, connectio
     assert now == made | change | {"updated_at": now["updated_at"]}
 
 
+SHELVED = {"title": title(60), "shelf": fields.String(required=True)}
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"title": title(60)},
+        {"title": title(20), "shelf": fields.String(allow_none=True)},
+        {"title": title(60), "rack": fields.String(allow_none=True)},
+        {"title": title(60), "shelf": fields.String(required=True, validate=validate.Length(1, 30))},
+    ],
+)
+async def test_an_older_version_goes_on_when_a_newer_one_changes_a_table_without_rows(
+    serve: Serve, url: str, newer: dict[str, Any]
+) -> None:
+    older = await serve([plugin("books", resource(SHELVED), version="1")], database_url=url)
+    await serve([plugin("books", resource(newer), version="2")], database_url=url)
+    again = await serve([plugin("books", resource(SHELVED), version="1")], database_url=url)
+    for api in (older, again):
+        assert (await api.post("/books", {"title": "Emma", "shelf": "A"})).status == 201
+        assert [item["shelf"] for item in (await api.get("/books")).json["items"]][:1] == ["A"]
+
+
 async def columns(connection: asyncpg.Connection) -> list[Any]:
     found = "SELECT attname, attnum, attnotnull FROM pg_attribute WHERE attrelid = 'books.books'::regclass"
     indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'books' ORDER BY 1"

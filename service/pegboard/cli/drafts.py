@@ -17,7 +17,7 @@ from pegboard.hosting import discovery
 from pegboard.hosting.discovery import Plugin, State
 from pegboard.hosting.migrations import migrations
 from pegboard.migrations import drafts
-from pegboard.migrations.drafts import Draft
+from pegboard.migrations.drafts import Differences, Draft
 from pegboard.migrations.status import PluginMigrations
 from pegboard.settings import Settings
 
@@ -27,7 +27,7 @@ _TITLE = re.compile(r"[a-z0-9_]{1,60}", re.ASCII)
 @click.command("make-migration")
 @click.argument("name", required=False)
 @click.option("--title", help="The name of the file after its number, in a-z, 0-9 and _. [default: change_NAME]")
-@click.option("--check", is_flag=True, help="Write nothing; fail if the table and the schema differ. For CI.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if the table does not fit the schema. For CI.")
 def make_migration(name: str | None, title: str | None, check: bool) -> None:
     """Write the SQL that changes the table of a plugin to what its schema declares, for its author to edit.
 
@@ -76,15 +76,21 @@ def make_migration(name: str | None, title: str | None, check: bool) -> None:
 
 
 def _check(settings: Settings, plugins: Sequence[Plugin], sources: Sequence[PluginMigrations]) -> None:
-    """Print in what the tables of plugins differ from their schemas, and exit with status 1 if any does."""
+    """Print in what the tables of plugins differ from their schemas, and exit with status 1 if any cannot be served."""
     with environment.database(settings, attach=True) as settings:
         found = asyncio.run(drafts.differences(settings.direct_url, sources))
     failed = False
     for plugin in plugins:
-        problems = [plugin.error] if plugin.error else found.get(plugin.storage, [])
+        differences = found.get(plugin.storage, Differences())
+        problems = (plugin.error,) if plugin.error else differences.problems
+        advice = () if problems else differences.advice
         for problem in problems:
             click.echo(f"{plugin.name}: {' '.join(problem.split())}")
-        if not problems and plugin.state is State.READY:
+        for step in advice:
+            click.echo(
+                f"{plugin.name}: the table can be served as it is; a draft would contain {' '.join(step.split())}"
+            )
+        if not problems and not advice and plugin.state is State.READY:
             click.echo(f"{plugin.name}: nothing to do, the table matches its schema")
         failed = failed or bool(problems)
     if failed:

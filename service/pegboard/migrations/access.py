@@ -20,17 +20,21 @@ def problems(spec: TableSpec, actual: Actual, statements: Collection[str]) -> It
         sql = "; ".join(
             f"CREATE TRIGGER ... INSTEAD OF {one} ON {name} FOR EACH ROW EXECUTE FUNCTION ..." for one in refused
         )
-        yield ManualStep(f"it does not accept {_listed(refused)}: declare fewer verbs, or change it", sql)
+        yield ManualStep(
+            f"it does not accept {_listed(refused)}: declare fewer verbs, or change it", sql, needs_author=True
+        )
     missing = [one for one in statements if one not in actual.allowed]
     missing += ["SELECT"] if not any(column.readable for column in actual.columns.values()) else []
     if missing:
         sql = f"GRANT {', '.join(missing)} ON {name} TO CURRENT_USER"
-        yield ManualStep(f"the service's role may not {_listed(missing)} in it", sql)
+        yield ManualStep(f"the service's role may not {_listed(missing)} in it", sql, needs_author=True)
     if actual.hides_rows and not actual.policies:
-        yield ManualStep("row security hides its rows", f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY")
+        yield ManualStep(
+            "row security hides its rows", f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY", needs_author=True
+        )
     if actual.unchecked:
         reason = "its foreign keys are switched off, so rows may violate them"
-        yield ManualStep(reason, f"ALTER TABLE {name} ENABLE TRIGGER ALL")
+        yield ManualStep(reason, f"ALTER TABLE {name} ENABLE TRIGGER ALL", needs_author=True)
 
 
 def storage_problems(spec: TableSpec, actual: Actual) -> Iterator[ManualStep]:
@@ -38,10 +42,10 @@ def storage_problems(spec: TableSpec, actual: Actual) -> Iterator[ManualStep]:
     name = spec.sql_name
     if actual.unlogged:
         reason = "it is unlogged, so a crash of the database empties it"
-        yield ManualStep(reason, f"ALTER TABLE {name} SET LOGGED", "The table is rewritten.")
+        yield ManualStep(reason, f"ALTER TABLE {name} SET LOGGED", "The table is rewritten.", needs_author=True)
     for heir in actual.heirs:
         reason = f"{heir} inherits from it, so its rows are also those of this table"
-        yield ManualStep(reason, f"ALTER TABLE {heir} NO INHERIT {name}")
+        yield ManualStep(reason, f"ALTER TABLE {heir} NO INHERIT {name}", needs_author=True)
 
 
 def _listed(words: Collection[str]) -> str:

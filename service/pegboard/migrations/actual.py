@@ -11,7 +11,10 @@ VIEWLIKE = frozenset("vmf")
 
 @dataclass(frozen=True, slots=True)
 class ActualColumn:
-    """Describe a column; `base` is the type under a domain, `generated` and `identity` are PostgreSQL's letters."""
+    """Describe a column; `generated` and `identity` are PostgreSQL's letters.
+
+    `base` is the type under a domain, `domain` is its name if it does not allow null.
+    """
 
     name: str
     type: str
@@ -21,12 +24,14 @@ class ActualColumn:
     identity: str
     collation: str | None
     base: str | None
+    domain: str | None
     readable: bool
 
     @property
     def is_optional(self) -> bool:
         """Return whether a row can be inserted without a value for the column."""
-        return self.nullable or self.default is not None or bool(self.generated or self.identity)
+        allows_null = self.nullable and self.domain is None
+        return allows_null or self.default is not None or bool(self.generated or self.identity)
 
     @property
     def is_computed(self) -> bool:

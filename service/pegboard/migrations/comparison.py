@@ -11,7 +11,7 @@ import asyncpg
 from pegboard.migrations import declarations, nested
 from pegboard.migrations.actual import Actual
 from pegboard.migrations.declarations import Declaration
-from pegboard.migrations.difference import difference, trigger_changes
+from pegboard.migrations.difference import difference, trigger_changes, without_obstacles
 from pegboard.migrations.fitness import misfits
 from pegboard.migrations.inspection import TableName, declared_table, inspect
 from pegboard.migrations.plan import NOTHING, ManualStep, Plan, reasons, resolve
@@ -129,14 +129,16 @@ async def plan_for(
 ) -> Plan:
     """Return the steps that change the table to the declared one.
 
-    A `managed` table (created from a declaration) without rows, to which nothing refers, is dropped and created again
-    if it has manual steps: no data can be lost. With `lock`, no row can be added before the transaction ends.
+    In a `managed` table (created from a declaration) without rows, to which nothing refers, manual steps are applied,
+    too: no value can be lost. Its columns stay, as an older version may use them. With `lock`, no row can be added
+    before the transaction ends.
     """
     created = [statement for statement in ddl.create(spec) if not any(quoted(name) in statement for name in deferred)]
     if actual is None:
         return Plan(tuple(created))
     wanted = await declared_table(connection, spec)
-    plan = await resolve(connection, difference(Tables(spec, wanted, actual, past, deferred)))
+    tables = Tables(spec, wanted, actual, past, deferred)
+    plan = await resolve(connection, difference(tables))
     plan = replace(plan, notices=(*plan.notices, *await _nested_notices(connection, spec, past)))
     if not plan.manual or not managed or actual.kind != "r" or actual.heirs:
         return plan
@@ -146,7 +148,9 @@ async def plan_for(
         return plan
     if await connection.fetchval(_DEPENDENTS, spec.sql_name):
         return plan
-    return Plan((f"DROP TABLE {spec.sql_name}", *created))
+    obstacles, rest = without_obstacles(tables)
+    steps = (await resolve(connection, difference(rest))).steps
+    return replace(plan, steps=(*obstacles, *steps)).without_rows
 
 
 def _absent_targets(spec: TableSpec, existing: Mapping[TableName, Actual]) -> list[TableName]:

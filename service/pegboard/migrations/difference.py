@@ -41,6 +41,41 @@ def difference(tables: Tables) -> Plan:
     return Plan(steps, drops, tuple(_notice(tables, name) for name in removed))
 
 
+def without_obstacles(tables: Tables) -> tuple[list[str], Tables]:
+    """Return the statements that drop what could keep the types of columns from being changed, and what is left then.
+
+    These are the declared checks and indexes over such columns, and the search; the difference adds them again.
+    """
+    actual, wanted = tables.actual, tables.wanted
+    retyped = [c.name for c in actual.columns.values() if c.name in wanted.columns.keys() - {ddl.SEARCH}]
+    retyped = [name for name in retyped if actual.columns[name].type != wanted.columns[name].type]
+
+    def is_affected(text: str | None) -> bool:
+        return any(name in (text or "") for name in retyped)
+
+    checks = {one.name for one in actual.checks.values() if one.name in wanted.checks and is_affected(one.definition)}
+    indexes = {
+        one.name
+        for one in actual.indexes.values()
+        if one.name in wanted.indexes.keys() - actual.constraints.keys() and is_affected(one.definition)
+    }
+    search = actual.columns.get(ddl.SEARCH)
+    columns = {ddl.SEARCH} if search and search.generated and is_affected(search.default) else set()
+    drops = [
+        *(f"ALTER TABLE {tables.name} DROP CONSTRAINT {quoted(name)}" for name in sorted(checks)),
+        *(f"DROP INDEX {quoted(tables.spec.schema)}.{quoted(name)}" for name in sorted(indexes)),
+        *(f"ALTER TABLE {tables.name} DROP COLUMN {quoted(name)}" for name in columns),
+    ]
+    gone = indexes | {one.name for one in actual.indexes.values() if columns.intersection(one.columns)}
+    left = replace(
+        actual,
+        columns={name: one for name, one in actual.columns.items() if name not in columns},
+        constraints={name: one for name, one in actual.constraints.items() if name not in checks},
+        indexes={name: one for name, one in actual.indexes.items() if name not in gone},
+    )
+    return drops, replace(tables, actual=left)
+
+
 def _notice(tables: Tables, name: str) -> str:
     """Return what becomes of the column of a field that is no longer declared."""
     column = tables.actual.columns[name]
@@ -84,8 +119,8 @@ def _undeclared_columns(tables: Tables) -> Steps:
     for name in undeclared(tables.spec, tables.actual):
         if tables.actual.columns[name].is_optional:
             continue
-        sql = f"ALTER TABLE {tables.name} ALTER COLUMN {quoted(name)} DROP NOT NULL"
-        if tables.past.declared(name):
+        sql = allow_null(tables.spec, tables.actual.columns[name])
+        if tables.past.declared(name) and tables.actual.columns[name].domain is None:
             yield sql
         else:
             reason = f"the column {name}, which the schema does not have, does not allow null and has no default"
@@ -104,6 +139,13 @@ def _renamed_from(tables: Tables, column: Column) -> str:
 def rename(spec: TableSpec, old: str, new: str) -> str:
     """Return the statement that renames a column."""
     return f"ALTER TABLE {spec.sql_name} RENAME COLUMN {quoted(old)} TO {quoted(new)}"
+
+
+def allow_null(spec: TableSpec, found: ActualColumn) -> str:
+    """Return the statement that lets a column contain null: its domain may be what does not allow it."""
+    if found.nullable and found.domain is not None:
+        return f"ALTER DOMAIN {found.domain} DROP NOT NULL"
+    return f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(found.name)} DROP NOT NULL"
 
 
 def _column_changes(tables: Tables, column: Column) -> Steps:
@@ -146,8 +188,11 @@ def _type_change(alter: str, column: Column, wanted: ActualColumn, found: Actual
     # A default of the old type might not become one of the new.
     drop = "" if found.default is None or found.generated else f"{alter} DROP DEFAULT;\n"
     again = "" if column.default is None else f";\n{alter} SET DEFAULT {column.default}"
-    sql = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING {_converted(column, found)}{again}"
-    return ManualStep(reason, sql, "It fails on a value that cannot be converted.")
+    change = f"{drop}{alter} TYPE {ddl.type_definition(column)} USING"
+    # Not all types have a cast to each other, but all have one to and from text.
+    on_empty = f"{change} {quoted(column.name)}::text::{column.type}{again}"
+    sql = f"{change} {_converted(column, found)}{again}"
+    return ManualStep(reason, sql, "It fails on a value that cannot be converted.", on_empty=on_empty)
 
 
 def _widens(found: str, wanted: str) -> bool:

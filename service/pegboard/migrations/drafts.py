@@ -65,23 +65,35 @@ async def draft(dsn: str, source: PluginMigrations, plugins: Sequence[PluginMigr
         return await _change(connection, source, spec, found, len(files) + 1)
 
 
-async def differences(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Hold in what a table and its SQL files differ from the schema.
+
+    The `problems` keep the plugin from being served; the `advice` is what a draft would contain nevertheless.
+    """
+
+    problems: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+async def differences(dsn: str, plugins: Sequence[PluginMigrations]) -> dict[str, Differences]:
     """Return in what the table and the SQL files of each plugin differ from its schema, by the name of its storage."""
     async with history.connection(dsn) as connection:
         found = await survey.take(connection, ordered(plugins))
         return {source.plugin: await _differences(connection, source, found) for source in plugins}
 
 
-async def _differences(connection: asyncpg.Connection, source: PluginMigrations, found: Survey) -> list[str]:
+async def _differences(connection: asyncpg.Connection, source: PluginMigrations, found: Survey) -> Differences:
     outcome, spec = found.outcomes[source.plugin], source.table
     problem = _unready(outcome) or outcome.failure
     if problem is not None:
-        return [problem]
+        return Differences(problems=(problem,))
     # What the schema changes by itself at the next start is no difference.
     if spec is None or source.use.existing is not None or found.history_of(source).by_schema:
-        return []
+        return Differences()
     plan = await _plan(connection, source, spec, found)
-    return [step if isinstance(step, str) else f"{step.reason}: {step.cure}" for step in plan.decided]
+    steps = (step if isinstance(step, str) else f"{step.reason}: {step.cure}" for step in plan.decided)
+    return Differences(advice=tuple(steps))
 
 
 def _unready(outcome: Outcome) -> str | None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pegboard.migrations import access
 from pegboard.migrations.actual import VIEWLIKE, Actual, ActualColumn
-from pegboard.migrations.difference import added_column, rename, undeclared
+from pegboard.migrations.difference import added_column, allow_null, rename, undeclared
 from pegboard.migrations.plan import ManualStep
 from pegboard.query import existing as existing_tables
 from pegboard.query.existing import ExistingTable
 from pegboard.schema import ddl
 from pegboard.schema.column import INTEGER_KEY, Column, base_type, quoted
 from pegboard.schema.ddl import TableSpec
+from pegboard.schema.numbers import MAX_PLACES
 
 _FAMILIES = {
     **dict.fromkeys(("smallint", "integer", "bigint"), "an integer"),
     **dict.fromkeys(("text", "varchar"), "text"),
 }
 """The types whose values are read and written alike."""
+
+_SCALE = re.compile(r"numeric\(\s*\d+\s*(?:,\s*(-?\d+)\s*)?\)", re.IGNORECASE)
+_VARCHAR = re.compile(r"character varying\((\d+)\)")
 
 _STATEMENTS = {"POST": "INSERT", "PUT": "UPDATE", "PATCH": "UPDATE", "DELETE": "DELETE"}
 
@@ -85,6 +90,8 @@ def _column_misfits(spec: TableSpec, column: Column, actual: Actual, use: Use) -
     if not fits(column.type, found):
         reason = f"the column {column.name} is declared {base_type(column.type)}, but is {found.type}"
         yield ManualStep(reason, f"{alter} TYPE {column.type} USING {quoted(column.name)}::{column.type}")
+    elif use.statements and column.writable:
+        yield from _narrower(column, found, alter, use)
     if not found.readable:
         reason = f"the service's role may not read the column {column.name}"
         yield ManualStep(reason, f"GRANT SELECT ON {spec.sql_name} TO CURRENT_USER")
@@ -96,7 +103,28 @@ def _column_misfits(spec: TableSpec, column: Column, actual: Actual, use: Use) -
         yield ManualStep(reason, f"{alter} DROP {part}")
     elif column.nullable and not found.is_optional:
         reason = f"the column {column.name} does not allow null, but the schema leaves it out or null"
-        yield ManualStep(reason, f"{alter} DROP NOT NULL")
+        yield ManualStep(reason, allow_null(spec, found))
+
+
+def _narrower(column: Column, found: ActualColumn, alter: str, use: Use) -> Iterator[ManualStep]:
+    """Yield why the type of the column cannot keep all values of the field: it rounds numbers, or is too short."""
+    type_of = found.base or found.type
+    scale, length = _SCALE.search(type_of), _VARCHAR.fullmatch(type_of)
+    sql = f"{alter} TYPE {column.type}"
+    declared = _SCALE.search(column.type)
+    places = int(declared[1] or 0) if declared else MAX_PLACES if column.most_places is None else column.most_places
+    if scale is not None and places > int(scale[1] or 0):
+        field = f'{{"column_type": "{type_of}"}}'
+        cure = f"declare metadata={field}" + ("" if int(scale[1] or 0) < 0 else f" or places={scale[1] or 0}")
+        yield ManualStep(
+            f"the column {column.name} is {type_of}, to which the values of its field are rounded: {cure}", sql
+        )
+    longest = column.max_length
+    if use.strict and length is not None and longest is not None and int(length[1]) < longest:
+        reason = f"the column {column.name} is declared with length <= {longest}, but is {type_of}"
+        yield ManualStep(
+            f"{reason}: declare Length(max={length[1]})", f"{sql}({longest})" if column.type == "varchar" else sql
+        )
 
 
 def _missing_column(spec: TableSpec, column: Column, actual: Actual, use: Use) -> ManualStep:
@@ -130,7 +158,7 @@ def _unknown_columns(spec: TableSpec, actual: Actual, use: Use) -> Iterator[Manu
     for name, column in actual.columns.items():
         if name not in known and not column.is_optional:
             reason = f"the column {name}, which the schema does not have, does not allow null and has no default"
-            yield ManualStep(reason, f"ALTER TABLE {spec.sql_name} ALTER COLUMN {quoted(name)} DROP NOT NULL")
+            yield ManualStep(reason, allow_null(spec, column))
 
 
 def _key_misfits(spec: TableSpec, actual: Actual, use: Use) -> Iterator[ManualStep]:

@@ -34,7 +34,7 @@ def _search_changes(tables: Tables) -> Steps:
         yield add
     else:
         effect = "The values of the column that is there are lost."
-        yield ManualStep(f"the column {ddl.SEARCH} is not generated", f"{drop};\n{add}", effect)
+        yield ManualStep(f"the column {ddl.SEARCH} is not generated", f"{drop};\n{add}", effect, needs_author=True)
 
 
 def _unique_changes(tables: Tables) -> Steps:

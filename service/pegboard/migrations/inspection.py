@@ -33,6 +33,7 @@ SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS
         'name', attname, 'type', format_type(atttypid, atttypmod), 'nullable', NOT attnotnull,
         'default', pg_get_expr(adbin, adrelid), 'generated', attgenerated::text, 'identity', attidentity::text,
         'collation', (SELECT collname FROM pg_collation WHERE oid = attcollation),
+        'domain', CASE WHEN typnotnull THEN format_type(atttypid, NULL) END,
         'base', CASE WHEN typtype = 'd' THEN format_type(typbasetype, typtypmod) END,
         'readable', has_column_privilege(attrelid, attnum, 'SELECT')
     ) ORDER BY attnum) FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid

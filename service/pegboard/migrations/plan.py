@@ -12,13 +12,16 @@ import asyncpg
 class ManualStep:
     """Describe a step that an author must confirm: the reason, its SQL, and its effect on existing rows.
 
-    `alternative` is the SQL to use in its place if the reason is another one.
+    `alternative` is the SQL to use in its place if the reason is another one. `on_empty` is the SQL for a table without
+    rows, if it is not the same; `needs_author` is whether the step is manual even there.
     """
 
     reason: str
     sql: str
     effect: str = ""
     alternative: str = ""
+    on_empty: str = ""
+    needs_author: bool = False
 
     @property
     def cure(self) -> str:
@@ -64,6 +67,15 @@ class Plan:
     def decided(self) -> list[str | ManualStep]:
         """Return all steps in order; a checked one counts as manual."""
         return [step.step if isinstance(step, CheckedStep) else step for step in self.steps]
+
+    @property
+    def without_rows(self) -> Plan:
+        """Return the plan for a table without rows: what only rows stand in the way of is applied."""
+        steps = (
+            step.on_empty or step.sql if isinstance(step, ManualStep) and not step.needs_author else step
+            for step in self.steps
+        )
+        return replace(self, steps=tuple(steps))
 
     @property
     def statements(self) -> list[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources.abc import Traversable
-from itertools import takewhile
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _MARK = re.compile(r"-- pegboard: (.*)")
+# A line of a comment that may be meant as a mark; it is never overlooked that a draft is unread.
+_LIKE_MARK = re.compile(r"--\W*pegboard\s*:\s*(.*)", re.IGNORECASE)
+_LIKE_UNREAD = re.compile(r"\W*pegboard\W+unread\W*", re.IGNORECASE)
 _NO_TRANSACTION = "no-transaction"
 _BASELINE = "baseline "
-_UNREAD = "unread"
 _AFTER = re.compile(r"after ([a-z0-9_-]+) (\d{4})")
 # What may contain the words of a statement without being one: comments, dollar quotes, strings and names.
 _HIDDEN = re.compile(
@@ -72,19 +73,61 @@ class SqlFile:
         return tuple((match[1], int(match[2])) for match in found if match)
 
     def check_marks(self) -> None:
-        """Raise `MigrationError` for a draft that nobody has read, and for an unknown mark."""
-        if _UNREAD in self._marks:
-            raise MigrationError(f"{self.name} is a draft that nobody has read: read it, then delete its first line")
-        for mark in self._marks:
-            if mark != _NO_TRANSACTION and not mark.startswith(_BASELINE) and not _AFTER.fullmatch(mark):
+        """Raise `MigrationError` for a draft that nobody has read, and for an unknown or misplaced mark."""
+        for line in self._comments:
+            if _LIKE_UNREAD.fullmatch(line.text):
+                raise MigrationError(
+                    f"{self.name} is a draft that nobody has read: "
+                    f"edit it and delete line {line.number}, which marks it as unread, or delete the file"
+                )
+        for line in self._comments:
+            found = _LIKE_MARK.fullmatch(line.text)
+            if found is None:
+                continue
+            mark = found[1]
+            if not (_MARK.fullmatch(line.text) and _is_known(mark)):
                 known = "no-transaction, after NAME NNNN, baseline FINGERPRINT or unread"
-                raise MigrationError(f"{self.name} has the unknown mark {mark!r}: write {known}")
+                raise MigrationError(
+                    f"{self.name} has the unknown mark {mark!r} in line {line.number}: write -- pegboard: and {known}"
+                )
+            if not line.is_at_start:
+                raise MigrationError(
+                    f"{self.name} has the mark {mark!r} in line {line.number}, behind its first statement: "
+                    "move it to the start of the file"
+                )
 
     @property
     def _marks(self) -> tuple[str, ...]:
-        """Return what the first lines `-- pegboard: ...` contain."""
-        lines = (_MARK.fullmatch(line.strip()) for line in self.text.split("\n"))
-        return tuple(match[1].strip() for match in takewhile(bool, lines) if match)
+        """Return what the lines `-- pegboard: ...` before the first statement contain."""
+        lines = (_MARK.fullmatch(line.text) for line in self._comments if line.is_at_start)
+        return tuple(match[1] for match in lines if match)
+
+    @property
+    def _comments(self) -> Iterator[_CommentLine]:
+        """Yield the lines of all comments; what is quoted is none."""
+        code, end = "", 0
+        for match in _HIDDEN.finditer(self.text):
+            code += self.text[end : match.start()]
+            end = match.end()
+            if not match[0].startswith(("--", "/*")):
+                code += match[0]
+                continue
+            first = self.text.count("\n", 0, match.start()) + 1
+            for number, text in enumerate(match[0].split("\n"), first):
+                yield _CommentLine(number, text.strip(), is_at_start=not code.strip("; \n\t\r\f"))
+
+
+@dataclass(frozen=True, slots=True)
+class _CommentLine:
+    """Represent one line of a comment; it `is_at_start` if no statement comes before it."""
+
+    number: int
+    text: str
+    is_at_start: bool
+
+
+def _is_known(mark: str) -> bool:
+    return mark == _NO_TRANSACTION or mark.startswith(_BASELINE) or bool(_AFTER.fullmatch(mark))
 
 
 def read(folder: Traversable | None) -> tuple[SqlFile, ...]:

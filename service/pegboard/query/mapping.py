@@ -106,11 +106,18 @@ def _column(name: str, field: Field[Any], type_of: str | None) -> Column:
         parse=fields.query_parser(field.inner if isinstance(field, fields.List) else field),
         normalize=normalizer(field, type_of),
         places=field.places if isinstance(field, fields.Decimal) and field.fixed else None,
+        most_places=_most_places(field),
         is_shown_as_text=isinstance(field, fields.String) and type_of is not None and type_of.lower() != "text",
         readable=not field.load_only,
         writable=not field.dump_only,
         shape=_shape(field) if type_of == "jsonb" else None,
     )
+
+
+def _most_places(field: Field[Any]) -> int | None:
+    """Return how many digits after the point a number of the field, or of its list, may have; None for other fields."""
+    number = field.inner if isinstance(field, fields.List) else field
+    return number.places if isinstance(number, fields.Decimal) else None
 
 
 def _shape(field: Field[Any]) -> Part | None:

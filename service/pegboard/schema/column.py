@@ -92,7 +92,8 @@ class Column:
 
     `field` is the name in JSON and in URLs. `parse` reads the text of a query parameter as a value of the type (of a
     list: of one element), `normalize` returns the stored form of a value; both raise `ValueError` with the reason.
-    Numbers are shown with at least `places` digits after the point, and anything `is_shown_as_text` if the field holds
+    Numbers are shown with at least `places` digits after the point, have at most `most_places` of them (None: any
+    number), and anything `is_shown_as_text` if the field holds
     text. What is not `readable` is never returned, filtered or sorted by. `ignores_case` is whether equality ignores
     the case of a text, and `ignores_accents` whether a part of it is found in other case and with other accents.
     `shape` describes the nested schemas of a JSON column. A column `is_always_set` if no row can have null: others of a
@@ -111,6 +112,7 @@ class Column:
     parse: Callable[[str], Any] = dataclasses.field(default=str, metadata=QUERIED)
     normalize: Callable[[Any], Any] | None = dataclasses.field(default=None, metadata=QUERIED)
     places: int | None = dataclasses.field(default=None, metadata=QUERIED)
+    most_places: int | None = dataclasses.field(default=None, metadata=QUERIED)
     is_shown_as_text: bool = dataclasses.field(default=False, metadata=QUERIED)
     is_always_set: bool = dataclasses.field(default=False, metadata=QUERIED)
     readable: bool = dataclasses.field(default=True, metadata=QUERIED)
