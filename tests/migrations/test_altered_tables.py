@@ -406,6 +406,44 @@ async def test_an_existing_table_is_served_with_what_does_not_matter(
     assert await connection.fetch(CATALOGUE) == before
 
 
+@pytest.mark.parametrize(
+    ("declared", "written"),
+    [
+        ("timetz", "time with time zone"),
+        ("TIME(3) WITH TIME ZONE", "timetz(3)"),
+        ("character(3)", "bpchar"),
+        ("bpchar", "char(3)"),
+        ("nchar(3)", "character(3)"),
+        ("pg_catalog.bpchar", "character(3)"),
+        ("char", "character"),
+        ("varbit", "bit varying(5)"),
+        ("bit varying(5)[]", "varbit[]"),
+        ("char varying(5)", "varchar(5)"),
+        ("dec(5,1)", "numeric(5,1)"),
+    ],
+)
+async def test_every_spelling_of_a_type_matches_the_table(
+    dsn: str, tmp_path: Path, declared: str, written: str
+) -> None:
+    spec = TableSpec("kept", "kept", (Column("value", written, default="NULL"),))
+    (tmp_path / "0001_kept.sql").write_text(";\n".join(create(spec)[1:]))
+    source = PluginMigrations("kept", tmp_path, replace(spec, columns=(Column("value", declared),)))
+    assert (await migrate(dsn, [source]))["kept"].failure is None
+
+
+async def test_a_constraint_that_is_checked_at_the_end_of_a_transaction_makes_a_key(
+    dsn: str, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    changes = (
+        "ALTER TABLE books DROP CONSTRAINT books_pkey, ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED",
+        "DROP INDEX books_isbn_unique",
+        "ALTER TABLE books ADD UNIQUE (isbn) DEFERRABLE",
+    )
+    assert (await outcome_of(dsn, by_files(tmp_path, *changes))).failure is None
+    await connection.execute("ALTER TABLE books.books ALTER pages SET DEFAULT 1")
+    assert (await migrate(dsn, [authors(), existing()]))["shelf"].failure is None
+
+
 class Priced(Schema):
     any_number = fields.Decimal()
     two_places = fields.Decimal(places=2)

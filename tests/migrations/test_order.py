@@ -93,6 +93,27 @@ async def test_an_impossible_order_fails_its_plugins(dsn: str, tmp_path: Path, m
     assert (await preview(dsn, [one, other, free]))["a"].refused
 
 
+async def test_a_file_runs_after_a_table_that_is_made_by_its_schema(
+    dsn: str, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    one = package(tmp_path, "a", _0001_a="-- pegboard: after b 0000\nCREATE VIEW a AS SELECT id FROM b.b;")
+    assert await failures(dsn, one, table("b")) == {}
+    assert await connection.fetchval("SELECT count(*) FROM a.a") == 0
+    package(tmp_path, "a", _0002_a="-- pegboard: after b 0000\nSELECT 1;")
+    assert await failures(dsn, one, table("b")) == {}
+    package(tmp_path, "a", _0003_a="-- pegboard: after b 0001\nSELECT 1;")
+    reason = "0003_a.sql must run after b 0001, which is not applied"
+    cure = ": the table of b is made by its schema, so write after b 0000"
+    assert await failures(dsn, one, table("b")) == {"a": reason + cure}
+
+
+async def test_a_file_does_not_run_after_a_table_that_failed(dsn: str, tmp_path: Path) -> None:
+    one = package(tmp_path, "a", _0001_a="-- pegboard: after b 0000\nSELECT 1;")
+    outcomes = await migrate(dsn, [one, table("b", "nowhere")])
+    assert outcomes["a"].failure == "0001_a.sql must run after b 0000, which is not applied"
+    assert "nowhere.nowhere, which does not exist" in (outcomes["b"].failure or "")
+
+
 async def test_a_file_does_not_run_after_one_that_failed(dsn: str, tmp_path: Path) -> None:
     one = package(tmp_path, "a", _0001_a="-- pegboard: after b 0001\nSELECT 1;")
     other = package(tmp_path, "b", _0001_b="SELECT 1 / 0;")

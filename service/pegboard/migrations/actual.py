@@ -60,14 +60,13 @@ class ActualIndex:
     unique: bool
     valid: bool
     partial: bool
-    immediate: bool
     keys: tuple[str, ...]
     columns: tuple[str | None, ...]
 
     @property
     def is_enforced(self) -> bool:
-        """Return whether the index allows no duplicates at all."""
-        return self.unique and self.valid and self.immediate and not self.partial
+        """Return whether the index allows no duplicates, at the latest when a transaction commits."""
+        return self.unique and self.valid and not self.partial
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _FAMILIES = {
 }
 """The types whose values are read and written alike."""
 
-_SCALE = re.compile(r"numeric\(\s*\d+\s*(?:,\s*(-?\d+)\s*)?\)", re.IGNORECASE)
+_PRECISION = re.compile(r"\(\s*\d+\s*(?:,\s*(-?\d+)\s*)?\)")
 _VARCHAR = re.compile(r"character varying\((\d+)\)")
 
 _STATEMENTS = {"POST": "INSERT", "PUT": "UPDATE", "PATCH": "UPDATE", "DELETE": "DELETE"}
@@ -109,22 +109,27 @@ def _column_misfits(spec: TableSpec, column: Column, actual: Actual, use: Use) -
 def _narrower(column: Column, found: ActualColumn, alter: str, use: Use) -> Iterator[ManualStep]:
     """Yield why the type of the column cannot keep all values of the field: it rounds numbers, or is too short."""
     type_of = found.base or found.type
-    scale, length = _SCALE.search(type_of), _VARCHAR.fullmatch(type_of)
-    sql = f"{alter} TYPE {column.type}"
-    declared = _SCALE.search(column.type)
-    places = int(declared[1] or 0) if declared else MAX_PLACES if column.most_places is None else column.most_places
-    if scale is not None and places > int(scale[1] or 0):
-        field = f'{{"column_type": "{type_of}"}}'
-        cure = f"declare metadata={field}" + ("" if int(scale[1] or 0) < 0 else f" or places={scale[1] or 0}")
-        yield ManualStep(
-            f"the column {column.name} is {type_of}, to which the values of its field are rounded: {cure}", sql
-        )
+    scale, length = _scale(type_of), _VARCHAR.fullmatch(type_of)
+    places = _scale(column.type)
+    if places is None:
+        places = MAX_PLACES if column.most_places is None else column.most_places
+    if scale is not None and places > scale:
+        reason = f"the column {column.name} is {type_of}, to which the values of its field are rounded"
+        cure = f'declare metadata={{"column_type": "{type_of}"}}' + (f" or places={scale}" if scale >= 0 else "")
+        yield ManualStep(f"{reason}: {cure}", f"{alter} TYPE {column.type}")
     longest = column.max_length
     if use.strict and length is not None and longest is not None and int(length[1]) < longest:
         reason = f"the column {column.name} is declared with length <= {longest}, but is {type_of}"
-        yield ManualStep(
-            f"{reason}: declare Length(max={length[1]})", f"{sql}({longest})" if column.type == "varchar" else sql
-        )
+        wider = f"varchar({longest})" if column.type == "varchar" else column.type
+        yield ManualStep(f"{reason}: declare Length(max={length[1]})", f"{alter} TYPE {wider}")
+
+
+def _scale(type_of: str) -> int | None:
+    """Return the digits after the point to which a type rounds numbers, or None if it does not."""
+    precision = _PRECISION.search(type_of)
+    if precision is None or not base_type(type_of).startswith("numeric"):
+        return None
+    return int(precision[1] or 0)
 
 
 def _missing_column(spec: TableSpec, column: Column, actual: Actual, use: Use) -> ManualStep:

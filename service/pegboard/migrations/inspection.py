@@ -51,7 +51,7 @@ SELECT n.nspname, c.relname, c.relkind, pg_relation_is_updatable(c.oid, true) AS
         WHERE conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u', 'x')) AS constraints,
     (SELECT json_agg(json_build_object(
         'name', i.relname, 'definition', pg_get_indexdef(indexrelid), 'unique', indisunique,
-        'valid', indisvalid AND indisready, 'partial', indpred IS NOT NULL, 'immediate', indimmediate,
+        'valid', indisvalid AND indisready, 'partial', indpred IS NOT NULL,
         'keys', ARRAY(SELECT pg_get_indexdef(indexrelid, n, true) FROM generate_series(1, indnkeyatts) n),
         'columns', ARRAY(SELECT attname FROM unnest(indkey::smallint[]) WITH ORDINALITY AS k (attnum, place)
                          LEFT JOIN pg_attribute a ON attrelid = indrelid AND a.attnum = k.attnum

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pegboard.migrations.sqlfiles import SqlFile
-from pegboard.migrations.status import PluginMigrations
+from pegboard.migrations.status import SCHEMA_ROW, PluginMigrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,13 @@ def schedule(
 ) -> tuple[list[Step], dict[str, str]]:
     """Return the steps in their order, and why a plugin cannot take all of its own.
 
-    The plugins take turns in the order of `sources`, each as far as the files of the others allow.
+    The plugins take turns in the order of `sources`, each as far as the files of the others allow. A table that is
+    made by its schema counts as the file 0000.
     """
     steps: list[Step] = []
     done = {name: set(numbers) for name, numbers in applied.items()}
     left = {source.plugin: list(pending.get(source.plugin, ())) for source in sources}
+    by_schema = {s.plugin for s in sources if _is_made_by_schema(s, done.get(s.plugin, ()), left[s.plugin])}
     waiting = list(sources)
     while waiting:
         before = len(steps)
@@ -42,10 +44,12 @@ def schedule(
                 done.setdefault(source.plugin, set()).add(file.version)
             if not files:
                 steps.append(Step(source, None))
+                if source.plugin in by_schema:
+                    done.setdefault(source.plugin, set()).add(SCHEMA_ROW[0])
                 waiting.remove(source)
         if len(steps) == before:
             break
-    return steps, {source.plugin: _blocked(left[source.plugin][0], done, left) for source in waiting}
+    return steps, {source.plugin: _blocked(left[source.plugin][0], done, left, by_schema) for source in waiting}
 
 
 def unmet(file: SqlFile, applied: Numbers) -> tuple[str, int] | None:
@@ -53,10 +57,18 @@ def unmet(file: SqlFile, applied: Numbers) -> tuple[str, int] | None:
     return next((need for need in file.after if need[1] not in applied.get(need[0], ())), None)
 
 
-def _blocked(file: SqlFile, applied: Numbers, left: Mapping[str, Sequence[SqlFile]]) -> str:
+def _is_made_by_schema(source: PluginMigrations, applied: Collection[int], pending: Sequence[SqlFile]) -> bool:
+    by_files = bool(pending) or any(number != SCHEMA_ROW[0] for number in applied)
+    return source.table is not None and source.use.existing is None and not by_files
+
+
+def _blocked(file: SqlFile, applied: Numbers, left: Mapping[str, Sequence[SqlFile]], by_schema: Collection[str]) -> str:
     need = unmet(file, applied) or ("", 0)
     waits = any(need[1] == other.version for other in left.get(need[0], ()))
-    return not_applied(file, need) + (", as it waits in turn: remove one of the lines" if waits else "")
+    cure = ", as it waits in turn: remove one of the lines" if waits else ""
+    if need[0] in by_schema:
+        cure = f": the table of {need[0]} is made by its schema, so write after {need[0]} {SCHEMA_ROW[0]:04}"
+    return not_applied(file, need) + cure
 
 
 def not_applied(file: SqlFile, need: tuple[str, int]) -> str:

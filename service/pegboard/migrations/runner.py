@@ -143,6 +143,8 @@ class _Run:
             later = [other.table_name for other in waiting if other.table_name and self._is_sound(other)]
             if (await self._apply_table(source, later)).deferred:
                 deferred.append(source)
+            if self._is_sound(source) and self.found.history_of(source).by_schema:
+                self._applied.setdefault(source.plugin, set()).add(SCHEMA_ROW[0])
         # Tables that refer to each other exist now.
         for source in deferred:
             await self._apply_table(source, [])

@@ -38,15 +38,24 @@ _SPELLINGS = {
     **dict.fromkeys(("float", "float8"), "double precision"),
     "bool": "boolean",
     **dict.fromkeys(("decimal", "dec"), "numeric"),
+    **dict.fromkeys(("timetz", "time with time zone"), "timetz"),
+    **dict.fromkeys(("varbit", "bit varying"), "varbit"),
+    "bpchar": "bpchar",
+    "char varying": "varchar",
 }
-_NAMES = {**{f"pg_catalog.{spelling}": name for spelling, name in _SPELLINGS.items()}, **_SPELLINGS}
+_NAMES = {
+    **{f"pg_catalog.{spelling}": name for spelling, name in _SPELLINGS.items()},
+    **_SPELLINGS,
+    # The type `pg_catalog.char` is another one.
+    **dict.fromkeys(("character", "char", "nchar", "national character", "national char"), "bpchar"),
+}
 """The name that this service uses, for each spelling that PostgreSQL accepts."""
 
 _OTHERS = frozenset(
     {
-        *("bytea", "char", "character", "bpchar", "name", "money", "interval", "timetz", "time with time zone"),
+        *("bytea", "char", "bpchar", "name", "money", "interval", "timetz"),
         *("xml", "json", "jsonb", "jsonpath", "point", "line", "lseg", "box", "path", "polygon", "circle", "cidr"),
-        *("macaddr", "macaddr8", "bit", "bit varying", "varbit", "tsvector", "tsquery", "pg_lsn", "pg_snapshot"),
+        *("macaddr", "macaddr8", "bit", "varbit", "tsvector", "tsquery", "pg_lsn", "pg_snapshot"),
         *("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange", "int4multirange"),
         *("int8multirange", "nummultirange", "tsmultirange", "tstzmultirange", "datemultirange"),
         *("oid", "xid", "xid8", "cid", "tid", "regclass", "regtype", "regproc", "regrole", "regnamespace"),
