@@ -15,13 +15,18 @@ METADATA := pyproject.toml setup.cfg $(PLUGINS)
 # Editable, so that changes take effect. In one command, so that pip does not look for pegboard on an index.
 PACKAGES := -e '.[embedded]' $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 
-.PHONY: run test test-lowest lint format bench failover clean
+.PHONY: run test test-long test-all test-lowest lint format bench failover clean
 
 run: .venv/installed ## serve on http://127.0.0.1:8080
 	@exec $(BIN)/pegboard serve
 
 test: .venv/developing ## run the tests; PYTEST_ARGS='-n 2 tests/query/test_query.py' chooses how and which
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'not long' $(PYTEST_ARGS)
+
+test-long: .venv/developing ## run the tests that are long by nature
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+test-all: test test-long ## run all tests
 
 # If the installed aiohttp is already the oldest that is allowed, `test` has run them.
 test-lowest: .venv/developing ## run the HTTP tests with the oldest aiohttp that is allowed

@@ -398,6 +398,7 @@ async def change_versions(load: Load, start: Start, kept: Collection[str]) -> No
     load.stopped = True
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__.lower())
 async def test_versions_side_by_side_lose_no_write_and_fail_no_request(folder: Path, url: str, recipe: Recipe) -> None:
     load = Load(recipe)

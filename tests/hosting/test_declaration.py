@@ -65,7 +65,7 @@ TABLES: list[tuple[str, str, str]] = [
     (
         "a = fields.String(metadata={'column_type': 'char(2)'})",
         "",
-        "the field a has the column type char, which cannot keep values of fields.String unchanged: use text or varchar",
+        "the field a has the column type bpchar, which cannot keep values of fields.String unchanged: use text or varchar",
     ),
     (
         "a = fields.Integer(metadata={'column_type': 'text'})",

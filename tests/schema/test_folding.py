@@ -60,6 +60,7 @@ def _as_postgres(entry: tuple[str, Any]) -> bytes:
     return entry[0].encode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("function", "in_memory"), [(FOLD, fold), (UNACCENT, unaccent), (WORDS, vector)])
 async def test_postgresql_and_memory_agree_about_every_character_and_text(
     connection: asyncpg.Connection, function: str, in_memory: Callable[[str], str]

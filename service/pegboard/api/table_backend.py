@@ -209,7 +209,9 @@ class TableBackend(Backend):
         # In a savepoint, so that a transaction of the caller can continue if a statement fails.
         async with self.resource.transaction(context) as connection, connection.transaction():
             for text, batch in groupby(statements, itemgetter(0)):
-                rows = [*rows, *await connection.fetchmany(text, [statement.args for statement in batch])]
+                # Prepared each time, as asyncpg would keep it in each session, where a migration makes it stale.
+                prepared = await connection.prepare(text, name="")
+                rows = [*rows, *await prepared.fetchmany([statement.args for statement in batch])]
         return rows
 
     async def _create_each(self, context: Context, data: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
