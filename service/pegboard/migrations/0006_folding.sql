@@ -780,15 +780,9 @@ DECLARE
     -- Unicode never changes the decomposition of a character.
     plain text := pg_catalog.regexp_replace(pg_catalog.normalize(value, 'NFD'), '[\u0300-\u0344\u0346-\u036f]+', '', 'g');
 BEGIN
-    RETURN CASE WHEN pg_catalog.octet_length(plain) = pg_catalog.char_length(plain)
-        AND pg_catalog.char_length(value) < 2047 AND plain COLLATE "C" !~ '[0-9][eE][0-9]'
-    THEN pg_catalog.to_tsvector(
-        'pg_catalog.simple'::pg_catalog.regconfig,
-        pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
-        pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
-        pg_catalog.lower(plain COLLATE "C"), '-', ' '), '.', ' '), '_', ' '), '@', ' '), '/', ' '),
-        ':', ' '), '<', ' '), '&', ' '), '+', ' '), '~', ' ')
-    ) ELSE pegboard.split_1(value) END;
+    RETURN CASE WHEN plain <> value AND pg_catalog.octet_length(plain) = pg_catalog.char_length(plain)
+        AND pg_catalog.char_length(value) < 2047
+    THEN pegboard.words_1(plain) ELSE pegboard.split_1(value) END;
 END
 $function$;
 
